@@ -1,0 +1,58 @@
+//! The command line: every flag has an environment variable.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// OpenAI-compatible audio gateway and self-healing guard for speech engines.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "speechstack-proxy", version)]
+pub struct Args {
+    /// What to run.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Which log lines are written, as in `info,speechstack_proxy=debug`.
+    #[arg(long, env = "SPEECHSTACK_LOG", default_value = "info", global = true)]
+    pub log: String,
+    /// How log lines look.
+    #[arg(long, env = "SPEECHSTACK_LOG_FORMAT", default_value = "text", global = true)]
+    pub log_format: LogFormat,
+}
+
+/// What to run.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// The public API in front of all guards that the file lists.
+    Gateway(File),
+    /// The guard of one engine.
+    Guard {
+        /// The file.
+        #[command(flatten)]
+        file: File,
+        /// Which engine of the file; not needed when there is only one.
+        #[arg(long, env = "SPEECHSTACK_ENGINE")]
+        engine: Option<String>,
+    },
+    /// Gateway and guards in one process, engines as its children: a whole stack on one machine.
+    Standalone(File),
+}
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct File {
+    /// The configuration file, YAML.
+    #[arg(long, env = "SPEECHSTACK_CONFIG", value_name = "FILE")]
+    pub config: PathBuf,
+    /// Replaces one value of the file, as in `gateway.listen=0.0.0.0:8080` or `engines[0].env.A=b`.
+    #[arg(long = "set", env = "SPEECHSTACK_SET", value_name = "FIELD=VALUE", value_delimiter = ',')]
+    pub overrides: Vec<String>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

@@ -1,0 +1,317 @@
+//! The one configuration file of gateway, guard and standalone: typed, defaulted, unknown fields refused.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
+use serde::Deserialize;
+
+use crate::report::{Class, Kind};
+
+mod load;
+mod policy;
+
+pub use load::{Error, load};
+pub use policy::{
+    Confirm, ConfirmRules, Hang, Lane, Policy, Probe, Quorum, Repair, RetryAfter, SignatureRule, Startup,
+    Trend,
+};
+
+/// The whole file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The public side.
+    pub gateway: Gateway,
+    /// How guards judge and repair; one policy for all engines.
+    pub guard: Policy,
+    /// The engines and where their guards listen.
+    pub engines: Vec<Engine>,
+}
+
+/// One engine, its guard's addresses and, if it is ours to run, its command line.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Engine {
+    /// Unique name.
+    pub name: String,
+    /// What it does.
+    pub kind: Kind,
+    /// The engine's base URL, `http://host:port`.
+    pub url: String,
+    /// Where its guard takes traffic.
+    pub guard: SocketAddr,
+    /// Where its guard serves `/readyz`, `/state`, `/state/stream` and `/metrics`.
+    pub guard_admin: SocketAddr,
+    /// Program and arguments; when set the guard runs and restarts the engine as a child process.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Extra environment of the command.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+/// The gateway's settings.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gateway {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Where `/state`, `/readyz`, `/livez` and `/metrics` are served.
+    pub admin: SocketAddr,
+    /// Largest request body; beyond it 413.
+    pub body_limit: ByteSize,
+    /// Requests in flight; beyond it 429.
+    pub max_in_flight: usize,
+    /// How long a stop waits for work in flight.
+    #[serde(with = "duration")]
+    pub drain: Duration,
+    /// Replay of uploads on another engine.
+    pub spool: Spool,
+    /// Short requests that may wait for an engine.
+    pub park: Park,
+    /// Limits of retries.
+    pub retry: Retry,
+    /// Bounds of the Retry-After header.
+    pub retry_after: RetryAfter,
+    /// Models that clients may name.
+    pub models: Vec<Model>,
+    /// Client voice names onto engine voice names.
+    pub voices: BTreeMap<String, String>,
+    /// The engine voice when the client names none.
+    pub default_voice: String,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 9090)),
+            body_limit: ByteSize::gib(2),
+            max_in_flight: 1024,
+            drain: Duration::from_secs(30),
+            spool: Spool::default(),
+            park: Park::default(),
+            retry: Retry::default(),
+            retry_after: RetryAfter::default(),
+            models: Model::defaults(),
+            voices: default_voices(),
+            default_voice: "Magpie-Multilingual.EN-US.Mia".into(),
+        }
+    }
+}
+
+/// What is kept of uploads so that they can be sent again.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spool {
+    /// Bytes of one request kept in memory before it moves to a file.
+    pub memory_per_request: ByteSize,
+    /// Bytes of all requests on disk together; beyond it uploads are not replayable.
+    pub disk: ByteSize,
+    /// Folder of the unlinked files; the system's temporary folder when unset.
+    pub dir: Option<PathBuf>,
+}
+
+impl Default for Spool {
+    fn default() -> Self {
+        Self { memory_per_request: ByteSize::mib(1), disk: ByteSize::gib(4), dir: None }
+    }
+}
+
+/// Waiting for an engine to come back instead of failing at once.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Park {
+    /// Longest wait; zero turns parking off.
+    #[serde(with = "duration")]
+    pub max_wait: Duration,
+    /// Largest body that may wait.
+    pub max_body: ByteSize,
+    /// Requests that may wait at the same time.
+    pub max_requests: usize,
+}
+
+impl Default for Park {
+    fn default() -> Self {
+        Self { max_wait: Duration::from_secs(20), max_body: ByteSize::mib(25), max_requests: 256 }
+    }
+}
+
+/// The retry budget: `ratio` of the requests plus `min_per_second`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// Retries per request on average.
+    pub ratio: f32,
+    /// Retries a second that are always allowed.
+    pub min_per_second: u32,
+    /// Sends of one request, the first included.
+    pub attempts: u32,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { ratio: 0.2, min_per_second: 10, attempts: 3 }
+    }
+}
+
+/// A model that clients may name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Its id in `/v1/models`.
+    pub id: String,
+    /// Which engines serve it.
+    pub kind: Kind,
+    /// Other names for it.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+}
+
+impl Model {
+    /// NVIDIA's models under their own names and OpenAI's.
+    pub fn defaults() -> Vec<Model> {
+        let model = |id: &str, kind, aliases: &[&str]| Model {
+            id: id.into(),
+            kind,
+            aliases: aliases.iter().map(|alias| (*alias).to_owned()).collect(),
+        };
+        vec![
+            model(
+                "parakeet-tdt-0.6b-v3",
+                Kind::Parakeet,
+                &[
+                    "parakeet",
+                    "parakeet-tdt-0.6b-v2",
+                    "whisper-1",
+                    "gpt-transcribe",
+                    "gpt-4o-transcribe",
+                    "gpt-4o-mini-transcribe",
+                ],
+            ),
+            model(
+                "magpie-tts-multilingual",
+                Kind::Magpie,
+                &["magpie", "tts-1", "tts-1-hd", "gpt-4o-mini-tts"],
+            ),
+        ]
+    }
+}
+
+/// OpenAI's voices onto Magpie's English speakers of the same character.
+fn default_voices() -> BTreeMap<String, String> {
+    [
+        ("alloy", "Sofia"),
+        ("ash", "Jason"),
+        ("ballad", "Leo"),
+        ("cedar", "Ray"),
+        ("coral", "Mia"),
+        ("echo", "Jason"),
+        ("fable", "Leo"),
+        ("marin", "Aria"),
+        ("nova", "Aria"),
+        ("onyx", "Ray"),
+        ("sage", "Sofia"),
+        ("shimmer", "Louise"),
+        ("verse", "Leo"),
+    ]
+    .into_iter()
+    .map(|(voice, speaker)| (voice.to_owned(), format!("Magpie-Multilingual.EN-US.{speaker}")))
+    .collect()
+}
+
+impl Config {
+    /// The engine of that name, or the only one when no name is given.
+    pub fn engine(&self, name: Option<&str>) -> Result<&Engine, Error> {
+        match name {
+            Some(name) => self.engines.iter().find(|engine| engine.name == name).ok_or_else(|| {
+                Error::Invalid { field: "engines", reason: format!("has no engine named {name:?}") }
+            }),
+            None => match self.engines.as_slice() {
+                [engine] => Ok(engine),
+                engines => Err(Error::Invalid {
+                    field: "engines",
+                    reason: format!("has {} entries; name one with --engine", engines.len()),
+                }),
+            },
+        }
+    }
+
+    /// What types cannot say: names unique, addresses distinct, URLs plain.
+    fn check(&self) -> Result<(), Error> {
+        let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
+        let mut names = std::collections::HashSet::new();
+        let mut addresses: BTreeMap<SocketAddr, String> = BTreeMap::new();
+        for (what, address) in
+            [("gateway.listen", self.gateway.listen), ("gateway.admin", self.gateway.admin)]
+        {
+            if address.port() != 0 {
+                addresses.insert(address, what.into());
+            }
+        }
+        for engine in &self.engines {
+            if engine.name.is_empty() || !names.insert(&engine.name) {
+                return invalid("engines[].name", format!("{:?} is empty or used twice", engine.name));
+            }
+            match engine.url.parse::<http::Uri>() {
+                Ok(uri) if uri.scheme_str() == Some("http") && uri.host().is_some() => {}
+                _ => return invalid("engines[].url", format!("{:?} is not http://host:port", engine.url)),
+            }
+            for (what, address) in [("guard", engine.guard), ("guard_admin", engine.guard_admin)] {
+                let what = format!("{what} of {}", engine.name);
+                if address.port() == 0 {
+                    continue;
+                }
+                if let Some(other) = addresses.insert(address, what.clone()) {
+                    return invalid("engines", format!("{what} and {other} both use {address}"));
+                }
+            }
+        }
+        let mut models = std::collections::HashSet::new();
+        for model in &self.gateway.models {
+            for name in std::iter::once(&model.id).chain(&model.aliases) {
+                if !models.insert(name) {
+                    return invalid("gateway.models", format!("{name:?} names two models"));
+                }
+            }
+        }
+        self.guard.check()
+    }
+}
+
+impl Policy {
+    fn check(&self) -> Result<(), Error> {
+        if self.lane.jobs == 0 {
+            return Err(Error::Invalid { field: "guard.lane.jobs", reason: "must be at least 1".into() });
+        }
+        for class in [Class::Ambiguous, Class::Periodic] {
+            let quorum = self.confirm.of(class);
+            if quorum.failures == 0 || quorum.failures > quorum.of {
+                return Err(Error::Invalid {
+                    field: "guard.confirm",
+                    reason: format!(
+                        "class {}: {} failures of {} cannot be",
+                        class.as_str(),
+                        quorum.failures,
+                        quorum.of
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads and checks a file, with `--set path=value` overrides applied on top.
+pub fn from_file(path: &Path, overrides: &[String]) -> Result<Config, Error> {
+    let config = load(path, overrides)?;
+    config.check()?;
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! `GET /v1/models` and `/v1/models/{id}`: the configured models, and every voice as a model that speaks with it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use serde::Serialize;
+
+use crate::dialect::Context;
+use crate::engine::magpie::VoiceName;
+use crate::error::Error;
+use crate::report::Kind;
+
+/// One model. `kind` is beyond OpenAI's schema: it tells pickers which list a model belongs to.
+#[derive(Debug, Serialize)]
+pub struct Model {
+    id: String,
+    object: &'static str,
+    created: u64,
+    owned_by: &'static str,
+    kind: &'static str,
+}
+
+/// The list of models.
+#[derive(Debug, Serialize)]
+pub struct List {
+    object: &'static str,
+    data: Vec<Model>,
+}
+
+impl Context {
+    /// What engines serve the model of that name: an id, an alias or a voice that is known by now.
+    pub(super) fn model_kind(&self, name: &str) -> Result<Kind, Error> {
+        self.known_model(name).map(|(_, kind)| kind).ok_or_else(|| unknown(name))
+    }
+
+    fn known_model(&self, name: &str) -> Option<(String, Kind)> {
+        let models = &self.config.gateway.models;
+        if let Some(model) =
+            models.iter().find(|model| model.id == name || model.aliases.iter().any(|alias| alias == name))
+        {
+            return Some((model.id.clone(), model.kind));
+        }
+        let voice = self
+            .voices
+            .known()
+            .iter()
+            .any(|voice| VoiceName::parse(voice).is_some_and(|voice| voice.base == name));
+        voice.then(|| (name.to_owned(), Kind::Magpie))
+    }
+
+    fn describe(&self, id: String, kind: Kind) -> Model {
+        let kind = match kind {
+            Kind::Parakeet => "stt",
+            Kind::Magpie => "tts",
+        };
+        Model { id, object: "model", created: self.started_unix, owned_by: "nvidia", kind }
+    }
+}
+
+/// `GET /v1/models`.
+pub async fn list(State(context): State<Arc<Context>>) -> Json<List> {
+    let configured = context.config.gateway.models.iter().map(|model| (model.id.clone(), model.kind));
+    let voices = context.voices.base_names().await;
+    let voices = voices.into_iter().map(|voice| (voice, Kind::Magpie));
+    let data = configured.chain(voices).map(|(id, kind)| context.describe(id, kind)).collect();
+    Json(List { object: "list", data })
+}
+
+/// `GET /v1/models/{id}`; an alias gives the model it stands for.
+pub async fn one(
+    State(context): State<Arc<Context>>,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Json<Model>, Error> {
+    let Path(name) = name.map_err(|_| unknown("(not UTF-8)"))?;
+    if context.known_model(&name).is_none() {
+        context.voices.current().await;
+    }
+    let (id, kind) = context.known_model(&name).ok_or_else(|| unknown(&name))?;
+    Ok(Json(context.describe(id, kind)))
+}
+
+fn unknown(name: &str) -> Error {
+    Error::ModelNotFound { model: name.chars().take(128).collect() }
+}

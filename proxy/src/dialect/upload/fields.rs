@@ -1,0 +1,30 @@
+//! The text fields of a form, in the order they came.
+
+/// Names and values; a name may come several times.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// Adds one field.
+    pub fn push(&mut self, name: String, value: String) {
+        self.0.push((name, value));
+    }
+
+    /// The last value of `name`: what counts where one is expected.
+    pub fn last(&self, name: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All values of `name`.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All values of `name[]` and `name[key]`.
+    pub fn all_bracketed<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let bracketed = move |known: &str| {
+            known.strip_prefix(name).is_some_and(|rest| rest.starts_with('[') && rest.ends_with(']'))
+        };
+        self.0.iter().filter(move |(known, _)| bracketed(known)).map(|(_, value)| value.as_str())
+    }
+}

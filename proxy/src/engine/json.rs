@@ -1,0 +1,74 @@
+//! Reads the JSON that Python services write, in which numbers may be bare `NaN` and `Infinity`.
+
+use std::borrow::Cow;
+
+use serde::de::DeserializeOwned;
+
+/// Numbers that Python's `json.dumps` writes by default and JSON does not have.
+const NOT_JSON: [&[u8]; 3] = [b"NaN", b"-Infinity", b"Infinity"];
+
+/// Parses `text`; numbers that JSON cannot express are read as null.
+pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, serde_json::Error> {
+    match serde_json::from_slice(text) {
+        Ok(value) => Ok(value),
+        Err(error) => match nulled(text) {
+            Cow::Borrowed(_) => Err(error),
+            Cow::Owned(text) => serde_json::from_slice(&text),
+        },
+    }
+}
+
+/// `text` with `null` in the place of each such number outside of strings.
+fn nulled(text: &[u8]) -> Cow<'_, [u8]> {
+    let mut out: Vec<u8> = Vec::new();
+    let (mut copied, mut at) = (0, 0);
+    let mut in_string = false;
+    while at < text.len() {
+        match text[at] {
+            b'\\' if in_string => at += 1,
+            b'"' => in_string = !in_string,
+            b'N' | b'I' | b'-' if !in_string => {
+                if let Some(number) = NOT_JSON.iter().find(|number| text[at..].starts_with(number)) {
+                    out.extend_from_slice(&text[copied..at]);
+                    out.extend_from_slice(b"null");
+                    at += number.len();
+                    copied = at;
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    out.extend_from_slice(&text[copied..]);
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn bare_nan_and_infinity_become_null() {
+        let value: Value = parse(br#"{"a":[NaN,-Infinity,Infinity,-1.5],"b":NaN}"#).unwrap();
+        assert_eq!(value, json!({"a": [null, null, null, -1.5], "b": null}));
+    }
+
+    #[test]
+    fn strings_keep_their_content() {
+        let value: Value = parse(br#"{"a":"NaN \" Infinity","b":NaN}"#).unwrap();
+        assert_eq!(value, json!({"a": "NaN \" Infinity", "b": null}));
+    }
+
+    #[test]
+    fn other_faults_stay_faults() {
+        for text in ["", "{", "{\"a\":Na}", "{\"a\":\"\\", "NaN]", "{\"text\":\"CUDA"] {
+            assert!(parse::<Value>(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Every way a client's request can fail, and the reply that tells it: OpenAI's envelope plus `detail`.
+
+use std::time::Duration;
+
+use ::http::{HeaderValue, Response, StatusCode, header};
+use axum::body::Body;
+use axum::response::IntoResponse;
+use serde_json::json;
+
+use crate::report::Kind;
+
+/// Why a request is not served.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// A parameter is missing, malformed or not supported.
+    #[error("{message}")]
+    InvalidRequest {
+        /// The parameter, when one is to blame.
+        param: Option<&'static str>,
+        /// Machine-readable reason.
+        code: Option<&'static str>,
+        /// What is wrong and what to send instead.
+        message: String,
+    },
+    /// The body ended before its closing delimiter or its announced length.
+    #[error("the request body ended early; send the whole file again")]
+    Truncated,
+    /// The body is larger than allowed.
+    #[error("413: Maximum content size limit ({limit}) exceeded")]
+    TooLarge {
+        /// Allowed bytes.
+        limit: u64,
+    },
+    /// The uploaded file is not audio that any engine takes.
+    #[error("Unsupported file format {found}")]
+    UnsupportedFile {
+        /// What it looks like.
+        found: String,
+    },
+    /// No such model.
+    #[error("The model '{model}' does not exist; see GET /v1/models")]
+    ModelNotFound {
+        /// As the client named it.
+        model: String,
+    },
+    /// No such path.
+    #[error("No such path: {path}")]
+    NotFound {
+        /// As requested.
+        path: String,
+    },
+    /// The path exists for another method.
+    #[error("Use {allowed} on this path")]
+    MethodNotAllowed {
+        /// The method to use.
+        allowed: &'static str,
+    },
+    /// This very input wedged engines before.
+    #[error("this input made engines fail before and is refused for now")]
+    PoisonInput,
+    /// All queues are full.
+    #[error("all {} engines are busy; retry later", kind.as_str())]
+    Overloaded {
+        /// Which engines.
+        kind: Kind,
+        /// When a retry is likely to be accepted.
+        retry_after: Duration,
+    },
+    /// No engine of the kind can serve now.
+    #[error("no {} engine is ready: {reason}", kind.as_str())]
+    NoEngine {
+        /// Which engines.
+        kind: Kind,
+        /// Their state.
+        reason: &'static str,
+        /// When one is expected back.
+        retry_after: Duration,
+    },
+    /// The engine refused the input; its own message is passed on.
+    #[error("{message}")]
+    EngineRefused {
+        /// Its status, 4xx.
+        status: StatusCode,
+        /// Its message.
+        message: String,
+    },
+    /// The engine failed and no other could take over.
+    #[error("the {} engine failed ({reason})", kind.as_str())]
+    EngineFailed {
+        /// Which engines.
+        kind: Kind,
+        /// How.
+        reason: &'static str,
+        /// When a retry may help.
+        retry_after: Duration,
+    },
+    /// The engine did not answer in time and no other could take over.
+    #[error("the {} engine did not answer in time", kind.as_str())]
+    Deadline {
+        /// Which engines.
+        kind: Kind,
+    },
+}
+
+impl Error {
+    /// A 400 that names a parameter.
+    pub fn param(param: &'static str, message: impl Into<String>) -> Self {
+        Self::InvalidRequest { param: Some(param), code: Some("invalid_value"), message: message.into() }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::InvalidRequest { .. } | Self::Truncated | Self::UnsupportedFile { .. } => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::ModelNotFound { .. } | Self::NotFound { .. } => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::PoisonInput => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::NoEngine { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::EngineRefused { status, .. } => *status,
+            Self::EngineFailed { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Deadline { .. } => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// `error.code` of the envelope; also the metric label.
+    pub fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::InvalidRequest { code, .. } => *code,
+            Self::Truncated => Some("truncated_body"),
+            Self::TooLarge { .. } => Some("content_too_large"),
+            Self::UnsupportedFile { .. } => Some("unsupported_value"),
+            Self::ModelNotFound { .. } => Some("model_not_found"),
+            Self::NotFound { .. } => Some("not_found"),
+            Self::MethodNotAllowed { .. } => Some("method_not_allowed"),
+            Self::PoisonInput => Some("poison_input"),
+            Self::Overloaded { .. } => Some("rate_limit_exceeded"),
+            Self::NoEngine { .. } => Some("engine_unavailable"),
+            Self::EngineRefused { .. } => Some("engine_refused"),
+            Self::EngineFailed { .. } => Some("engine_failed"),
+            Self::Deadline { .. } => Some("engine_timeout"),
+        }
+    }
+
+    /// `error.param` of the envelope.
+    pub fn param_name(&self) -> Option<&'static str> {
+        match self {
+            Self::InvalidRequest { param, .. } => *param,
+            Self::Truncated | Self::TooLarge { .. } | Self::UnsupportedFile { .. } | Self::PoisonInput => {
+                Some("file")
+            }
+            Self::ModelNotFound { .. } => Some("model"),
+            Self::NotFound { .. }
+            | Self::MethodNotAllowed { .. }
+            | Self::Overloaded { .. }
+            | Self::NoEngine { .. }
+            | Self::EngineRefused { .. }
+            | Self::EngineFailed { .. }
+            | Self::Deadline { .. } => None,
+        }
+    }
+
+    /// When the client should come back, if at all.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Overloaded { retry_after, .. }
+            | Self::NoEngine { retry_after, .. }
+            | Self::EngineFailed { retry_after, .. } => Some(*retry_after),
+            Self::InvalidRequest { .. }
+            | Self::Truncated
+            | Self::TooLarge { .. }
+            | Self::UnsupportedFile { .. }
+            | Self::ModelNotFound { .. }
+            | Self::NotFound { .. }
+            | Self::MethodNotAllowed { .. }
+            | Self::PoisonInput
+            | Self::EngineRefused { .. }
+            | Self::Deadline { .. } => None,
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response<Body> {
+        let status = self.status();
+        let message = self.to_string();
+        let kind = match status.as_u16() {
+            429 => "rate_limit_error",
+            500.. => "server_error",
+            _ => "invalid_request_error",
+        };
+        let body = json!({
+            "error": { "message": message, "type": kind, "param": self.param_name(), "code": self.code() },
+            "detail": message,
+        });
+        let mut response = Response::new(Body::from(body.to_string()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // SDKs retry 5xx by themselves; a long job that timed out must not run three times.
+        let retry = self.retry_after().is_some();
+        headers.insert("x-should-retry", HeaderValue::from_static(if retry { "true" } else { "false" }));
+        if let Some(after) = self.retry_after() {
+            let seconds = after.as_secs_f64().ceil().max(1.0) as u64;
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            headers.insert("retry-after-ms", HeaderValue::from(seconds * 1000));
+        }
+        if let Self::MethodNotAllowed { allowed } = self {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_envelope_has_all_four_keys_and_detail() {
+        let response = Error::param("model", "model is missing").into_response();
+        assert_eq!(response.status(), 400);
+        assert_eq!(response.headers()["x-should-retry"], "false");
+        let body = to_bytes(response.into_body(), 1024).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            body,
+            json!({
+                "error": {"message": "model is missing", "type": "invalid_request_error", "param": "model", "code": "invalid_value"},
+                "detail": "model is missing",
+            })
+        );
+    }
+
+    #[test]
+    fn a_busy_stack_says_when_to_come_back() {
+        let response = Error::Overloaded { kind: Kind::Parakeet, retry_after: Duration::from_millis(2300) }
+            .into_response();
+        assert_eq!(response.status(), 429);
+        assert_eq!(response.headers()["retry-after"], "3");
+        assert_eq!(response.headers()["x-should-retry"], "true");
+    }
+}

@@ -1,0 +1,125 @@
+//! The gateway: routes of the public port and of the admin port, and the edge that all requests pass.
+
+mod edge;
+mod inbound;
+mod metrics;
+mod outbound;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::extract::{Request, State};
+use axum::handler::Handler;
+use axum::routing::{MethodRouter, get, post};
+use axum::{Json, Router, middleware};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+pub use self::metrics::Metrics;
+
+use self::edge::Edge;
+use crate::config::Config;
+use crate::dialect::openai::{models, speech, transcription, voices};
+use crate::dialect::{Context, catalog, spark};
+use crate::drain::Drain;
+use crate::error::Error;
+use crate::report::Kind;
+use crate::upstream::Upstreams;
+
+/// The public side of a stack.
+pub struct Gateway {
+    context: Arc<Context>,
+    edge: Arc<Edge>,
+}
+
+impl Gateway {
+    /// A gateway in front of `upstreams`, with its metrics in `registry`.
+    ///
+    /// # Errors
+    /// When its metrics are registered already.
+    pub fn new(
+        config: Arc<Config>,
+        upstreams: Upstreams,
+        drain: Drain,
+        registry: &prometheus::Registry,
+    ) -> prometheus::Result<Self> {
+        let metrics = Metrics::register(registry)?;
+        let edge = Edge {
+            metrics: metrics.clone(),
+            drain: drain.clone(),
+            places: Arc::new(Semaphore::new(config.gateway.max_in_flight.min(Semaphore::MAX_PERMITS))),
+            retry_after: config.gateway.retry_after.min,
+        };
+        let started_unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let voices = catalog::Voices::new(upstreams.clone());
+        let context = Context { config, upstreams, voices, metrics, drain, started_unix };
+        Ok(Self { context: Arc::new(context), edge: Arc::new(edge) })
+    }
+
+    /// Routes of the public port.
+    pub fn router(&self) -> Router {
+        let api = Router::new()
+            .route("/models", gets(models::list))
+            .route("/models/{*id}", gets(models::one))
+            .route("/audio/voices", gets(voices::list))
+            .route("/audio/speech", posts(speech::create))
+            .route("/audio/transcriptions", posts(transcription::create))
+            .route("/health", gets(health))
+            .route("/api/audio/transcribe-with-speakers", posts(spark::transcribe_with_speakers));
+        // Each path also without its prefix: clients differ in what they call the base URL.
+        Router::new()
+            .nest("/v1", api.clone())
+            .merge(api)
+            .route("/readyz", gets(readyz))
+            .fallback(unknown_path)
+            .layer(middleware::from_fn_with_state(self.edge.clone(), edge::pass))
+            .with_state(self.context.clone())
+    }
+
+    /// Routes of the admin port.
+    pub fn admin_router(&self) -> Router {
+        Router::new()
+            .route("/state", get(state))
+            .route("/readyz", get(readyz))
+            .with_state(self.context.clone())
+    }
+}
+
+fn gets<H: Handler<T, Arc<Context>>, T: 'static>(handler: H) -> MethodRouter<Arc<Context>> {
+    get(handler).fallback(|| async { Error::MethodNotAllowed { allowed: "GET, HEAD" } })
+}
+
+fn posts<H: Handler<T, Arc<Context>>, T: 'static>(handler: H) -> MethodRouter<Arc<Context>> {
+    post(handler).fallback(|| async { Error::MethodNotAllowed { allowed: "POST" } })
+}
+
+async fn unknown_path(request: Request) -> Error {
+    Error::NotFound { path: request.uri().path().chars().take(256).collect() }
+}
+
+async fn health() -> Json<Value> {
+    Json(json!({"status": "ok"}))
+}
+
+/// 200 once each kind that is configured has an engine that is proven to serve, until the gateway stops.
+async fn readyz(State(context): State<Arc<Context>>) -> Result<Json<Value>, Error> {
+    for kind in Kind::ALL {
+        let configured = context.config.engines.iter().any(|engine| engine.kind == kind);
+        let reason = match context.upstreams.ready(kind) {
+            _ if !configured => continue,
+            _ if context.drain.has_begun() => "the gateway is stopping",
+            true => continue,
+            false => "none is proven to serve yet",
+        };
+        let retry_after = context.config.gateway.retry_after.min;
+        return Err(Error::NoEngine { kind, reason, retry_after });
+    }
+    Ok(Json(json!({"status": "ready"})))
+}
+
+async fn state(State(context): State<Arc<Context>>) -> Json<Value> {
+    Json(json!({"engines": context.upstreams.reports()}))
+}
+
+#[cfg(test)]
+mod tests;

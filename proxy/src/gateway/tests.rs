@@ -1,0 +1,9 @@
+//! The whole gateway in process: real router and upstreams between a real client and fake engines.
+
+mod drain;
+mod edge;
+mod models;
+mod speech;
+mod stack;
+mod transcription;
+mod with_speakers;

@@ -1,0 +1,81 @@
+//! Lists of models and voices, with engines and without.
+
+use serde_json::{Value, json};
+
+use super::stack::{Stack, envelope};
+use crate::report::Kind;
+
+fn ids(list: &Value) -> Vec<&str> {
+    list.as_array().unwrap().iter().map(|entry| entry["id"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn models_are_the_configured_ones_and_every_base_voice() {
+    let stack = Stack::start().await;
+    for path in ["/v1/models", "/models"] {
+        let list: Value = stack.get(path).await.json().await.unwrap();
+        assert_eq!(list["object"], "list");
+        assert_eq!(
+            ids(&list["data"]),
+            [
+                "parakeet-tdt-0.6b-v3",
+                "magpie-tts-multilingual",
+                "Magpie-Multilingual.EN-US.Mia",
+                "Magpie-Multilingual.EN-US.Sofia",
+                "Magpie-Multilingual.ES-US.Diego"
+            ]
+        );
+        assert_eq!(list["data"][0]["kind"], "stt");
+        assert_eq!(list["data"][2]["kind"], "tts");
+        for model in list["data"].as_array().unwrap() {
+            assert!(model["created"].as_u64().unwrap() > 1_700_000_000);
+            assert_eq!((&model["object"], &model["owned_by"]), (&json!("model"), &json!("nvidia")));
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_model_is_found_by_id_alias_and_voice() {
+    let stack = Stack::start().await;
+    for (asked, id) in [
+        ("parakeet-tdt-0.6b-v3", "parakeet-tdt-0.6b-v3"),
+        ("whisper-1", "parakeet-tdt-0.6b-v3"),
+        ("Magpie-Multilingual.EN-US.Mia", "Magpie-Multilingual.EN-US.Mia"),
+    ] {
+        let model: Value = stack.get(&format!("/v1/models/{asked}")).await.json().await.unwrap();
+        assert_eq!(model["id"], id);
+    }
+    let message = envelope(stack.get("/v1/models/nvidia/unknown").await, 404, Some("model")).await;
+    assert!(message.contains("nvidia/unknown"), "{message}");
+}
+
+#[tokio::test]
+async fn voices_are_objects_or_names() {
+    let stack = Stack::start().await;
+    let list: Value = stack.get("/v1/audio/voices").await.json().await.unwrap();
+    let voices = list["voices"].as_array().unwrap();
+    let find = |id: &str| voices.iter().find(|voice| voice["id"] == id).cloned();
+    assert_eq!(
+        find("alloy").unwrap(),
+        json!({"id": "alloy", "name": "alloy", "language": "en-US", "voice": "Magpie-Multilingual.EN-US.Sofia"})
+    );
+    assert_eq!(
+        find("Magpie-Multilingual.EN-US.Mia.Angry").unwrap(),
+        json!({
+            "id": "Magpie-Multilingual.EN-US.Mia.Angry", "name": "Mia Angry", "language": "en-US", "emotion": "Angry",
+        })
+    );
+    // The engine has no such speaker.
+    assert_eq!(find("onyx"), None);
+    let names: Value = stack.get("/v1/audio/voices?legacy=true").await.json().await.unwrap();
+    assert!(names["voices"].as_array().unwrap().contains(&json!("alloy")));
+}
+
+#[tokio::test]
+async fn lists_survive_without_engines() {
+    let stack = Stack::with(&[Kind::Parakeet], |_| {}).await;
+    let models: Value = stack.get("/v1/models").await.json().await.unwrap();
+    assert_eq!(ids(&models["data"]), ["parakeet-tdt-0.6b-v3", "magpie-tts-multilingual"]);
+    let voices: Value = stack.get("/v1/audio/voices").await.json().await.unwrap();
+    assert!(ids(&voices["voices"]).contains(&"alloy"));
+}

@@ -1,0 +1,378 @@
+//! A gateway on port 0 in front of fake engines that keep what they were sent.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State as Shared};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{HeaderMap, StatusCode};
+use http_body_util::BodyExt;
+use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use crate::config::{Config, Engine};
+use crate::drain::Drain;
+use crate::engine::{magpie, parakeet};
+use crate::gateway::Gateway;
+use crate::multipart::{Boundary, Event, Limits, Parser};
+use crate::report::{Class, EngineReport, Incident, Kind, Predictor, State, VerdictName, header};
+use crate::upstream::{Dice, Metrics, Upstreams};
+
+/// A request that a fake engine got to its end.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub path: String,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Seen {
+    /// The parts of its form.
+    pub fn parts(&self) -> Vec<Event> {
+        let content_type = self.headers[http::header::CONTENT_TYPE].to_str().unwrap();
+        let mut parser = Parser::new(&Boundary::parse(content_type).unwrap(), Limits::default());
+        let events = parser.push(self.body.clone()).unwrap();
+        parser.finish().unwrap();
+        events
+    }
+
+    /// The bytes of its file.
+    pub fn file(&self) -> Vec<u8> {
+        let mut file = Vec::new();
+        for event in self.parts() {
+            if let Event::FileData(data) = event {
+                file.extend_from_slice(&data);
+            }
+        }
+        file
+    }
+
+    /// The value of a field.
+    pub fn field(&self, wanted: &str) -> Option<String> {
+        self.parts().into_iter().find_map(|event| match event {
+            Event::Field { name, value } if name == wanted => Some(value),
+            _ => None,
+        })
+    }
+}
+
+/// What the next reply is instead of the usual one.
+pub type Canned = (StatusCode, HeaderMap, Body);
+
+/// An engine and its guard in one.
+pub struct Fake {
+    /// Requests that began, complete or not.
+    pub begun: AtomicUsize,
+    pub seen: Mutex<Vec<Seen>>,
+    /// Replies to give first.
+    pub canned: Mutex<Vec<Canned>>,
+    /// Requests being served, and the most there were at the same time.
+    busy: AtomicUsize,
+    pub most_busy: AtomicUsize,
+    /// How long a job takes.
+    pub pace: Mutex<Duration>,
+    /// What its guard reports.
+    report: watch::Sender<EngineReport>,
+}
+
+impl Fake {
+    pub fn complete(&self) -> usize {
+        self.seen.lock().len()
+    }
+
+    pub fn begun(&self) -> usize {
+        self.begun.load(Ordering::SeqCst)
+    }
+
+    /// Gives this reply next.
+    pub fn answer(&self, status: u16, headers: &[(&'static str, &'static str)], body: impl Into<Body>) {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, value.parse().unwrap());
+        }
+        self.canned.lock().push((StatusCode::from_u16(status).unwrap(), map, body.into()));
+    }
+
+    /// Has its guard report so many incidents that began with the input of that hash.
+    pub fn incidents(&self, hash: &str, count: usize) {
+        let incident = |at: usize| Incident {
+            id: format!("{hash}-{at}"),
+            engine: String::new(),
+            instance: "1".into(),
+            started_unix_ms: std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64,
+            class: Class::Sticky,
+            signature: None,
+            body: None,
+            request_hash: Some(hash.to_owned()),
+            probes: Vec::new(),
+            timeline: Vec::new(),
+            remediation: None,
+            restarts: 0,
+            healthy_after_ms: None,
+        };
+        self.report.send_modify(|report| report.incidents = (0..count).map(incident).collect());
+    }
+
+    /// Streams what is sent to the returned end as the next reply.
+    pub fn stream(&self) -> mpsc::Sender<Result<Bytes, std::io::Error>> {
+        let (sender, receiver) = mpsc::channel(1);
+        let chunks = futures::stream::unfold(receiver, |mut receiver| async {
+            receiver.recv().await.map(|chunk| (chunk, receiver))
+        });
+        self.answer(200, &[], Body::from_stream(chunks.boxed()));
+        sender
+    }
+}
+
+/// What the fake Parakeet hears in everything.
+pub fn verbose_json() -> Value {
+    json!({
+        "text": "So it is. Yes.", "language": "en", "duration": 2.5, "model": "parakeet-tdt-0.6b-v3",
+        "words": [
+            {"start": 0.1, "end": 0.4, "text": "So"},
+            {"start": 0.5, "end": 0.7, "text": " it"},
+            {"start": null, "end": null, "text": " is."},
+            {"start": 1.5, "end": 1.9, "text": " Yes."},
+        ],
+    })
+}
+
+pub fn diarization() -> Value {
+    json!({
+        "segments": [
+            {"start_s": 0.0, "end_s": 1.48, "speaker": "Speaker_0"},
+            {"start_s": 1.48, "end_s": 2.0, "speaker": "Speaker_1"},
+        ],
+        "speakers_detected": ["Speaker_0", "Speaker_1"], "duration": 2.5,
+        "model": "nvidia/diar_sortformer_4spk-v1",
+    })
+}
+
+/// Samples that the fake Magpie speaks for everything: 0.1 s at 24 kHz.
+pub fn samples() -> Vec<u8> {
+    (0..2400u32).flat_map(|at| ((at * 37 % 8000) as i16 - 4000).to_le_bytes()).collect()
+}
+
+async fn job(Shared(fake): Shared<Arc<Fake>>, request: Request) -> Response {
+    fake.begun.fetch_add(1, Ordering::SeqCst);
+    let (head, body) = request.into_parts();
+    let Ok(body) = body.collect().await else { return StatusCode::BAD_REQUEST.into_response() };
+    let seen = Seen { path: head.uri.path().to_owned(), headers: head.headers, body: body.to_bytes() };
+    let busy = fake.busy.fetch_add(1, Ordering::SeqCst) + 1;
+    fake.most_busy.fetch_max(busy, Ordering::SeqCst);
+    fake.seen.lock().push(seen.clone());
+    let pace = *fake.pace.lock();
+    tokio::time::sleep(pace).await;
+    fake.busy.fetch_sub(1, Ordering::SeqCst);
+    let canned = {
+        let mut canned = fake.canned.lock();
+        if canned.is_empty() { None } else { Some(canned.remove(0)) }
+    };
+    if let Some((status, headers, body)) = canned {
+        return (status, headers, body).into_response();
+    }
+    match seen.path.as_str() {
+        parakeet::DIARIZE => axum::Json(diarization()).into_response(),
+        magpie::SYNTHESIZE => samples().into_response(),
+        _ if seen.field("response_format").as_deref() == Some("verbose_json") => {
+            axum::Json(verbose_json()).into_response()
+        }
+        _ => axum::Json(json!({"text": "So it is. Yes."})).into_response(),
+    }
+}
+
+async fn list_voices() -> axum::Json<Value> {
+    axum::Json(json!({"en-US,es-US": {"voices": [
+        "Magpie-Multilingual.EN-US.Mia", "Magpie-Multilingual.EN-US.Mia.Angry",
+        "Magpie-Multilingual.EN-US.Sofia", "Magpie-Multilingual.ES-US.Diego",
+    ]}}))
+}
+
+fn report(name: &str, kind: Kind) -> EngineReport {
+    EngineReport {
+        name: name.into(),
+        kind,
+        url: "http://127.0.0.1:1".into(),
+        instance: "1".into(),
+        state: State::Healthy,
+        verdict: VerdictName::Serving,
+        class: None,
+        weight: 1.0,
+        queue_seconds: 0.0,
+        recovery_seconds: None,
+        predictor: Predictor { fixed: 0.1, per_audio_second: 0.01 },
+        restarts: 0,
+        incidents: Vec::new(),
+    }
+}
+
+/// A report as guards stream it: its incidents in events of their own.
+fn events(report: &EngineReport) -> String {
+    let bare = EngineReport { incidents: Vec::new(), ..report.clone() };
+    let mut events = format!("event: report\ndata: {}\n\n", serde_json::to_string(&bare).unwrap());
+    for incident in &report.incidents {
+        events.push_str(&format!("event: incident\ndata: {}\n\n", serde_json::to_string(incident).unwrap()));
+    }
+    events
+}
+
+pub struct Stack {
+    pub url: String,
+    pub admin: String,
+    pub address: std::net::SocketAddr,
+    pub client: reqwest::Client,
+    pub engines: Vec<Arc<Fake>>,
+    pub registry: prometheus::Registry,
+    /// The drain of the gateway, not of the engines.
+    pub drain: Drain,
+}
+
+impl Stack {
+    /// One engine of each kind.
+    pub async fn start() -> Self {
+        Self::with(&[Kind::Parakeet, Kind::Magpie], |_| {}).await
+    }
+
+    pub async fn with(kinds: &[Kind], settings: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        let mut engines = Vec::new();
+        let (drain, elsewhere) = (Drain::new(), Drain::new());
+        for (at, kind) in kinds.iter().enumerate() {
+            let name = format!("{}-{at}", kind.as_str());
+            let fake = Arc::new(Fake {
+                begun: AtomicUsize::new(0),
+                seen: Mutex::default(),
+                canned: Mutex::default(),
+                busy: AtomicUsize::new(0),
+                most_busy: AtomicUsize::new(0),
+                pace: Mutex::new(Duration::ZERO),
+                report: watch::Sender::new(report(&name, *kind)),
+            });
+            let reports = fake.report.subscribe();
+            let stream = move || async move {
+                let events = futures::stream::unfold((reports, true), |(mut reports, first)| async move {
+                    if !first {
+                        reports.changed().await.ok()?;
+                    }
+                    let events = events(&reports.borrow_and_update());
+                    Some((Ok::<_, std::io::Error>(events), (reports, false)))
+                });
+                Body::from_stream(events)
+            };
+            let router = Router::new()
+                .route("/state/stream", get(stream))
+                .route(magpie::LIST_VOICES, get(list_voices))
+                .fallback(post(job))
+                .layer(axum::extract::DefaultBodyLimit::disable())
+                .with_state(fake.clone());
+            let address = serve(router, &elsewhere).await;
+            config.engines.push(Engine {
+                name,
+                kind: *kind,
+                url: format!("http://{address}"),
+                guard: address,
+                guard_admin: address,
+                command: Vec::new(),
+                env: Default::default(),
+            });
+            engines.push(fake);
+        }
+        settings(&mut config);
+        let registry = prometheus::Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
+        let upstreams = Upstreams::new(&config, crate::http::client(), metrics, Dice::new(7)).unwrap();
+        upstreams.start(&drain);
+        let gateway =
+            Gateway::new(Arc::new(config.clone()), upstreams.clone(), drain.clone(), &registry).unwrap();
+        let (address, admin) =
+            (serve(gateway.router(), &drain).await, serve(gateway.admin_router(), &elsewhere).await);
+        for kind in Kind::ALL {
+            while config.engines.iter().any(|engine| engine.kind == kind && kinds.contains(&kind))
+                && !upstreams.ready(kind)
+            {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+        Self {
+            url: format!("http://{address}"),
+            admin: format!("http://{admin}"),
+            address,
+            client: reqwest::Client::builder().no_proxy().build().unwrap(),
+            engines,
+            registry,
+            drain,
+        }
+    }
+
+    /// A POST to the path.
+    pub fn post(&self, path: &str) -> reqwest::RequestBuilder {
+        self.client.post(format!("{}{path}", self.url))
+    }
+
+    pub async fn get(&self, path: &str) -> reqwest::Response {
+        self.client.get(format!("{}{path}", self.url)).send().await.unwrap()
+    }
+
+    /// Transcribes a second of sound with these fields before the file.
+    pub async fn transcribe(&self, fields: &[(&'static str, &'static str)]) -> reqwest::Response {
+        self.post("/v1/audio/transcriptions").multipart(form(fields, wav(32_000))).send().await.unwrap()
+    }
+
+    pub async fn speak(&self, request: Value) -> reqwest::Response {
+        self.post("/v1/audio/speech").json(&request).send().await.unwrap()
+    }
+
+    /// Requests that any engine got to their end.
+    pub fn complete(&self) -> usize {
+        self.engines.iter().map(|engine| engine.complete()).sum()
+    }
+}
+
+async fn serve(router: Router, drain: &Drain) -> std::net::SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(crate::http::serve(listener, TowerToHyperService::new(router), drain.clone()));
+    address
+}
+
+/// A WAV file of so many bytes of samples, 16 kHz mono.
+pub fn wav(bytes: usize) -> Vec<u8> {
+    let mut file = crate::audio::wav::streaming_header(16_000).to_vec();
+    let len = file.len();
+    file[len - 4..].copy_from_slice(&(bytes as u32).to_le_bytes());
+    file.extend((0..bytes).map(|at| (at % 253) as u8));
+    file
+}
+
+pub fn form(fields: &[(&'static str, &'static str)], file: Vec<u8>) -> reqwest::multipart::Form {
+    let mut form = reqwest::multipart::Form::new();
+    for (name, value) in fields {
+        form = form.text(*name, *value);
+    }
+    form.part("file", reqwest::multipart::Part::bytes(file).file_name("speech.wav"))
+}
+
+/// Asserts an error in OpenAI's envelope and gives its message.
+pub async fn envelope(response: reqwest::Response, status: u16, param: Option<&str>) -> String {
+    assert_eq!(response.status(), status);
+    assert!(response.headers().contains_key(header::REQUEST_ID));
+    assert_eq!(response.headers()["content-type"], "application/json");
+    let body: Value = response.json().await.unwrap();
+    let error = body["error"].as_object().unwrap();
+    let keys: Vec<&str> = error.keys().map(String::as_str).collect();
+    for key in ["message", "type", "param", "code"] {
+        assert!(keys.contains(&key), "{key} is missing");
+    }
+    assert_eq!(error["param"].as_str(), param, "{error:?}");
+    assert_eq!(body["detail"], error["message"]);
+    error["message"].as_str().unwrap().to_owned()
+}

@@ -1,0 +1,354 @@
+//! Transcriptions: every shape, and nothing sent of what is bad.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::stack::{Stack, envelope, form, wav};
+use crate::report::Kind;
+
+#[tokio::test]
+async fn json_is_text_and_usage() {
+    let stack = Stack::start().await;
+    for path in ["/v1/audio/transcriptions", "/audio/transcriptions"] {
+        let response =
+            stack.post(path).multipart(form(&[("model", "whisper-1")], wav(48_000))).send().await.unwrap();
+        assert_eq!(response.headers()["content-type"], "application/json");
+        assert_eq!(response.headers()["openai-version"], "2020-10-01");
+        assert!(response.headers().contains_key("openai-processing-ms"));
+        let body: Value = response.json().await.unwrap();
+        assert_eq!(body, json!({"text": "So it is. Yes.", "usage": {"type": "duration", "seconds": 2}}));
+    }
+    let seen = stack.engines[0].seen.lock()[0].clone();
+    assert_eq!(seen.field("response_format").as_deref(), Some("json"));
+    assert_eq!(seen.field("model"), None);
+    assert_eq!(seen.headers["x-speechstack-audio-seconds"], "1.500");
+}
+
+#[tokio::test]
+async fn verbose_json_has_openais_shape() {
+    let stack = Stack::start().await;
+    let response = stack
+        .transcribe(&[
+            ("model", "whisper-1"),
+            ("response_format", "verbose_json"),
+            ("timestamp_granularities[]", "word"),
+            ("timestamp_granularities[]", "segment"),
+        ])
+        .await;
+    let body: Value = response.json().await.unwrap();
+    assert_eq!(body["task"], "transcribe");
+    assert_eq!(body["language"], "english");
+    assert_eq!(body["duration"], 2.5);
+    assert_eq!(body["text"], "So it is. Yes.");
+    assert_eq!(body["usage"], json!({"type": "duration", "seconds": 3}));
+    assert_eq!(body["words"][0], json!({"word": "So", "start": 0.1, "end": 0.4}));
+    // The word without times lies between its neighbours.
+    assert_eq!(body["words"][2]["word"], "is.");
+    assert!(body["words"][2]["start"].as_f64().unwrap() >= 0.7);
+    assert!(body["words"][2]["end"].as_f64().unwrap() <= 1.5);
+    let segments = body["segments"].as_array().unwrap();
+    assert_eq!(
+        segments.iter().map(|segment| segment["text"].clone()).collect::<Vec<_>>(),
+        ["So it is.", "Yes."]
+    );
+    let mut keys: Vec<&str> = segments[0].as_object().unwrap().keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    assert_eq!(
+        keys,
+        [
+            "avg_logprob",
+            "compression_ratio",
+            "end",
+            "id",
+            "no_speech_prob",
+            "seek",
+            "start",
+            "temperature",
+            "text",
+            "tokens",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn granularities_choose_words_or_segments() {
+    let stack = Stack::start().await;
+    let verbose = ("response_format", "verbose_json");
+    let body: Value = stack.transcribe(&[verbose]).await.json().await.unwrap();
+    assert!(body.get("segments").is_some() && body.get("words").is_none());
+    let words = ("timestamp_granularities[]", "word");
+    let body: Value = stack.transcribe(&[verbose, words]).await.json().await.unwrap();
+    assert!(body.get("words").is_some() && body.get("segments").is_none());
+}
+
+#[tokio::test]
+async fn text_and_subtitles_are_plain() {
+    let stack = Stack::start().await;
+    let text = stack.transcribe(&[("response_format", "text")]).await;
+    assert_eq!(text.headers()["content-type"], "text/plain; charset=utf-8");
+    assert_eq!(text.text().await.unwrap(), "So it is. Yes.\n");
+    let srt = stack.transcribe(&[("response_format", "srt")]).await;
+    assert_eq!(srt.headers()["content-type"], "text/plain; charset=utf-8");
+    assert!(srt.text().await.unwrap().starts_with("1\n00:00:00,100 --> 00:00:01,"));
+    let vtt = stack.transcribe(&[("response_format", "vtt")]).await;
+    assert_eq!(vtt.headers()["content-type"], "text/vtt; charset=utf-8");
+    assert!(vtt.text().await.unwrap().starts_with("WEBVTT\n\n00:00:00.100 --> "));
+}
+
+#[tokio::test]
+async fn a_large_file_passes_exact_with_its_fields_behind_it() {
+    let stack = Stack::start().await;
+    let file = wav(3_000_000);
+    let form = reqwest::multipart::Form::new()
+        .part("file", reqwest::multipart::Part::bytes(file.clone()).file_name("speech.wav"))
+        .text("model", "whisper-1")
+        .text("language", "German")
+        .text("prompt", "Nvidia")
+        .text("temperature", "0.5")
+        .text("response_format", "verbose_json");
+    let response = stack.post("/v1/audio/transcriptions").multipart(form).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let body: Value = response.json().await.unwrap();
+    assert_eq!(body["segments"][0]["id"], 0);
+    let seen = stack.engines[0].seen.lock()[0].clone();
+    assert_eq!(seen.file(), file);
+    assert_eq!(seen.field("language").as_deref(), Some("de"));
+    assert_eq!(seen.field("prompt").as_deref(), Some("Nvidia"));
+    assert_eq!(seen.field("temperature").as_deref(), Some("0.5"));
+    assert_eq!(seen.headers["x-speechstack-audio-seconds"], "93.750");
+}
+
+#[tokio::test]
+async fn small_bad_uploads_reach_no_engine() {
+    let stack = Stack::start().await;
+    type Fields = &'static [(&'static str, &'static str)];
+    let cases: [(Fields, u16, &str); 9] = [
+        (&[("model", "gpt-5")], 404, "model"),
+        (&[("model", "tts-1")], 400, "model"),
+        (&[("response_format", "diarized_json")], 400, "response_format"),
+        (&[("stream", "true")], 400, "stream"),
+        (&[("include[]", "logprobs")], 400, "include"),
+        (&[("temperature", "hot")], 400, "temperature"),
+        (&[("language", "klingon")], 400, "language"),
+        (&[("timestamp_granularities[]", "word")], 400, "timestamp_granularities"),
+        (
+            &[("timestamp_granularities[]", "char"), ("response_format", "verbose_json")],
+            400,
+            "timestamp_granularities",
+        ),
+    ];
+    for (fields, status, param) in cases {
+        envelope(stack.transcribe(fields).await, status, Some(param)).await;
+    }
+    for (file, name) in [(Vec::new(), "a.wav"), (b"hello".to_vec(), "a.txt"), (b"hello".to_vec(), "a.wav")] {
+        let part = reqwest::multipart::Part::bytes(file).file_name(name);
+        let form = reqwest::multipart::Form::new().part("file", part);
+        let response = stack.post("/v1/audio/transcriptions").multipart(form).send().await.unwrap();
+        envelope(response, 400, Some("file")).await;
+    }
+    let form = reqwest::multipart::Form::new().text("model", "whisper-1");
+    let response = stack.post("/v1/audio/transcriptions").multipart(form).send().await.unwrap();
+    envelope(response, 400, Some("file")).await;
+    let response = stack.post("/v1/audio/transcriptions").json(&json!({})).send().await.unwrap();
+    envelope(response, 400, None).await;
+    assert_eq!(stack.engines[0].begun(), 0);
+}
+
+#[tokio::test]
+async fn a_late_bad_field_of_a_large_upload_completes_at_no_engine() {
+    let stack = Stack::start().await;
+    let form = reqwest::multipart::Form::new()
+        .part("file", reqwest::multipart::Part::bytes(wav(3_000_000)).file_name("speech.wav"))
+        .text("model", "gpt-5");
+    let response = stack.post("/v1/audio/transcriptions").multipart(form).send().await.unwrap();
+    envelope(response, 404, Some("model")).await;
+    assert_eq!(stack.complete(), 0);
+}
+
+#[tokio::test]
+async fn too_large_is_said_at_once_or_when_it_is_seen() {
+    let stack = Stack::with(&[Kind::Parakeet], |config| {
+        config.gateway.body_limit = bytesize::ByteSize::mib(1);
+    })
+    .await;
+    let announced =
+        stack.post("/v1/audio/transcriptions").multipart(form(&[], wav(3_000_000))).send().await.unwrap();
+    envelope(announced, 413, Some("file")).await;
+    assert_eq!(stack.engines[0].begun(), 0);
+    let mut body =
+        b"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\n".to_vec();
+    body.extend(wav(3_000_000));
+    let chunks: Vec<Result<Vec<u8>, std::io::Error>> =
+        body.chunks(100_000).map(|chunk| Ok(chunk.to_vec())).collect();
+    let streamed = stack
+        .post("/v1/audio/transcriptions")
+        .header("content-type", "multipart/form-data; boundary=x")
+        .body(reqwest::Body::wrap_stream(futures::stream::iter(chunks)))
+        .send()
+        .await
+        .unwrap();
+    envelope(streamed, 413, Some("file")).await;
+    assert_eq!(stack.complete(), 0);
+}
+
+#[tokio::test]
+async fn a_truncated_upload_is_told_so_and_completes_at_no_engine() {
+    let stack = Stack::start().await;
+    for bytes in [1000, 1_000_000] {
+        let mut body =
+            b"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\n".to_vec();
+        body.extend(wav(bytes));
+        let response = stack
+            .post("/v1/audio/transcriptions")
+            .header("content-type", "multipart/form-data; boundary=x")
+            .body(body)
+            .send()
+            .await
+            .unwrap();
+        envelope(response, 400, Some("file")).await;
+    }
+    assert_eq!(stack.complete(), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_amid_its_upload_leaves_nothing_complete() {
+    let stack = Stack::start().await;
+    let mut socket = TcpStream::connect(stack.address).await.unwrap();
+    let head = "POST /v1/audio/transcriptions HTTP/1.1\r\nhost: x\r\ncontent-length: 9000000\r\n\
+        content-type: multipart/form-data; boundary=x\r\n\r\n\
+        --x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\n";
+    socket.write_all(head.as_bytes()).await.unwrap();
+    socket.write_all(&wav(500_000)).await.unwrap();
+    while stack.engines[0].begun() == 0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    drop(socket);
+    stack.transcribe(&[]).await;
+    assert_eq!(stack.complete(), 1);
+}
+
+#[tokio::test]
+async fn the_client_is_told_to_go_on_only_after_its_head_was_accepted() {
+    let stack = Stack::with(&[Kind::Parakeet], |config| {
+        config.gateway.body_limit = bytesize::ByteSize::mib(1);
+    })
+    .await;
+    for (len, expected) in [(2_000_000, "HTTP/1.1 413"), (1000, "HTTP/1.1 100")] {
+        let mut socket = TcpStream::connect(stack.address).await.unwrap();
+        let head = format!(
+            "POST /v1/audio/transcriptions HTTP/1.1\r\nhost: x\r\ncontent-length: {len}\r\n\
+             expect: 100-continue\r\ncontent-type: multipart/form-data; boundary=x\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let mut start = [0; 12];
+        socket.read_exact(&mut start).await.unwrap();
+        assert_eq!(std::str::from_utf8(&start).unwrap(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_sick_engine_costs_the_client_nothing_while_another_lives() {
+    let stack = Stack::with(&[Kind::Parakeet, Kind::Parakeet], |_| {}).await;
+    for engine in &stack.engines {
+        let headers = [("x-speechstack-class", "A"), ("x-speechstack-retry", "elsewhere")];
+        engine.answer(500, &headers, "CUBLAS_STATUS_EXECUTION_FAILED");
+        let file = wav(500_000);
+        let response =
+            stack.post("/v1/audio/transcriptions").multipart(form(&[], file.clone())).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        engine.canned.lock().clear();
+        for engine in &stack.engines {
+            for seen in engine.seen.lock().drain(..) {
+                assert_eq!(seen.file(), file);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_wedged_engines_before_reaches_none() {
+    let stack = Stack::start().await;
+    for len in [1000, 1_000_000] {
+        let file = wav(len);
+        let hash = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&file));
+        stack.engines[0].incidents(&hash, 2);
+        // The report takes a moment to arrive.
+        let response = loop {
+            let response = stack
+                .post("/v1/audio/transcriptions")
+                .multipart(form(&[], file.clone()))
+                .send()
+                .await
+                .unwrap();
+            if response.status() != 200 {
+                break response;
+            }
+            stack.engines[0].seen.lock().clear();
+        };
+        envelope(response, 422, Some("file")).await;
+        assert_eq!(stack.complete(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_serves_on_after_a_chunked_upload() {
+    let stack = Stack::start().await;
+    let mut socket = TcpStream::connect(stack.address).await.unwrap();
+    for len in [1000, 500_000, 1000] {
+        let mut body =
+            b"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\n".to_vec();
+        body.extend(wav(len));
+        body.extend(b"\r\n--x--\r\nepilogue");
+        let head = "POST /v1/audio/transcriptions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\
+            content-type: multipart/form-data; boundary=x\r\n\r\n";
+        socket.write_all(head.as_bytes()).await.unwrap();
+        socket.write_all(format!("{:x}\r\n", body.len()).as_bytes()).await.unwrap();
+        socket.write_all(&body).await.unwrap();
+        socket.write_all(b"\r\n0\r\n\r\n").await.unwrap();
+        let mut reply = Vec::new();
+        while !reply.ends_with(b"}}") {
+            assert!(socket.read_buf(&mut reply).await.unwrap() > 0);
+        }
+        assert!(reply.starts_with(b"HTTP/1.1 200 OK"));
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_breaks_off_is_asked_for_again() {
+    let stack = Stack::start().await;
+    let file = wav(500_000);
+    for breaks in [1, 2] {
+        for _ in 0..breaks {
+            let sender = stack.engines[0].stream();
+            tokio::spawn(async move {
+                sender.send(Ok("{\"text\":".into())).await.unwrap();
+                sender.send(Err(std::io::ErrorKind::BrokenPipe.into())).await.unwrap();
+            });
+        }
+        let request = stack.post("/v1/audio/transcriptions").multipart(form(&[], file.clone()));
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), if breaks == 1 { 200 } else { 503 });
+    }
+    assert!(stack.engines[0].seen.lock().iter().all(|seen| seen.file() == file));
+}
+
+#[tokio::test]
+async fn an_engines_refusal_is_passed_on_and_its_nonsense_is_not() {
+    let stack = Stack::start().await;
+    stack.engines[0].answer(400, &[], r#"{"detail":"could not decode the file"}"#);
+    assert_eq!(envelope(stack.transcribe(&[]).await, 400, None).await, "could not decode the file");
+    stack.engines[0].answer(200, &[], "<html>");
+    envelope(stack.transcribe(&[]).await, 503, None).await;
+}
+
+#[tokio::test]
+async fn without_an_engine_the_client_is_told_when_to_come_back() {
+    let stack = Stack::with(&[Kind::Magpie], |_| {}).await;
+    let response = stack.transcribe(&[]).await;
+    assert_eq!(response.headers()["x-should-retry"], "true");
+    assert!(response.headers().contains_key("retry-after"));
+    envelope(response, 503, None).await;
+}

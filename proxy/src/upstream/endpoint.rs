@@ -1,0 +1,207 @@
+//! One endpoint: a guard's addresses and what the gateway knows of the engine behind it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ::http::uri::{Authority, PathAndQuery, Scheme};
+use ::http::{HeaderMap, HeaderValue, Uri};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::balance::Candidate;
+use super::metrics::StateGauge;
+use super::poison;
+use crate::config;
+use crate::report::{EngineReport, Incident, Kind, Predictor, State};
+
+mod live;
+
+use live::{Live, News};
+
+/// An engine as the gateway reaches it: through its guard.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// The engine's name.
+    pub name: Arc<str>,
+    /// What it does.
+    pub kind: Kind,
+    /// The engine's own base URL, for show.
+    pub url: String,
+    /// Where its guard takes traffic.
+    pub guard: SocketAddr,
+    /// Its guard's state stream.
+    pub stream: Uri,
+    authority: Authority,
+    host: HeaderValue,
+    live: Mutex<Live>,
+    in_flight: AtomicUsize,
+    gauge: StateGauge,
+    /// Ticks when some endpoint has become usable or better.
+    improved: watch::Sender<()>,
+    pub(super) refused: Notify,
+}
+
+impl Endpoint {
+    /// The endpoint of a configured engine; `predictor` is a first guess.
+    pub(super) fn new(
+        engine: &config::Engine,
+        predictor: Predictor,
+        gauge: StateGauge,
+        improved: watch::Sender<()>,
+    ) -> Result<Self, ::http::Error> {
+        let authority = Authority::try_from(engine.guard.to_string())?;
+        let live = Live::new(predictor, Instant::now());
+        gauge.show(live.shown(Instant::now()));
+        Ok(Self {
+            name: engine.name.as_str().into(),
+            kind: engine.kind,
+            url: engine.url.clone(),
+            guard: engine.guard,
+            stream: Uri::try_from(format!("http://{}/state/stream", engine.guard_admin))?,
+            host: HeaderValue::try_from(authority.as_str())?,
+            authority,
+            live: Mutex::new(live),
+            in_flight: AtomicUsize::new(0),
+            gauge,
+            improved,
+            refused: Notify::new(),
+        })
+    }
+
+    /// The URI of a path on the guard. Formats and allocates nothing.
+    pub fn uri(&self, path: &'static str) -> Result<Uri, ::http::Error> {
+        let mut parts = ::http::uri::Parts::default();
+        parts.scheme = Some(Scheme::HTTP);
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(PathAndQuery::try_from(path)?);
+        Ok(Uri::from_parts(parts)?)
+    }
+
+    /// The guard's `host` header.
+    pub fn host(&self) -> HeaderValue {
+        self.host.clone()
+    }
+
+    /// A whole report arrived on the stream.
+    pub fn report(&self, report: EngineReport, now: Instant) {
+        self.change(now, |live| live.report(report, now));
+    }
+
+    /// An incident arrived on the stream, new or changed.
+    pub fn incident(&self, incident: Incident) {
+        self.live.lock().incident(incident);
+    }
+
+    /// The stream is lost.
+    pub fn lost(&self, now: Instant) {
+        self.change(now, Live::lost);
+    }
+
+    /// A reply's headers tell of the engine. One of a faulty engine does not shorten the wait: an engine that
+    /// fails fast must not look free.
+    pub fn observe(&self, headers: &HeaderMap, is_faulty: bool, now: Instant) {
+        let news = News::of(headers);
+        self.change(now, |live| live.news(news, is_faulty, now));
+    }
+
+    /// No connection: out until the stream reports or a connection succeeds.
+    pub fn refuse(&self, now: Instant) {
+        self.change(now, Live::refuse);
+        self.refused.notify_one();
+    }
+
+    /// A connection succeeded.
+    pub fn reach(&self, now: Instant) {
+        self.change(now, Live::reach);
+    }
+
+    /// Whether connections are refused.
+    pub fn is_refused(&self) -> bool {
+        self.live.lock().is_refused()
+    }
+
+    fn change(&self, now: Instant, change: impl FnOnce(&mut Live) -> bool) {
+        let mut live = self.live.lock();
+        let before = live.shown(now);
+        let improved = change(&mut live);
+        let after = live.shown(now);
+        drop(live);
+        if before != after {
+            self.gauge.show(after);
+            let name = |shown: Option<State>| shown.map_or("unreachable", State::as_str);
+            tracing::info!(engine = %self.name, from = name(before), to = name(after), "endpoint changed");
+        }
+        if improved {
+            self.improved.send_replace(());
+        }
+    }
+
+    /// How the balancer sees it, and the epoch: another one means that the endpoint has improved since.
+    pub fn candidate(&self, now: Instant) -> (Candidate, u64) {
+        let in_flight = self.in_flight.load(Ordering::Relaxed);
+        let live = self.live.lock();
+        (live.candidate(in_flight, now), live.epoch())
+    }
+
+    /// Seconds until a request may start here, as far as the guard tells.
+    pub fn opens_in(&self, now: Instant) -> Option<f64> {
+        self.live.lock().opens_in(now)
+    }
+
+    /// Whether its guard has vouched for it and it may be sent to.
+    pub fn is_ready(&self, now: Instant) -> bool {
+        self.live.lock().is_ready(now)
+    }
+
+    /// The state as shown; `None` when it cannot be reached.
+    pub fn shown(&self, now: Instant) -> Option<State> {
+        self.live.lock().shown(now)
+    }
+
+    /// Predicted service time in seconds of a request.
+    pub fn predict(&self, audio_seconds: f64) -> f64 {
+        self.live.lock().predict(audio_seconds)
+    }
+
+    /// Charges a request of so many predicted seconds until its end.
+    pub fn dispatch(self: &Arc<Self>, predicted: f64, now: Instant) -> InFlight {
+        self.live.lock().dispatch(predicted, now);
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight { endpoint: Arc::clone(self) }
+    }
+
+    /// The last report with its incidents; a stand-in when there is none, or when it cannot be reached.
+    pub fn snapshot(&self, now: Instant) -> EngineReport {
+        let live = self.live.lock();
+        let mut report = live
+            .last_report()
+            .unwrap_or_else(|| EngineReport::unknown(&self.name, self.kind, &self.url, live.predictor()));
+        match live.shown(now) {
+            Some(state) => report.state = state,
+            None => (report.state, report.weight) = (State::Unknown, 0.0),
+        }
+        report.queue_seconds = live.candidate(0, now).wait;
+        report.incidents = live.incidents().cloned().collect();
+        report
+    }
+
+    /// How often a request of that hash showed up first in an incident here; see [`poison::sightings`].
+    pub fn sightings(&self, hash: &str, now_unix_ms: u64, window: Duration) -> usize {
+        poison::sightings(hash, self.live.lock().incidents(), now_unix_ms, window)
+    }
+}
+
+/// A request on an endpoint, until dropped.
+#[derive(Debug)]
+pub struct InFlight {
+    endpoint: Arc<Endpoint>,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,133 @@
+//! What the upstream half counts: `speechstack_gateway_upstream_*`.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use super::failure::Failure;
+use crate::report::{Kind, State};
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Served,
+    Rejected,
+    ClientGone,
+    Failed(Failure),
+}
+
+impl Outcome {
+    const NAMES: [&str; 10] = [
+        "served",
+        "rejected",
+        "client_gone",
+        "refused",
+        "reset",
+        "silent",
+        "busy",
+        "deadline",
+        "faulty",
+        "internal",
+    ];
+
+    fn index(self) -> usize {
+        match self {
+            Self::Served => 0,
+            Self::Rejected => 1,
+            Self::ClientGone => 2,
+            Self::Failed(Failure::Refused) => 3,
+            Self::Failed(Failure::Reset) => 4,
+            Self::Failed(Failure::Silent) => 5,
+            Self::Failed(Failure::Busy) => 6,
+            Self::Failed(Failure::Deadline) => 7,
+            Self::Failed(Failure::Faulty(_)) => 8,
+            Self::Failed(Failure::Internal) => 9,
+        }
+    }
+}
+
+/// The metrics, all present from the start.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    attempts: [[IntCounter; Outcome::NAMES.len()]; 2],
+    retries: [IntCounter; Outcome::NAMES.len()],
+    pub(super) budget_exhausted: IntCounter,
+    pub(super) parked: IntGauge,
+    pub(super) parked_total: IntCounter,
+    pub(super) replay_bytes: IntGauge,
+    endpoint_state: IntGaugeVec,
+}
+
+impl Metrics {
+    /// Makes and registers them.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let name = |name: &str, help: &str| Opts::new(format!("speechstack_gateway_upstream_{name}"), help);
+        let attempts = IntCounterVec::new(
+            name("attempts_total", "requests sent to a guard, by engine kind and how that ended"),
+            &["kind", "outcome"],
+        )?;
+        let retries = IntCounterVec::new(
+            name("retries_total", "requests sent again, by what the attempt before showed"),
+            &["reason"],
+        )?;
+        let metrics = Self {
+            attempts: Kind::ALL.map(|kind| {
+                Outcome::NAMES.map(|outcome| attempts.with_label_values(&[kind.as_str(), outcome]))
+            }),
+            retries: Outcome::NAMES.map(|reason| retries.with_label_values(&[reason])),
+            budget_exhausted: IntCounter::with_opts(name(
+                "retry_budget_exhausted_total",
+                "retries that the budget did not allow",
+            ))?,
+            parked: IntGauge::with_opts(name("parked", "requests that wait for an engine to come back"))?,
+            parked_total: IntCounter::with_opts(name("parked_total", "requests that waited so"))?,
+            replay_bytes: IntGauge::with_opts(name(
+                "replay_bytes",
+                "bytes of request bodies kept for replay, in memory and on disk",
+            ))?,
+            endpoint_state: IntGaugeVec::new(
+                name("endpoint_state", "1 for the state that an engine is in as its gateway sees it"),
+                &["engine", "state"],
+            )?,
+        };
+        registry.register(Box::new(attempts))?;
+        registry.register(Box::new(retries))?;
+        registry.register(Box::new(metrics.budget_exhausted.clone()))?;
+        registry.register(Box::new(metrics.parked.clone()))?;
+        registry.register(Box::new(metrics.parked_total.clone()))?;
+        registry.register(Box::new(metrics.replay_bytes.clone()))?;
+        registry.register(Box::new(metrics.endpoint_state.clone()))?;
+        Ok(metrics)
+    }
+
+    pub(super) fn attempt(&self, kind: Kind, outcome: Outcome) {
+        self.attempts[kind as usize][outcome.index()].inc();
+    }
+
+    pub(super) fn retry(&self, after: Failure) {
+        self.retries[Outcome::Failed(after).index()].inc();
+    }
+
+    pub(super) fn state_of(&self, engine: &str) -> StateGauge {
+        let gauge = |state: &str| self.endpoint_state.with_label_values(&[engine, state]);
+        StateGauge {
+            states: State::ALL.map(|state| gauge(state.as_str())),
+            unreachable: gauge("unreachable"),
+        }
+    }
+}
+
+/// One engine's gauges.
+#[derive(Debug)]
+pub(super) struct StateGauge {
+    states: [IntGauge; State::ALL.len()],
+    unreachable: IntGauge,
+}
+
+impl StateGauge {
+    /// Shows that state, or that the engine cannot be reached.
+    pub(super) fn show(&self, shown: Option<State>) {
+        for (state, gauge) in State::ALL.iter().zip(&self.states) {
+            gauge.set((Some(*state) == shown).into());
+        }
+        self.unreachable.set(shown.is_none().into());
+    }
+}

@@ -1,0 +1,474 @@
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use ::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::body::Body;
+use bytes::Bytes;
+use futures::StreamExt;
+use http_body_util::BodyExt;
+use prometheus::Registry;
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::error::Error;
+use crate::report::{Class, Incident, VerdictName, header};
+use crate::spool::Replay;
+
+mod fake;
+
+use fake::{Answer, Guard};
+
+const PATH: &str = "/v1/audio/transcriptions";
+
+/// A gateway's upstream half over the given guards, and what it counts.
+struct Stack {
+    upstreams: Upstreams,
+    registry: Registry,
+    drain: Drain,
+}
+
+fn stack(guards: &[&Guard], adjust: impl FnOnce(&mut Config)) -> Stack {
+    let mut config =
+        Config { engines: guards.iter().map(|guard| guard.engine()).collect(), ..Config::default() };
+    adjust(&mut config);
+    let registry = Registry::new();
+    let metrics = Metrics::register(&registry).unwrap();
+    let upstreams = Upstreams::new(&config, crate::http::client(), metrics, Dice::new(7)).unwrap();
+    Stack { upstreams, registry, drain: Drain::new() }
+}
+
+impl Stack {
+    /// Follows the guards, and waits until each has reported.
+    async fn start(self) -> Self {
+        self.upstreams.start(&self.drain);
+        eventually(|| self.upstreams.reports().iter().all(|report| report.verdict == VerdictName::Serving))
+            .await;
+        self
+    }
+
+    fn outgoing(&self, body: Replay) -> Outgoing {
+        Outgoing {
+            kind: Kind::Parakeet,
+            path: PATH,
+            content_type: HeaderValue::from_static("audio/wav"),
+            body,
+            audio_seconds: 2.0,
+            request_id: HeaderValue::from_static("r-1"),
+            park: false,
+            avoid: None,
+            prefer: None,
+        }
+    }
+
+    fn small(&self) -> Outgoing {
+        self.outgoing(Replay::full(Bytes::from_static(b"audio"), self.upstreams.budget()))
+    }
+
+    async fn send(&self) -> Result<Reply, Error> {
+        self.upstreams.send(&self.small()).await
+    }
+
+    /// Sends to the named engine first.
+    async fn send_to(&self, guard: &Guard) -> Result<Reply, Error> {
+        self.upstreams.send(&Outgoing { prefer: Some(guard.name.as_str().into()), ..self.small() }).await
+    }
+
+    /// The sum of a metric over labels that contain `label`.
+    fn metric(&self, name: &str, label: &str) -> f64 {
+        let families = self.registry.gather();
+        let metrics = families
+            .iter()
+            .filter(|family| family.name().ends_with(name))
+            .flat_map(|family| family.get_metric());
+        metrics
+            .filter(|metric| label.is_empty() || metric.get_label().iter().any(|pair| pair.value() == label))
+            .map(|metric| metric.get_counter().get_value() + metric.get_gauge().get_value())
+            .sum()
+    }
+}
+
+async fn eventually(condition: impl Fn() -> bool) {
+    for _ in 0..2_000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never came true");
+}
+
+async fn text(reply: Reply) -> Bytes {
+    reply.response.into_body().collect().await.unwrap().to_bytes()
+}
+
+fn elsewhere() -> Answer {
+    Answer::new(503).with(header::RETRY, "elsewhere").with(header::CLASS, "A")
+}
+
+#[tokio::test]
+async fn a_wedged_engines_request_is_served_by_another() {
+    let (wedged, sound) = (Guard::start("wedged").await, Guard::start("sound").await);
+    wedged.answer(elsewhere());
+    let stack = stack(&[&wedged, &sound], |_| {}).start().await;
+    let reply = stack.send_to(&wedged).await.unwrap();
+    assert_eq!(&*reply.engine, "sound");
+    assert_eq!(reply.response.status(), 200);
+    assert_eq!(text(reply).await, "audio");
+    assert_eq!(wedged.requests(), 1);
+    assert_eq!(stack.metric("attempts_total", "faulty"), 1.0);
+    assert_eq!(stack.metric("retries_total", "faulty"), 1.0);
+}
+
+#[tokio::test]
+async fn a_refused_connection_goes_elsewhere_and_is_rechecked() {
+    let (gone, sound) = (Guard::start("gone").await, Guard::start("sound").await);
+    let address = gone.traffic;
+    gone.refuse_traffic().await;
+    let stack = stack(&[&gone, &sound], |_| {}).start().await;
+    assert_eq!(&*stack.send_to(&gone).await.unwrap().engine, "sound");
+    assert_eq!(stack.metric("endpoint_state", "unreachable"), 1.0);
+    let before = stack.metric("attempts_total", "refused");
+    assert_eq!(&*stack.send_to(&gone).await.unwrap().engine, "sound");
+    assert_eq!(stack.metric("attempts_total", "refused"), before, "out until it is reachable again");
+    gone.serve_traffic(TcpListener::bind(address).await.unwrap());
+    eventually(|| stack.upstreams.free(Kind::Parakeet) == 2).await;
+    assert_eq!(&*stack.send_to(&gone).await.unwrap().engine, "gone");
+}
+
+#[tokio::test]
+async fn a_connection_reset_before_the_reply_goes_elsewhere() {
+    let (resets, sound) = (Guard::start("resets").await, Guard::start("sound").await);
+    resets.refuse_traffic().await;
+    resets.reset_traffic().await;
+    let stack = stack(&[&resets, &sound], |_| {}).start().await;
+    assert_eq!(&*stack.send_to(&resets).await.unwrap().engine, "sound");
+    assert_eq!(stack.metric("attempts_total", "reset"), 1.0);
+}
+
+#[tokio::test]
+async fn full_queues_everywhere_are_an_overload_with_the_shortest_wait() {
+    let (left, right) = (Guard::start("left").await, Guard::start("right").await);
+    left.answer(Answer::new(429).with(header::QUEUE_SECONDS, "60"));
+    right.answer(Answer::new(429).with(header::QUEUE_SECONDS, "20"));
+    let stack = stack(&[&left, &right], |_| {}).start().await;
+    let outgoing = Outgoing { park: true, ..stack.small() };
+    let Err(Error::Overloaded { kind, retry_after }) = stack.upstreams.send(&outgoing).await else {
+        panic!()
+    };
+    assert_eq!(kind, Kind::Parakeet);
+    assert!((15.0..=24.1).contains(&retry_after.as_secs_f64()), "{retry_after:?}");
+    assert_eq!((left.requests(), right.requests()), (1, 1));
+}
+
+#[tokio::test]
+async fn with_no_engine_the_client_is_told_when_one_is_due() {
+    let guard = Guard::start("only").await;
+    let stack = stack(&[&guard], |_| {}).start().await;
+    assert!(stack.upstreams.ready(Kind::Parakeet));
+    assert!(!stack.upstreams.ready(Kind::Magpie));
+    guard.report(|report| {
+        (report.state, report.weight, report.recovery_seconds) = (State::Restarting, 0.0, Some(50.0));
+    });
+    eventually(|| !stack.upstreams.ready(Kind::Parakeet)).await;
+    // It may park, but what is due in 50 s does not come within 20.
+    let outgoing = Outgoing { park: true, ..stack.small() };
+    let Err(Error::NoEngine { reason, retry_after, .. }) = stack.upstreams.send(&outgoing).await else {
+        panic!()
+    };
+    assert_eq!(reason, "restarting");
+    assert!((39.0..=60.1).contains(&retry_after.as_secs_f64()), "{retry_after:?}");
+    assert_eq!(guard.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_short_request_waits_for_the_engine_to_come_back() {
+    let guard = Guard::start("only").await;
+    let stack = stack(&[&guard], |_| {}).start().await;
+    guard.answer(elsewhere());
+    let outgoing = Outgoing { park: true, ..stack.small() };
+    let upstreams = stack.upstreams.clone();
+    let sending = tokio::spawn(async move { upstreams.send(&outgoing).await });
+    eventually(|| stack.metric("_parked", "") == 1.0).await;
+    guard.report(|report| (report.state, report.weight) = (State::Fenced, 0.0));
+    guard.answer(Answer::new(200));
+    eventually(|| stack.upstreams.reports()[0].state == State::Fenced).await;
+    assert!(!sending.is_finished());
+    guard.report(|report| {
+        (report.state, report.weight, report.instance) = (State::Probation, 0.1, "2".into());
+    });
+    let reply = sending.await.unwrap().unwrap();
+    assert_eq!(text(reply).await, "audio");
+    assert_eq!(guard.requests(), 2);
+    assert_eq!(stack.metric("_parked", ""), 0.0);
+    assert_eq!(stack.metric("parked_total", ""), 1.0);
+}
+
+#[tokio::test]
+async fn parking_is_bounded_in_time_number_and_size() {
+    let guard = Guard::start("only").await;
+    let limits = |config: &mut Config| {
+        config.gateway.park.max_wait = Duration::from_millis(200);
+        config.gateway.park.max_requests = 1;
+        config.gateway.park.max_body = bytesize::ByteSize(5);
+    };
+    let stack = stack(&[&guard], limits).start().await;
+    guard.report(|report| (report.state, report.weight) = (State::Fenced, 0.0));
+    eventually(|| !stack.upstreams.ready(Kind::Parakeet)).await;
+    let large = Replay::full(Bytes::from_static(b"too large"), stack.upstreams.budget());
+    let large = Outgoing { park: true, ..stack.outgoing(large) };
+    assert!(matches!(stack.upstreams.send(&large).await, Err(Error::NoEngine { .. })));
+    assert_eq!(stack.metric("parked_total", ""), 0.0);
+    let parks = || Outgoing { park: true, ..stack.small() };
+    let (one, other) = (parks(), parks());
+    let (one, other) = tokio::join!(stack.upstreams.send(&one), stack.upstreams.send(&other));
+    assert!(matches!((one, other), (Err(Error::NoEngine { .. }), Err(Error::NoEngine { .. }))));
+    assert_eq!(stack.metric("parked_total", ""), 1.0);
+}
+
+#[tokio::test]
+async fn a_parked_client_that_goes_away_frees_its_place() {
+    let guard = Guard::start("only").await;
+    let stack = stack(&[&guard], |config| config.gateway.park.max_requests = 1).start().await;
+    guard.report(|report| (report.state, report.weight) = (State::Fenced, 0.0));
+    eventually(|| !stack.upstreams.ready(Kind::Parakeet)).await;
+    for _ in 0..2 {
+        let upstreams = stack.upstreams.clone();
+        let outgoing = Outgoing { park: true, ..stack.small() };
+        let sending = tokio::spawn(async move { upstreams.send(&outgoing).await.map(|_| ()) });
+        eventually(|| stack.metric("_parked", "") == 1.0).await;
+        sending.abort();
+        assert!(sending.await.unwrap_err().is_cancelled());
+        assert_eq!(stack.metric("_parked", ""), 0.0);
+    }
+}
+
+#[tokio::test]
+async fn a_guard_that_is_gone_is_known_without_a_request() {
+    let (gone, sound) = (Guard::start("gone").await, Guard::start("sound").await);
+    let stack = stack(&[&gone, &sound], |_| {}).start().await;
+    gone.refuse_traffic().await;
+    gone.refuse_admin();
+    eventually(|| stack.metric("endpoint_state", "unreachable") == 1.0).await;
+    assert_eq!(stack.upstreams.reports()[0].weight, 0.0);
+    assert!(stack.upstreams.ready(Kind::Parakeet));
+}
+
+#[tokio::test]
+async fn the_budget_stops_a_retry_storm() {
+    let guards = [Guard::start("a").await, Guard::start("b").await, Guard::start("c").await];
+    for guard in &guards {
+        guard.answer(Answer::new(503).with(header::RETRY, "elsewhere"));
+    }
+    let stingy = |config: &mut Config| config.gateway.retry.min_per_second = 1;
+    let stack = stack(&[&guards[0], &guards[1], &guards[2]], stingy).start().await;
+    const OFFERED: usize = 300;
+    for _ in 0..OFFERED {
+        assert!(matches!(stack.send().await, Err(Error::EngineFailed { .. })));
+    }
+    let attempts: usize = guards.iter().map(Guard::requests).sum();
+    // A fifth of the requests, and one a second of the ten-second window.
+    assert!(attempts <= OFFERED * 12 / 10 + 10 + 1, "{attempts}");
+    assert!(attempts >= OFFERED * 11 / 10, "{attempts}");
+    println!("{OFFERED} offered, {attempts} attempts");
+    assert!(stack.metric("retry_budget_exhausted_total", "") > 0.0);
+}
+
+#[tokio::test]
+async fn a_truncated_upload_is_the_clients_and_is_not_sent_again() {
+    let (left, right) = (Guard::start("left").await, Guard::start("right").await);
+    let stack = stack(&[&left, &right], |_| {}).start().await;
+    let source =
+        futures::stream::iter([Ok(Bytes::from_static(b"RIFF")), Err(Error::Truncated)]).then(|chunk| async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            chunk
+        });
+    let body = Replay::new(source, Some(1000), stack.upstreams.budget());
+    let outcome = stack.upstreams.send(&stack.outgoing(body)).await;
+    assert_eq!(outcome.err(), Some(Error::Truncated));
+    assert_eq!(stack.metric("attempts_total", ""), 1.0);
+    assert_eq!(stack.metric("attempts_total", "client_gone"), 1.0);
+    assert_eq!(stack.upstreams.free(Kind::Parakeet), 2, "no engine is to blame");
+}
+
+#[tokio::test]
+async fn an_upload_that_a_wedge_interrupts_is_replayed_and_then_goes_on() {
+    let (wedged, sound) = (Guard::start("wedged").await, Guard::start("sound").await);
+    // Answers before it has read the body.
+    wedged.answer(elsewhere().early());
+    let stack = stack(&[&wedged, &sound], |config| {
+        config.gateway.spool.memory_per_request = bytesize::ByteSize::mib(4)
+    })
+    .start()
+    .await;
+    let body: Bytes = (0..3_000_000_u32).map(|at| (at % 251) as u8).collect::<Vec<_>>().into();
+    let chunks: Vec<Result<Bytes, Error>> =
+        body.chunks(40_000).map(|chunk| Ok(body.slice_ref(chunk))).collect();
+    let source = futures::stream::iter(chunks).then(|chunk| async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        chunk
+    });
+    let replay = Replay::new(source, Some(body.len() as u64), stack.upstreams.budget());
+    let outgoing = Outgoing { prefer: Some("wedged".into()), ..stack.outgoing(replay) };
+    let reply = stack.upstreams.send(&outgoing).await.unwrap();
+    assert_eq!(&*reply.engine, "sound");
+    assert!(text(reply).await == body, "every byte once");
+    drop(outgoing);
+    eventually(|| stack.metric("replay_bytes", "") == 0.0).await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_longer_kept_is_not_sent_again() {
+    let (wedged, sound) = (Guard::start("wedged").await, Guard::start("sound").await);
+    wedged.answer(elsewhere());
+    let no_spool = |config: &mut Config| {
+        config.gateway.spool.memory_per_request = bytesize::ByteSize(0);
+        config.gateway.spool.disk = bytesize::ByteSize(0);
+    };
+    let stack = stack(&[&wedged, &sound], no_spool).start().await;
+    let (go_on, given_up) = tokio::sync::oneshot::channel();
+    let first = futures::stream::iter([Ok(Bytes::from(vec![0; 200_000]))]);
+    let last = futures::stream::once(async {
+        given_up.await.unwrap();
+        Ok(Bytes::from_static(b"end"))
+    });
+    let body = Replay::new(first.chain(last), None, stack.upstreams.budget());
+    let outgoing = Outgoing { prefer: Some("wedged".into()), ..stack.outgoing(body.clone()) };
+    let waiting = async {
+        eventually(|| !body.is_replayable()).await;
+        go_on.send(()).unwrap();
+    };
+    let (outcome, ()) = tokio::join!(stack.upstreams.send(&outgoing), waiting);
+    assert!(matches!(outcome, Err(Error::EngineFailed { reason: "its GPU context is lost", .. })));
+    assert_eq!(sound.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_pushed_fence_takes_an_engine_out_before_the_next_pick() {
+    let (left, right) = (Guard::start("left").await, Guard::start("right").await);
+    let stack = stack(&[&left, &right], |_| {}).start().await;
+    left.report(|report| (report.state, report.weight) = (State::Fenced, 0.0));
+    eventually(|| stack.upstreams.reports()[0].state == State::Fenced).await;
+    for _ in 0..20 {
+        assert_eq!(&*stack.send_to(&left).await.unwrap().engine, "right");
+    }
+    assert_eq!(left.requests(), 0);
+    assert_eq!(stack.metric("endpoint_state", "fenced"), 1.0);
+}
+
+#[tokio::test]
+async fn an_engine_without_its_stream_is_the_last_resort_and_still_serves() {
+    let (left, right) = (Guard::start("left").await, Guard::start("right").await);
+    let stack = stack(&[&left, &right], |_| {}).start().await;
+    left.refuse_admin();
+    eventually(|| {
+        stack
+            .upstreams
+            .of(Kind::Parakeet)
+            .any(|endpoint| endpoint.candidate(Instant::now()).0.tier == balance::Tier::Unreported)
+    })
+    .await;
+    for _ in 0..20 {
+        assert_eq!(&*stack.send().await.unwrap().engine, "right");
+    }
+    right.report(|report| (report.state, report.weight) = (State::Fenced, 0.0));
+    eventually(|| stack.upstreams.reports()[1].state == State::Fenced).await;
+    assert_eq!(&*stack.send().await.unwrap().engine, "left");
+}
+
+#[tokio::test]
+async fn the_reported_queue_decides() {
+    let (left, right) = (Guard::start("left").await, Guard::start("right").await);
+    let stack = stack(&[&left, &right], |_| {}).start().await;
+    left.report(|report| report.queue_seconds = 100.0);
+    eventually(|| stack.upstreams.reports()[0].queue_seconds > 0.0).await;
+    assert_eq!(stack.upstreams.free(Kind::Parakeet), 1);
+    for _ in 0..20 {
+        assert_eq!(&*stack.send().await.unwrap().engine, "right");
+    }
+    let avoiding = Outgoing { avoid: Some("right".into()), ..stack.small() };
+    assert_eq!(&*stack.upstreams.send(&avoiding).await.unwrap().engine, "left");
+}
+
+#[tokio::test]
+async fn a_timeout_is_tried_once_elsewhere_and_then_final() {
+    let guards = [Guard::start("a").await, Guard::start("b").await, Guard::start("c").await];
+    for guard in &guards {
+        guard.answer(Answer::new(504).with(header::RETRY, "elsewhere"));
+    }
+    let stack = stack(&[&guards[0], &guards[1], &guards[2]], |_| {}).start().await;
+    assert_eq!(stack.send().await.err(), Some(Error::Deadline { kind: Kind::Parakeet }));
+    assert_eq!(guards.iter().map(Guard::requests).sum::<usize>(), 2);
+}
+
+#[tokio::test]
+async fn client_errors_pass_and_poison_is_named() {
+    let guard = Guard::start("only").await;
+    let stack = stack(&[&guard], |_| {}).start().await;
+    guard.answer(Answer::new(415));
+    assert_eq!(stack.send().await.unwrap().response.status(), 415);
+    guard.answer(Answer::new(422).with(header::POISON, "1"));
+    assert_eq!(stack.send().await.err(), Some(Error::PoisonInput));
+    guard.answer(Answer::new(500));
+    assert!(matches!(stack.send().await, Err(Error::EngineFailed { reason: "internal error", .. })));
+    assert_eq!(guard.requests(), 3);
+}
+
+#[tokio::test]
+async fn the_same_input_behind_incidents_of_two_engines_is_poison() {
+    let (left, right) = (Guard::start("left").await, Guard::start("right").await);
+    let stack = stack(&[&left, &right], |_| {}).start().await;
+    left.incident("f00d");
+    eventually(|| !stack.upstreams.reports()[0].incidents.is_empty()).await;
+    assert!(!stack.upstreams.is_poison("f00d"));
+    right.incident("f00d");
+    eventually(|| stack.upstreams.is_poison("f00d")).await;
+    assert!(!stack.upstreams.is_poison("beef"));
+    stack.upstreams.served("f00d");
+    assert!(!stack.upstreams.is_poison("f00d"), "an engine could do it");
+}
+
+#[tokio::test]
+async fn a_streamed_reply_passes_chunk_by_chunk_and_counts_as_in_flight_meanwhile() {
+    let guard = Guard::start("only").await;
+    let stack = stack(&[&guard], |_| {}).start().await;
+    let (mut chunks, body) = futures::channel::mpsc::channel::<Bytes>(0);
+    guard.stream(body);
+    let mut body = stack.send().await.unwrap().response.into_body();
+    for chunk in ["one", "two", "three"] {
+        // The next chunk is not made before the last one was received.
+        futures::SinkExt::send(&mut chunks, Bytes::from(chunk)).await.unwrap();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), chunk);
+    }
+    assert_eq!(stack.upstreams.of(Kind::Parakeet).next().unwrap().candidate(Instant::now()).0.in_flight, 1);
+    drop(body);
+    assert_eq!(stack.upstreams.of(Kind::Parakeet).next().unwrap().candidate(Instant::now()).0.in_flight, 0);
+}
+
+#[tokio::test]
+async fn a_small_question_is_asked_elsewhere_too_and_only_for_so_long() {
+    let (wedged, sound) = (Guard::start("wedged").await, Guard::start("sound").await);
+    wedged.answer(elsewhere());
+    let stack = stack(&[&wedged, &sound], |_| {}).start().await;
+    let limit = Duration::from_secs(10);
+    for _ in 0..10 {
+        let answer = stack.upstreams.get(Kind::Parakeet, "/v1/models", limit).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+    }
+    let (_chunks, endless) = futures::channel::mpsc::channel::<Bytes>(0);
+    sound.stream(endless);
+    let answer = stack.upstreams.get(Kind::Parakeet, "/v1/models", Duration::from_millis(50)).await;
+    assert_eq!(answer.err(), Some(Error::Deadline { kind: Kind::Parakeet }));
+}
+
+#[tokio::test]
+async fn the_guard_is_told_what_it_needs() {
+    let guard = Guard::start("only").await;
+    let stack = stack(&[&guard], |_| {}).start().await;
+    stack.send().await.unwrap();
+    let (path, headers) = guard.last_request();
+    assert_eq!(path, PATH);
+    assert_eq!(headers["content-type"], "audio/wav");
+    assert_eq!(headers["content-length"], "5");
+    assert_eq!(headers[header::REQUEST_ID], "r-1");
+    assert_eq!(headers[header::AUDIO_SECONDS], "2.000");
+    assert_eq!(headers["host"], guard.traffic.to_string());
+}
