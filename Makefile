@@ -1,0 +1,122 @@
+# What can be done with this repository, and what it needs on a fresh Debian machine.
+# Two commands are enough: `make run` and `make test`. Both install what is missing.
+
+ARGS ?=
+CARGO ?= cargo
+PYTHON ?= python3
+NODE ?= node
+NPM ?= npm
+SUDO ?= sudo
+CARGO_DENY_VERSION := 0.20.2
+
+export CARGO_TERM_COLOR ?= auto
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+VENV := .venv
+NODE_MODULES := e2e/sdk/node/node_modules
+TOOLS := target/tools
+
+# Compilers for the codecs that are built from source, and the speech software of the reference engine.
+PACKAGES_BUILD := ca-certificates cmake g++ make pkg-config \
+	flite1-dev libpocketsphinx-dev libsphinxbase-dev pocketsphinx-en-us
+PACKAGES_TEST = $(shell command -v $(NODE) >/dev/null || echo nodejs) $(shell command -v $(NPM) >/dev/null || echo npm) \
+	$(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo python3-venv)
+PACKAGES_BENCH = $(shell command -v nginx >/dev/null || test -x /usr/sbin/nginx || echo nginx-light)
+
+.PHONY: help run build test lint bench advisories cargo packages packages-test packages-bench sdks \
+	fmt clippy doc deny rules
+
+help: ## Say what there is to run.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+run: build ## Build all and start a whole speech stack on this machine; ARGS='...' are passed on.
+	@exec target/release/speechstack-proxy standalone --config demo/stack.yaml $(ARGS)
+
+build: packages cargo ## Build the release binaries.
+	$(CARGO) build --release --workspace --bins
+
+test: packages-test cargo sdks ## Run every test: unit, in process, whole stack, SDKs, fault matrix.
+	$(CARGO) build --workspace --all-targets
+	$(CARGO) test --workspace --no-fail-fast
+
+lint: fmt clippy doc deny rules ## Check form, warnings, documentation, licences and the house rules.
+
+bench: packages-bench build ## Measure speed and size against a direct call and against nginx.
+	$(CARGO) bench --workspace --bench merge
+	target/release/bench $(ARGS)
+
+advisories: $(TOOLS)/bin/cargo-deny ## Look the dependencies up in the advisory database; needs the network, fails nothing.
+	-$(TOOLS)/bin/cargo-deny check advisories
+
+# --- what `lint` is made of ---
+
+fmt: cargo
+	$(CARGO) fmt --all --check
+
+clippy: packages cargo
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+doc: packages cargo
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --quiet
+
+deny: $(TOOLS)/bin/cargo-deny
+	$(TOOLS)/bin/cargo-deny --log-level error check bans licenses sources
+
+# A long file says why in a line `// long: reason`; nothing is left to do, no test is left out.
+rules:
+	@find . -name '*.rs' -not -path './target/*' -not -path '*/node_modules/*' | sort | xargs awk ' \
+		FNR == 1 { if (lines > 500 && !reason) long[file] = lines; file = FILENAME; reason = 0 } \
+		{ lines = FNR } \
+		/^ *\/\/ long: / { reason = 1 } \
+		/todo!|unimplemented!|^ *#\[ignore/ { print FILENAME ":" FNR ": " $$0; bad = 1 } \
+		END { if (lines > 500 && !reason) long[file] = lines; \
+			for (file in long) { print file ": " long[file] " lines, give a `// long:` reason or split it"; bad = 1 } \
+			exit bad }'
+
+# --- what they need ---
+
+# $(call ensure,PACKAGES): installs the Debian packages that are missing, or says which they are.
+define ensure
+@command -v dpkg-query >/dev/null || { echo 'not a Debian system; needed: $(strip $(1))' >&2; exit 0; }; \
+	missing=''; for package in $(1); do \
+		dpkg-query -W -f '$${db:Status-Status}\n' $$package 2>/dev/null | grep -qx installed || missing="$$missing $$package"; \
+	done; \
+	[ -n "$$missing" ] || exit 0; \
+	if [ "$$(id -u)" = 0 ]; then as_root=''; \
+	elif command -v $(SUDO) >/dev/null && $(SUDO) -n true 2>/dev/null; then as_root='$(SUDO) -n'; \
+	else printf 'Please install these packages first, then run make again:\n  apt-get install%s\n' "$$missing" >&2; exit 1; fi; \
+	echo "installing$$missing"; \
+	$$as_root apt-get update -qq && \
+	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing
+endef
+
+packages:
+	$(call ensure,$(PACKAGES_BUILD))
+
+packages-test: packages
+	$(if $(strip $(PACKAGES_TEST)),$(call ensure,$(PACKAGES_TEST)))
+
+packages-bench: packages
+	$(if $(strip $(PACKAGES_BENCH)),$(call ensure,$(PACKAGES_BENCH)))
+
+cargo:
+	@command -v $(CARGO) >/dev/null && command -v rustc >/dev/null || { \
+		echo 'Rust is needed, version $(RUST_VERSION) or newer: see https://rustup.rs' >&2; exit 1; }
+
+RUST_VERSION = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+
+# The SDKs that the contract tests run; files inside each folder tell whether it is up to date.
+sdks: $(VENV)/pyvenv.cfg $(NODE_MODULES)/.package-lock.json
+
+$(VENV)/pyvenv.cfg: e2e/sdk/requirements.txt | packages-test
+	@rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --requirement $< || { rm -rf $(VENV); exit 1; }
+	@touch $@
+
+$(NODE_MODULES)/.package-lock.json: e2e/sdk/node/package.json e2e/sdk/node/package-lock.json | packages-test
+	cd e2e/sdk/node && $(NPM) ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(TOOLS)/bin/cargo-deny: | cargo
+	$(CARGO) install --locked --root $(TOOLS) --version $(CARGO_DENY_VERSION) cargo-deny

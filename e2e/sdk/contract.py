@@ -1,0 +1,169 @@
+"""OpenAI's SDK for Python against a live stack: what it must be able to do, and which exceptions it must raise.
+
+SPEECHSTACK_URL         a healthy stack, body limit 2 MiB
+SPEECHSTACK_BUSY_URL    one slow engine whose queue takes nothing
+SPEECHSTACK_ABSENT_URL  a stack without a live engine
+SPEECHSTACK_CLIP        a WAV file in which SPEECHSTACK_WORD is spoken
+"""
+
+import os
+import sys
+import tempfile
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import openai
+from openai import OpenAI
+
+CLIP = Path(os.environ["SPEECHSTACK_CLIP"])
+WORD = os.environ["SPEECHSTACK_WORD"]
+
+
+def client(variable):
+    return OpenAI(base_url=os.environ[variable] + "/v1", api_key="unused", max_retries=0, timeout=120)
+
+
+healthy = client("SPEECHSTACK_URL")
+
+
+def transcribe(to, file=CLIP, **options):
+    return to.audio.transcriptions.create(model="whisper-1", file=file, **options)
+
+
+def expect(exception, status, call):
+    """The call must raise exactly this exception, with OpenAI's envelope and a request id."""
+    try:
+        reply = call()
+    except openai.APIStatusError as error:
+        assert type(error) is exception, f"{type(error).__name__} instead of {exception.__name__}: {error}"
+        assert error.status_code == status, error.status_code
+        assert error.request_id, "no x-request-id"
+        assert error.body and {"message", "type", "param", "code"} <= error.body.keys(), error.body
+        return error
+    raise AssertionError(f"no exception but {reply!r}")
+
+
+def lists_models():
+    ids = [model.id for model in healthy.models.list()]
+    assert "parakeet-tdt-0.6b-v3" in ids and "magpie-tts-multilingual" in ids, ids
+
+
+def retrieves_a_model():
+    model = healthy.models.retrieve("parakeet-tdt-0.6b-v3")
+    assert model.object == "model" and isinstance(model.created, int) and model.owned_by, model
+
+
+def transcribes_to_json():
+    assert WORD in transcribe(healthy).text.lower()
+
+
+def transcribes_to_text():
+    assert WORD in transcribe(healthy, response_format="text").lower()
+
+
+def transcribes_to_subtitles():
+    assert " --> " in transcribe(healthy, response_format="srt")
+    assert transcribe(healthy, response_format="vtt").startswith("WEBVTT")
+
+
+def transcribes_with_word_times():
+    reply = transcribe(healthy, response_format="verbose_json", timestamp_granularities=["word", "segment"])
+    assert reply.duration and float(reply.duration) > 0.5, reply.duration
+    assert any(WORD in word.word.lower() for word in reply.words), reply.words
+    assert all(word.start <= word.end for word in reply.words), reply.words
+    assert reply.segments and reply.segments[0].text, reply.segments
+
+
+def speaks_into_a_file():
+    with tempfile.TemporaryDirectory() as folder:
+        for name, magic in [("wav", b"RIFF"), ("flac", b"fLaC"), ("opus", b"OggS"), ("mp3", None), ("pcm", None)]:
+            path = Path(folder, name)
+            with healthy.audio.speech.with_streaming_response.create(
+                model="tts-1", voice="alloy", input="the train was late again", response_format=name
+            ) as reply:
+                reply.stream_to_file(path)
+            data = path.read_bytes()
+            assert len(data) > 2000, f"{name}: {len(data)} bytes"
+            assert magic is None or data.startswith(magic), f"{name}: {data[:8]!r}"
+
+
+def a_bad_request_is_a_bad_request_error():
+    error = expect(openai.BadRequestError, 400, lambda: transcribe(healthy, response_format="sonnet"))
+    assert error.param == "response_format", error.param
+    expect(openai.BadRequestError, 400, lambda: transcribe(healthy, file=("empty.wav", b"")))
+    error = expect(
+        openai.BadRequestError,
+        400,
+        lambda: healthy.audio.speech.create(model="tts-1", voice="alloy", input=""),
+    )
+    assert error.param == "input", error.param
+
+
+def an_unknown_model_is_a_not_found_error():
+    expect(openai.NotFoundError, 404, lambda: healthy.models.retrieve("no-such-model"))
+    error = expect(
+        openai.NotFoundError,
+        404,
+        lambda: healthy.audio.transcriptions.create(model="no-such-model", file=CLIP),
+    )
+    assert error.code == "model_not_found", error.code
+
+
+def a_body_over_the_limit_is_a_413():
+    file = ("large.wav", CLIP.read_bytes() + bytes(3 << 20))
+    expect(openai.APIStatusError, 413, lambda: transcribe(healthy, file=file))
+
+
+def a_full_queue_is_a_rate_limit_error():
+    busy = client("SPEECHSTACK_BUSY_URL")
+
+    def attempt(_):
+        try:
+            return transcribe(busy)
+        except openai.APIStatusError as error:
+            return error
+
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(attempt, range(8)))
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    assert refused and len(refused) < len(outcomes), outcomes
+    for error in refused:
+        assert type(error) is openai.RateLimitError, repr(error)
+        assert error.code == "rate_limit_exceeded", error.code
+        assert int(error.response.headers["retry-after"]) >= 1, error.response.headers
+
+
+def no_engine_is_an_internal_server_error():
+    absent = client("SPEECHSTACK_ABSENT_URL")
+    error = expect(openai.InternalServerError, 503, lambda: transcribe(absent))
+    assert 1 <= int(error.response.headers["retry-after"]) <= 150, error.response.headers
+    assert error.response.headers["x-should-retry"] == "true", error.response.headers
+
+
+CHECKS = [
+    lists_models,
+    retrieves_a_model,
+    transcribes_to_json,
+    transcribes_to_text,
+    transcribes_to_subtitles,
+    transcribes_with_word_times,
+    speaks_into_a_file,
+    a_bad_request_is_a_bad_request_error,
+    an_unknown_model_is_a_not_found_error,
+    a_body_over_the_limit_is_a_413,
+    a_full_queue_is_a_rate_limit_error,
+    no_engine_is_an_internal_server_error,
+]
+
+failed = 0
+for check in CHECKS:
+    try:
+        check()
+        print("ok    ", check.__name__)
+    except Exception:
+        failed += 1
+        print("FAILED", check.__name__)
+        traceback.print_exc(file=sys.stdout)
+print(f"openai {openai.__version__} for Python: {len(CHECKS) - failed} of {len(CHECKS)} hold")
+sys.exit(1 if failed else 0)

@@ -1,0 +1,296 @@
+//! The measurements, one function each.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use crate::Args;
+use crate::fake::{Fake, SPEECH_MARK};
+use crate::meter::{cpu_ns, median, median_ratio, peak_kib, percentile, reset_peak, resident_kib};
+use crate::report::{Table, criterion_ms};
+use crate::subject::{self, Pair, Proxies, Subject};
+use crate::wire::{self, Connection};
+
+const MIB: u64 = 1 << 20;
+/// A second of speech, 16 kHz, 16 bit.
+const CLIP_BYTES: u64 = 32_000;
+const PARALLEL_UPLOAD: u64 = 64 * MIB;
+
+/// One way to the engine.
+struct Side<'a> {
+    name: &'static str,
+    /// Where to send a transcription.
+    address: SocketAddr,
+    /// Where to send a speech request, and as what.
+    speech: (SocketAddr, Vec<u8>),
+    /// The processes in between.
+    processes: Vec<&'a Subject>,
+}
+
+/// Samples of one side, one per round.
+#[derive(Default)]
+struct Samples {
+    p50_us: Vec<f64>,
+    p99_us: Vec<f64>,
+    cpu_us: Vec<f64>,
+}
+
+/// Runs every measurement.
+pub async fn all(args: &Args) -> Result<Table> {
+    let folder = tempfile::Builder::new().prefix("speechstack-bench-").tempdir()?;
+    let folder = folder.path();
+    let real = (subject::engine("parakeet", folder)?, subject::engine("magpie", folder)?);
+    let parakeet = Fake::start("parakeet-0", "parakeet", format!("http://{}", real.0.address)).await?;
+    let magpie = Fake::start("magpie-0", "magpie", format!("http://{}", real.1.address)).await?;
+    let engines = Pair { parakeet: parakeet.address, magpie: magpie.address };
+    // All jobs at once: the lane's own queue is not what is measured here.
+    let lane = json!({"jobs": 64, "max_wait_seconds": 1e6, "seconds_per_audio_second": 0.0001});
+    let alone = Proxies::new("alone", engines, false, json!({}), folder)?;
+    let guarded = Proxies::new("guarded", engines, true, lane, folder)?;
+
+    let mut table = Table::default();
+    let nginx = subject::nginx(engines, folder)?;
+    let gateway_alone = alone.gateway().await?;
+    let guards = (guarded.guard("parakeet")?, guarded.guard("magpie")?);
+    let gateway = guarded.gateway().await?;
+    idle(&mut table, &gateway, &guards.0, nginx.as_ref())?;
+
+    let speech = json!({"model": "tts-1", "voice": "alloy", "input": SPEECH_MARK, "response_format": "pcm"});
+    let speech = wire::json("/v1/audio/speech", &speech.to_string());
+    let direct_speech = wire::json("/v1/audio/synthesize_online", &json!({"text": SPEECH_MARK}).to_string());
+    let mut sides = vec![Side {
+        name: "direct",
+        address: engines.parakeet,
+        speech: (engines.magpie, direct_speech.clone()),
+        processes: Vec::new(),
+    }];
+    if let Some(nginx) = &nginx {
+        let speech = (nginx.address, direct_speech);
+        sides.push(Side { name: "nginx", address: nginx.address, speech, processes: vec![nginx] });
+    }
+    sides.push(Side {
+        name: "gateway",
+        address: gateway_alone.address,
+        speech: (gateway_alone.address, speech.clone()),
+        processes: vec![&gateway_alone],
+    });
+    sides.push(Side {
+        name: "gateway+guard",
+        address: gateway.address,
+        speech: (gateway.address, speech),
+        processes: vec![&gateway, &guards.0],
+    });
+    // The clients block; the fake engine runs on the runtime's own worker.
+    tokio::task::block_in_place(|| {
+        transcriptions(&mut table, args, &sides, &parakeet)?;
+        first_bytes(&mut table, args, &sides)?;
+        uploads(&mut table, args, &sides, &parakeet)
+    })?;
+    merge(&mut table, &args.criterion);
+    Ok(table)
+}
+
+fn idle(table: &mut Table, gateway: &Subject, guard: &Subject, nginx: Option<&Subject>) -> Result<()> {
+    let mb = |kib: u64| format!("{:.1} MB", kib as f64 * 1024.0 / 1e6);
+    let nginx = nginx.map(Subject::idle_kib).transpose()?;
+    let anchor = nginx.map_or_else(|| "-".to_owned(), |kib| format!("nginx {}", mb(kib)));
+    for (what, subject) in [("idle memory, gateway", gateway), ("idle memory, guard", guard)] {
+        let kib = subject.idle_kib()?;
+        let ratio = nginx.map(|nginx| kib as f64 / nginx as f64);
+        table.row(what, mb(kib), anchor.clone(), ratio, "<= 12 MB");
+    }
+    Ok(())
+}
+
+/// Latency and CPU of a 32 KB transcription, one at a time.
+fn transcriptions(table: &mut Table, args: &Args, sides: &[Side<'_>], engine: &Fake) -> Result<()> {
+    let request = wire::transcription(CLIP_BYTES);
+    let mut samples: Vec<Samples> = sides.iter().map(|_| Samples::default()).collect();
+    let mut connections = Vec::new();
+    for side in sides {
+        let mut connection = Connection::open(side.address)?;
+        let before = engine.received.bytes.load(Ordering::Relaxed);
+        for _ in 0..20 {
+            checked(side, connection.exchange(&request)?)?;
+        }
+        // A proxy that drops the body would look fast.
+        let received = (engine.received.bytes.load(Ordering::Relaxed) - before) / 20;
+        ensure!(
+            received >= CLIP_BYTES,
+            "{}: the engine received {received} bytes of {CLIP_BYTES}",
+            side.name
+        );
+        connections.push(connection);
+    }
+    for _ in 0..args.rounds {
+        // There and back again, so that drift hits every side alike.
+        for nth in (0..sides.len()).chain((0..sides.len()).rev()) {
+            let (side, connection) = (&sides[nth], &mut connections[nth]);
+            let cpu = cpu_of(side)?;
+            let mut latencies = Vec::with_capacity(args.requests);
+            for _ in 0..args.requests {
+                let begun = Instant::now();
+                checked(side, connection.exchange(&request)?)?;
+                latencies.push(begun.elapsed().as_secs_f64() * 1e6);
+            }
+            let samples = &mut samples[nth];
+            samples.p50_us.push(median(&latencies));
+            samples.p99_us.push(percentile(&latencies, 0.99));
+            samples.cpu_us.push((cpu_of(side)? - cpu) as f64 / 1e3 / args.requests as f64);
+        }
+    }
+    let added = |of: &[f64]| -> Vec<f64> {
+        of.iter().zip(&samples[0].p50_us).map(|(of, direct)| of - direct).collect()
+    };
+    let nginx = sides.iter().position(|side| side.name == "nginx").map(|nth| &samples[nth]);
+    for (side, samples) in sides.iter().zip(&samples).skip(1) {
+        let of_nginx =
+            |of: &[f64], pick: fn(&Samples) -> &Vec<f64>| nginx.map(|nginx| median_ratio(of, pick(nginx)));
+        let anchor = |value: f64| nginx.map_or_else(|| "-".to_owned(), |_| format!("nginx {value:.0} us"));
+        table.row(
+            &format!("cpu per 32 KB transcription, {}", side.name),
+            format!("{:.0} us", median(&samples.cpu_us)),
+            anchor(nginx.map_or(0.0, |nginx| median(&nginx.cpu_us))),
+            of_nginx(&samples.cpu_us, |nginx| &nginx.cpu_us),
+            "1.0 x nginx",
+        );
+        let latency = added(&samples.p50_us);
+        let nginx_latency = nginx.map(|nginx| added(&nginx.p50_us)).unwrap_or_default();
+        table.row(
+            &format!("latency added p50, {}", side.name),
+            format!("{:.0} us", median(&latency)),
+            anchor(median(&nginx_latency)),
+            nginx.map(|_| median_ratio(&latency, &nginx_latency)),
+            "1.0 x nginx",
+        );
+        table.row(
+            &format!("latency p99, {}", side.name),
+            format!("{:.0} us", median(&samples.p99_us)),
+            anchor(nginx.map_or(0.0, |nginx| median(&nginx.p99_us))),
+            of_nginx(&samples.p99_us, |nginx| &nginx.p99_us),
+            "1.2 x nginx",
+        );
+    }
+    Ok(())
+}
+
+/// Time to the first byte of speech.
+fn first_bytes(table: &mut Table, args: &Args, sides: &[Side<'_>]) -> Result<()> {
+    let streams = (args.rounds * 10).max(20);
+    let mut samples: Vec<Vec<f64>> = sides.iter().map(|_| Vec::new()).collect();
+    let mut connections = Vec::new();
+    for side in sides {
+        connections.push(Connection::open(side.speech.0)?);
+    }
+    for _ in 0..streams {
+        for (nth, side) in sides.iter().enumerate() {
+            let reply = checked(side, connections[nth].exchange(&side.speech.1)?)?;
+            samples[nth].push(reply.first_byte.as_secs_f64() * 1e3);
+        }
+    }
+    let (direct50, direct99) = (median(&samples[0]), percentile(&samples[0], 0.99));
+    for (side, samples) in sides.iter().zip(&samples).skip(1) {
+        let (p50, p99) = (median(samples) - direct50, percentile(samples, 0.99) - direct99);
+        table.row(
+            &format!("speech first byte added, {}", side.name),
+            format!("p50 {p50:.2} ms, p99 {p99:.2} ms"),
+            format!("direct {direct50:.2} ms"),
+            None,
+            "p50 0.5 ms, p99 2 ms",
+        );
+    }
+    Ok(())
+}
+
+/// Peak memory of uploads: a large one twice, then many in flight.
+fn uploads(table: &mut Table, args: &Args, sides: &[Side<'_>], engine: &Fake) -> Result<()> {
+    let large = args.upload_mib * MIB;
+    for side in sides.iter().skip(1) {
+        for what in ["first", "second"] {
+            let before = memory(side, true)?;
+            let begun = Instant::now();
+            let received = engine.received.bytes.load(Ordering::Relaxed);
+            checked(side, Connection::open(side.address)?.upload("/v1/audio/transcriptions", large)?)?;
+            let received = engine.received.bytes.load(Ordering::Relaxed) - received;
+            ensure!(received >= large, "{}: {received} of {large} bytes arrived", side.name);
+            table.row(
+                &format!("peak of {what} {} MiB upload, {}", args.upload_mib, side.name),
+                growth(&before, &memory(side, false)?, 1),
+                format!("{:.1} s", begun.elapsed().as_secs_f64()),
+                None,
+                "256 KiB",
+            );
+        }
+    }
+    // Slow reading makes them overlap.
+    engine.received.read_pause_us.store(1000, Ordering::Relaxed);
+    for side in sides.iter().skip(1) {
+        let before = memory(side, true)?;
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..args.uploads)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut connection = Connection::open(side.address)?;
+                        checked(side, connection.upload("/v1/audio/transcriptions", PARALLEL_UPLOAD)?)
+                    })
+                })
+                .collect();
+            for client in clients {
+                client.join().ok().context("a client panicked")??;
+            }
+            anyhow::Ok(())
+        })?;
+        table.row(
+            &format!("peak of each of {} uploads, {}", args.uploads, side.name),
+            growth(&before, &memory(side, false)?, args.uploads as u64),
+            format!("{:.1} s", begun.elapsed().as_secs_f64()),
+            None,
+            "256 KiB",
+        );
+    }
+    engine.received.read_pause_us.store(0, Ordering::Relaxed);
+    Ok(())
+}
+
+fn merge(table: &mut Table, criterion: &Path) {
+    let found = criterion_ms(criterion, "");
+    if found.is_empty() {
+        eprintln!("no results of `cargo bench` in {}", criterion.display());
+    }
+    for (name, ms) in found {
+        table.row(&format!("merge: {name}"), format!("{ms:.3} ms"), "-".to_owned(), None, "30 k words 3 ms");
+    }
+}
+
+/// Resident KiB of each process of a side (and a new peak), or its peak.
+fn memory(side: &Side<'_>, reset: bool) -> Result<Vec<u64>> {
+    let of = |subject: &&Subject| {
+        if !reset {
+            return peak_kib(subject.pid());
+        }
+        reset_peak(subject.pid())?;
+        resident_kib(subject.pid())
+    };
+    side.processes.iter().map(of).collect()
+}
+
+fn growth(before: &[u64], after: &[u64], uploads: u64) -> String {
+    let each = before.iter().zip(after).map(|(before, after)| after.saturating_sub(*before) / uploads);
+    let each: Vec<String> = each.map(|kib| format!("{kib} KiB")).collect();
+    each.join(" + ")
+}
+
+fn cpu_of(side: &Side<'_>) -> Result<u64> {
+    side.processes.iter().map(|subject| cpu_ns(subject.pid())).sum()
+}
+
+fn checked(side: &Side<'_>, reply: wire::Reply) -> Result<wire::Reply> {
+    ensure!(reply.status == 200, "{}: {}", side.name, reply.beginning);
+    ensure!(reply.bytes > 0, "{}: an empty reply", side.name);
+    Ok(reply)
+}

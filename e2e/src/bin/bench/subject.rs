@@ -1,0 +1,189 @@
+//! The programs that are measured: nginx, the gateway and the guard, each as its own process.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use speechstack_e2e::client::Client;
+use speechstack_e2e::{binaries, ports, processes};
+
+use crate::fake::Fake;
+use crate::meter;
+
+/// A program in front of an engine; killed when dropped.
+#[derive(Debug)]
+pub struct Subject {
+    child: Child,
+    /// Where it takes requests.
+    pub address: SocketAddr,
+}
+
+/// Addresses of the two engines, or of what stands before them.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair {
+    /// Speech to text.
+    pub parakeet: SocketAddr,
+    /// Text to speech.
+    pub magpie: SocketAddr,
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Subject {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Resident KiB after it has come to rest.
+    pub fn idle_kib(&self) -> Result<u64> {
+        std::thread::sleep(Duration::from_secs(2));
+        meter::resident_kib(self.pid())
+    }
+
+    fn spawn(mut command: Command, address: SocketAddr, log: &Path) -> Result<Self> {
+        let output = File::create(log).with_context(|| format!("unable to write {}", log.display()))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .env("SPEECHSTACK_LOG", "warn");
+        let child = command.spawn().with_context(|| format!("unable to start {command:?}"))?;
+        let mut subject = Self { child, address };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while TcpStream::connect(address).is_err() {
+            if let Some(status) = subject.child.try_wait()? {
+                bail!(
+                    "{command:?} ended with {status}: {}",
+                    std::fs::read_to_string(log).unwrap_or_default()
+                );
+            }
+            ensure!(Instant::now() < deadline, "{command:?} does not listen on {address}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(subject)
+    }
+}
+
+/// The real engine, for golden probes only.
+pub fn engine(kind: &str, folder: &Path) -> Result<Subject> {
+    let address = ports::free()?;
+    let mut command = processes::tied_command(&binaries::find(binaries::ENGINE)?);
+    command.args(["--kind", kind, "--listen", &address.to_string()]);
+    Subject::spawn(command, address, &folder.join(format!("{kind}.log")))
+}
+
+/// nginx, streaming both ways, one process.
+pub fn nginx(engines: Pair, folder: &Path) -> Result<Option<Subject>> {
+    let Some(program) =
+        ["/usr/sbin/nginx", "/usr/bin/nginx"].map(Path::new).into_iter().find(|path| path.exists())
+    else {
+        return Ok(None);
+    };
+    let address = ports::free()?;
+    let temp = folder.display();
+    let Pair { parakeet, magpie } = engines;
+    let config = format!(
+        "daemon off; master_process off; pid {temp}/nginx.pid; error_log {temp}/nginx-error.log;
+events {{ worker_connections 512; }}
+http {{
+  access_log off; tcp_nodelay on; client_max_body_size 0; keepalive_requests 10000000;
+  client_body_temp_path {temp}/body; proxy_temp_path {temp}/proxy; fastcgi_temp_path {temp}/fastcgi;
+  uwsgi_temp_path {temp}/uwsgi; scgi_temp_path {temp}/scgi;
+  upstream parakeet {{ server {parakeet}; keepalive 64; keepalive_requests 10000000; }}
+  upstream magpie {{ server {magpie}; keepalive 64; keepalive_requests 10000000; }}
+  proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_request_buffering off; proxy_buffering off;
+  proxy_read_timeout 600s; proxy_send_timeout 600s; client_body_timeout 600s;
+  server {{
+    listen {address};
+    location / {{ proxy_pass http://parakeet; }}
+    location /v1/audio/synthesize {{ proxy_pass http://magpie; }}
+  }}
+}}
+"
+    );
+    let file = folder.join("nginx.conf");
+    std::fs::write(&file, config)?;
+    let mut command = processes::tied_command(program);
+    command.arg("-e").arg(folder.join("nginx-error.log")).arg("-p").arg(folder).arg("-c").arg(&file);
+    Subject::spawn(command, address, &folder.join("nginx.log")).map(Some)
+}
+
+/// The configuration shared by a gateway and its guards.
+#[derive(Debug)]
+pub struct Proxies {
+    file: std::path::PathBuf,
+    folder: std::path::PathBuf,
+    gateway: SocketAddr,
+    admin: SocketAddr,
+    guards: Pair,
+}
+
+impl Proxies {
+    /// Writes a configuration whose engines are `engines`. Unless `guarded` the fake engines play their own guards.
+    pub fn new(name: &str, engines: Pair, guarded: bool, lane: Value, folder: &Path) -> Result<Self> {
+        let (gateway, admin) = (ports::free()?, ports::free()?);
+        let mut guards = engines;
+        let entry = |name: &str, kind: &str, engine: SocketAddr, guard: &mut SocketAddr| -> Result<Value> {
+            let mut guard_admin = Fake::admin(engine);
+            if guarded {
+                (*guard, guard_admin) = (ports::free()?, ports::free()?);
+            }
+            Ok(json!({
+                "name": name, "kind": kind, "url": format!("http://{engine}"),
+                "guard": guard, "guard_admin": guard_admin,
+            }))
+        };
+        let entries = [
+            entry("parakeet-0", "parakeet", engines.parakeet, &mut guards.parakeet)?,
+            entry("magpie-0", "magpie", engines.magpie, &mut guards.magpie)?,
+        ];
+        let config = json!({
+            "gateway": {"listen": gateway, "admin": admin, "spool": {"dir": folder}},
+            // Probes would be noise: one verification at the start is enough.
+            "guard": {"probe": {"idle_period": "12h", "content_period": "12h"}, "lane": lane},
+            "engines": entries,
+        });
+        let file = folder.join(format!("{name}.yaml"));
+        std::fs::write(&file, format!("{config:#}\n"))?;
+        Ok(Self { file, folder: folder.to_owned(), gateway, admin, guards })
+    }
+
+    /// Starts the guard of the engine of that kind.
+    pub fn guard(&self, kind: &str) -> Result<Subject> {
+        let address = if kind == "parakeet" { self.guards.parakeet } else { self.guards.magpie };
+        let mut command = self.command("guard")?;
+        command.args(["--engine", &format!("{kind}-0")]);
+        Subject::spawn(command, address, &self.folder.join(format!("guard-{kind}.log")))
+    }
+
+    /// Starts the gateway and waits until it is ready.
+    pub async fn gateway(&self) -> Result<Subject> {
+        let subject =
+            Subject::spawn(self.command("gateway")?, self.gateway, &self.folder.join("gateway.log"))?;
+        let admin = Client::new(format!("http://{}", self.admin), Duration::from_secs(5))?;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            match admin.get("/readyz").await {
+                Ok(reply) if reply.status == 200 => return Ok(subject),
+                last => ensure!(Instant::now() < deadline, "the gateway is not ready: {last:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn command(&self, subcommand: &str) -> Result<Command> {
+        let mut command = processes::tied_command(&binaries::find(binaries::PROXY)?);
+        command.arg(subcommand).arg("--config").arg(&self.file);
+        Ok(command)
+    }
+}

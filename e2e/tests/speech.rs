@@ -1,0 +1,147 @@
+//! Real speech through a real stack: what one engine says, the other understands.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use speechstack_e2e::audio::Measure;
+use speechstack_e2e::client::say;
+use speechstack_e2e::stack::{EngineOptions, Stack, StackOptions};
+use speechstack_e2e::words::{speaker_score, word_error};
+
+const SENTENCE: &str = "She told me that the train was late again.";
+
+const DIALOGUE: [(&str, &str); 6] = [
+    ("slt", "We should meet at the station in the morning."),
+    ("rms", "The weather in the north will be cold and windy tomorrow."),
+    ("slt", "What do you think about the new plan for the city?"),
+    ("rms", "I think it will cost a lot of money."),
+    ("slt", "She told me that the train was late again."),
+    ("rms", "Please open the window and turn off the light."),
+];
+
+fn small_stack(name: &str) -> StackOptions {
+    StackOptions {
+        engines: vec![EngineOptions::new("parakeet-0", "parakeet"), EngineOptions::new("magpie-0", "magpie")],
+        ..StackOptions::new(name)
+    }
+}
+
+#[tokio::test]
+async fn a_spoken_sentence_comes_back_as_text_from_every_format() -> Result<()> {
+    let stack = Stack::start(small_stack("speech")).await?;
+    let spoken = say(&[("rms", SENTENCE)])?;
+    let seconds = Measure::of_file(spoken)?.seconds;
+    for (format, content_type) in
+        [("wav", "audio/wav"), ("flac", "audio/flac"), ("opus", "audio/"), ("mp3", "audio/mpeg")]
+    {
+        let speech = stack.client.speak("alloy", SENTENCE, format).await?;
+        ensure!(speech.status == 200, "{format}: {} {}", speech.status, speech.text());
+        ensure!(speech.content_type.starts_with(content_type), "{format}: {}", speech.content_type);
+        let measure =
+            Measure::of_file(speech.body.clone()).with_context(|| format!("{format} does not decode"))?;
+        ensure_sane(format, measure, seconds)?;
+        // MP3 and Opus cost the recognizer some words, so the bound is on the lossless ones.
+        let heard =
+            stack.client.transcribe(&format!("speech.{format}"), speech.body, "json").await?.json()?;
+        let heard = heard["text"].as_str().unwrap_or_default();
+        let error = word_error(SENTENCE, heard);
+        let bound = if matches!(format, "wav" | "flac") { 0.2 } else { 0.5 };
+        ensure!(error <= bound, "{format}: word error {error:.2}, heard {heard:?}");
+        println!("{format}: {:.2} s, word error {error:.2}", measure.seconds);
+    }
+    let pcm = stack.client.speak("alloy", SENTENCE, "pcm").await?;
+    ensure!(pcm.status == 200, "pcm: {} {}", pcm.status, pcm.text());
+    ensure_sane("pcm", Measure::of_pcm(&pcm.body, 24_000), seconds)?;
+    stack.stop().await
+}
+
+fn ensure_sane(format: &str, measure: Measure, seconds: f64) -> Result<()> {
+    // Voices differ in pace.
+    ensure!(
+        (0.5 * seconds..2.0 * seconds).contains(&measure.seconds),
+        "{format}: {measure:?} for about {seconds} s"
+    );
+    ensure!((0.01..0.7).contains(&measure.level), "{format}: {measure:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_transcript_has_openai_shape_in_every_response_format() -> Result<()> {
+    let stack = Stack::start(small_stack("formats")).await?;
+    let clip = say(&[("rms", SENTENCE)])?;
+    let seconds = Measure::of_file(clip.clone())?.seconds;
+    let transcribe = async |format| {
+        let reply = stack.client.transcribe("clip.wav", clip.clone(), format).await?;
+        ensure!(reply.status == 200, "{format}: {} {}", reply.status, reply.text());
+        ensure!(!reply.request_id.is_empty(), "{format}: no x-request-id");
+        Ok(reply)
+    };
+    let text = transcribe("text").await?.text();
+    ensure!(word_error(SENTENCE, &text) <= 0.2, "heard {text:?}");
+    let verbose = transcribe("verbose_json").await?.json()?;
+    let duration = verbose["duration"].as_f64().context("no duration")?;
+    ensure!((duration - seconds).abs() < 0.2, "duration {duration}, the clip has {seconds}");
+    ensure!(verbose["segments"].as_array().is_some_and(|segments| !segments.is_empty()), "{verbose}");
+    let srt = transcribe("srt").await?.text();
+    ensure!(srt.starts_with("1\n00:00:0") && srt.contains(" --> "), "{srt}");
+    let vtt = transcribe("vtt").await?.text();
+    ensure!(vtt.starts_with("WEBVTT\n\n") && vtt.contains(" --> "), "{vtt}");
+    stack.stop().await
+}
+
+#[tokio::test]
+async fn two_voices_are_told_apart() -> Result<()> {
+    let stack = Stack::start(small_stack("dialogue")).await?;
+    let dialogue = say(&DIALOGUE)?;
+    let seconds = Measure::of_file(dialogue.clone())?.seconds;
+    let reply = stack.client.transcribe_with_speakers("dialogue.wav", dialogue).await?.json()?;
+    let segments = reply["segments"].as_array().context("no segments")?;
+    let mut heard = Vec::new();
+    let mut last_start = 0.0;
+    for segment in segments {
+        let field = |name: &str| {
+            segment[name].as_str().map(str::to_owned).with_context(|| format!("{name}: {segment}"))
+        };
+        heard.push((field("speaker")?, field("text")?));
+        let (start, end) = (segment["start_ms"].as_f64(), segment["end_ms"].as_f64());
+        let (start, end) = start.zip(end).with_context(|| format!("no times: {segment}"))?;
+        ensure!(
+            last_start <= start && start <= end && end <= seconds * 1000.0 + 500.0,
+            "out of order: {segment}"
+        );
+        last_start = start;
+    }
+    let score = speaker_score(&DIALOGUE, &heard);
+    println!("{score:?}, accuracy {:.3}", score.accuracy());
+    ensure!(score.heard * 10 >= score.spoken * 7, "too little was heard: {score:?} in {heard:?}");
+    ensure!(score.accuracy() >= 0.9, "{score:?} in {heard:?}");
+    ensure!(reply["speakers_detected"].as_array().is_some_and(|speakers| speakers.len() == 2), "{reply}");
+    ensure!(reply["models"]["transcription"].is_string(), "{reply}");
+    stack.stop().await
+}
+
+#[tokio::test]
+async fn an_engine_killed_mid_speech_costs_no_client_an_error() -> Result<()> {
+    use speechstack_e2e::load::{Ask, Load};
+
+    let stack = Stack::start(StackOptions::new("killed")).await?;
+    let clip = say(&[("slt", "Good morning.")])?;
+    let load = Load::start(stack.client.clone(), Ask::Transcribe(clip), Duration::from_millis(700));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mark = load.mark();
+    for name in ["parakeet-0", "parakeet-1"] {
+        let before = stack.engine(name).await?;
+        stack.kill_engine(name)?;
+        stack
+            .wait_until("the killed engine is back", |state| {
+                let engine = state.engine(name);
+                engine.is_some_and(|engine| engine.is_healthy() && engine.instance != before.instance)
+            })
+            .await?;
+        stack.healthy().await?;
+    }
+    let counts = load.since(&mark).await?;
+    ensure!(counts.errors == 0 && counts.ok > 0, "{counts:?}");
+    drop(load);
+    stack.stop().await
+}
