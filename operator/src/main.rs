@@ -1,0 +1,3 @@
+//! The operator's entry point.
+
+fn main() {}
