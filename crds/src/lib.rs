@@ -1,1 +1,46 @@
-//! The SpeechStack API types.
+//! The SpeechStack API, group `speechstack.dev`: types, defaults, rules, and the YAML made from them.
+//!
+//! Doc comments of fields are what `kubectl explain` shows. Rules are CEL and run in the API server; there is no
+//! admission webhook.
+
+pub mod condition;
+mod engine;
+mod gateway;
+mod preset;
+mod probe;
+mod repair;
+mod schema;
+mod span;
+mod stack;
+mod status;
+
+pub use engine::{
+    Autoscaling, Cache, Drain, EngineSpec, Ephemeral, Gpu, HostPath, Image, Ports, Profile, PullPolicy,
+    PvcCache, Rollout, Startup, Strategy,
+};
+pub use gateway::{
+    GatewayAutoscaling, GatewaySpec, HttpRoute, Ingress, Limits, ParentRef, Service, ServiceType,
+};
+pub use preset::{Kind, Preset, PresetData, PresetModel};
+pub use probe::DeepProbe;
+pub use repair::{ContainerRestarts, Escalation, PodRecreates, Policy, Repair};
+pub use span::Span;
+pub use stack::{
+    Auth, GuardSpec, Monitoring, NetworkPolicy, SecretKey, SpeechStack, SpeechStackSpec, Switch, Updates,
+};
+pub use status::{
+    Endpoints, EngineStatus, Failure, Outcome, Phase, PodStatus, RepairRecord, RepairStatus, Rung,
+    SpeechStackStatus, Stopped, Summary,
+};
+
+/// The API group.
+pub const GROUP: &str = "speechstack.dev";
+
+/// All custom resource definitions as YAML, ready for `kubectl apply`.
+///
+/// # Errors
+/// When a schema cannot be written as YAML, which a test rules out.
+pub fn yaml() -> Result<String, serde_saphyr::ser::Error> {
+    use kube::CustomResourceExt;
+    serde_saphyr::to_string(&SpeechStack::crd())
+}

@@ -1,0 +1,412 @@
+//! `spec.stt[]` and `spec.tts[]`: one engine, that is one Deployment of pods with a guard in each.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    EnvFromSource, EnvVar, PodSecurityContext, ResourceClaim, ResourceRequirements, SecurityContext,
+    Toleration,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Preset, Span, schema};
+
+/// One engine: a Deployment whose pods run the engine and its guard.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[
+    ("self.name != 'gateway' && self.name != 'engine'",
+     "an engine cannot be named gateway or engine: those names belong to the stack's own objects"),
+    ("!(self.preset in ['custom', 'parakeet-container']) || (has(self.image) && has(self.image.repository))",
+     "presets custom and parakeet-container have no image of their own: set image.repository"),
+    ("!(has(self.replicas) && has(self.autoscaling))",
+     "set either replicas or autoscaling: an autoscaler owns the number of replicas"),
+])))]
+pub struct EngineSpec {
+    /// Unique name within the stack: part of object names and of what users see.
+    #[schemars(length(min = 1, max = 30), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// What runs: image, ports, environment, cache, probes and models come from it; fields below replace single values.
+    pub preset: Preset,
+    /// Image in place of the preset's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
+    /// Which model profile a NIM container loads, in place of the preset's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
+    /// Arguments in place of the image's, after those that the preset needs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 1024)))]
+    pub args: Vec<String>,
+    /// Model names that clients may use for this engine, in place of the preset's; the first is the one listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 128)))]
+    pub models: Vec<String>,
+    /// Pods; 1 when neither this nor autoscaling is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub replicas: Option<i32>,
+    /// A HorizontalPodAutoscaler in place of a fixed number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
+    /// The GPU; unset takes one `nvidia.com/gpu`, except for the reference engine, which takes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<Gpu>,
+    /// CPU and memory of the engine container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    /// Size limit of `/dev/shm`; the preset's when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shm_size: Option<Quantity>,
+    /// Where downloaded models are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
+    /// Ports of the engine container.
+    #[serde(default)]
+    pub ports: Ports,
+    /// Environment of the engine container.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
+        ("!self.exists(e, e.name in ['NIM_HTTP_API_PORT', 'NIM_GRPC_API_PORT', 'NIM_CACHE_PATH', 'NGC_API_KEY', 'NIM_TAGS_SELECTOR', 'NIM_MANIFEST_PROFILE'])",
+         "set ports, cache, profile or spec.auth.ngcSecretRef instead of their environment variables: the operator renders these"),
+    ])))]
+    pub env: Vec<EnvVar>,
+    /// Environment of the engine container from ConfigMaps and Secrets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub env_from: Vec<EnvFromSource>,
+    /// Nodes that may run it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Tolerations in place of the default one for `nvidia.com/gpu`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub tolerations: Option<Vec<Toleration>>,
+    /// Pod affinity, as in a pod's spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::open_object")]
+    pub affinity: Option<Value>,
+    /// Topology spread constraints, as in a pod's spec.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::open_objects")]
+    pub topology_spread_constraints: Vec<Value>,
+    /// Priority class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority_class_name: Option<String>,
+    /// Scheduler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler_name: Option<String>,
+    /// Runtime class; unset uses the cluster's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_class_name: Option<String>,
+    /// Service account in place of the stack's own, which has no rights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account_name: Option<String>,
+    /// Pod security context in place of the restricted default (user and group 1000).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_security_context: Option<PodSecurityContext>,
+    /// Security context of the engine container in place of the restricted default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_context: Option<SecurityContext>,
+    /// Further pod labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pod_labels: BTreeMap<String, String>,
+    /// Further pod annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pod_annotations: BTreeMap<String, String>,
+    /// Strategic merge patch of the pod template, applied last. It may not touch labels of the selector, the guard
+    /// container, or the engine's liveness probe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::open_object")]
+    pub pod_template_patch: Option<Value>,
+    /// Patience with a start.
+    #[serde(default)]
+    pub startup: Startup,
+    /// How a new pod template is rolled out.
+    #[serde(default)]
+    pub rollout: Rollout,
+    /// How a pod ends.
+    #[serde(default)]
+    pub drain: Drain,
+}
+
+/// A container image.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[
+    ("!(has(self.tag) && has(self.digest))",
+     "set either image.tag or image.digest: a digest names one image by itself"),
+])))]
+pub struct Image {
+    /// Repository, such as `nvcr.io/nim/nvidia/parakeet-0.6b-tdt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub repository: Option<String>,
+    /// Tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub tag: Option<String>,
+    /// Digest, `sha256:…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^sha256:[0-9a-f]{64}$"))]
+    pub digest: Option<String>,
+    /// When the image is pulled: Always, IfNotPresent or Never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_policy: Option<PullPolicy>,
+}
+
+/// When an image is pulled.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// At each start.
+    Always,
+    /// When the node does not have it.
+    IfNotPresent,
+    /// Never.
+    Never,
+}
+
+impl PullPolicy {
+    /// Its name in a container's spec.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}
+
+/// Which model profile a NIM container loads.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[
+    ("has(self.tagsSelector) != has(self.manifestProfile)",
+     "set exactly one of profile.tagsSelector and profile.manifestProfile"),
+])))]
+pub struct Profile {
+    /// `NIM_TAGS_SELECTOR`, such as `mode=ofl,vad=silero`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub tags_selector: Option<String>,
+    /// `NIM_MANIFEST_PROFILE`, a profile's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub manifest_profile: Option<String>,
+}
+
+/// A HorizontalPodAutoscaler of the engine's Deployment.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[
+    ("self.minReplicas <= self.maxReplicas",
+     "autoscaling.minReplicas is above autoscaling.maxReplicas: lower the one or raise the other"),
+])))]
+pub struct Autoscaling {
+    /// Least replicas.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub min_replicas: i32,
+    /// Most replicas.
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_replicas: i32,
+    /// Metrics, as in an autoscaling/v2 HorizontalPodAutoscaler; unset scales by the guards' queue.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::open_objects")]
+    pub metrics: Vec<Value>,
+    /// Behaviour, as in an autoscaling/v2 HorizontalPodAutoscaler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::open_object")]
+    pub behavior: Option<Value>,
+}
+
+/// The GPU of each pod: a count of an extended resource (whole GPUs, MIG slices) or DRA claims.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[
+    ("!(has(self.claims) && (has(self.count) || has(self.resourceName)))",
+     "set either gpu.count with gpu.resourceName, or gpu.claims"),
+])))]
+pub struct Gpu {
+    /// Extended resource, such as `nvidia.com/mig-3g.40gb`; `nvidia.com/gpu` when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 3, max = 253))]
+    pub resource_name: Option<String>,
+    /// How many; 1 when unset. Speech engines use a single GPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 16))]
+    pub count: Option<i32>,
+    /// Dynamic resource allocation: names of ResourceClaimTemplates in the stack's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 8))]
+    pub claims: Option<Vec<ResourceClaim>>,
+    /// Least GPU memory of a node (label `nvidia.com/gpu.memory`); the preset's when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_memory: Option<Quantity>,
+}
+
+/// Where downloaded models are kept. Set one of the four; a new claim of the preset's size when unset.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[
+    ("[has(self.existingClaim), has(self.pvc), has(self.ephemeral), has(self.hostPath)].filter(set, set).size() == 1",
+     "set exactly one of cache.existingClaim, cache.pvc, cache.ephemeral and cache.hostPath"),
+])))]
+pub struct Cache {
+    /// A PersistentVolumeClaim that you made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub existing_claim: Option<String>,
+    /// A PersistentVolumeClaim that the operator makes. It outlives the stack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pvc: Option<PvcCache>,
+    /// A volume that ends with the pod: each pod downloads its models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ephemeral: Option<Ephemeral>,
+    /// A folder of the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_path: Option<HostPath>,
+}
+
+/// A PersistentVolumeClaim that the operator makes once and never deletes.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[
+    ("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",
+     "cache.pvc.storageClassName cannot change once the claim exists: delete the claim or use another engine name"),
+])))]
+pub struct PvcCache {
+    /// Size.
+    #[serde(default = "cache_size")]
+    pub size: Quantity,
+    /// Storage class; the cluster's default when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_class_name: Option<String>,
+    /// Access mode; with several replicas on several nodes it must be ReadWriteMany.
+    #[serde(default = "access_mode")]
+    #[schemars(regex(pattern = "^(ReadWriteOnce|ReadWriteMany|ReadWriteOncePod)$"))]
+    pub access_mode: String,
+}
+
+/// A volume that ends with the pod.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+pub struct Ephemeral {
+    /// Size limit.
+    #[serde(default = "cache_size")]
+    pub size: Quantity,
+}
+
+/// A folder of the node.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[
+    ("self.path.startsWith('/')",
+     "cache.hostPath.path must be an absolute path such as /var/cache/nim"),
+])))]
+pub struct HostPath {
+    /// Absolute path; made when missing.
+    #[schemars(length(min = 2, max = 4096))]
+    pub path: String,
+}
+
+/// Ports of the engine container.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(default)]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[
+    ("!(self.http in [8000, 8001, 8002]) && !(self.grpc in [8000, 8001, 8002])",
+     "ports 8000 to 8002 belong to Triton inside the container: use another port, such as http: 9000 and grpc: 50051"),
+    ("self.http != self.grpc && !(self.http in [9400, 9401]) && !(self.grpc in [9400, 9401])",
+     "ports.http and ports.grpc must differ from each other and from the guard's ports 9400 and 9401"),
+])))]
+pub struct Ports {
+    /// HTTP API.
+    #[schemars(range(min = 1024, max = 65535))]
+    pub http: i32,
+    /// gRPC API.
+    #[schemars(range(min = 1024, max = 65535))]
+    pub grpc: i32,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self { http: 9000, grpc: 50051 }
+    }
+}
+
+/// Patience with a start: download, engine build, load.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(default)]
+pub struct Startup {
+    /// Longest start before it counts as failed.
+    pub timeout: Span,
+}
+
+impl Default for Startup {
+    fn default() -> Self {
+        Self { timeout: Span::minutes(45) }
+    }
+}
+
+/// How pods are replaced when the template changes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+pub enum Strategy {
+    /// All at once, old ones first.
+    Recreate,
+    /// One after the other.
+    #[default]
+    RollingUpdate,
+}
+
+/// How a new pod template is rolled out. No surge by default: a full GPU node could not hold it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[
+    ("self.strategy != 'Recreate' || (!has(self.maxSurge) && !has(self.maxUnavailable))",
+     "rollout.maxSurge and rollout.maxUnavailable belong to strategy RollingUpdate: remove them or the strategy"),
+    ("!(has(self.maxSurge) && has(self.maxUnavailable) && string(self.maxSurge) in ['0', '0%'] && string(self.maxUnavailable) in ['0', '0%'])",
+     "rollout.maxSurge and rollout.maxUnavailable cannot both be 0: nothing could be replaced"),
+    ("!(!has(self.maxSurge) && has(self.maxUnavailable) && string(self.maxUnavailable) in ['0', '0%'])",
+     "rollout.maxUnavailable: 0 needs a rollout.maxSurge of at least 1, and a spare GPU"),
+])))]
+pub struct Rollout {
+    /// RollingUpdate or Recreate.
+    pub strategy: Strategy,
+    /// Pods above the number of replicas during a rollout; 0 when unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::int_or_string")]
+    pub max_surge: Option<IntOrString>,
+    /// Pods missing during a rollout; 1 when unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::int_or_string")]
+    pub max_unavailable: Option<IntOrString>,
+}
+
+/// How a pod ends.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Drain {
+    /// Longest wait for work in flight, such as a long transcription.
+    pub timeout: Span,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { timeout: Span::minutes(2) }
+    }
+}
+
+fn one() -> i32 {
+    1
+}
+
+fn cache_size() -> Quantity {
+    Quantity("100Gi".into())
+}
+
+fn access_mode() -> String {
+    "ReadWriteOnce".into()
+}

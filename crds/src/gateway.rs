@@ -1,0 +1,208 @@
+//! `spec.gateway`: the public API in front of all engines of a stack.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Image, Span, schema};
+
+/// The gateway: Deployment, Service and how clients reach it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[
+    ("!(has(self.replicas) && has(self.autoscaling))",
+     "set either gateway.replicas or gateway.autoscaling: an autoscaler owns the number of replicas"),
+    ("!(has(self.ingress) && has(self.httpRoute))",
+     "set either gateway.ingress or gateway.httpRoute"),
+])))]
+pub struct GatewaySpec {
+    /// Pods; 2 when neither this nor autoscaling is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub replicas: Option<i32>,
+    /// A HorizontalPodAutoscaler in place of a fixed number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<GatewayAutoscaling>,
+    /// Image in place of the operator's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
+    /// CPU and memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    /// The Service that clients use.
+    pub service: Service,
+    /// An Ingress to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<Ingress>,
+    /// An HTTPRoute (Gateway API) to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_route: Option<HttpRoute>,
+    /// Limits on what clients send.
+    pub limits: Limits,
+    /// Further names of models: client's name onto a model's name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub model_aliases: BTreeMap<String, String>,
+    /// Client voice names onto engine voice names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub voice_aliases: BTreeMap<String, String>,
+    /// The engine voice when a client names none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_voice: Option<String>,
+    /// Longest wait for requests in flight when a pod ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain_timeout: Option<Span>,
+    /// Nodes that may run it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Tolerations.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub tolerations: Vec<Toleration>,
+    /// Pod affinity, as in a pod's spec; unset spreads replicas over nodes where possible.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::open_object")]
+    pub affinity: Option<Value>,
+    /// Priority class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority_class_name: Option<String>,
+    /// Further pod annotations.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub pod_annotations: BTreeMap<String, String>,
+}
+
+/// A HorizontalPodAutoscaler of the gateway's Deployment, by CPU.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[
+    ("self.minReplicas <= self.maxReplicas",
+     "gateway.autoscaling.minReplicas is above maxReplicas: lower the one or raise the other"),
+])))]
+pub struct GatewayAutoscaling {
+    /// Least replicas.
+    #[schemars(range(min = 1, max = 100))]
+    pub min_replicas: i32,
+    /// Most replicas.
+    #[schemars(range(min = 1, max = 100))]
+    pub max_replicas: i32,
+    /// Mean CPU use aimed at, percent of the request.
+    #[serde(default = "seventy")]
+    #[schemars(range(min = 1, max = 100))]
+    pub cpu_percent: i32,
+}
+
+/// The Service that clients use.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Service {
+    /// ClusterIP, NodePort or LoadBalancer.
+    #[serde(rename = "type")]
+    pub service_type: ServiceType,
+    /// Port.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    /// Annotations, such as a cloud's load balancer settings.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self { service_type: ServiceType::default(), port: 80, annotations: BTreeMap::new() }
+    }
+}
+
+/// How a Service is reached.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+pub enum ServiceType {
+    /// From within the cluster.
+    #[default]
+    ClusterIP,
+    /// On a port of each node.
+    NodePort,
+    /// Through a load balancer.
+    LoadBalancer,
+}
+
+impl ServiceType {
+    /// Its name in a Service's spec.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClusterIP => "ClusterIP",
+            Self::NodePort => "NodePort",
+            Self::LoadBalancer => "LoadBalancer",
+        }
+    }
+}
+
+/// An Ingress to the gateway.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Ingress {
+    /// Host name.
+    #[schemars(length(min = 1, max = 253))]
+    pub host: String,
+    /// Ingress class; the cluster's default when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_name: Option<String>,
+    /// Secret with the certificate of the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_secret_name: Option<String>,
+    /// Annotations, such as the controller's body size limit.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// An HTTPRoute to the gateway.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpRoute {
+    /// Gateways that it attaches to.
+    #[schemars(length(min = 1, max = 8))]
+    pub parent_refs: Vec<ParentRef>,
+    /// Host names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub hostnames: Vec<String>,
+}
+
+/// A Gateway of the Gateway API.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ParentRef {
+    /// Name.
+    pub name: String,
+    /// Namespace; the stack's when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Listener; all when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub section_name: Option<String>,
+}
+
+/// Limits on what clients send.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Limits {
+    /// Largest upload; beyond it 413.
+    pub max_upload: Quantity,
+    /// Requests in flight of each gateway pod; beyond it 429.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_in_flight: u32,
+    /// Longest wait of a short request for an engine that is coming back.
+    pub queue_timeout: Span,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_upload: Quantity("2Gi".into()), max_in_flight: 1024, queue_timeout: Span::seconds(20) }
+    }
+}
+
+fn seventy() -> i32 {
+    70
+}

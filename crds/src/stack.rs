@@ -1,0 +1,165 @@
+//! `SpeechStack`: the whole of `spec`.
+
+use k8s_openapi::api::core::v1::{LocalObjectReference, ResourceRequirements};
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{DeepProbe, EngineSpec, GatewaySpec, Image, Repair, SpeechStackStatus, schema};
+
+/// Speech engines that heal themselves, behind one OpenAI-compatible audio URL.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, CustomResource, JsonSchema, PartialEq)]
+#[kube(
+    group = "speechstack.dev",
+    version = "v1alpha1",
+    kind = "SpeechStack",
+    plural = "speechstacks",
+    shortname = "spch",
+    category = "ai",
+    namespaced,
+    status = "SpeechStackStatus",
+    derive = "PartialEq",
+    doc = "Speech engines that heal themselves, behind one OpenAI-compatible audio URL.",
+    validation = Rule::new("size(self.metadata.name) <= 30")
+        .message("metadata.name must have at most 30 characters: names of pods and nodes' labels are made from it"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "STT", type_ = "string", json_path = ".status.summary.stt", description = "verified/desired"),
+    printcolumn(name = "TTS", type_ = "string", json_path = ".status.summary.tts", description = "verified/desired"),
+    printcolumn(name = "Repairs", type_ = "integer", json_path = ".status.repair.total"),
+    printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoints.openaiBaseUrl", priority = 1),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[
+    ("size(self.stt) + size(self.tts) > 0",
+     "a stack needs an engine: add one under spec.stt or spec.tts, such as stt: [{name: parakeet, preset: parakeet-tdt-0.6b-v3}]"),
+    ("self.stt.all(s, !self.tts.exists(t, t.name == s.name))",
+     "an engine name is used in spec.stt and in spec.tts: names must be unique in a stack"),
+])))]
+pub struct SpeechStackSpec {
+    /// Speech-to-text engines.
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
+        ("self.all(e, !e.preset.startsWith('magpie'))",
+         "spec.stt takes speech-to-text presets: move magpie presets to spec.tts"),
+    ])))]
+    pub stt: Vec<EngineSpec>,
+    /// Text-to-speech engines.
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
+        ("self.all(e, !e.preset.startsWith('parakeet') && !e.preset.startsWith('nemotron'))",
+         "spec.tts takes text-to-speech presets: move parakeet and nemotron presets to spec.stt"),
+    ])))]
+    pub tts: Vec<EngineSpec>,
+    /// Real inference with known content, by which engines are judged.
+    pub deep_probe: DeepProbe,
+    /// What may be done about a wedged engine, and how often.
+    pub repair: Repair,
+    /// The public API in front of all engines.
+    pub gateway: GatewaySpec,
+    /// The guard beside each engine.
+    pub guard: GuardSpec,
+    /// Access to NVIDIA's registry and models.
+    pub auth: Auth,
+    /// Scraping and alerts.
+    pub monitoring: Monitoring,
+    /// Network policy of the engines.
+    pub network_policy: NetworkPolicy,
+    /// Stop all engine pods and free their GPUs; caches and definitions stay.
+    pub suspend: bool,
+    /// When engine pods follow a change that is not the stack's own: OnSpecChange or Automatic.
+    pub updates: Updates,
+    /// Secrets for pulling images.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub image_pull_secrets: Vec<LocalObjectReference>,
+    /// Registry in place of the first part of every preset's image, for mirrors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub image_registry: Option<String>,
+}
+
+/// The guard beside each engine.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GuardSpec {
+    /// Image in place of the operator's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
+    /// CPU and memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    /// GPU jobs at a time in one engine; only for engines that batch by themselves. The preset's when unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 256))]
+    pub lane_jobs: Option<u32>,
+    /// Share the process namespace, so that the guard ends a wedged process itself in place of the kubelet.
+    pub direct_kill: bool,
+}
+
+/// Access to NVIDIA's registry and models.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Auth {
+    /// Secret with the NGC API key; unset serves from a filled cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ngc_secret_ref: Option<SecretKey>,
+}
+
+/// A key of a Secret in the stack's namespace.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+pub struct SecretKey {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in it.
+    #[serde(default = "ngc_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// Whether something optional is made.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+pub enum Switch {
+    /// When the cluster knows its kind.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+}
+
+/// Scraping and alerts by the Prometheus operator.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Monitoring {
+    /// PodMonitor of guards and gateways.
+    pub pod_monitor: Switch,
+    /// PrometheusRule with the stack's alerts.
+    pub prometheus_rule: Switch,
+    /// Further labels of both, for Prometheus' selectors.
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub labels: std::collections::BTreeMap<String, String>,
+}
+
+/// Network policy of the engines.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(default)]
+pub struct NetworkPolicy {
+    /// Let only the stack's gateway, the operator and Prometheus reach engine pods.
+    pub enabled: bool,
+}
+
+/// When engine pods follow a change that is not the stack's own, such as a new operator's defaults.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+pub enum Updates {
+    /// With the next change of the stack's spec; until then the status says UpdatePending.
+    #[default]
+    OnSpecChange,
+    /// At once, pod by pod, each verified before the next.
+    Automatic,
+}
+
+fn ngc_key() -> String {
+    "NGC_API_KEY".into()
+}

@@ -1,0 +1,261 @@
+//! `status`: what was observed, and what was done.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Kind;
+
+/// What was observed of a stack, and what was done about it. Two writers own two parts: the reconciler all but
+/// `repair`, the healer `repair`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SpeechStackStatus {
+    /// The generation of the spec that this status tells of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// One word for people; the conditions are the contract.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// Conditions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Where clients connect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<Endpoints>,
+    /// Figures for `kubectl get`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+    /// The engines.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub engines: Vec<EngineStatus>,
+    /// What was done about wedges; budgets are counted from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repair: Option<RepairStatus>,
+    /// The operator that last wrote the pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator_version: Option<String>,
+}
+
+/// A stack in one word.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+pub enum Phase {
+    /// Pods are not running yet.
+    Pending,
+    /// Engines load.
+    Starting,
+    /// Every engine is verified.
+    Ready,
+    /// It serves, with fewer engines than desired.
+    Degraded,
+    /// An engine is being repaired and none of its kind serves.
+    Repairing,
+    /// Suspended by its spec.
+    Suspended,
+    /// Something needs a person; see the conditions.
+    Failed,
+}
+
+/// Where clients connect.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Endpoints {
+    /// `OPENAI_BASE_URL` within the cluster.
+    pub openai_base_url: String,
+    /// URL from outside, by Ingress, HTTPRoute or load balancer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external: Option<String>,
+}
+
+/// Figures for `kubectl get`: verified/desired.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(default)]
+pub struct Summary {
+    /// Speech to text.
+    pub stt: String,
+    /// Text to speech.
+    pub tts: String,
+}
+
+/// One engine.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineStatus {
+    /// Its name in the spec.
+    pub name: String,
+    /// What it does.
+    pub kind: Kind,
+    /// Pods wanted.
+    pub desired: i32,
+    /// Pods that the kubelet calls ready.
+    pub ready: i32,
+    /// Pods whose engine is proven by inference now.
+    pub verified: i32,
+    /// Pods of the current template.
+    pub updated: i32,
+    /// Digest of the image that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_id: Option<String>,
+    /// A new template waits for the next change of the spec.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub update_pending: bool,
+    /// Its pods, at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub pods: Vec<PodStatus>,
+    /// The last failure of one of its pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<Failure>,
+}
+
+/// One engine pod, as its guard reports it.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PodStatus {
+    /// The pod's name.
+    pub name: String,
+    /// Its node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// The guard's state of the engine, such as healthy, wedged or restarting; unknown without a guard's word.
+    pub state: String,
+    /// Class of the fault behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// Restarts of the engine container.
+    pub restarts: i32,
+    /// Since when it is in this state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+}
+
+/// A failure of a pod, as far as the kubelet tells.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// Reason of [`crate::condition::reason`].
+    pub reason: String,
+    /// What the kubelet or the engine said, at most 256 characters.
+    pub message: String,
+    /// The container's exit code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The pod.
+    pub pod: String,
+    /// Its node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// When.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
+}
+
+/// What was done about wedges.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RepairStatus {
+    /// Repairs since the stack was made.
+    pub total: i64,
+    /// The last 50 repairs, oldest first. Budgets count these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<RepairRecord>,
+    /// Engines whose repair stopped: it did not help or its budget is used up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stopped: Vec<Stopped>,
+    /// The value of the reset annotation that was heeded last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reset: Option<String>,
+}
+
+/// One repair: written before the act, completed after it.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RepairRecord {
+    /// Engine.
+    pub engine: String,
+    /// Pod.
+    pub pod: String,
+    /// Its UID.
+    pub pod_uid: String,
+    /// Its node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Hash of the pod template that it ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// The engine instance, as its guard names it.
+    pub instance: String,
+    /// What was done.
+    pub rung: Rung,
+    /// Class of the fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// Number of the restart in its row, from 0.
+    pub attempt: u32,
+    /// When it was ordered.
+    pub ordered: MicroTime,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// When that was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<MicroTime>,
+}
+
+/// A rung of the repair ladder.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rung {
+    /// The engine's container is restarted in place.
+    Restart,
+    /// As Restart, of an engine that still serves, once it is idle.
+    Recycle,
+    /// The pod is replaced.
+    Recreate,
+    /// The node is marked as to be avoided by this engine, and the pod replaced.
+    AvoidNode,
+    /// The node is reported by an Event.
+    ReportNode,
+    /// The node is tainted.
+    TaintNode,
+}
+
+impl Rung {
+    /// Its name in status, Events and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Restart => "Restart",
+            Self::Recycle => "Recycle",
+            Self::Recreate => "Recreate",
+            Self::AvoidNode => "AvoidNode",
+            Self::ReportNode => "ReportNode",
+            Self::TaintNode => "TaintNode",
+        }
+    }
+}
+
+/// What came of a repair.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+pub enum Outcome {
+    /// Ordered; not known yet.
+    Pending,
+    /// The engine was verified again.
+    Recovered,
+    /// It wedged again, or was not verified in time.
+    Failed,
+    /// The act was not done: the instance was gone or well again by itself.
+    Withdrawn,
+}
+
+/// An engine whose repair stopped.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Stopped {
+    /// Engine.
+    pub engine: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: MicroTime,
+}
