@@ -14,7 +14,7 @@ use crate::drain::{self, Drain};
 use crate::gateway::Gateway;
 use crate::guard::Guard;
 use crate::upstream::{self, Dice, Upstreams};
-use crate::{admin, http, welcome};
+use crate::{admin, http, roundtrip, welcome};
 
 /// Runs a command until SIGTERM or Ctrl-C, then drains.
 pub async fn run(command: Command) -> anyhow::Result<()> {
@@ -26,6 +26,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
             welcome::start(&bound, &file.config);
             bound
         }
+        Command::Roundtrip(order) => return Ok(roundtrip::run(order).await?),
     };
     drain::signal().await.context("unable to wait for signals")?;
     bound.stop().await;

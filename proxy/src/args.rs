@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use crate::roundtrip::Roundtrip;
+
 /// OpenAI-compatible audio gateway and self-healing guard for speech engines.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "speechstack-proxy", version)]
@@ -35,6 +37,8 @@ pub enum Command {
     },
     /// Gateway and guards in one process, engines as its children: a whole stack on one machine.
     Standalone(File),
+    /// Speaks a sentence through a gateway, transcribes it back, and compares.
+    Roundtrip(Roundtrip),
 }
 
 /// Where the configuration comes from.

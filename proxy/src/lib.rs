@@ -12,6 +12,7 @@
 //! | [`audio`], [`multipart`], [`sentence`], [`served`], [`transcript`] | pure: no IO, no clock |
 //! | [`config`], [`report`], [`error`] | the contracts |
 //! | [`app`], [`args`], [`admin`], [`drain`], [`http`], [`logging`], [`welcome`] | the process |
+//! | [`roundtrip`] | the proof from outside |
 
 pub mod admin;
 pub mod app;
@@ -28,6 +29,7 @@ pub mod http;
 pub mod logging;
 pub mod multipart;
 pub mod report;
+pub mod roundtrip;
 pub mod sentence;
 pub mod served;
 pub mod spool;
