@@ -1,0 +1,140 @@
+//! What the API server must refuse, and with which words.
+
+use serde_json::{Value, json};
+
+/// A spec that is refused, with the start of the message.
+pub struct Refusal {
+    /// The start of the rule's message.
+    pub message: &'static str,
+    /// The stack's name.
+    pub name: &'static str,
+    /// The stack's spec.
+    pub spec: Value,
+}
+
+/// One refusal for each rule of the CRD that judges a single object.
+pub fn refusals() -> Vec<Refusal> {
+    let named = |message, name, spec| Refusal { message, name, spec };
+    let whole = |message, spec| named(message, "speech", spec);
+    let stt = |message, fields: Value| {
+        let mut engine = json!({"name": "parakeet", "preset": "parakeet-tdt-0.6b-v3"});
+        merge(&mut engine, fields);
+        whole(message, json!({"stt": [engine]}))
+    };
+    let with = |message, fields: Value| {
+        let mut spec = json!({"stt": [{"name": "parakeet", "preset": "reference"}]});
+        merge(&mut spec, fields);
+        whole(message, spec)
+    };
+    vec![
+        named(
+            "metadata.name must have at most 30 characters",
+            "a-stack-with-a-name-of-31-chars",
+            json!({"stt": [{"name": "parakeet", "preset": "reference"}]}),
+        ),
+        whole("a stack needs an engine", json!({})),
+        whole(
+            "an engine name is used in spec.stt and in spec.tts",
+            json!({"stt": [{"name": "one", "preset": "reference"}], "tts": [{"name": "one", "preset": "reference"}]}),
+        ),
+        whole(
+            "spec.stt takes speech-to-text presets",
+            json!({"stt": [{"name": "magpie", "preset": "magpie-flow"}]}),
+        ),
+        whole(
+            "spec.tts takes text-to-speech presets",
+            json!({"tts": [{"name": "parakeet", "preset": "parakeet-rnnt-1.1b"}]}),
+        ),
+        stt("an engine cannot be named gateway or engine", json!({"name": "gateway"})),
+        stt("presets custom and parakeet-container have no image", json!({"preset": "custom"})),
+        stt(
+            "set either replicas or autoscaling",
+            json!({"replicas": 2, "autoscaling": {"minReplicas": 1, "maxReplicas": 2}}),
+        ),
+        stt(
+            "autoscaling.minReplicas is above autoscaling.maxReplicas",
+            json!({"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}),
+        ),
+        stt(
+            "set either image.tag or image.digest",
+            json!({"image": {"tag": "1", "digest": format!("sha256:{}", "0".repeat(64))}}),
+        ),
+        stt("set exactly one of profile.tagsSelector", json!({"profile": {"tagsSelector": "a=b", "manifestProfile": "c"}})),
+        stt("set either gpu.count with gpu.resourceName", json!({"gpu": {"count": 1, "claims": [{"name": "gpu"}]}})),
+        stt(
+            "set exactly one of cache.existingClaim",
+            json!({"cache": {"existingClaim": "a", "ephemeral": {"size": "1Gi"}}}),
+        ),
+        stt("cache.hostPath.path must be an absolute path", json!({"cache": {"hostPath": {"path": "var/cache"}}})),
+        stt("ports 8000 to 8002 belong to Triton", json!({"ports": {"http": 8000}})),
+        stt("ports.http and ports.grpc must differ", json!({"ports": {"http": 9400}})),
+        stt(
+            "set ports, cache, profile or spec.auth.ngcSecretRef",
+            json!({"env": [{"name": "NIM_HTTP_API_PORT", "value": "9000"}]}),
+        ),
+        stt(
+            "rollout.maxSurge and rollout.maxUnavailable belong to strategy RollingUpdate",
+            json!({"rollout": {"strategy": "Recreate", "maxSurge": 1}}),
+        ),
+        stt(
+            "rollout.maxSurge and rollout.maxUnavailable cannot both be 0",
+            json!({"rollout": {"maxSurge": 0, "maxUnavailable": "0%"}}),
+        ),
+        stt("rollout.maxUnavailable: 0 needs a rollout.maxSurge", json!({"rollout": {"maxUnavailable": 0}})),
+        with(
+            "deepProbe.timeoutMin is longer than deepProbe.timeoutMax",
+            json!({"deepProbe": {"timeoutMin": "20s", "timeoutMax": "10s"}}),
+        ),
+        with(
+            "repair.escalation needs repair.policy: Restart",
+            json!({"repair": {"policy": "Observe", "escalation": "AvoidNode"}}),
+        ),
+        with(
+            "repair.containerRestarts.refill must be at least 1s",
+            json!({"repair": {"containerRestarts": {"refill": "10ms"}}}),
+        ),
+        with(
+            "repair.containerRestarts.maxParallel must be a number",
+            json!({"repair": {"containerRestarts": {"maxParallel": "0%"}}}),
+        ),
+        with(
+            "set either gateway.replicas or gateway.autoscaling",
+            json!({"gateway": {"replicas": 2, "autoscaling": {"minReplicas": 1, "maxReplicas": 2}}}),
+        ),
+        with(
+            "gateway.autoscaling.minReplicas is above maxReplicas",
+            json!({"gateway": {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}}),
+        ),
+        with(
+            "set either gateway.ingress or gateway.httpRoute",
+            json!({"gateway": {"ingress": {"host": "a.example"}, "httpRoute": {"parentRefs": [{"name": "b"}]}}}),
+        ),
+    ]
+}
+
+/// Messages of all rules in the CRD that compare with the object's past, which only an update can break.
+pub const ON_UPDATE: &[&str] = &["cache.pvc.storageClassName cannot change"];
+
+/// The messages of every rule in a schema.
+pub fn messages(schema: &Value, found: &mut Vec<String>) {
+    match schema {
+        Value::Object(fields) => {
+            let rules = fields.get("x-kubernetes-validations").and_then(Value::as_array);
+            found.extend(rules.into_iter().flatten().filter_map(|rule| rule["message"].as_str().map(str::to_owned)));
+            fields.values().for_each(|value| messages(value, found));
+        }
+        Value::Array(values) => values.iter().for_each(|value| messages(value, found)),
+        _ => {}
+    }
+}
+
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
+    }
+}
