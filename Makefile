@@ -6,8 +6,12 @@ CARGO ?= cargo
 PYTHON ?= python3
 NODE ?= node
 NPM ?= npm
+GO ?= go
 SUDO ?= sudo
 CARGO_DENY_VERSION := 0.20.2
+HELM_VERSION := v4.3.1
+HELM_DOCS_VERSION := v1.14.2
+KUBECONFORM_VERSION := v0.8.0
 
 export CARGO_TERM_COLOR ?= auto
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -24,7 +28,7 @@ PACKAGES_TEST = $(shell command -v $(NODE) >/dev/null || echo nodejs) $(shell co
 PACKAGES_BENCH = $(shell command -v nginx >/dev/null || test -x /usr/sbin/nginx || echo nginx-light)
 
 .PHONY: help run build test lint bench advisories cargo packages packages-test packages-bench sdks \
-	fmt clippy doc deny rules
+	fmt clippy doc deny rules chart chart-docs crds go
 
 help: ## Say what there is to run.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -39,7 +43,13 @@ test: packages-test cargo sdks ## Run every test: unit, in process, whole stack,
 	$(CARGO) build --workspace --all-targets
 	$(CARGO) test --workspace --no-fail-fast
 
-lint: fmt clippy doc deny rules ## Check form, warnings, documentation, licences and the house rules.
+lint: fmt clippy doc deny rules chart ## Check form, warnings, documentation, licences and the house rules.
+
+crds: packages cargo ## Write the YAML of the CRDs from their types.
+	SPEECHSTACK_WRITE_CRDS=1 $(CARGO) test --workspace --test drift
+
+chart-docs: $(TOOLS)/bin/helm-docs ## Write the chart's table of values.
+	$< --chart-search-root charts --log-level error --sort-values-order file
 
 bench: packages-bench build ## Measure speed and size against a direct call and against nginx.
 	$(CARGO) bench --workspace --bench merge
@@ -61,6 +71,9 @@ doc: packages cargo
 
 deny: $(TOOLS)/bin/cargo-deny
 	$(TOOLS)/bin/cargo-deny --log-level error check bans licenses sources
+
+chart: $(addprefix $(TOOLS)/bin/,helm helm-docs kubeconform promtool) $(VENV)/pyvenv.cfg
+	charts/check.sh $(TOOLS)/bin $(VENV)/bin/python
 
 # A long file says why in a line `// long: reason`; nothing is left to do, no test is left out.
 rules:
@@ -103,6 +116,9 @@ cargo:
 	@command -v $(CARGO) >/dev/null && command -v rustc >/dev/null || { \
 		echo 'Rust is needed, version $(RUST_VERSION) or newer: see https://rustup.rs' >&2; exit 1; }
 
+go:
+	@command -v $(GO) >/dev/null || { echo 'Go is needed, version 1.25 or newer: see https://go.dev/doc/install' >&2; exit 1; }
+
 RUST_VERSION = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 # The SDKs that the contract tests run; files inside each folder tell whether it is up to date.
@@ -117,6 +133,21 @@ $(VENV)/pyvenv.cfg: e2e/sdk/requirements.txt | packages-test
 $(NODE_MODULES)/.package-lock.json: e2e/sdk/node/package.json e2e/sdk/node/package-lock.json | packages-test
 	cd e2e/sdk/node && $(NPM) ci --no-audit --no-fund --loglevel=error
 	@touch $@
+
+$(TOOLS)/bin/helm: | go
+	GOBIN=$(abspath $(@D)) $(GO) install helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
+
+$(TOOLS)/bin/helm-docs: | go
+	GOBIN=$(abspath $(@D)) $(GO) install github.com/norwoodj/helm-docs/cmd/helm-docs@$(HELM_DOCS_VERSION)
+
+$(TOOLS)/bin/kubeconform: | go
+	GOBIN=$(abspath $(@D)) $(GO) install github.com/yannh/kubeconform/cmd/kubeconform@$(KUBECONFORM_VERSION)
+
+# Out of its package, since installing that would start a Prometheus server.
+$(TOOLS)/bin/promtool:
+	@mkdir -p $(TOOLS)/prometheus $(@D)
+	cd $(TOOLS)/prometheus && { apt-get download -qq prometheus 2>/dev/null || { apt-get update -qq && apt-get download -qq prometheus; }; } && dpkg --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool
+	@mv $(TOOLS)/prometheus/usr/bin/promtool $@ && rm -r $(TOOLS)/prometheus
 
 $(TOOLS)/bin/cargo-deny: | cargo
 	$(CARGO) install --locked --root $(TOOLS) --version $(CARGO_DENY_VERSION) cargo-deny
