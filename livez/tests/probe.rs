@@ -1,5 +1,7 @@
 //! The binary against a folder, as the kubelet runs it.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
