@@ -9,15 +9,18 @@ use bytesize::ByteSize;
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
 use serde::Deserialize;
 
-use crate::report::{Class, Kind};
+use crate::report::Kind;
 
+mod check;
+mod kubernetes;
 mod load;
 mod policy;
 
+pub use kubernetes::{Discovery, Fence, Operator, Pool};
 pub use load::{Error, load};
 pub use policy::{
-    Confirm, ConfirmRules, Hang, Lane, Policy, Probe, Quorum, Repair, RetryAfter, SignatureRule, Startup,
-    Trend,
+    Alone, Confirm, ConfirmRules, Hang, Lane, Policy, Probe, Quorum, Repair, RetryAfter, SignatureRule,
+    Startup, Trend,
 };
 
 /// The whole file.
@@ -52,6 +55,12 @@ pub struct Engine {
     /// Extra environment of the command.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// When set the kubelet restarts the engine's container on the guard's word.
+    #[serde(default)]
+    pub fence: Option<Fence>,
+    /// Whose orders the guard obeys; it restarts on its own when unset.
+    #[serde(default)]
+    pub operator: Option<Operator>,
 }
 
 /// The gateway's settings.
@@ -69,6 +78,11 @@ pub struct Gateway {
     /// How long a stop waits for work in flight.
     #[serde(with = "duration")]
     pub drain: Duration,
+    /// How long a stop goes on accepting requests while it is not ready any more, so that those who send here learn it.
+    #[serde(with = "duration")]
+    pub drain_delay: Duration,
+    /// Finds engines by itself; the list `engines` is used when unset.
+    pub discovery: Option<Discovery>,
     /// Replay of uploads on another engine.
     pub spool: Spool,
     /// Short requests that may wait for an engine.
@@ -93,6 +107,8 @@ impl Default for Gateway {
             body_limit: ByteSize::gib(2),
             max_in_flight: 1024,
             drain: Duration::from_secs(30),
+            drain_delay: Duration::ZERO,
+            discovery: None,
             spool: Spool::default(),
             park: Park::default(),
             retry: Retry::default(),
@@ -167,6 +183,9 @@ pub struct Model {
     pub id: String,
     /// Which engines serve it.
     pub kind: Kind,
+    /// Of these, only those of this pool; all of the kind when unset.
+    #[serde(default)]
+    pub pool: Option<String>,
     /// Other names for it.
     #[serde(default)]
     pub aliases: Vec<String>,
@@ -178,6 +197,7 @@ impl Model {
         let model = |id: &str, kind, aliases: &[&str]| Model {
             id: id.into(),
             kind,
+            pool: None,
             aliases: aliases.iter().map(|alias| (*alias).to_owned()).collect(),
         };
         vec![
@@ -241,68 +261,12 @@ impl Config {
         }
     }
 
-    /// What types cannot say: names unique, addresses distinct, URLs plain.
-    fn check(&self) -> Result<(), Error> {
-        let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
-        let mut names = std::collections::HashSet::new();
-        let mut addresses: BTreeMap<SocketAddr, String> = BTreeMap::new();
-        for (what, address) in
-            [("gateway.listen", self.gateway.listen), ("gateway.admin", self.gateway.admin)]
-        {
-            if address.port() != 0 {
-                addresses.insert(address, what.into());
-            }
+    /// Whether engines of that kind are configured, or looked for.
+    pub fn has(&self, kind: Kind) -> bool {
+        match &self.gateway.discovery {
+            Some(discovery) => discovery.pools.iter().any(|pool| pool.kind == kind),
+            None => self.engines.iter().any(|engine| engine.kind == kind),
         }
-        for engine in &self.engines {
-            if engine.name.is_empty() || !names.insert(&engine.name) {
-                return invalid("engines[].name", format!("{:?} is empty or used twice", engine.name));
-            }
-            match engine.url.parse::<http::Uri>() {
-                Ok(uri) if uri.scheme_str() == Some("http") && uri.host().is_some() => {}
-                _ => return invalid("engines[].url", format!("{:?} is not http://host:port", engine.url)),
-            }
-            for (what, address) in [("guard", engine.guard), ("guard_admin", engine.guard_admin)] {
-                let what = format!("{what} of {}", engine.name);
-                if address.port() == 0 {
-                    continue;
-                }
-                if let Some(other) = addresses.insert(address, what.clone()) {
-                    return invalid("engines", format!("{what} and {other} both use {address}"));
-                }
-            }
-        }
-        let mut models = std::collections::HashSet::new();
-        for model in &self.gateway.models {
-            for name in std::iter::once(&model.id).chain(&model.aliases) {
-                if !models.insert(name) {
-                    return invalid("gateway.models", format!("{name:?} names two models"));
-                }
-            }
-        }
-        self.guard.check()
-    }
-}
-
-impl Policy {
-    fn check(&self) -> Result<(), Error> {
-        if self.lane.jobs == 0 {
-            return Err(Error::Invalid { field: "guard.lane.jobs", reason: "must be at least 1".into() });
-        }
-        for class in [Class::Ambiguous, Class::Periodic] {
-            let quorum = self.confirm.of(class);
-            if quorum.failures == 0 || quorum.failures > quorum.of {
-                return Err(Error::Invalid {
-                    field: "guard.confirm",
-                    reason: format!(
-                        "class {}: {} failures of {} cannot be",
-                        class.as_str(),
-                        quorum.failures,
-                        quorum.of
-                    ),
-                });
-            }
-        }
-        Ok(())
     }
 }
 

@@ -7,7 +7,8 @@
 //! evidence -> verdict -> remediation           evidence.rs, verdict.rs, remediation.rs: pure
 //!     ^                      |
 //!   probe <---- health ----> supervisor        probe.rs, health.rs, supervisor.rs: IO
-//!                 |
+//!                 |            fence             fence.rs: where the kubelet restarts
+//!                 |            operator          operator.rs, identity.rs: who must agree
 //!               board -> /readyz /state        board.rs, admin.rs
 //! ```
 
@@ -27,13 +28,16 @@ mod admin;
 pub mod board;
 pub mod classify;
 pub mod evidence;
+pub mod fence;
 pub mod forward;
 pub mod golden;
 pub mod health;
+pub mod identity;
 pub mod incident;
 pub mod lane;
 pub mod metrics;
 pub mod observation;
+pub mod operator;
 pub mod poison;
 pub mod predictor;
 pub mod probe;
@@ -44,6 +48,9 @@ pub mod supervisor;
 pub mod verdict;
 
 use board::Board;
+use fence::Fencer;
+use identity::{ApiServer, Identity, Keys};
+use operator::Contact;
 use poison::Poison;
 use signatures::Catalogue;
 use supervisor::{Actuator, Supervisor};
@@ -84,6 +91,15 @@ pub enum Error {
         #[source]
         source: supervisor::Error,
     },
+    /// The folder shared with the engine's container cannot be used.
+    #[error("{name}: {source}")]
+    Fence {
+        /// The engine's name.
+        name: String,
+        /// The reason.
+        #[source]
+        source: std::io::Error,
+    },
     /// The data path cannot be made.
     #[error("{name}: {source}")]
     Forward {
@@ -116,6 +132,16 @@ pub enum Error {
 impl Guard {
     /// Starts the engine, if its command is ours to run, and the guard of it.
     pub async fn build(engine: &config::Engine, policy: &Policy, drain: &Drain) -> Result<Self, Error> {
+        Self::build_with(engine, policy, drain, Box::new(ApiServer)).await
+    }
+
+    /// As [`Guard::build`], with the operator's token checked against these keys.
+    async fn build_with(
+        engine: &config::Engine,
+        policy: &Policy,
+        drain: &Drain,
+        keys: Box<dyn Keys>,
+    ) -> Result<Self, Error> {
         let name = engine.name.clone();
         let traffic = listen(&name, engine.guard).await?;
         let admin = listen(&name, engine.guard_admin).await?;
@@ -129,9 +155,21 @@ impl Guard {
                 Some(Arc::new(started.map_err(|source| Error::Engine { name: name.clone(), source })?))
             }
         };
-        let board = Arc::new(Board::new(observation::Standing::starting(), first_report(engine, policy)));
         let lane = lane::Lane::new(&policy.lane);
         lane.fence();
+        let fencer = match &engine.fence {
+            None => None,
+            Some(fence) => {
+                let started = Fencer::start(engine, fence, &policy.repair, lane.clone());
+                Some(started.map_err(|source| Error::Fence { name: name.clone(), source })?)
+            }
+        };
+        let draining = fencer.as_ref().map_or_else(|| tokio::sync::watch::channel(false).1, Fencer::draining);
+        let operator = engine.operator.clone().map(|wanted| admin::Operator {
+            identity: Arc::new(Identity::new(wanted, keys)),
+            contact: Contact::default(),
+        });
+        let board = Arc::new(Board::new(observation::Standing::starting(), first_report(engine, policy)));
         let (observer, observations) = observation::Observer::channel();
         let catalogue = Arc::new(Catalogue::new(&policy.signatures));
         let poison = Arc::new(Mutex::new(Poison::new(policy.repair.poison)));
@@ -149,7 +187,9 @@ impl Guard {
         let forward = Arc::new(forward.map_err(|source| Error::Forward { name: name.clone(), source })?);
         let prober = probe::Prober::new(&engine.url, None, &policy.probe, catalogue);
         let prober = prober.map_err(|source| Error::Prober { name: name.clone(), source })?;
-        let reset = health::start(
+        let supervised = supervisor.clone().map(|supervisor| supervisor as Arc<dyn Actuator>);
+        let actuator = fencer.map(|fencer| Arc::new(fencer) as Arc<dyn Actuator>).or(supervised);
+        let orders = health::start(
             health::Parts {
                 engine: engine.clone(),
                 policy: policy.clone(),
@@ -157,7 +197,9 @@ impl Guard {
                 forward: forward.clone(),
                 poison,
                 prober: Arc::new(prober),
-                actuator: supervisor.clone().map(|supervisor| supervisor as Arc<dyn Actuator>),
+                actuator,
+                draining,
+                operator: operator.as_ref().map(|operator| operator.contact.clone()),
                 board: board.clone(),
                 metrics: metrics::Metrics::register(&registry, &name).map_err(metrics)?,
             },
@@ -177,7 +219,7 @@ impl Guard {
             async move { Ok(forward.handle(request).await) }
         });
         tokio::spawn(http::serve(traffic, service, drain.clone()));
-        let routes = admin::router(admin::Admin { board, registry, reset, drain: drain.clone() });
+        let routes = admin::router(admin::Admin { board, registry, orders, operator, drain: drain.clone() });
         let service = hyper_util::service::TowerToHyperService::new(routes);
         tokio::spawn(http::serve(admin, service, drain.clone()));
         Ok(guard)
@@ -200,3 +242,6 @@ fn first_report(engine: &config::Engine, policy: &Policy) -> EngineReport {
     let Lane { fixed_seconds: fixed, seconds_per_audio_second: per_audio_second, .. } = policy.lane;
     EngineReport::unknown(&engine.name, engine.kind, &engine.url, Predictor { fixed, per_audio_second })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Entry point of `speechstack-proxy`.
 
+use anyhow::Context;
 use clap::Parser;
 use speechstack_proxy::{app, args, logging};
 
@@ -10,5 +11,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> anyhow::Result<()> {
     let args = args::Args::parse();
     logging::start(&args.log, args.log_format)?;
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.install_default().ok().context("another crypto provider is installed already")?;
     app::run(args.command).await
 }

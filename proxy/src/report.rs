@@ -182,6 +182,26 @@ impl State {
         State::Exhausted,
     ];
 
+    /// Whether an engine in it gets no traffic.
+    pub fn is_out(self) -> bool {
+        match self {
+            State::Healthy
+            | State::Saturated
+            | State::Degraded
+            | State::Suspect
+            | State::Unknown
+            | State::Probation => false,
+            State::Starting
+            | State::Warming
+            | State::Wedged
+            | State::Fenced
+            | State::Restarting
+            | State::KillStuck
+            | State::ConfigError
+            | State::Exhausted => true,
+        }
+    }
+
     /// The name on the wire and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -256,6 +276,15 @@ pub struct EngineReport {
     pub predictor: Predictor,
     /// Restarts since the guard started.
     pub restarts: u64,
+    /// The restart that waits for the operator's answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair: Option<RepairRequest>,
+    /// Why the operator has that restart wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deferred: Option<String>,
+    /// Whether the engine is about to be stopped: it finishes what it has and takes nothing new.
+    #[serde(default)]
+    pub draining: bool,
     /// Incidents, oldest first; empty in stream events, which carry them one by one.
     #[serde(default)]
     pub incidents: Vec<Incident>,
@@ -277,9 +306,70 @@ impl EngineReport {
             recovery_seconds: None,
             predictor,
             restarts: 0,
+            repair: None,
+            deferred: None,
+            draining: false,
             incidents: Vec::new(),
         }
     }
+}
+
+/// A restart that a guard wants and asks its operator for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairRequest {
+    /// The instance to be replaced.
+    pub instance: String,
+    /// Number of the restart in its row, from 0.
+    pub attempt: u32,
+    /// Class of the fault.
+    pub class: Option<Class>,
+    /// What is wanted.
+    pub act: Act,
+    /// Unix time since which it is wanted, milliseconds.
+    pub since_unix_ms: u64,
+}
+
+/// How an engine process is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Act {
+    /// At once: it cannot serve.
+    Restart,
+    /// Once nothing runs on it: it serves, badly.
+    Recycle,
+}
+
+/// What an operator tells a guard: the body of `POST /repair`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairOrder {
+    /// What to do.
+    pub order: Verb,
+    /// The instance that is meant: an order that comes late hits nothing.
+    #[serde(default)]
+    pub instance: String,
+    /// The attempt that is meant.
+    #[serde(default)]
+    pub attempt: u32,
+    /// Why, for people.
+    #[serde(default)]
+    pub reason: String,
+    /// How long a [`Verb::Defer`] lasts, seconds; at most 120.
+    #[serde(default)]
+    pub seconds: u64,
+}
+
+/// What an operator can tell a guard to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// Do what you asked for.
+    Grant,
+    /// Do not do it for a while.
+    Defer,
+    /// Restart though you did not ask.
+    Restart,
+    /// Forget used-up budgets.
+    Reset,
 }
 
 /// A linear service-time model, seconds.

@@ -280,6 +280,10 @@ impl Default for Startup {
 pub struct Repair {
     /// `false` fences and reports only.
     pub restart: bool,
+    /// `false` reports only: a proven engine goes on serving whatever is concluded of it.
+    pub fence: bool,
+    /// What may be done while the operator is away.
+    pub alone: Alone,
     /// Restarts that may follow each other.
     pub burst: u32,
     /// Time that earns one more.
@@ -320,6 +324,8 @@ impl Default for Repair {
     fn default() -> Self {
         Self {
             restart: true,
+            fence: true,
+            alone: Alone::default(),
             burst: 3,
             refill: Duration::from_secs(600),
             spacing_seconds: vec![0.0, 10.0, 30.0, 90.0, 270.0, 600.0],
@@ -334,6 +340,24 @@ impl Default for Repair {
             stuck_after: Duration::from_secs(30),
             poison: Duration::from_secs(3600),
         }
+    }
+}
+
+/// When a guard that has an operator restarts without its word: only for class A and after a failed golden probe.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Alone {
+    /// The operator is away when it has not been heard, or has not answered, for this long.
+    #[serde(with = "duration")]
+    pub after: Duration,
+    /// Least time between two such restarts.
+    #[serde(with = "duration")]
+    pub every: Duration,
+}
+
+impl Default for Alone {
+    fn default() -> Self {
+        Self { after: Duration::from_secs(30), every: Duration::from_secs(600) }
     }
 }
 

@@ -63,6 +63,57 @@ fn contradictions_are_refused_by_name() {
     assert!(read(STACK, &["guard.lane.jobs=0"]).unwrap_err().to_string().contains("guard.lane.jobs"));
 }
 
+const GUARD: &str = "
+engines:
+  - name: set-by-POD_NAME
+    kind: parakeet
+    url: http://127.0.0.1:9000
+    guard: 0.0.0.0:9400
+    guard_admin: 0.0.0.0:9401
+    fence: {dir: /run/speechstack, helper: /usr/local/bin/speechstack-livez, direct_kill: false}
+    operator: {audience: speechstack-guard, subject: 'system:serviceaccount:ns:operator'}
+";
+
+const GATEWAY: &str = "
+gateway:
+  discovery:
+    namespace: ns
+    pools: [{name: ears, kind: parakeet, service: s-ears}, {name: mouth, kind: magpie, service: s-mouth}]
+  models: [{id: parakeet, kind: parakeet, pool: ears, aliases: [whisper-1]}, {id: magpie, kind: magpie}]
+  drain_delay: 5s
+";
+
+#[test]
+fn a_guard_in_a_pod_has_a_fence_and_an_operator() {
+    let config = read(GUARD, &["engines[0].name=s-ears-0", "guard.repair.alone.after=1m"]).unwrap();
+    assert_eq!(config.engines[0].name, "s-ears-0");
+    assert_eq!(config.engines[0].operator.as_ref().unwrap().audience, "speechstack-guard");
+    assert_eq!(config.guard.repair.alone.after, Duration::from_secs(60));
+    let refused = |overrides: &[&str]| read(GUARD, overrides).unwrap_err().to_string();
+    assert!(refused(&["engines[0].command=[engine]"]).contains("command"));
+    assert!(refused(&["engines[0].fence=null"]).contains("needs engines[].fence"));
+    assert!(refused(&["engines[0].operator.subject=''"]).contains("engines[].operator.subject"));
+}
+
+#[test]
+fn a_gateway_finds_pools_that_its_models_name() {
+    let config = read(GATEWAY, &[]).unwrap();
+    assert!(config.has(Kind::Parakeet) && config.has(Kind::Magpie));
+    assert_eq!(config.gateway.drain_delay, Duration::from_secs(5));
+    let refused = |overrides: &[&str]| read(GATEWAY, overrides).unwrap_err().to_string();
+    assert!(refused(&["gateway.models[0].pool=mouth"]).contains("no pool of kind parakeet"));
+    assert!(refused(&["gateway.discovery.pools[1].name=ears"]).contains("pools[].name"));
+    assert!(refused(&["gateway.discovery.pools[1].service=s-ears"]).contains("pools[].service"));
+    assert!(refused(&["gateway.discovery.namespace=''"]).contains("namespace"));
+    let both = format!("{GATEWAY}{STACK}").replacen(
+        "\ngateway:\n  listen: 127.0.0.1:8080\n  body_limit: 1GiB",
+        "",
+        1,
+    );
+    assert!(read(&both, &[]).unwrap_err().to_string().contains("excludes the list engines"));
+    assert!(read(STACK, &["gateway.models=[{id: a, kind: parakeet, pool: parakeet}]"]).is_ok());
+}
+
 #[test]
 fn probe_spacing_goes_on_beyond_the_list() {
     let confirm = Confirm::default();

@@ -90,6 +90,8 @@ pub struct Evidence {
     pub kind: Kind,
     /// When the instance started.
     pub started: Instant,
+    /// Whether its container has not been seen yet: until then its start is not overdue.
+    pub awaited: bool,
     /// Whether it replaced a wedged one, and so has more to prove.
     pub after_restart: bool,
     /// Its shallow health, asked until green.
@@ -122,6 +124,7 @@ impl Evidence {
         Self {
             kind,
             started: now,
+            awaited: false,
             after_restart,
             shallow: Shallow::Silent,
             exited: None,

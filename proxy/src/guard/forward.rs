@@ -347,8 +347,11 @@ impl Forward {
 
     /// What every reply tells of the engine.
     fn stamp(&self, headers: &mut HeaderMap) {
-        let state = self.standing.borrow().state.as_str();
-        headers.insert(report::header::STATE, HeaderValue::from_static(state));
+        let standing = self.standing.borrow().clone();
+        // Whoever only observes goes on serving: a state that says otherwise would turn gateways away.
+        if !standing.serves() || !standing.state.is_out() {
+            headers.insert(report::header::STATE, HeaderValue::from_static(standing.state.as_str()));
+        }
         headers.insert(report::header::ENGINE, self.name.clone());
         let queue = format!("{:.3}", self.lane.queue_seconds(clock()));
         if let Ok(queue) = HeaderValue::try_from(queue) {

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::board::Board;
@@ -15,6 +15,7 @@ use super::incident::Draft;
 use super::lane::{Lane, LaneView};
 use super::metrics::Metrics;
 use super::observation::Observation;
+use super::operator::{Case, Contact, Operator, Reply};
 use super::poison::Poison;
 use super::probe::{Outcome, Prober};
 use super::remediation::{Remediation, Repairs, remediation};
@@ -22,7 +23,7 @@ use super::supervisor::{self, Actuator, Instance, Life};
 use super::verdict::{Verdict, hang, verdict};
 use crate::config::{self, Policy};
 use crate::drain::Drain;
-use crate::report::{Class, State};
+use crate::report::{Class, RepairOrder, State};
 
 mod act;
 mod record;
@@ -52,6 +53,10 @@ pub struct Parts {
     pub prober: Arc<Prober>,
     /// What can restart it, if anything here can.
     pub actuator: Option<Arc<dyn Actuator>>,
+    /// Whether the engine is about to be stopped, where that is announced.
+    pub draining: watch::Receiver<bool>,
+    /// Who must agree to restarts, if anyone must: when it was last heard.
+    pub operator: Option<Contact>,
     /// Where conclusions go.
     pub board: Arc<Board>,
     /// Counters.
@@ -63,20 +68,34 @@ enum Event {
     Probed(Outcome),
     Shallow(Shallow),
     Restarted(Result<(), supervisor::Error>),
+}
+
+/// What the loop is told from outside.
+enum Told {
+    /// A person asks to forget used-up budgets.
     Reset,
+    /// The operator's order.
+    Order(RepairOrder, oneshot::Sender<Reply>),
 }
 
-/// Lets a person tell the loop to forget used-up budgets.
+/// Lets a person or the operator tell the loop what to do.
 #[derive(Clone, Debug)]
-pub struct Reset {
-    events: mpsc::Sender<()>,
+pub struct Orders {
+    told: mpsc::Sender<Told>,
 }
 
-impl Reset {
+impl Orders {
     /// Forgets used-up budgets; the loop tries again.
     pub fn reset(&self) {
-        // One waiting reset is as good as two.
-        let _ = self.events.try_send(());
+        // Orders waiting already are as good as one more.
+        let _ = self.told.try_send(Told::Reset);
+    }
+
+    /// Gives an order of the operator; `None` when the guard is stopping.
+    pub async fn give(&self, order: RepairOrder) -> Option<Reply> {
+        let (reply, replied) = oneshot::channel();
+        self.told.send(Told::Order(order, reply)).await.ok()?;
+        replied.await.ok()
     }
 }
 
@@ -90,6 +109,7 @@ pub struct Health {
     parts: Parts,
     evidence: Evidence,
     repairs: Repairs,
+    operator: Option<Operator>,
     draft: Option<Draft>,
     acting: Acting,
     instance: Instance,
@@ -103,18 +123,21 @@ pub struct Health {
 }
 
 /// Starts the loop; it ends when the drain is forced or its observers are gone.
-pub fn start(parts: Parts, observations: mpsc::Receiver<Observation>, drain: &Drain) -> Reset {
+pub fn start(parts: Parts, observations: mpsc::Receiver<Observation>, drain: &Drain) -> Orders {
     let (events, inbox) = mpsc::channel(16);
-    let (resets, wishes) = mpsc::channel(1);
+    let (told, orders) = mpsc::channel(4);
     let now = Instant::now();
     let instances = parts.actuator.as_ref().map(|actuator| actuator.instance());
     let instance = match &instances {
         Some(instances) => instances.borrow().clone(),
         None => Instance { key: format!("{}/external", parts.engine.name), life: Life::Running },
     };
+    let mut evidence = Evidence::new(parts.engine.kind, false, now);
+    evidence.awaited = instance.life == Life::Awaited;
     let health = Health {
-        evidence: Evidence::new(parts.engine.kind, false, now),
+        evidence,
         repairs: Repairs::default(),
+        operator: parts.operator.is_some().then(|| Operator::new(now)),
         draft: None,
         acting: Acting::Idle,
         instance,
@@ -129,11 +152,11 @@ pub fn start(parts: Parts, observations: mpsc::Receiver<Observation>, drain: &Dr
     let drain = drain.clone();
     tokio::spawn(async move {
         tokio::select! {
-            () = health.run(observations, inbox, instances, wishes) => {}
+            () = health.run(observations, inbox, instances, orders) => {}
             () = drain.forced() => {}
         }
     });
-    Reset { events: resets }
+    Orders { told }
 }
 
 impl Health {
@@ -142,7 +165,7 @@ impl Health {
         mut observations: mpsc::Receiver<Observation>,
         mut inbox: mpsc::Receiver<Event>,
         mut instances: Option<watch::Receiver<Instance>>,
-        mut wishes: mpsc::Receiver<()>,
+        mut orders: mpsc::Receiver<Told>,
     ) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -153,7 +176,7 @@ impl Health {
                     None => return,
                 },
                 Some(event) = inbox.recv() => self.event(event, Instant::now()),
-                Some(()) = wishes.recv() => self.event(Event::Reset, Instant::now()),
+                Some(told) = orders.recv() => self.told(told, Instant::now()),
                 instance = changed(&mut instances) => self.instance(instance, Instant::now()),
                 _ = tick.tick() => {}
             }
@@ -174,13 +197,18 @@ impl Health {
             verdict = super::verdict::verdict(&self.evidence, &lane, &self.parts.policy, now);
         }
         self.note(verdict, now);
-        let can_restart = self.parts.actuator.is_some();
-        let remediation = remediation(verdict, &self.repairs, can_restart, &self.parts.policy, now);
-        if self.acting == Acting::Idle {
+        let can_restart = self.parts.actuator.is_some() && self.instance.life != Life::Awaited;
+        let wish = remediation(verdict, &self.repairs, can_restart, &self.parts.policy, now);
+        // Whoever is about to be stopped is not worth a restart.
+        let may_act = self.acting == Acting::Idle && !*self.parts.draining.borrow();
+        let remediation = self.allowed(if may_act { wish } else { Remediation::None }, verdict, now);
+        let remediation = if may_act { remediation } else { wish };
+        if may_act {
             match remediation {
                 Remediation::Restart(order) => self.restart(order, verdict, now),
                 Remediation::Recycle(order) if lane.running.is_empty() => self.restart(order, verdict, now),
                 Remediation::Recycle(_)
+                | Remediation::Ask(_)
                 | Remediation::None
                 | Remediation::Hold { .. }
                 | Remediation::Stop(_) => {}
@@ -197,6 +225,19 @@ impl Health {
         let standing =
             standing(&self.evidence, verdict, remediation, self.acting, &self.repairs, policy, now);
         self.publish(standing, verdict, now);
+    }
+
+    /// What the operator, if there is one, leaves of what the guard wants.
+    fn allowed(&mut self, wish: Remediation, verdict: Verdict, now: Instant) -> Remediation {
+        let Some(operator) = &mut self.operator else { return wish };
+        let policy = &self.parts.policy.repair.alone;
+        if let Some(heard) = self.parts.operator.as_ref().and_then(|contact| contact.last(now)) {
+            operator.hear(heard, policy);
+        }
+        operator.note(wish, &self.instance.key, verdict.class(), now, unix_ms);
+        let last = self.evidence.telling_probes(self.evidence.started).next_back();
+        let golden_failed = last.is_some_and(|probe| probe.failure.is_some());
+        operator.decide(wish, Case { class: verdict.class(), golden_failed }, policy, now)
     }
 
     /// Halves the lane for as long as losses of memory or of single requests are recent.
@@ -226,6 +267,11 @@ impl Health {
     }
 }
 
+fn unix_ms() -> u64 {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 async fn changed(instances: &mut Option<watch::Receiver<Instance>>) -> Instance {
     if let Some(instances) = instances
         && instances.changed().await.is_ok()
@@ -236,4 +282,4 @@ async fn changed(instances: &mut Option<watch::Receiver<Instance>>) -> Instance 
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::guard) mod tests;

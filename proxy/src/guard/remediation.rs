@@ -36,6 +36,8 @@ pub struct Repairs {
 pub enum Remediation {
     /// Nothing.
     None,
+    /// Replace the process as soon as the operator agrees.
+    Ask(Order),
     /// Keep it out of rotation and look again.
     Hold {
         /// Why.
@@ -60,6 +62,10 @@ pub enum Held {
     Budget,
     /// Repair is switched off, or nothing here can restart the engine.
     NoActuator,
+    /// The operator wants it to wait.
+    Deferred,
+    /// The operator is away, and the case is not one to decide alone.
+    Away,
 }
 
 /// Why repair stops.
@@ -141,7 +147,7 @@ impl Repairs {
     }
 
     /// Restarts of the present row: a row ends when health has lasted for `forget`.
-    fn attempt(&self, policy: &Repair, now: Instant) -> u32 {
+    pub fn attempt(&self, policy: &Repair, now: Instant) -> u32 {
         let mut row = 0;
         let mut next = now;
         for restart in self.counted().rev() {

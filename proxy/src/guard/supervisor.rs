@@ -25,6 +25,8 @@ pub struct Instance {
 /// Where a process is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
+    /// Not seen yet: its container has not started.
+    Awaited,
     /// Running.
     Running,
     /// Ended by itself.
@@ -35,14 +37,14 @@ pub enum Life {
 
 /// Whatever can replace the engine process behind a guard.
 ///
-/// Implemented by [`Supervisor`] for a child process. On Kubernetes a fence file makes the kubelet do it.
+/// Implemented by [`Supervisor`] for a child process, and by [`Fencer`](super::fence::Fencer) where the kubelet does it.
 pub trait Actuator: Send + Sync {
     /// The present instance; changes when the process ends and when a new one starts.
     fn instance(&self) -> watch::Receiver<Instance>;
 
     /// Ends the instance of that key, if it is still the present one, and starts a new one.
-    /// A late order, whose key is gone, does nothing. Resolves once the new process runs.
-    fn restart(&self, key: String, kill: Kill) -> BoxFuture<'static, Result<(), Error>>;
+    /// A late order, whose key is gone, does nothing. Resolves once the new process runs. `why` is for people.
+    fn restart(&self, key: String, kill: Kill, why: String) -> BoxFuture<'static, Result<(), Error>>;
 }
 
 /// Why a restart did not happen.
@@ -59,6 +61,13 @@ pub enum Error {
     Spawn {
         /// The program.
         program: String,
+        /// The reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The fence cannot be written.
+    #[error("unable to fence the engine: {source}")]
+    Fence {
         /// The reason.
         #[source]
         source: std::io::Error,
@@ -112,7 +121,7 @@ impl Actuator for Supervisor {
         self.instance.clone()
     }
 
-    fn restart(&self, key: String, kill: Kill) -> BoxFuture<'static, Result<(), Error>> {
+    fn restart(&self, key: String, kill: Kill, _why: String) -> BoxFuture<'static, Result<(), Error>> {
         let orders = self.orders.clone();
         Box::pin(async move {
             let (done, ended) = oneshot::channel();
@@ -260,6 +269,8 @@ mod tests {
             guard_admin: ([127, 0, 0, 1], 0).into(),
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             env: Default::default(),
+            fence: None,
+            operator: None,
         }
     }
 
@@ -268,11 +279,11 @@ mod tests {
         let repair = config::Repair::default();
         let supervisor = Supervisor::start(&engine(&["sleep", "600"]), &repair).unwrap();
         let first = supervisor.instance().borrow().key.clone();
-        supervisor.restart(first.clone(), Kill::AtOnce).await.unwrap();
+        supervisor.restart(first.clone(), Kill::AtOnce, String::new()).await.unwrap();
         let second = supervisor.instance().borrow().clone();
         assert_ne!(first, second.key);
         assert_eq!(second.life, Life::Running);
-        assert!(matches!(supervisor.restart(first, Kill::AtOnce).await, Err(Error::Late)));
+        assert!(matches!(supervisor.restart(first, Kill::AtOnce, String::new()).await, Err(Error::Late)));
         assert_eq!(supervisor.instance().borrow().key, second.key);
         supervisor.stop().await;
     }
@@ -283,7 +294,7 @@ mod tests {
         let command = ["sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"];
         let supervisor = Supervisor::start(&engine(&command), &repair).unwrap();
         let key = supervisor.instance().borrow().key.clone();
-        supervisor.restart(key.clone(), Kill::Graceful).await.unwrap();
+        supervisor.restart(key.clone(), Kill::Graceful, String::new()).await.unwrap();
         assert_ne!(supervisor.instance().borrow().key, key);
         supervisor.stop().await;
     }
@@ -293,7 +304,7 @@ mod tests {
         let supervisor = Supervisor::start(&engine(&["true"]), &config::Repair::default()).unwrap();
         let mut instance = supervisor.instance();
         let seen = instance.wait_for(|instance| instance.life == Life::Exited).await.unwrap().clone();
-        supervisor.restart(seen.key.clone(), Kill::Graceful).await.unwrap();
+        supervisor.restart(seen.key.clone(), Kill::Graceful, String::new()).await.unwrap();
         assert_ne!(supervisor.instance().borrow().key, seen.key);
         supervisor.stop().await;
     }

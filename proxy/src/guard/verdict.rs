@@ -82,7 +82,8 @@ fn unproven(evidence: &Evidence, policy: &Policy, now: Instant) -> Verdict {
     if evidence.shallow == Shallow::Unfit {
         return Verdict::Unstartable;
     }
-    let overdue = now.saturating_duration_since(evidence.started) > policy.startup.budget;
+    let overdue =
+        !evidence.awaited && now.saturating_duration_since(evidence.started) > policy.startup.budget;
     if evidence.shallow != Shallow::Green {
         return if overdue { Verdict::Wedged(Class::Refused) } else { Verdict::Starting };
     }

@@ -211,6 +211,9 @@ fn report(name: &str, kind: Kind) -> EngineReport {
         recovery_seconds: None,
         predictor: Predictor { fixed: 0.1, per_audio_second: 0.01 },
         restarts: 0,
+        repair: None,
+        deferred: None,
+        draining: false,
         incidents: Vec::new(),
     }
 }
@@ -283,6 +286,8 @@ impl Stack {
                 guard_admin: address,
                 command: Vec::new(),
                 env: Default::default(),
+                fence: None,
+                operator: None,
             });
             engines.push(fake);
         }

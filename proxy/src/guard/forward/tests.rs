@@ -75,6 +75,8 @@ impl Stack {
                 guard_admin: address,
                 command: Vec::new(),
                 env: Default::default(),
+                fence: None,
+                operator: None,
             },
             policy,
             lane: lane.clone(),

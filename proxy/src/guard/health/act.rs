@@ -10,36 +10,60 @@ use super::{Event, Health, Probing};
 use crate::guard::evidence::Shallow;
 use crate::guard::incident::Draft;
 use crate::guard::observation::Standing;
+use crate::guard::operator::Operator;
 use crate::guard::probe::ShallowFailure;
-use crate::guard::remediation::Order;
+use crate::guard::remediation::{Kill, Order};
 use crate::guard::verdict::Verdict;
 use crate::report::{Class, EngineReport, State};
 
 impl Health {
+    /// Carries out a restart that was decided on.
     pub(super) fn restart(&mut self, order: Order, verdict: Verdict, now: Instant) {
+        if let Some(operator) = &mut self.operator {
+            operator.restarted(now);
+        }
+        let rung = if matches!(verdict, Verdict::Worn(_)) { "recycle" } else { "restart" };
+        if let Verdict::Worn(class) = verdict {
+            self.open_draft(class, now, now);
+        }
+        self.replace(order, verdict.class(), rung, now);
+    }
+
+    /// Carries out a restart that the operator wants, whatever is concluded here.
+    pub(super) fn restart_by_order(&mut self, attempt: u32, now: Instant) {
+        let class = self.evidence.suspicion.map(|open| open.class);
+        let kill = match class {
+            Some(class) if class.is_sticky() || class == Class::Hang => Kill::AtOnce,
+            _ => Kill::Graceful,
+        };
+        self.replace(Order { attempt, kill }, class, "order", now);
+    }
+
+    fn replace(&mut self, order: Order, class: Option<Class>, rung: &str, now: Instant) {
         let Some(actuator) = self.parts.actuator.clone() else { return };
         let cause = self.draft.as_ref().map_or(now, Draft::started);
         self.repairs.restarted(cause, now);
         self.acting = Acting::Restarting;
-        let rung = if matches!(verdict, Verdict::Worn(_)) { "recycle" } else { "restart" };
+        let class = class.map_or("none", Class::as_str);
         tracing::warn!(
             engine = self.parts.engine.name,
             instance = self.instance.key,
             attempt = order.attempt,
-            class = verdict.class().map(Class::as_str),
+            class,
             rung,
             "restarting the engine"
         );
         self.parts.metrics.restarted(rung);
-        if let Verdict::Worn(class) = verdict {
-            self.open_draft(class, now, now);
-        }
         if let Some(draft) = &mut self.draft {
             draft.restart(rung, now);
             self.parts.board.incident(draft.incident());
         }
         self.stop_probe();
-        let restart = actuator.restart(self.instance.key.clone(), order.kill);
+        let restart = actuator.restart(
+            self.instance.key.clone(),
+            order.kill,
+            format!("{rung}, class {class}, attempt {}", order.attempt),
+        );
         let events = self.events.clone();
         tokio::spawn(async move {
             let _ = events.send(Event::Restarted(restart.await)).await;
@@ -103,7 +127,7 @@ impl Health {
         }
     }
 
-    pub(super) fn publish(&mut self, standing: Standing, verdict: Verdict, now: Instant) {
+    pub(super) fn publish(&mut self, mut standing: Standing, verdict: Verdict, now: Instant) {
         if standing.weight > 0.0 {
             self.parts.lane.open();
         } else {
@@ -134,6 +158,11 @@ impl Health {
             }
             self.draft = None;
         }
+        let draining = *self.parts.draining.borrow();
+        if draining {
+            // Newcomers are refused; whoever waits is still served.
+            standing.weight = 0.0;
+        }
         let engine = &self.parts.engine;
         let report = EngineReport {
             name: engine.name.clone(),
@@ -148,6 +177,9 @@ impl Health {
             recovery_seconds: standing.recovery.map(|recovery| rounded(recovery.as_secs_f64())),
             predictor: self.parts.forward.predictor(),
             restarts: self.repairs.total(),
+            repair: self.operator.as_ref().and_then(Operator::request),
+            deferred: self.operator.as_ref().and_then(|operator| operator.deferred(now)),
+            draining,
             incidents: Vec::new(),
         };
         self.parts.board.publish(standing, report);

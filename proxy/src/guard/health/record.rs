@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use super::standing::Acting;
-use super::{Event, Health};
+use super::{Event, Health, Told};
 use crate::guard::evidence::{Evidence, Failed, Probed, Shallow};
 use crate::guard::incident::Draft;
 use crate::guard::observation::Observation;
+use crate::guard::operator::{Deed, Present, Reply};
 use crate::guard::probe::{Failure, Outcome};
 use crate::guard::supervisor::{self, Instance, Life};
 use crate::guard::verdict::Verdict;
@@ -62,11 +63,46 @@ impl Health {
                 tracing::error!(engine = self.parts.engine.name, %error, "unable to restart the engine");
                 self.acting = Acting::Idle;
             }
-            Event::Reset => {
-                tracing::info!(engine = self.parts.engine.name, "repair budgets reset by request");
-                self.repairs.reset(now);
-            }
         }
+    }
+
+    /// Does what a person or the operator says.
+    pub(super) fn told(&mut self, told: Told, now: Instant) {
+        let (order, reply) = match told {
+            Told::Reset => return self.reset(now),
+            Told::Order(order, reply) => (order, reply),
+        };
+        let Some(operator) = &mut self.operator else { return };
+        let policy = &self.parts.policy.repair;
+        let idle = self.acting == Acting::Idle && self.instance.life != Life::Awaited;
+        let present = Present {
+            instance: &self.instance.key,
+            attempt: self.repairs.attempt(policy, now),
+            can_restart: policy.restart && self.parts.actuator.is_some() && idle,
+        };
+        let answer = operator.order(&order, present, now);
+        tracing::info!(
+            engine = self.parts.engine.name,
+            order = ?order.order,
+            instance = order.instance,
+            attempt = order.attempt,
+            accepted = matches!(answer, Reply::Accepted(_)),
+            "operator's order"
+        );
+        match answer {
+            Reply::Accepted(Some(Deed::Reset)) => self.reset(now),
+            Reply::Accepted(Some(Deed::Restart)) => {
+                let attempt = self.repairs.attempt(&self.parts.policy.repair, now);
+                self.restart_by_order(attempt, now);
+            }
+            Reply::Accepted(None) | Reply::Conflict { .. } => {}
+        }
+        let _ = reply.send(answer);
+    }
+
+    fn reset(&mut self, now: Instant) {
+        tracing::info!(engine = self.parts.engine.name, "repair budgets reset by request");
+        self.repairs.reset(now);
     }
 
     pub(super) fn probed(&mut self, outcome: &Outcome) {
@@ -120,9 +156,13 @@ impl Health {
 
     /// A process ended or a new one runs.
     pub(super) fn instance(&mut self, instance: Instance, now: Instant) {
+        let first = self.instance.life == Life::Awaited;
         let replaced = instance.key != self.instance.key;
         self.instance = instance;
-        if replaced {
+        if first && replaced {
+            // It may have been proven before its helper told its name.
+            (self.evidence.awaited, self.evidence.started) = (false, now);
+        } else if replaced {
             self.acting = Acting::Idle;
             self.parts.forward.instance_changed();
             self.stop_probe();
@@ -133,7 +173,7 @@ impl Health {
             }
         }
         match self.instance.life {
-            Life::Running => {}
+            Life::Running | Life::Awaited => {}
             Life::Exited if self.acting == Acting::Restarting => {}
             Life::Exited => {
                 self.parts.forward.instance_changed();

@@ -43,6 +43,9 @@ pub fn standing(
         Acting::Restarting => (State::Restarting, 0.0),
         Acting::Idle => state(evidence, verdict, remediation, policy, now),
     };
+    // Whoever only observes goes on serving with an engine that once was proven.
+    let observes = !policy.repair.fence && evidence.verified.is_some() && acting == Acting::Idle;
+    let weight = if observes { 1.0 } else { weight };
     let recovery = (weight == 0.0).then(|| recovery(evidence, remediation, repairs, policy, now));
     Standing { state, class: verdict.class(), weight, recovery }
 }
@@ -75,7 +78,9 @@ fn state(
             Remediation::Stop(Stopped::Unfit) => (State::ConfigError, 0.0),
             Remediation::Stop(Stopped::Futile | Stopped::DayBudget) => (State::Exhausted, 0.0),
             Remediation::Hold { .. } => (State::Fenced, 0.0),
-            Remediation::None | Remediation::Restart(_) | Remediation::Recycle(_) => (State::Wedged, 0.0),
+            Remediation::None | Remediation::Ask(_) | Remediation::Restart(_) | Remediation::Recycle(_) => {
+                (State::Wedged, 0.0)
+            }
         },
     }
 }
@@ -98,7 +103,7 @@ fn recovery(
     let left = match remediation {
         Remediation::Stop(_) | Remediation::Hold { until: None, .. } => policy.retry_after.max,
         Remediation::Hold { until: Some(until), .. } => until.saturating_duration_since(now) + usual,
-        Remediation::Restart(_) | Remediation::Recycle(_) => usual,
+        Remediation::Ask(_) | Remediation::Restart(_) | Remediation::Recycle(_) => usual,
         Remediation::None => {
             let last = repairs.last().map_or(evidence.started, |last| last.at.max(evidence.started));
             let passed = now.saturating_duration_since(last);
@@ -142,6 +147,24 @@ mod tests {
         assert_eq!(shown(wedged, Remediation::Stop(Stopped::Futile), Acting::Idle).state, State::Exhausted);
         assert_eq!(shown(wedged, Remediation::Stop(Stopped::Unfit), Acting::Idle).state, State::ConfigError);
         assert_eq!(shown(wedged, Remediation::None, Acting::Stuck).state, State::KillStuck);
+    }
+
+    #[test]
+    fn whoever_only_observes_takes_no_proven_engine_out() {
+        let mut policy = Policy::default();
+        policy.repair.fence = false;
+        let now = Instant::now();
+        let mut evidence = Evidence::new(Kind::Magpie, false, now);
+        let shown = |evidence: &Evidence, verdict| {
+            let repairs = Repairs::default();
+            let held = Remediation::Hold { why: Held::NoActuator, until: None };
+            standing(evidence, verdict, held, Acting::Idle, &repairs, &policy, now)
+        };
+        assert_eq!(shown(&evidence, Verdict::Starting).weight, 0.0, "nothing to observe yet");
+        evidence.verified = Some(now);
+        let wedged = shown(&evidence, Verdict::Wedged(Class::Sticky));
+        assert_eq!((wedged.state, wedged.weight), (State::Fenced, 1.0));
+        assert_eq!(shown(&evidence, Verdict::Suspect(Class::Capture)).weight, 1.0);
     }
 
     #[test]

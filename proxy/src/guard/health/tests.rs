@@ -20,12 +20,12 @@ use crate::guard::golden::{CLIP_A, CLIP_B, Clip};
 use crate::guard::observation::{Hint, Observer};
 use crate::guard::remediation::Kill;
 use crate::guard::signatures::Catalogue;
-use crate::report::{Incident, Kind};
+use crate::report::{Act, Incident, Kind, Verb};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Mode {
+pub(in crate::guard) enum Mode {
     Well,
     Sticky,
     Cublas,
@@ -35,11 +35,31 @@ enum Mode {
 }
 
 /// An engine that answers golden clips right, until told otherwise.
-struct Fake {
-    mode: Mutex<Mode>,
+pub(in crate::guard) struct Fake {
+    pub(in crate::guard) mode: Mutex<Mode>,
     /// What a restart makes of it.
     after_restart: Mutex<Mode>,
     asked: AtomicU32,
+}
+
+impl Fake {
+    /// Serves on a port of its own until what is returned is dropped.
+    pub(in crate::guard) async fn serve() -> (Arc<Self>, SocketAddr, AbortOnDropHandle<()>) {
+        let fake = Arc::new(Fake {
+            mode: Mutex::new(Mode::Well),
+            after_restart: Mutex::new(Mode::Well),
+            asked: AtomicU32::new(0),
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let routes = Router::new()
+            .route("/v1/audio/transcriptions", post(transcribe))
+            .route("/v1/health/ready", get(ready))
+            .with_state(fake.clone());
+        let service = hyper_util::service::TowerToHyperService::new(routes);
+        let server = tokio::spawn(crate::http::serve(listener, service, Drain::new()));
+        (fake, address, AbortOnDropHandle::new(server))
+    }
 }
 
 async fn transcribe(Extract(fake): Extract<Arc<Fake>>, body: Bytes) -> Response {
@@ -74,7 +94,12 @@ impl Actuator for FakeActuator {
         self.instance.subscribe()
     }
 
-    fn restart(&self, key: String, kill: Kill) -> BoxFuture<'static, Result<(), supervisor::Error>> {
+    fn restart(
+        &self,
+        key: String,
+        kill: Kill,
+        _why: String,
+    ) -> BoxFuture<'static, Result<(), supervisor::Error>> {
         self.kills.lock().push(kill);
         *self.fake.mode.lock() = *self.fake.after_restart.lock();
         self.instance.send_replace(Instance { key: format!("{key}+"), life: Life::Running });
@@ -88,12 +113,14 @@ struct Stack {
     board: Arc<Board>,
     lane: Lane,
     observer: Observer,
-    reset: Reset,
+    orders: Orders,
+    contact: Contact,
+    draining: watch::Sender<bool>,
     _server: AbortOnDropHandle<()>,
 }
 
 /// Windows short enough for a test, rules as shipped.
-fn policy() -> Policy {
+pub(in crate::guard) fn policy() -> Policy {
     let mut policy = Policy::default();
     policy.probe.idle_period = Duration::from_millis(300);
     policy.probe.timeout_min = Duration::from_millis(500);
@@ -110,20 +137,19 @@ fn policy() -> Policy {
 
 impl Stack {
     async fn start(policy: Policy) -> Self {
-        let fake = Arc::new(Fake {
-            mode: Mutex::new(Mode::Well),
-            after_restart: Mutex::new(Mode::Well),
-            asked: AtomicU32::new(0),
-        });
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address: SocketAddr = listener.local_addr().unwrap();
-        let routes = Router::new()
-            .route("/v1/audio/transcriptions", post(transcribe))
-            .route("/v1/health/ready", get(ready))
-            .with_state(fake.clone());
-        let service = hyper_util::service::TowerToHyperService::new(routes);
+        Self::start_with(policy, false).await
+    }
+
+    /// With an operator whose leave is needed.
+    async fn operated(policy: Policy) -> Self {
+        Self::start_with(policy, true).await
+    }
+
+    async fn start_with(policy: Policy, operated: bool) -> Self {
+        let contact = Contact::default();
+        let draining = watch::Sender::new(false);
+        let (fake, address, server) = Fake::serve().await;
         let drain = Drain::new();
-        let server = tokio::spawn(crate::http::serve(listener, service, drain.clone()));
         let engine = config::Engine {
             name: "parakeet-0".into(),
             kind: Kind::Parakeet,
@@ -132,6 +158,8 @@ impl Stack {
             guard_admin: address,
             command: Vec::new(),
             env: Default::default(),
+            fence: None,
+            operator: None,
         };
         let first = Instance { key: "parakeet-0/1".into(), life: Life::Running };
         let actuator = Arc::new(FakeActuator {
@@ -163,6 +191,8 @@ impl Stack {
             prober: Arc::new(Prober::new(&engine.url, None, &policy.probe, catalogue).unwrap()),
             metrics: Metrics::register(&registry, &engine.name).unwrap(),
             actuator: Some(actuator.clone()),
+            draining: draining.subscribe(),
+            operator: operated.then(|| contact.clone()),
             board: board.clone(),
             lane: lane.clone(),
             forward: Arc::new(forward.unwrap()),
@@ -170,9 +200,9 @@ impl Stack {
             engine,
             policy,
         };
-        let reset = start(parts, observations, &drain);
+        let orders = start(parts, observations, &drain);
         let stack =
-            Self { fake, actuator, board, lane, observer, reset, _server: AbortOnDropHandle::new(server) };
+            Self { fake, actuator, board, lane, observer, orders, contact, draining, _server: server };
         stack.reaches(State::Healthy).await;
         stack
     }
@@ -276,7 +306,7 @@ async fn a_reset_gives_an_exhausted_engine_new_restarts() {
     stack.hint(Class::Sticky);
     stack.reaches(State::Exhausted).await;
     *stack.fake.after_restart.lock() = Mode::Well;
-    stack.reset.reset();
+    stack.orders.reset();
     stack.reaches(State::Healthy).await;
     assert_eq!(stack.board.full_report().restarts, 2);
 }
@@ -320,4 +350,129 @@ async fn out_of_memory_halves_a_lane_of_several_jobs() {
     }
     assert_eq!(stack.lane.jobs(), 4, "the strain is over");
     assert_eq!(stack.board.full_report().restarts, 0);
+}
+
+fn order(verb: Verb, instance: &str) -> RepairOrder {
+    RepairOrder {
+        order: verb,
+        instance: instance.into(),
+        attempt: 0,
+        reason: "one at a time".into(),
+        seconds: 120,
+    }
+}
+
+impl Stack {
+    /// Wedges the engine; resolves when the guard asks for a restart.
+    async fn asks(&self) {
+        *self.fake.mode.lock() = Mode::Sticky;
+        self.hint(Class::Sticky);
+        let mut reports = self.board.reports();
+        let asks = reports.wait_for(|report| report.repair.is_some());
+        assert!(tokio::time::timeout(PATIENCE, asks).await.unwrap().is_ok());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_an_operator_a_restart_is_asked_for_deferred_and_granted() {
+    let stack = Stack::operated(policy()).await;
+    let _listens = stack.contact.open();
+    stack.asks().await;
+    let report = stack.board.full_report();
+    let request = report.repair.unwrap();
+    assert_eq!(
+        (report.state, request.act, request.class),
+        (State::Wedged, Act::Restart, Some(Class::Sticky))
+    );
+    assert_eq!((request.instance.as_str(), request.attempt), ("parakeet-0/1", 0));
+    assert!(stack.actuator.kills.lock().is_empty() && stack.lane.is_fenced());
+
+    let conflict = Reply::Conflict { instance: "parakeet-0/1".into(), attempt: 0 };
+    assert_eq!(stack.orders.give(order(Verb::Grant, "parakeet-0/0")).await, Some(conflict));
+    assert_eq!(stack.orders.give(order(Verb::Defer, "parakeet-0/1")).await, Some(Reply::Accepted(None)));
+    stack.reaches(State::Fenced).await;
+    let report = stack.board.full_report();
+    assert_eq!((report.deferred.as_deref(), report.repair.is_some()), (Some("one at a time"), true));
+
+    assert_eq!(stack.orders.give(order(Verb::Grant, "parakeet-0/1")).await, Some(Reply::Accepted(None)));
+    assert_eq!(stack.heals().await.class, Class::Sticky);
+    assert_eq!(stack.orders.give(order(Verb::Grant, "parakeet-0/1")).await, Some(Reply::Accepted(None)));
+    assert_eq!(
+        *stack.actuator.kills.lock(),
+        [Kill::AtOnce],
+        "an order that is sent again is not carried out again"
+    );
+    assert_eq!(stack.board.full_report().repair, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_may_restart_an_engine_that_is_well() {
+    let stack = Stack::operated(policy()).await;
+    let accepted = stack.orders.give(order(Verb::Restart, "parakeet-0/1")).await;
+    assert!(matches!(accepted, Some(Reply::Accepted(Some(_)))));
+    let mut reports = stack.board.reports();
+    let healed = reports.wait_for(|report| report.restarts == 1 && report.state == State::Healthy);
+    assert!(tokio::time::timeout(PATIENCE, healed).await.unwrap().is_ok());
+    assert_eq!(*stack.actuator.kills.lock(), [Kill::Graceful]);
+    let late = stack.orders.give(RepairOrder { attempt: 5, ..order(Verb::Restart, "parakeet-0/1") }).await;
+    assert!(matches!(late, Some(Reply::Conflict { instance, .. }) if instance == "parakeet-0/1+"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_operator_away_a_sticky_engine_is_restarted_once_and_then_waits() {
+    let mut policy = policy();
+    policy.repair.alone.after = Duration::from_millis(300);
+    let stack = Stack::operated(policy).await;
+    *stack.fake.after_restart.lock() = Mode::Sticky;
+    stack.asks().await;
+    let mut reports = stack.board.reports();
+    let waits = reports
+        .wait_for(|report| report.restarts == 1 && report.repair.is_some() && report.state == State::Fenced);
+    assert!(tokio::time::timeout(PATIENCE, waits).await.unwrap().is_ok(), "still asked for");
+    assert_eq!(stack.actuator.kills.lock().len(), 1, "the next one is due in ten minutes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guard_that_only_observes_reports_a_wedge_and_keeps_serving() {
+    let mut policy = policy();
+    (policy.repair.restart, policy.repair.fence) = (false, false);
+    let stack = Stack::start(policy).await;
+    *stack.fake.mode.lock() = Mode::Sticky;
+    stack.hint(Class::Sticky);
+    stack.reaches(State::Fenced).await;
+    assert_eq!(stack.board.full_report().weight, 1.0);
+    assert!(!stack.lane.is_fenced() && stack.board.standing().borrow().serves());
+    assert!(stack.actuator.kills.lock().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draining_engine_takes_nothing_new_and_is_not_restarted() {
+    let stack = Stack::start(policy()).await;
+    let now = Instant::now();
+    let waiting = stack.lane.enqueue(0.1, now).unwrap();
+    stack.draining.send_replace(true);
+    let mut reports = stack.board.reports();
+    let drains = reports.wait_for(|report| report.draining && report.weight == 0.0);
+    assert!(tokio::time::timeout(PATIENCE, drains).await.unwrap().is_ok());
+    assert!(!stack.board.standing().borrow().serves());
+    assert!(!stack.lane.is_fenced(), "whoever waits is still served");
+    drop(waiting);
+    *stack.fake.mode.lock() = Mode::Sticky;
+    stack.hint(Class::Sticky);
+    stack.reaches(State::Wedged).await;
+    assert!(stack.actuator.kills.lock().is_empty());
+}
+
+#[test]
+fn a_container_that_has_not_started_is_awaited_without_end() {
+    let now = Instant::now();
+    let policy = Policy::default();
+    let mut evidence = Evidence::new(Kind::Parakeet, false, now);
+    evidence.awaited = true;
+    let judged = |evidence: &Evidence| {
+        verdict(evidence, &LaneView::default(), &policy, now + 2 * policy.startup.budget)
+    };
+    assert_eq!(judged(&evidence), Verdict::Starting);
+    evidence.awaited = false;
+    assert_eq!(judged(&evidence), Verdict::Wedged(Class::Refused));
 }

@@ -40,19 +40,10 @@ impl News {
     /// The most weight that an engine with such news deserves.
     fn weight(&self) -> f64 {
         let of_state = match self.state {
-            Some(State::Healthy | State::Saturated) | None => 1.0,
+            Some(state) if state.is_out() => 0.0,
             Some(State::Degraded) => 0.5,
             Some(State::Suspect | State::Unknown | State::Probation) => 0.1,
-            Some(
-                State::Starting
-                | State::Warming
-                | State::Wedged
-                | State::Fenced
-                | State::Restarting
-                | State::KillStuck
-                | State::ConfigError
-                | State::Exhausted,
-            ) => 0.0,
+            Some(_) | None => 1.0,
         };
         match self.class {
             Some(class) if class.is_sticky() => 0.0,
@@ -235,6 +226,9 @@ mod tests {
             recovery_seconds: Some(30.0),
             predictor: Predictor { fixed: 0.5, per_audio_second: 0.1 },
             restarts: 0,
+            repair: None,
+            deferred: None,
+            draining: false,
             incidents: Vec::new(),
         }
     }

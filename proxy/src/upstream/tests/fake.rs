@@ -73,6 +73,9 @@ impl Guard {
             recovery_seconds: None,
             predictor: Predictor { fixed: 0.0, per_audio_second: 0.0 },
             restarts: 0,
+            repair: None,
+            deferred: None,
+            draining: false,
             incidents: Vec::new(),
         };
         let knobs = Arc::new(Knobs {
@@ -106,6 +109,8 @@ impl Guard {
             guard_admin: self.admin,
             command: Vec::new(),
             env: Default::default(),
+            fence: None,
+            operator: None,
         }
     }
 

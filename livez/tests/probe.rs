@@ -1,0 +1,90 @@
+//! The binary against a folder, as the kubelet runs it.
+
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+fn livez(dir: &Path, rest: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_speechstack-livez")).arg("--dir").arg(dir).args(rest).output().unwrap()
+}
+
+fn instance(dir: &Path) -> String {
+    assert!(livez(dir, &[]).status.success());
+    std::fs::read_to_string(dir.join("instance")).unwrap().trim().to_owned()
+}
+
+#[test]
+fn it_fails_only_for_its_own_instance() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = instance(dir.path());
+    assert_eq!(instance(dir.path()), key, "every process of a container has the same key");
+    std::fs::write(dir.path().join("fence"), format!("{key}x\nclass A")).unwrap();
+    assert!(livez(dir.path(), &[]).status.success());
+    std::fs::write(dir.path().join("fence"), format!("{key}\nclass A")).unwrap();
+    let fenced = livez(dir.path(), &[]);
+    assert_eq!(fenced.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&fenced.stdout), "fenced: class A\n");
+    let left: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "no temporary files: {left:?}");
+}
+
+#[test]
+fn each_run_refreshes_the_instance() {
+    let dir = tempfile::tempdir().unwrap();
+    instance(dir.path());
+    let file = std::fs::File::options().append(true).open(dir.path().join("instance")).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    instance(dir.path());
+    let modified = std::fs::metadata(dir.path().join("instance")).unwrap().modified().unwrap();
+    assert!(modified > std::time::SystemTime::UNIX_EPOCH);
+}
+
+#[test]
+fn every_error_is_a_pass() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(livez(&dir.path().join("absent"), &[]).status.success());
+    assert!(livez(dir.path(), &["nonsense"]).status.success());
+    assert!(livez(dir.path(), &["drain"]).status.success());
+    assert!(livez(&dir.path().join("absent"), &["drain", "60"]).status.success());
+    std::fs::create_dir(dir.path().join("fence")).unwrap();
+    assert!(livez(dir.path(), &[]).status.success());
+    std::fs::remove_dir(dir.path().join("fence")).unwrap();
+    std::fs::write(dir.path().join("fence"), [0xff, 0xfe, 0xfd]).unwrap();
+    assert!(livez(dir.path(), &[]).status.success());
+}
+
+#[test]
+fn a_drain_waits_for_the_guard() {
+    let dir = tempfile::tempdir().unwrap();
+    // Of an earlier drain: it must not end this one.
+    std::fs::write(dir.path().join("drained"), "").unwrap();
+    let path = dir.path().to_owned();
+    let guard = std::thread::spawn(move || {
+        while !path.join("drain").exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(!path.join("drained").exists());
+        std::fs::write(path.join("drained"), "").unwrap();
+    });
+    let started = Instant::now();
+    assert!(livez(dir.path(), &["drain", "60"]).status.success());
+    assert!(started.elapsed() < Duration::from_secs(30));
+    guard.join().unwrap();
+}
+
+#[test]
+fn a_drain_ends_without_the_guard_and_never_starts_for_a_fenced_engine() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = instance(dir.path());
+    assert!(livez(dir.path(), &["drain", "1"]).status.success());
+    assert!(dir.path().join("drain").exists());
+    std::fs::remove_file(dir.path().join("drain")).unwrap();
+    std::fs::write(dir.path().join("fence"), format!("{key}\nclass A")).unwrap();
+    let started = Instant::now();
+    assert!(livez(dir.path(), &["drain", "600"]).status.success());
+    assert!(started.elapsed() < Duration::from_secs(60));
+    assert!(!dir.path().join("drain").exists());
+}

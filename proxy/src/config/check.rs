@@ -1,0 +1,127 @@
+//! What the types of the configuration cannot say.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use super::{Config, Engine, Error, Policy};
+use crate::report::{Class, Kind};
+
+impl Config {
+    /// What types cannot say: names unique, addresses distinct, URLs plain, ways of restarting not mixed.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
+        let mut names = std::collections::HashSet::new();
+        let mut addresses: BTreeMap<SocketAddr, String> = BTreeMap::new();
+        for (what, address) in
+            [("gateway.listen", self.gateway.listen), ("gateway.admin", self.gateway.admin)]
+        {
+            if address.port() != 0 {
+                addresses.insert(address, what.into());
+            }
+        }
+        for engine in &self.engines {
+            if engine.name.is_empty() || !names.insert(&engine.name) {
+                return invalid("engines[].name", format!("{:?} is empty or used twice", engine.name));
+            }
+            match engine.url.parse::<http::Uri>() {
+                Ok(uri) if uri.scheme_str() == Some("http") && uri.host().is_some() => {}
+                _ => return invalid("engines[].url", format!("{:?} is not http://host:port", engine.url)),
+            }
+            engine.check()?;
+            for (what, address) in [("guard", engine.guard), ("guard_admin", engine.guard_admin)] {
+                let what = format!("{what} of {}", engine.name);
+                if address.port() == 0 {
+                    continue;
+                }
+                if let Some(other) = addresses.insert(address, what.clone()) {
+                    return invalid("engines", format!("{what} and {other} both use {address}"));
+                }
+            }
+        }
+        self.check_pools()?;
+        let mut models = std::collections::HashSet::new();
+        for model in &self.gateway.models {
+            for name in std::iter::once(&model.id).chain(&model.aliases) {
+                if !models.insert(name) {
+                    return invalid("gateway.models", format!("{name:?} names two models"));
+                }
+            }
+        }
+        self.guard.check()
+    }
+
+    fn check_pools(&self) -> Result<(), Error> {
+        let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
+        let pools: Vec<(&str, Kind)> = match &self.gateway.discovery {
+            Some(discovery) => {
+                discovery.check()?;
+                if !self.engines.is_empty() {
+                    let reason = "excludes the list engines: remove one of the two".to_owned();
+                    return invalid("gateway.discovery", reason);
+                }
+                discovery.pools.iter().map(|pool| (pool.name.as_str(), pool.kind)).collect()
+            }
+            None => Kind::ALL.map(|kind| (kind.as_str(), kind)).to_vec(),
+        };
+        for model in &self.gateway.models {
+            let Some(named) = &model.pool else { continue };
+            if !pools.contains(&(named.as_str(), model.kind)) {
+                let (model, kind) = (&model.id, model.kind.as_str());
+                let reason = format!("of {model:?} is {named:?}, which is no pool of kind {kind}");
+                return invalid("gateway.models[].pool", reason);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Engine {
+    fn check(&self) -> Result<(), Error> {
+        let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
+        let name = &self.name;
+        if self.fence.is_some() && !self.command.is_empty() {
+            let reason = format!(
+                "and engines[].command of {name} exclude each other: keep `fence` where the kubelet restarts the engine, \
+                 `command` where the guard runs it"
+            );
+            return invalid("engines[].fence", reason);
+        }
+        let Some(operator) = &self.operator else { return Ok(()) };
+        if self.fence.is_none() {
+            let reason = format!("of {name} needs engines[].fence: without it no order can be carried out");
+            return invalid("engines[].operator", reason);
+        }
+        for (field, value) in [
+            ("engines[].operator.audience", &operator.audience),
+            ("engines[].operator.subject", &operator.subject),
+        ] {
+            if value.is_empty() {
+                return invalid(field, format!("of {name} is empty: anybody's token would do"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Policy {
+    fn check(&self) -> Result<(), Error> {
+        if self.lane.jobs == 0 {
+            return Err(Error::Invalid { field: "guard.lane.jobs", reason: "must be at least 1".into() });
+        }
+        for class in [Class::Ambiguous, Class::Periodic] {
+            let quorum = self.confirm.of(class);
+            if quorum.failures == 0 || quorum.failures > quorum.of {
+                return Err(Error::Invalid {
+                    field: "guard.confirm",
+                    reason: format!(
+                        "class {}: {} failures of {} cannot be",
+                        class.as_str(),
+                        quorum.failures,
+                        quorum.of
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+}

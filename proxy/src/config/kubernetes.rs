@@ -1,0 +1,83 @@
+//! What differs in Kubernetes: who restarts engines, who orders it, and where they are.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::Error;
+use crate::report::Kind;
+
+/// The folder that guard and engine container share, through which the kubelet learns that the container must go.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fence {
+    /// The shared folder.
+    pub dir: PathBuf,
+    /// The liveness helper; a copy of it is put into the folder.
+    pub helper: PathBuf,
+    /// Also kill the engine's processes directly; needs a shared process namespace and the same user.
+    pub direct_kill: bool,
+}
+
+impl Default for Fence {
+    fn default() -> Self {
+        Self {
+            dir: "/run/speechstack".into(),
+            helper: "/usr/local/bin/speechstack-livez".into(),
+            direct_kill: false,
+        }
+    }
+}
+
+/// Whose orders a guard obeys, by the claims of a token that the API server signed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operator {
+    /// Whom the token must be meant for.
+    pub audience: String,
+    /// Whose it must be: `system:serviceaccount:NAMESPACE:NAME`.
+    pub subject: String,
+}
+
+/// Where a gateway finds its engines: in the endpoint slices of services.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Discovery {
+    /// The namespace of all services.
+    pub namespace: String,
+    /// One for each engine of the stack.
+    pub pools: Vec<Pool>,
+}
+
+/// Engines that are alike.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// Unique name.
+    pub name: String,
+    /// What they do.
+    pub kind: Kind,
+    /// The service whose endpoints they are.
+    pub service: String,
+}
+
+impl Discovery {
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
+        if self.namespace.is_empty() {
+            return invalid("gateway.discovery.namespace", "is empty".into());
+        }
+        let (mut names, mut services) = (std::collections::HashSet::new(), std::collections::HashSet::new());
+        for pool in &self.pools {
+            if pool.name.is_empty() || !names.insert(&pool.name) {
+                let reason = format!("{:?} is empty or used twice", pool.name);
+                return invalid("gateway.discovery.pools[].name", reason);
+            }
+            if pool.service.is_empty() || !services.insert(&pool.service) {
+                let reason = format!("{:?} of {:?} is empty or used twice", pool.service, pool.name);
+                return invalid("gateway.discovery.pools[].service", reason);
+            }
+        }
+        Ok(())
+    }
+}
