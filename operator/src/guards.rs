@@ -72,6 +72,13 @@ impl Guards {
         self.changes.subscribe()
     }
 
+    /// Whether the guard in that pod asks for nothing and sees nothing amiss, or is not known.
+    #[must_use]
+    pub fn is_calm(&self, pod_uid: &str) -> bool {
+        let seen = self.seen.read();
+        seen.get(pod_uid).is_none_or(|seen| seen.ailing.is_none() && seen.report.repair.is_none())
+    }
+
     /// Guards whose stream is open, and guards whose stream is not.
     #[must_use]
     pub fn streams(&self) -> (usize, usize) {
