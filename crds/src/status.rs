@@ -164,9 +164,15 @@ pub struct RepairStatus {
     /// Engines whose repair stopped: it did not help or its budget is used up.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stopped: Vec<Stopped>,
+    /// Engines of which several replicas wedged together: they are repaired one by one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub correlated: Vec<String>,
     /// The value of the reset annotation that was heeded last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reset: Option<String>,
+    /// When it was heeded: repairs before do not count against an engine any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reset_at: Option<MicroTime>,
 }
 
 /// One repair: written before the act, completed after it.
@@ -246,6 +252,22 @@ pub enum Outcome {
     Failed,
     /// The act was not done: the instance was gone or well again by itself.
     Withdrawn,
+    /// The node was reported or tainted; healing it is its owner's work.
+    Done,
+}
+
+impl Outcome {
+    /// Its name in status, Events and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Recovered => "Recovered",
+            Self::Failed => "Failed",
+            Self::Withdrawn => "Withdrawn",
+            Self::Done => "Done",
+        }
+    }
 }
 
 /// An engine whose repair stopped.
@@ -254,8 +276,11 @@ pub enum Outcome {
 pub struct Stopped {
     /// Engine.
     pub engine: String,
-    /// Why.
+    /// Reason of [`crate::condition::reason`].
     pub reason: String,
+    /// Why, and what a person can do.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
     /// Since when.
     pub since: MicroTime,
 }

@@ -1,25 +1,46 @@
 //! The guards of all engine pods: one state stream each, and the orders sent to them.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::runtime::reflector::ObjectRef;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::reflector::{ObjectRef, Store};
 use parking_lot::RwLock;
 use speechstack_crds::SpeechStack;
 use tokio::sync::broadcast;
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 
+pub mod order;
 pub mod report;
+mod stream;
+mod wire;
 
+pub use order::{Accepted, Order, Refusal};
 pub use report::{RepairRequest, Report};
 
+/// A guard's admin port.
+pub const ADMIN_PORT: u16 = 9401;
+/// Label of an engine pod: its stack.
+const STACK: &str = "speechstack.dev/stack";
+/// Label of an engine pod: its engine.
+const ENGINE: &str = "speechstack.dev/engine";
+/// How often the set of pods is compared with the set of streams.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// The last word of a guard.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
     /// What it said.
     pub report: Report,
     /// Since when the engine is in this state.
     pub since: Timestamp,
+    /// Since when it is doubted or worse; over all states until it is verified again.
+    pub ailing: Option<Timestamp>,
     /// Whether its stream is open now.
     pub connected: bool,
 }
@@ -29,13 +50,14 @@ pub struct Seen {
 pub struct Guards {
     seen: Arc<RwLock<HashMap<String, Seen>>>,
     changes: broadcast::Sender<ObjectRef<SpeechStack>>,
+    token_file: Arc<OnceLock<PathBuf>>,
 }
 
 impl Guards {
     /// No guard known yet.
     #[must_use]
     pub fn new() -> Self {
-        Self { seen: Arc::default(), changes: broadcast::channel(1024).0 }
+        Self { seen: Arc::default(), changes: broadcast::channel(1024).0, token_file: Arc::default() }
     }
 
     /// The last word of the guard in that pod.
@@ -49,6 +71,72 @@ impl Guards {
     pub fn changes(&self) -> broadcast::Receiver<ObjectRef<SpeechStack>> {
         self.changes.subscribe()
     }
+
+    /// Whether the guard in that pod asks for nothing and sees nothing amiss, or is not known.
+    #[must_use]
+    pub fn is_calm(&self, pod_uid: &str) -> bool {
+        let seen = self.seen.read();
+        seen.get(pod_uid).is_none_or(|seen| seen.ailing.is_none() && seen.report.repair.is_none())
+    }
+
+    /// Guards whose stream is open, and guards whose stream is not.
+    #[must_use]
+    pub fn streams(&self) -> (usize, usize) {
+        let seen = self.seen.read();
+        let open = seen.values().filter(|seen| seen.connected).count();
+        (open, seen.len() - open)
+    }
+
+    /// Notes what a guard said, and tells those who wait for changes when it matters.
+    pub fn heard(&self, stack: &ObjectRef<SpeechStack>, pod_uid: &str, report: Report, now: Timestamp) {
+        let changed = {
+            let mut all = self.seen.write();
+            match all.get_mut(pod_uid) {
+                Some(seen) if seen.connected && seen.report == report => false,
+                Some(seen) => {
+                    if seen.report.state != report.state {
+                        seen.since = now;
+                    }
+                    seen.ailing = ailing(seen.ailing, &report, now);
+                    seen.report = report;
+                    seen.connected = true;
+                    true
+                }
+                None => {
+                    let ailing = ailing(None, &report, now);
+                    let seen = Seen { report, since: now, ailing, connected: true };
+                    all.insert(pod_uid.to_owned(), seen);
+                    true
+                }
+            }
+        };
+        if changed {
+            self.publish(stack);
+        }
+    }
+
+    /// Notes that the stream of a guard is closed.
+    fn lost(&self, stack: &ObjectRef<SpeechStack>, pod_uid: &str) {
+        let was_open = self
+            .seen
+            .write()
+            .get_mut(pod_uid)
+            .is_some_and(|seen| std::mem::replace(&mut seen.connected, false));
+        if was_open {
+            self.publish(stack);
+        }
+    }
+
+    fn forget(&self, stack: &ObjectRef<SpeechStack>, pod_uid: &str) {
+        if self.seen.write().remove(pod_uid).is_some() {
+            self.publish(stack);
+        }
+    }
+
+    fn publish(&self, stack: &ObjectRef<SpeechStack>) {
+        // Nobody listening is no error.
+        let _ = self.changes.send(stack.clone());
+    }
 }
 
 impl Default for Guards {
@@ -56,3 +144,89 @@ impl Default for Guards {
         Self::new()
     }
 }
+
+fn ailing(before: Option<Timestamp>, report: &Report, now: Timestamp) -> Option<Timestamp> {
+    if report.is_doubted() {
+        before.or(Some(now))
+    } else if report.is_verified() {
+        None
+    } else {
+        before
+    }
+}
+
+/// A guard that is followed.
+struct Followed {
+    stack: ObjectRef<SpeechStack>,
+    address: IpAddr,
+    task: AbortHandle,
+}
+
+/// Keeps one stream open to the guard of every engine pod that has an address, until cancelled.
+pub async fn follow(guards: Guards, pods: Store<Pod>, token_file: PathBuf, cancel: CancellationToken) {
+    let token_file = guards.token_file.get_or_init(|| token_file).clone();
+    let token_file: Arc<std::path::Path> = token_file.into();
+    let mut followed: HashMap<String, Followed> = HashMap::new();
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => break,
+            _ = look.tick() => {}
+        }
+        compare(&guards, &pods, &token_file, &mut followed);
+    }
+    for (uid, guard) in followed {
+        guard.task.abort();
+        guards.forget(&guard.stack, &uid);
+    }
+}
+
+/// Starts and stops streams so that they match the pods.
+fn compare(
+    guards: &Guards,
+    pods: &Store<Pod>,
+    token_file: &Arc<std::path::Path>,
+    followed: &mut HashMap<String, Followed>,
+) {
+    let mut present = HashSet::new();
+    for pod in pods.state() {
+        let Some((uid, stack, address)) = identify(&pod) else { continue };
+        present.insert(uid.to_owned());
+        if followed.get(uid).is_some_and(|known| known.address == address) {
+            continue;
+        }
+        let target = stream::Target { stack: stack.clone(), uid: uid.to_owned(), address };
+        let task =
+            tokio::spawn(stream::follow(guards.clone(), target, Arc::clone(token_file))).abort_handle();
+        if let Some(old) = followed.insert(uid.to_owned(), Followed { stack, address, task }) {
+            old.task.abort();
+        }
+    }
+    followed.retain(|uid, guard| {
+        let stays = present.contains(uid);
+        if !stays {
+            guard.task.abort();
+            guards.forget(&guard.stack, uid);
+        }
+        stays
+    });
+}
+
+/// UID, stack and address of an engine pod that runs.
+fn identify(pod: &Pod) -> Option<(&str, ObjectRef<SpeechStack>, IpAddr)> {
+    let labels = pod.metadata.labels.as_ref()?;
+    labels.get(ENGINE)?;
+    let status = pod.status.as_ref()?;
+    if pod.metadata.deletion_timestamp.is_some()
+        || matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
+    {
+        return None;
+    }
+    let address = status.pod_ip.as_deref()?.parse().ok()?;
+    let stack = ObjectRef::new(labels.get(STACK)?).within(pod.metadata.namespace.as_deref()?);
+    Some((pod.metadata.uid.as_deref()?, stack, address))
+}
+
+#[cfg(test)]
+mod tests;

@@ -9,3 +9,4 @@
 //! ```
 
 pub mod guards;
+pub mod repair;

@@ -28,6 +28,22 @@ impl Report {
         matches!(self.state.as_str(), "healthy" | "saturated" | "degraded" | "suspect" | "probation")
             && matches!(self.verdict.as_str(), "serving" | "degraded" | "suspect")
     }
+
+    /// Whether the engine is proven unable to serve.
+    #[must_use]
+    pub fn is_wedged(&self) -> bool {
+        self.verdict == "wedged"
+    }
+
+    /// Whether the engine is suspected, or worse.
+    #[must_use]
+    pub fn is_doubted(&self) -> bool {
+        self.is_wedged()
+            || matches!(
+                self.state.as_str(),
+                "suspect" | "unknown" | "wedged" | "fenced" | "restarting" | "kill_stuck" | "exhausted"
+            )
+    }
 }
 
 /// A restart that a guard wants and the operator has not answered yet.

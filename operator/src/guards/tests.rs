@@ -1,0 +1,239 @@
+//! Tests of streams and orders against a guard's admin port in this process.
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures::StreamExt;
+use kube::runtime::{reflector, watcher};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::order::Verb;
+use super::*;
+
+const CEILING: Duration = Duration::from_secs(20);
+static NEXT: AtomicU8 = AtomicU8::new(1);
+
+struct Fake {
+    reports: watch::Sender<String>,
+    tokens: Mutex<Vec<String>>,
+    answer: Mutex<(u16, String)>,
+    cut: watch::Sender<u32>,
+}
+
+/// A loopback address that no other test of this machine uses now.
+pub(crate) fn loopback() -> Ipv4Addr {
+    let [_, _, a, b] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 128 | (a & 127), b, NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A guard on a loopback address of its own, because the port is fixed.
+async fn fake() -> (Arc<Fake>, IpAddr) {
+    let address = loopback();
+    let fake = Arc::new(Fake {
+        reports: watch::Sender::new(report("healthy", 0.0)),
+        tokens: Mutex::default(),
+        answer: Mutex::new((202, String::new())),
+        cut: watch::Sender::new(0),
+    });
+    let router = Router::new()
+        .route("/state/stream", get(stream))
+        .route("/repair", post(repair))
+        .with_state(Arc::clone(&fake));
+    let listener = tokio::net::TcpListener::bind((address, ADMIN_PORT)).await.unwrap();
+    tokio::spawn(serve(listener, router));
+    (fake, address.into())
+}
+
+/// Serves that router for ever.
+pub(crate) async fn serve(listener: tokio::net::TcpListener, router: Router) {
+    let service = hyper_util::service::TowerToHyperService::new(router);
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let connection = hyper::server::conn::http1::Builder::new()
+            .serve_connection(hyper_util::rt::TokioIo::new(stream), service.clone());
+        tokio::spawn(connection);
+    }
+}
+
+async fn stream(State(fake): State<Arc<Fake>>, headers: HeaderMap) -> Response {
+    fake.tokens.lock().push(headers["authorization"].to_str().unwrap().to_owned());
+    let reports = tokio_stream(fake.reports.subscribe());
+    let mut cut = fake.cut.subscribe();
+    let events = reports
+        .map(|report| Ok::<_, std::convert::Infallible>(Event::default().event("report").data(report)))
+        .take_until(async move { cut.changed().await.ok() });
+    Sse::new(events).into_response()
+}
+
+fn tokio_stream(reports: watch::Receiver<String>) -> impl futures::Stream<Item = String> {
+    futures::stream::unfold((reports, true), |(mut reports, first)| async move {
+        if !first {
+            reports.changed().await.ok()?;
+        }
+        let report = reports.borrow_and_update().clone();
+        Some((report, (reports, false)))
+    })
+}
+
+async fn repair(State(fake): State<Arc<Fake>>, headers: HeaderMap, body: String) -> Response {
+    fake.tokens.lock().push(headers["authorization"].to_str().unwrap().to_owned());
+    let (status, answer) = fake.answer.lock().clone();
+    (StatusCode::from_u16(status).unwrap(), if answer.is_empty() { body } else { answer }).into_response()
+}
+
+fn report(state: &str, queue: f64) -> String {
+    let verdict = if state == "wedged" { "wedged" } else { "serving" };
+    json!({"name": "p", "instance": "i1", "state": state, "verdict": verdict, "class": null, "restarts": 0,
+           "queue_seconds": queue, "predictor": {"fixed": 0.1}})
+    .to_string()
+}
+
+fn pod(uid: &str, address: IpAddr) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": {"name": uid, "namespace": "ns", "uid": uid,
+                     "labels": {STACK: "s", ENGINE: "e"}},
+        "status": {"podIP": address.to_string(), "phase": "Running"},
+    }))
+    .unwrap()
+}
+
+struct Running {
+    guards: Guards,
+    writer: reflector::store::Writer<Pod>,
+    token_file: tempfile::NamedTempFile,
+    cancel: CancellationToken,
+    _guard: tokio_util::sync::DropGuard,
+}
+
+fn running() -> Running {
+    let (pods, writer) = reflector::store();
+    let guards = Guards::new();
+    let token_file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(token_file.path(), "one\n").unwrap();
+    let cancel = CancellationToken::new();
+    tokio::spawn(follow(guards.clone(), pods, token_file.path().to_owned(), cancel.clone()));
+    Running { guards, writer, token_file, cancel: cancel.clone(), _guard: cancel.drop_guard() }
+}
+
+async fn until(guards: &Guards, uid: &str, holds: impl Fn(Option<Seen>) -> bool) {
+    let poll = async {
+        while !holds(guards.seen(uid)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(CEILING, poll).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pods_guard_is_followed_until_the_pod_is_gone() {
+    let (fake, address) = fake().await;
+    let mut run = running();
+    let mut changes = run.guards.changes();
+    run.writer.apply_watcher_event(&watcher::Event::Apply(pod("u1", address)));
+    let stack = timeout(CEILING, changes.recv()).await.unwrap().unwrap();
+    assert_eq!((stack.name.as_str(), stack.namespace.as_deref()), ("s", Some("ns")));
+    assert_eq!(run.guards.seen("u1").unwrap().report.state, "healthy");
+    assert_eq!(run.guards.streams(), (1, 0));
+
+    fake.reports.send_replace(report("wedged", 0.0));
+    timeout(CEILING, changes.recv()).await.unwrap().unwrap();
+    let seen = run.guards.seen("u1").unwrap();
+    assert!(seen.report.is_wedged() && seen.ailing.is_some());
+
+    run.writer.apply_watcher_event(&watcher::Event::Delete(pod("u1", address)));
+    until(&run.guards, "u1", |seen| seen.is_none()).await;
+}
+
+#[tokio::test]
+async fn the_token_is_read_again_at_each_connection() {
+    let (fake, address) = fake().await;
+    let mut run = running();
+    run.writer.apply_watcher_event(&watcher::Event::Apply(pod("u1", address)));
+    until(&run.guards, "u1", |seen| seen.is_some()).await;
+    std::fs::write(run.token_file.path(), "two").unwrap();
+    fake.cut.send_modify(|cut| *cut += 1);
+    let poll = async {
+        while fake.tokens.lock().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(CEILING, poll).await.unwrap();
+    assert_eq!(fake.tokens.lock()[..2], ["Bearer one", "Bearer two"]);
+}
+
+#[tokio::test]
+async fn a_lost_guard_is_shown_as_not_connected_and_forgotten_when_cancelled() {
+    let (fake, address) = fake().await;
+    let mut run = running();
+    run.writer.apply_watcher_event(&watcher::Event::Apply(pod("u1", address)));
+    until(&run.guards, "u1", |seen| seen.is_some_and(|seen| seen.connected)).await;
+    let mut changes = run.guards.changes();
+    fake.cut.send_modify(|cut| *cut += 1);
+    timeout(CEILING, changes.recv()).await.unwrap().unwrap();
+    until(&run.guards, "u1", |seen| seen.is_some_and(|seen| seen.connected)).await;
+    run.cancel.cancel();
+    until(&run.guards, "u1", |seen| seen.is_none()).await;
+}
+
+#[tokio::test]
+async fn orders_are_answered_by_status() {
+    let (fake, address) = fake().await;
+    let run = running();
+    let order =
+        Order { verb: Verb::Grant, instance: "i1".into(), attempt: 2, reason: "budget".into(), seconds: 0 };
+    let pod = pod("u1", address);
+    let poll = async {
+        while run.guards.token_file.get().is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(CEILING, poll).await.unwrap();
+    assert_eq!(order::order(&run.guards, &pod, &order).await.unwrap(), Accepted);
+    assert_eq!(fake.tokens.lock().as_slice(), ["Bearer one"]);
+    *fake.answer.lock() = (409, json!({"instance": "i2", "attempt": 0}).to_string());
+    let refusal = order::order(&run.guards, &pod, &order).await.unwrap_err();
+    assert!(matches!(refusal, Refusal::Outdated { instance, attempt: 0 } if instance == "i2"));
+    *fake.answer.lock() = (403, "no".into());
+    assert!(matches!(order::order(&run.guards, &pod, &order).await, Err(Refusal::Forbidden(_))));
+    *fake.answer.lock() = (500, "no".into());
+    assert!(matches!(order::order(&run.guards, &pod, &order).await, Err(Refusal::Unexpected(_))));
+    assert_eq!(
+        serde_json::to_value(&order).unwrap(),
+        json!({"order": "grant", "instance": "i1", "attempt": 2, "reason": "budget", "seconds": 0})
+    );
+}
+
+#[test]
+fn only_what_matters_is_published() {
+    let guards = Guards::new();
+    let mut changes = guards.changes();
+    let stack = ObjectRef::new("s").within("ns");
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let parse = |text: String| serde_json::from_str::<Report>(&text).unwrap();
+    guards.heard(&stack, "u", parse(report("healthy", 0.0)), at(1));
+    changes.try_recv().unwrap();
+    guards.heard(&stack, "u", parse(report("healthy", 7.5)), at(2));
+    assert!(changes.try_recv().is_err());
+    let mut restarted = parse(report("healthy", 0.0));
+    restarted.restarts = 1;
+    guards.heard(&stack, "u", restarted, at(3));
+    changes.try_recv().unwrap();
+    assert_eq!(guards.seen("u").unwrap().since, at(1), "kept while the state is the same");
+    guards.heard(&stack, "u", parse(report("wedged", 0.0)), at(4));
+    let mut starting = parse(report("starting", 0.0));
+    starting.verdict = "pending".into();
+    guards.heard(&stack, "u", starting, at(5));
+    let seen = guards.seen("u").unwrap();
+    assert_eq!((seen.since, seen.ailing), (at(5), Some(at(4))));
+    guards.heard(&stack, "u", parse(report("healthy", 0.0)), at(6));
+    assert_eq!(guards.seen("u").unwrap().ailing, None);
+}

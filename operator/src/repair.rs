@@ -1,0 +1,69 @@
+//! Repair above the container: budgets, the ladder, and the record that makes every act happen once.
+//!
+//! ```text
+//! guard's report -> view -> decide -> record in status -> act -> report ...
+//!                   pure    pure      IO                  IO
+//! ```
+//! A guard's change is looked at at once; a timer serves only rules that depend on time.
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::Client;
+use kube::runtime::reflector::Store;
+use speechstack_crds::SpeechStack;
+use tokio_util::sync::CancellationToken;
+
+use crate::guards::Guards;
+
+mod act;
+mod book;
+mod budget;
+mod carry;
+mod cohort;
+mod condition;
+mod correlation;
+mod decide;
+mod driver;
+mod escalate;
+mod events;
+mod ladder;
+mod metrics;
+mod node;
+mod record;
+mod settle;
+mod view;
+mod worker;
+
+pub use condition::conditions;
+pub use metrics::Metrics;
+pub use node::{TAINT, avoid_label};
+pub use view::RESET;
+
+/// The field manager of `status.repair`.
+pub const FIELD_MANAGER: &str = "speechstack-repair";
+
+/// What repair works with.
+#[derive(Clone)]
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// All stacks.
+    pub stacks: Store<SpeechStack>,
+    /// All engine pods.
+    pub pods: Store<Pod>,
+    /// All nodes; may stay empty where nodes cannot be read.
+    pub nodes: Store<Node>,
+    /// What the guards say.
+    pub guards: Guards,
+    /// Whether nodes may be labelled and tainted.
+    pub node_escalation: bool,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+/// Repairs until cancelled. Only the leader may run it.
+pub async fn run(context: Context, cancel: CancellationToken) {
+    driver::Driver::new(context, cancel).run().await;
+}
+
+#[cfg(test)]
+mod tests;

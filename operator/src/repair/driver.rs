@@ -1,0 +1,361 @@
+//! The loop of repair: looks at stacks of which something changed, records what is decided, and has it done.
+//!
+//! One task looks and decides for all stacks, so that the cluster's budget needs no lock; reads, writes and acts run
+//! beside it and report back. A stack with a write under way is not decided on.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
+use speechstack_crds::{Outcome, SpeechStack};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::act::{Act, Deferral};
+use super::book::{Book, Turn};
+use super::decide::{Cluster, Plan, decide};
+use super::events::Note;
+use super::record::Key;
+use super::view::view;
+use super::worker::{Done, Record, Worker};
+use super::{Context, budget, carry, node, record};
+
+/// Rules that depend on time alone are looked at this often.
+const TICK: Duration = Duration::from_secs(1);
+/// Every so many ticks all stacks are looked at, for changes of their specs.
+const ALL: u64 = 5;
+/// Every so many ticks the labels of nodes are looked at.
+const SWEEP: u64 = 60;
+/// Wait after the record could not be read or written.
+const REST: Duration = Duration::from_secs(1);
+
+/// The loop's state.
+pub(super) struct Driver {
+    context: Context,
+    cancel: CancellationToken,
+    worker: Worker,
+    books: HashMap<ObjectRef<SpeechStack>, Book>,
+    inbox: mpsc::UnboundedReceiver<Done>,
+}
+
+impl Driver {
+    pub(super) fn new(context: Context, cancel: CancellationToken) -> Self {
+        let (worker, inbox) = Worker::new(&context, cancel.clone());
+        Self { worker, books: HashMap::new(), context, cancel, inbox }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut changes = self.context.guards.changes();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticks = 0_u64;
+        let mut dirty: HashSet<ObjectRef<SpeechStack>> = HashSet::new();
+        loop {
+            tokio::select! {
+                () = self.cancel.cancelled() => return,
+                change = changes.recv() => match change {
+                    Ok(stack) => {
+                        dirty.insert(stack);
+                    }
+                    // Too many at once: look at all.
+                    Err(RecvError::Lagged(_)) => dirty.extend(self.all()),
+                    Err(RecvError::Closed) => return,
+                },
+                Some(done) = self.inbox.recv() => dirty.extend(self.note(done)),
+                _ = tick.tick() => {
+                    self.time(ticks, &mut dirty);
+                    ticks += 1;
+                }
+            }
+            while let Ok(stack) = changes.try_recv() {
+                dirty.insert(stack);
+            }
+            self.look(&mut dirty);
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = ObjectRef<SpeechStack>> + use<> {
+        let stacks = self.context.stacks.state();
+        stacks.into_iter().map(|stack| ObjectRef::from_obj(stack.as_ref()))
+    }
+
+    /// What is due by time alone.
+    fn time(&mut self, ticks: u64, dirty: &mut HashSet<ObjectRef<SpeechStack>>) {
+        let astir = self.books.iter().filter(|(_, book)| !book.is_calm()).map(|(stack, _)| stack.clone());
+        dirty.extend(astir);
+        if ticks.is_multiple_of(ALL) {
+            dirty.extend(self.all());
+            let (open, lost) = self.context.guards.streams();
+            self.context.metrics.streams(open, lost);
+        }
+        if ticks.is_multiple_of(SWEEP) && self.context.node_escalation {
+            self.sweep();
+        }
+    }
+
+    /// Removes labels of nodes whose time is over.
+    fn sweep(&self) {
+        let now = Timestamp::now();
+        for found in self.context.nodes.state() {
+            let labels: Vec<String> = node::expired(&found, now).map(str::to_owned).collect();
+            if labels.is_empty() {
+                continue;
+            }
+            self.worker.welcome(found.name_any(), labels);
+        }
+    }
+
+    /// Takes in what a task reports; the stack to look at again.
+    fn note(&mut self, done: Done) -> Option<ObjectRef<SpeechStack>> {
+        match done {
+            Done::Read { stack, result } => {
+                let book = self.books.get_mut(&stack)?;
+                book.busy = false;
+                match result {
+                    Ok(status) => {
+                        book.status = record::merge(&status, Some(&book.status));
+                        book.loaded = true;
+                    }
+                    Err(error) => {
+                        warn(&error, "unable to read the record of repairs");
+                        book.rest_until = Some(Instant::now() + REST);
+                    }
+                }
+                Some(stack)
+            }
+            Done::Written { stack, acts, known, result } => {
+                let book = self.books.get_mut(&stack)?;
+                book.busy = false;
+                let planned = book.planned.take();
+                match result {
+                    Ok(()) => book.status = planned.unwrap_or_default(),
+                    Err(error) => {
+                        warn(&error, "unable to record a repair");
+                        book.untake(&acts);
+                        book.known.extend(known);
+                        book.rest_until = Some(Instant::now() + REST);
+                        // Whether it was written is not known: read before the next decision.
+                        book.loaded = false;
+                    }
+                }
+                Some(stack)
+            }
+            Done::Deferred { stack, pod_uid } => {
+                self.books.get_mut(&stack)?.unanswer(&pod_uid);
+                None
+            }
+            Done::Acted { stack, act, result } => {
+                let book = self.books.get_mut(&stack)?;
+                let outcome = conclude(book, &act, result);
+                book.known.extend(outcome);
+                Some(stack)
+            }
+        }
+    }
+
+    /// Looks at the stacks of which something changed.
+    fn look(&mut self, dirty: &mut HashSet<ObjectRef<SpeechStack>>) {
+        if dirty.is_empty() {
+            return;
+        }
+        let mut pods: HashMap<(String, String), Vec<Arc<Pod>>> = HashMap::new();
+        for stack in dirty.iter() {
+            pods.insert((stack.namespace.clone().unwrap_or_default(), stack.name.clone()), Vec::new());
+        }
+        let mut key = (String::new(), String::new());
+        for pod in self.context.pods.state() {
+            let labels = pod.metadata.labels.as_ref();
+            let Some(stack) = labels.and_then(|labels| labels.get("speechstack.dev/stack")) else { continue };
+            key.0.clear();
+            key.0.push_str(pod.metadata.namespace.as_deref().unwrap_or_default());
+            key.1.clear();
+            key.1.push_str(stack);
+            if let Some(pods) = pods.get_mut(&key) {
+                pods.push(pod);
+            }
+        }
+        let mut nodes = None;
+        for stack in std::mem::take(dirty) {
+            let key = (stack.namespace.clone().unwrap_or_default(), stack.name.clone());
+            let pods = pods.remove(&key).unwrap_or_default();
+            let Some(found) = self.context.stacks.get(&stack) else {
+                self.books.remove(&stack);
+                continue;
+            };
+            self.look_at(&stack, &found, &pods, &mut nodes);
+        }
+    }
+
+    fn look_at(
+        &mut self,
+        stack: &ObjectRef<SpeechStack>,
+        found: &Arc<SpeechStack>,
+        pods: &[Arc<Pod>],
+        nodes: &mut Option<Vec<Arc<Node>>>,
+    ) {
+        if self.books.get(stack).is_none_or(Book::is_calm) && self.is_calm(found, pods) {
+            return;
+        }
+        let now = Instant::now();
+        let book = self.books.entry(stack.clone()).or_default();
+        if book.uid != found.metadata.uid {
+            *book = Book::new(found.metadata.uid.clone());
+        }
+        if book.busy || book.rest_until.is_some_and(|until| now < until) {
+            return;
+        }
+        book.rest_until = None;
+        if !book.loaded {
+            book.busy = true;
+            self.worker.read(stack, found);
+            return;
+        }
+        let observed = found.status.as_ref().and_then(|status| status.repair.as_ref());
+        book.status = record::merge(&book.status, observed);
+        let nodes = nodes.get_or_insert_with(|| self.context.nodes.state());
+        let view = view(found, pods, nodes, &self.context.guards, self.context.node_escalation);
+        let turns = book.turns(&view);
+        let known = std::mem::take(&mut book.known);
+        let cluster = self.cluster(stack);
+        let plan = self.books.get(stack).map(|book| {
+            let time = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap_or_default();
+            decide(&view, &book.status, &known, &cluster, time)
+        });
+        let Some(plan) = plan else { return };
+        let reference = found.object_ref(&());
+        for turn in turns {
+            self.worker.events.tell(tell(&reference, turn));
+        }
+        self.proceed(stack, found, plan, &reference, known);
+    }
+
+    /// Whether nothing about the stack calls for a look.
+    fn is_calm(&self, stack: &SpeechStack, pods: &[Arc<Pod>]) -> bool {
+        let guards = &self.context.guards;
+        let calm = |pod: &Arc<Pod>| pod.metadata.uid.as_deref().is_none_or(|uid| guards.is_calm(uid));
+        let repair = stack.status.as_ref().and_then(|status| status.repair.as_ref());
+        let recorded = repair.is_none_or(|repair| {
+            repair.stopped.is_empty()
+                && repair.correlated.is_empty()
+                && repair.records.iter().all(|record| record.outcome != Outcome::Pending)
+        });
+        let reset = stack.metadata.annotations.as_ref().and_then(|all| all.get(super::RESET));
+        let is_reset = reset.is_none() || repair.and_then(|repair| repair.reset.as_ref()) == reset;
+        recorded && is_reset && pods.iter().all(calm)
+    }
+
+    /// Repairs of all stacks but that one.
+    fn cluster(&self, but: &ObjectRef<SpeechStack>) -> Cluster {
+        let mut cluster = Cluster::default();
+        for found in self.context.stacks.state() {
+            let stack = ObjectRef::from_obj(found.as_ref());
+            if stack == *but {
+                continue;
+            }
+            let book = self.books.get(&stack).filter(|book| book.loaded);
+            let own = book.map(|book| book.planned.as_ref().unwrap_or(&book.status));
+            let observed = found.status.as_ref().and_then(|status| status.repair.as_ref());
+            let records = own.or(observed).into_iter().flat_map(|repair| &repair.records);
+            for record in records.filter(|record| budget::counts(record)) {
+                match &record.node {
+                    _ if budget::on_pod(record.rung) => cluster.repairs.push(record.ordered.0),
+                    Some(node) => cluster.nodes.push((node.clone(), record.ordered.0)),
+                    None => {}
+                }
+            }
+        }
+        cluster
+    }
+
+    /// Records the plan if it differs from what is recorded, then has it done.
+    fn proceed(
+        &mut self,
+        stack: &ObjectRef<SpeechStack>,
+        found: &Arc<SpeechStack>,
+        plan: Plan,
+        reference: &ObjectReference,
+        known: Vec<(Key, Outcome)>,
+    ) {
+        let now = Instant::now();
+        let Some(book) = self.books.get_mut(stack) else { return };
+        let acts = book.take(plan.acts, &plan.news, now);
+        let deferrals = book.answer(plan.deferrals, now);
+        for (deferral, is_new) in &deferrals {
+            if *is_new {
+                self.context.metrics.deferred(deferral.held);
+                self.worker.events.tell(deferred(reference, deferral));
+            }
+        }
+        if plan.status == book.status {
+            book.tidy();
+            acts.into_iter().for_each(|act| self.worker.act(stack.clone(), act));
+        } else {
+            book.busy = true;
+            book.planned = Some(plan.status.clone());
+            book.tidy();
+            let record = Record { planned: plan.status, acts, news: plan.news, known };
+            self.worker.write(stack, found, reference.clone(), record);
+        }
+        deferrals.into_iter().for_each(|(deferral, _)| self.worker.defer(stack, deferral));
+    }
+}
+
+/// What an act's result means for its record, if it says anything by itself.
+fn conclude(book: &Book, act: &Act, result: Result<(), carry::Error>) -> Option<(Key, Outcome)> {
+    match (act, result) {
+        (Act::ReportNode { key, .. } | Act::TaintNode { key, .. }, Ok(())) => {
+            Some((key.clone(), Outcome::Done))
+        }
+        (Act::Grant { .. } | Act::Replace { .. } | Act::Reset { .. }, Ok(())) => None,
+        (Act::Grant { key, .. } | Act::Replace { key, .. }, Err(error)) => {
+            let withdrawn = error.is_outdated() && book.is_first(key);
+            if !withdrawn {
+                warn(&error, "unable to repair");
+            }
+            withdrawn.then(|| (key.clone(), Outcome::Withdrawn))
+        }
+        (Act::ReportNode { .. } | Act::TaintNode { .. } | Act::Reset { .. }, Err(error)) => {
+            warn(&error, "unable to repair");
+            None
+        }
+    }
+}
+
+fn tell(stack: &ObjectReference, turn: Turn) -> Note {
+    let (reason, text, pod) = match turn {
+        Turn::Wedged(pod, class) => {
+            ("InferenceWedged", format!("the engine of pod {pod} cannot serve, class {class}"), pod)
+        }
+        Turn::Stuck(pod) => (
+            "KillStuck",
+            format!(
+                "the engine's process in pod {pod} does not end; its node needs a look, nothing is forced"
+            ),
+            pod,
+        ),
+    };
+    Note { regarding: stack.clone(), warning: true, reason, action: "Judge", text, pod: Some(pod) }
+}
+
+fn deferred(stack: &ObjectReference, deferral: &Deferral) -> Note {
+    let text = format!("repair of pod {} waits: {}", deferral.pod, deferral.held.as_str());
+    Note {
+        regarding: stack.clone(),
+        warning: true,
+        reason: "RestartDeferred",
+        action: deferral.held.as_str(),
+        text,
+        pod: Some(deferral.pod.clone()),
+    }
+}
+
+fn warn(error: &carry::Error, message: &'static str) {
+    let error: &dyn std::error::Error = error;
+    tracing::warn!(error, "{message}");
+}

@@ -1,0 +1,148 @@
+//! Events that tell the story of repairs, on transitions only.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use speechstack_crds::{Outcome, RepairRecord, Rung};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::decide::News;
+
+/// Events that wait to be written; more are dropped.
+const WAITING: usize = 256;
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An Event and what it is about.
+#[derive(Clone, Debug)]
+pub(super) struct Note {
+    pub(super) regarding: ObjectReference,
+    pub(super) warning: bool,
+    pub(super) reason: &'static str,
+    pub(super) action: &'static str,
+    pub(super) text: String,
+    /// The pod it happened to.
+    pub(super) pod: Option<String>,
+}
+
+/// Where Events are handed over; nobody waits for them.
+#[derive(Clone)]
+pub(super) struct Events {
+    notes: mpsc::Sender<Note>,
+}
+
+impl Events {
+    /// Starts the writer; it ends with the last handle.
+    pub(super) fn start(client: kube::Client) -> Self {
+        let reporter = Reporter {
+            controller: super::FIELD_MANAGER.into(),
+            // Empty hostnames do not happen in a pod; elsewhere the controller's name does.
+            instance: std::env::var("POD_NAME").ok(),
+        };
+        let recorder = Recorder::new(client, reporter);
+        let (notes, mut inbox) = mpsc::channel::<Note>(WAITING);
+        tokio::spawn(async move {
+            while let Some(note) = inbox.recv().await {
+                publish(&recorder, note).await;
+            }
+        });
+        Self { notes }
+    }
+
+    pub(super) fn tell(&self, note: Note) {
+        // Events are for people; a flood of them is worth nothing.
+        let _ = self.notes.try_send(note);
+    }
+}
+
+async fn publish(recorder: &Recorder, note: Note) {
+    let secondary = note.pod.map(|name| ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        namespace: note.regarding.namespace.clone(),
+        name: Some(name),
+        ..ObjectReference::default()
+    });
+    let event = Event {
+        type_: if note.warning { EventType::Warning } else { EventType::Normal },
+        reason: note.reason.into(),
+        note: Some(note.text),
+        action: note.action.into(),
+        secondary,
+    };
+    match timeout(TIMEOUT, recorder.publish(&event, &note.regarding)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "unable to publish an event"),
+        Err(_) => tracing::debug!("unable to publish an event in time"),
+    }
+}
+
+/// The Event of a transition, if it is worth one.
+pub(super) fn note(stack: &ObjectReference, news: &News) -> Option<Note> {
+    let note = |warning, reason, action, text, pod: Option<&str>| Note {
+        regarding: stack.clone(),
+        warning,
+        reason,
+        action,
+        text,
+        pod: pod.map(str::to_owned),
+    };
+    let class = |record: &RepairRecord| record.class.clone().unwrap_or_else(|| "unknown".into());
+    match news {
+        News::Ordered(record) => {
+            let node = record.node.as_deref().unwrap_or("unknown");
+            let pod = &record.pod;
+            let (reason, text) = match record.rung {
+                Rung::Restart | Rung::Recycle => (
+                    "WedgeRestart",
+                    format!(
+                        "restarting the engine of pod {pod} in place, attempt {}, class {}",
+                        record.attempt,
+                        class(record)
+                    ),
+                ),
+                Rung::Recreate => (
+                    "WedgeRestart",
+                    format!(
+                        "replacing pod {pod}: restarts of its engine did not help, class {}",
+                        class(record)
+                    ),
+                ),
+                Rung::AvoidNode => (
+                    "GpuSuspect",
+                    format!(
+                        "moving engine {} off node {node}: its pods wedge there, class {}",
+                        record.engine,
+                        class(record)
+                    ),
+                ),
+                Rung::ReportNode => ("GpuSuspect", format!("reporting node {node}")),
+                Rung::TaintNode => ("GpuSuspect", format!("tainting node {node}")),
+            };
+            Some(note(true, reason, record.rung.as_str(), text, Some(pod)))
+        }
+        News::Settled(record) if record.outcome == Outcome::Recovered => Some(note(
+            false,
+            "EngineRecovered",
+            record.rung.as_str(),
+            format!("engine {} is verified again after the repair of pod {}", record.engine, record.pod),
+            Some(&record.pod),
+        )),
+        News::Settled(_) => None,
+        News::Stopped(stopped) => {
+            let text = format!("repair of {} stopped: {}", stopped.engine, stopped.message);
+            Some(note(true, "RestartBudgetExhausted", "Stop", text, None))
+        }
+        News::Resumed(engine) => {
+            Some(note(false, "EngineRecovered", "Resume", format!("repair of {engine} goes on"), None))
+        }
+        News::Correlated(engine) => Some(note(
+            true,
+            "CorrelatedSuspicion",
+            "Hold",
+            format!("replicas of {engine} wedged within a minute of each other: repairing one by one"),
+            None,
+        )),
+    }
+}

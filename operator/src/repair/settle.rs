@@ -1,0 +1,99 @@
+//! What came of the repairs ordered earlier: pure.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use speechstack_crds::{Outcome, RepairRecord, Rung};
+
+use super::budget::{ordered, replaces};
+use super::view::{EngineView, PodView, StackView};
+
+/// Time to health, besides the longest start.
+const VERIFIED_WITHIN: Duration = Duration::from_secs(600);
+/// An instance that serves for so long after its restart was ordered was not restarted.
+const UNTOUCHED: Duration = Duration::from_secs(30);
+
+/// What is known now of the pending records, by their place.
+#[must_use]
+pub fn settle(stack: &StackView, records: &[RepairRecord], now: Timestamp) -> Vec<(usize, Outcome)> {
+    let mut claimed: HashSet<&str> = HashSet::new();
+    let mut settled = Vec::new();
+    for (at, record) in records.iter().enumerate().filter(|(_, record)| record.outcome == Outcome::Pending) {
+        let engine = stack.engines.iter().find(|engine| engine.name == record.engine);
+        let outcome = match (engine, record.rung) {
+            // The engine left the spec, and its pods with it.
+            (None, _) => Some(Outcome::Withdrawn),
+            (Some(_), Rung::ReportNode | Rung::TaintNode) => None,
+            (Some(engine), rung) if replaces(rung) => replaced(engine, record, &mut claimed, now),
+            (Some(engine), _) => restarted(engine, record, now),
+        };
+        let patience = VERIFIED_WITHIN + engine.map_or(Duration::ZERO, |engine| engine.startup);
+        let late = (ordered(record, now) > patience).then_some(Outcome::Failed);
+        settled.extend(outcome.or(late).map(|outcome| (at, outcome)));
+    }
+    settled
+}
+
+/// Of a restart in place.
+fn restarted(engine: &EngineView, record: &RepairRecord, now: Timestamp) -> Option<Outcome> {
+    let Some(pod) = engine.pod(&record.pod_uid).filter(|pod| !pod.deleting) else {
+        return Some(Outcome::Failed);
+    };
+    let report = &pod.live()?.report;
+    if report.instance.is_empty() {
+        return None;
+    }
+    if report.instance != record.instance {
+        return of_new(pod);
+    }
+    let asks_again = report
+        .repair
+        .as_ref()
+        .is_some_and(|request| request.instance == record.instance && request.attempt > record.attempt);
+    let untouched = report.is_verified() && report.repair.is_none() && ordered(record, now) > UNTOUCHED;
+    // An engine that waits to be idle shows as degraded.
+    let untouched = untouched && !(record.rung == Rung::Recycle && report.state == "degraded");
+    // Nothing is forced on a process that does not end: its node's owner must look.
+    if asks_again || report.state == "kill_stuck" {
+        Some(Outcome::Failed)
+    } else {
+        untouched.then_some(Outcome::Withdrawn)
+    }
+}
+
+/// Of a pod replaced: whichever pod of the engine came after it and was not claimed by an earlier record.
+fn replaced<'a>(
+    engine: &'a EngineView,
+    record: &RepairRecord,
+    claimed: &mut HashSet<&'a str>,
+    now: Timestamp,
+) -> Option<Outcome> {
+    if let Some(pod) = engine.pod(&record.pod_uid) {
+        let untouched = pod.is_verified() && ordered(record, now) > UNTOUCHED;
+        return untouched.then_some(Outcome::Withdrawn);
+    }
+    let second = record.ordered.0.as_second();
+    let successor =
+        engine.pods.iter().filter(|pod| !pod.deleting && !claimed.contains(pod.uid.as_str())).find(
+            // Times of conditions have whole seconds.
+            |pod| pod.scheduled.is_some_and(|scheduled| scheduled.as_second() >= second),
+        );
+    if let Some(pod) = successor {
+        claimed.insert(&pod.uid);
+        return of_new(pod);
+    }
+    // Fewer replicas are wanted by now.
+    (engine.verified() >= engine.desired).then_some(Outcome::Recovered)
+}
+
+/// Of a new instance.
+fn of_new(pod: &PodView) -> Option<Outcome> {
+    let report = &pod.live()?.report;
+    let asks = report.repair.as_ref().is_some_and(|request| request.act == "restart");
+    if report.is_wedged() || report.verdict == "unstartable" || asks {
+        Some(Outcome::Failed)
+    } else {
+        report.is_verified().then_some(Outcome::Recovered)
+    }
+}

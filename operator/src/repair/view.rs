@@ -1,0 +1,227 @@
+//! What repair looks at: one stack, its engines and pods, as plain values.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
+use speechstack_crds::{EngineSpec, Escalation, Kind, Repair, SpeechStack};
+
+use super::node;
+use crate::guards::{Guards, Seen};
+
+/// Annotation of a stack: any new value forgets used-up budgets.
+pub const RESET: &str = "speechstack.dev/reset-repair";
+const ENGINE: &str = "speechstack.dev/engine";
+const TEMPLATE: &str = "pod-template-hash";
+const CONTAINER: &str = "engine";
+
+/// One stack.
+#[derive(Clone, Debug)]
+pub struct StackView {
+    /// Its name.
+    pub name: String,
+    /// What may be done.
+    pub spec: Repair,
+    /// Nothing is to be repaired: suspended by its spec, or being deleted.
+    pub suspended: bool,
+    /// Value of the reset annotation.
+    pub reset: Option<String>,
+    /// Whether nodes may be labelled and tainted.
+    pub node_escalation: bool,
+    /// Its engines.
+    pub engines: Vec<EngineView>,
+}
+
+/// One engine.
+#[derive(Clone, Debug)]
+pub struct EngineView {
+    /// Its name.
+    pub name: String,
+    /// Pods wanted.
+    pub desired: usize,
+    /// Longest start.
+    pub startup: Duration,
+    /// Its pods.
+    pub pods: Vec<PodView>,
+    /// The nodes; empty unless one may have to be avoided, reported or tainted.
+    pub nodes: Vec<NodeView>,
+}
+
+/// One pod.
+#[derive(Clone, Debug)]
+pub struct PodView {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Its address.
+    pub address: Option<IpAddr>,
+    /// Its node.
+    pub node: Option<String>,
+    /// Hash of its template.
+    pub template: Option<String>,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Whether the kubelet is about to restart the engine container by itself.
+    pub kubelet_acts: bool,
+    /// When it came to its node.
+    pub scheduled: Option<Timestamp>,
+    /// What its guard says.
+    pub guard: Option<Seen>,
+}
+
+/// One node, as one engine sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeView {
+    /// Its name.
+    pub name: String,
+    /// Whether the engine could run there.
+    pub eligible: bool,
+    /// Whether somebody else keeps the engine off it by a taint or cordon.
+    pub foreign: bool,
+}
+
+impl PodView {
+    /// What its guard says, if its stream is open.
+    #[must_use]
+    pub fn live(&self) -> Option<&Seen> {
+        self.guard.as_ref().filter(|seen| seen.connected)
+    }
+
+    /// Whether it is proven to serve now.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        !self.deleting && self.live().is_some_and(|seen| seen.report.is_verified())
+    }
+
+    /// Whether its guard says that it is proven unable to serve.
+    #[must_use]
+    pub fn is_wedged(&self) -> bool {
+        !self.deleting && self.live().is_some_and(|seen| seen.report.is_wedged())
+    }
+
+    /// Since when it is doubted or worse.
+    #[must_use]
+    pub fn ailing(&self) -> Option<Timestamp> {
+        self.guard.as_ref().filter(|_| !self.deleting)?.ailing
+    }
+}
+
+impl EngineView {
+    /// The pod of that UID.
+    #[must_use]
+    pub fn pod(&self, uid: &str) -> Option<&PodView> {
+        self.pods.iter().find(|pod| pod.uid == uid)
+    }
+
+    /// Pods proven to serve now.
+    #[must_use]
+    pub fn verified(&self) -> usize {
+        self.pods.iter().filter(|pod| pod.is_verified()).count()
+    }
+
+    /// Whether pods of two templates run.
+    #[must_use]
+    pub fn is_rolling_out(&self) -> bool {
+        let mut templates = self.pods.iter().map(|pod| &pod.template);
+        let first = templates.next();
+        templates.any(|template| Some(template) != first)
+    }
+}
+
+/// Makes the view of a stack from its pods and the nodes of the cluster.
+#[must_use]
+pub fn view(
+    stack: &SpeechStack,
+    pods: &[Arc<Pod>],
+    nodes: &[Arc<Node>],
+    guards: &Guards,
+    node_escalation: bool,
+) -> StackView {
+    let mut by_engine: BTreeMap<&str, Vec<PodView>> = BTreeMap::new();
+    for pod in pods {
+        let engine = pod.metadata.labels.as_ref().and_then(|labels| labels.get(ENGINE));
+        if let (Some(engine), Some(pod)) = (engine, pod_view(pod, guards)) {
+            by_engine.entry(engine).or_default().push(pod);
+        }
+    }
+    let name = stack.metadata.name.clone().unwrap_or_default();
+    let kinds = [(Kind::Stt, &stack.spec.stt), (Kind::Tts, &stack.spec.tts)];
+    let engines = kinds.into_iter().flat_map(|(kind, specs)| specs.iter().map(move |spec| (kind, spec)));
+    let engines = engines.map(|(kind, spec)| {
+        let pods = by_engine.remove(spec.name.as_str()).unwrap_or_default();
+        let repaired = stack.status.iter().filter_map(|status| status.repair.as_ref());
+        let needs_nodes = stack.spec.repair.escalation != Escalation::None
+            && (pods.iter().any(|pod| pod.ailing().is_some())
+                || repaired.flat_map(|repair| &repair.records).any(|record| record.engine == spec.name));
+        let nodes = if needs_nodes { nodes } else { &[] };
+        EngineView {
+            desired: desired(stack, spec, pods.len()),
+            startup: spec.startup.timeout.0,
+            nodes: nodes.iter().map(|node| node::view(node, &name, spec, kind)).collect(),
+            name: spec.name.clone(),
+            pods,
+        }
+    });
+    StackView {
+        engines: engines.collect(),
+        spec: stack.spec.repair.clone(),
+        suspended: stack.spec.suspend || stack.metadata.deletion_timestamp.is_some(),
+        reset: stack.metadata.annotations.as_ref().and_then(|all| all.get(RESET)).cloned(),
+        node_escalation,
+        name,
+    }
+}
+
+fn desired(stack: &SpeechStack, spec: &EngineSpec, present: usize) -> usize {
+    let wanted = match (&spec.replicas, &spec.autoscaling) {
+        (Some(replicas), _) => *replicas,
+        (None, None) => 1,
+        // The autoscaler's number, as far as it was seen.
+        (None, Some(scaling)) => {
+            let status = stack.status.iter().flat_map(|status| &status.engines);
+            let known = status.filter(|engine| engine.name == spec.name).map(|engine| engine.desired).next();
+            return known
+                .and_then(|desired| usize::try_from(desired).ok())
+                .unwrap_or(present)
+                .max(usize::try_from(scaling.min_replicas).unwrap_or_default());
+        }
+    };
+    usize::try_from(wanted).unwrap_or_default()
+}
+
+fn pod_view(pod: &Pod, guards: &Guards) -> Option<PodView> {
+    let uid = pod.metadata.uid.clone()?;
+    let status = pod.status.as_ref();
+    if matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed")) {
+        return None;
+    }
+    let containers = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+    let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let condition = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind);
+    let scheduled = condition("PodScheduled").filter(|condition| condition.status == "True");
+    let restarting_all =
+        condition("AllContainersRestarting").is_some_and(|condition| condition.status == "True");
+    Some(PodView {
+        name: pod.metadata.name.clone()?,
+        address: status.and_then(|status| status.pod_ip.as_deref()).and_then(|ip| ip.parse().ok()),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        template: pod.metadata.labels.as_ref().and_then(|labels| labels.get(TEMPLATE)).cloned(),
+        deleting: pod.metadata.deletion_timestamp.is_some(),
+        kubelet_acts: restarting_all
+            || containers.iter().any(|status| status.name == CONTAINER && is_restarting(status)),
+        scheduled: scheduled.and_then(|condition| Some(condition.last_transition_time.as_ref()?.0)),
+        guard: guards.seen(&uid),
+        uid,
+    })
+}
+
+/// Whether the kubelet has ended the container, or waits before it starts it again.
+fn is_restarting(status: &ContainerStatus) -> bool {
+    let state = status.state.as_ref();
+    let waits = state.and_then(|state| state.waiting.as_ref()).and_then(|waiting| waiting.reason.as_deref());
+    waits == Some("CrashLoopBackOff") || state.is_some_and(|state| state.terminated.is_some())
+}
