@@ -229,4 +229,4 @@ fn identify(pod: &Pod) -> Option<(&str, ObjectRef<SpeechStack>, IpAddr)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -199,3 +199,101 @@ pub fn futile<'a>(
     });
     (last.len() == FUTILE_OF && useless.count() * 2 > FUTILE_OF, highest)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn restart(second: i64, ended: Option<i64>) -> RepairRecord {
+        RepairRecord {
+            engine: "e".into(),
+            pod: "p".into(),
+            pod_uid: "u".into(),
+            node: None,
+            template: None,
+            instance: format!("i{second}"),
+            rung: Rung::Restart,
+            class: None,
+            attempt: 0,
+            ordered: MicroTime(at(second)),
+            outcome: if ended.is_some() { Outcome::Recovered } else { Outcome::Failed },
+            ended: ended.map(|ended| MicroTime(at(ended))),
+        }
+    }
+
+    #[test]
+    fn a_bucket_empties_by_its_burst_and_refills_with_time() {
+        let policy = ContainerRestarts::default();
+        let three = [restart(0, None), restart(10, None), restart(40, None)];
+        assert_eq!(bucket([].into_iter(), &policy, at(0)), Duration::ZERO);
+        assert_eq!(bucket(three[..2].iter(), &policy, at(40)), Duration::ZERO);
+        let wait = bucket(three.iter(), &policy, at(40)).as_secs();
+        assert!((555..=560).contains(&wait), "one token per ten minutes since the first: {wait}");
+        assert_eq!(bucket(three.iter(), &policy, at(40 + 561)), Duration::ZERO);
+    }
+
+    #[test]
+    fn spacing_triples_up_to_its_limit() {
+        let policy = ContainerRestarts::default();
+        let seconds: Vec<u64> =
+            (0..6).map(|row| spacing(Some(at(0)), row, &policy, at(0)).as_secs()).collect();
+        assert_eq!(seconds, [0, 10, 30, 90, 270, 600]);
+        assert_eq!(spacing(Some(at(0)), 2, &policy, at(25)).as_secs(), 5);
+        assert_eq!(spacing(None, 3, &policy, at(0)), Duration::ZERO);
+        assert_eq!(spacing(Some(at(0)), usize::MAX, &policy, at(0)).as_secs(), 600);
+    }
+
+    #[test]
+    fn a_window_opens_when_its_oldest_leaves() {
+        let window = Duration::from_secs(600);
+        let times = [at(0), at(100), at(200)];
+        assert_eq!(wait(times.into_iter(), 4, window, at(200)), Duration::ZERO);
+        assert_eq!(wait(times.into_iter(), 3, window, at(200)).as_secs(), 400);
+        assert_eq!(wait(times.into_iter(), 1, window, at(200)).as_secs(), 600);
+        assert_eq!(wait(times.into_iter(), 3, window, at(600)), Duration::ZERO);
+        assert_eq!(wait([].into_iter(), 0, window, at(0)), window, "none allowed");
+        assert_eq!(wait([at(900)].into_iter(), 1, window, at(0)), window, "a clock that was set back");
+    }
+
+    #[test]
+    fn parallel_is_a_number_or_a_share_and_at_least_one() {
+        let percent = |text: &str| IntOrString::String(text.into());
+        for (limit, desired, most) in [
+            (percent("25%"), 1, 1),
+            (percent("25%"), 8, 2),
+            (percent("100%"), 7, 7),
+            (percent("nonsense"), 7, 1),
+            (IntOrString::Int(3), 8, 3),
+            (IntOrString::Int(-1), 8, 1),
+        ] {
+            assert_eq!(parallel(&limit, desired), most, "{limit:?} of {desired}");
+        }
+    }
+
+    #[test]
+    fn lasting_health_ends_a_row_and_short_health_does_not() {
+        let short = [restart(0, Some(20)), restart(100, Some(120))];
+        assert_eq!(row(short.iter(), at(200), at(200)), 2);
+        let lasting = [restart(0, Some(20)), restart(700, Some(720))];
+        assert_eq!(row(lasting.iter(), at(800), at(800)), 1);
+        assert_eq!(row(lasting.iter(), at(1400), at(1400)), 0);
+        assert_eq!(row(short.iter(), at(110), at(5000)), 0, "too long ago");
+    }
+
+    #[test]
+    fn futility_needs_more_than_half_of_six() {
+        let mut six: Vec<RepairRecord> = (0..6).map(|n| restart(n * 1000, Some(n * 1000 + 20))).collect();
+        for record in six.iter_mut().take(3) {
+            record.outcome = Outcome::Failed;
+        }
+        assert_eq!(futile(six.iter(), at(5100)), (false, Some(Rung::Restart)));
+        // The last recovered, wedged a moment later and was restarted again.
+        six.push(restart(5040, None));
+        assert!(futile(six.iter(), at(5100)).0);
+        assert!(!futile(six[..5].iter(), at(5100)).0, "too few");
+    }
+}

@@ -48,3 +48,41 @@ fn correlated(status: Option<&RepairStatus>) -> Judged {
         message,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+    use speechstack_crds::Stopped;
+
+    use super::*;
+
+    #[test]
+    fn the_record_tells_what_is_suspended_and_what_is_correlated() {
+        let spec = Repair::default();
+        let [suspended, correlated] = conditions(&spec, None);
+        assert_eq!((suspended.status, correlated.status), (Some(false), Some(false)));
+        let stopped = |reason: &str| Stopped {
+            engine: "e".into(),
+            reason: reason.into(),
+            message: "why".into(),
+            since: MicroTime(jiff::Timestamp::UNIX_EPOCH),
+        };
+        for (text, expected) in [
+            (reason::FUTILE, reason::FUTILE),
+            (reason::ROLLOUT_SUSPECT, reason::ROLLOUT_SUSPECT),
+            ("older", reason::BUDGET_EXHAUSTED),
+        ] {
+            let status = RepairStatus {
+                stopped: vec![stopped(text)],
+                correlated: vec!["e".into()],
+                ..RepairStatus::default()
+            };
+            let [suspended, correlated] = conditions(&spec, Some(&status));
+            assert_eq!((suspended.status, suspended.reason), (Some(true), expected));
+            assert_eq!(suspended.message, "e: why");
+            assert_eq!((correlated.status, correlated.reason), (Some(true), reason::CORRELATED));
+        }
+        let held = Repair { hold: true, ..Repair::default() };
+        assert_eq!(conditions(&held, None)[0].reason, reason::HELD);
+    }
+}

@@ -343,6 +343,7 @@ fn rule(
         [rates(engine, cluster, records, now), rung_budget(stack, engine, pod, seen, rung, plan, now)];
     match waits.into_iter().flatten().max_by_key(|(_, wait)| *wait) {
         Some((held, wait)) => Ruling::Wait(held, wait),
+        None if record::is_refuted(records, pod, seen, now) => Ruling::Wait(Held::Answered, seconds(10)),
         None if record::is_repeated(records, pod, seen, rung) => repeated(engine, pod, rung, now),
         None => Ruling::Act(rung),
     }

@@ -418,3 +418,15 @@ fn other_stacks_use_up_the_clusters_rate() {
     assert_eq!(held(&plan), [Held::ClusterRate]);
     assert_eq!(plan.deferrals[0].seconds, 120);
 }
+
+#[test]
+fn an_engine_avoids_one_node_at_a_time() {
+    let (old, mut records) = exhausted_row("a");
+    records.push(record(&old, Rung::AvoidNode, -25, Outcome::Failed));
+    let mut pod = asking("b", "b/1", 1, -10);
+    pod.guard.as_mut().unwrap().report.class = Some("A''".into());
+    records = vec![records.pop().unwrap(), record(&pod, Rung::Restart, -12, Outcome::Failed)];
+    let mut stack = stack(vec![pod]);
+    stack.spec.escalation = Escalation::AvoidNode;
+    assert_eq!(held(&plan(&stack, &status(records), 0)), [Held::NodeRate]);
+}
