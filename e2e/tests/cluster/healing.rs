@@ -1,0 +1,134 @@
+//! Wedges on the cluster: the engine's container is restarted in place, and clients notice nothing.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use serde_json::{Value, json};
+use speechstack_crds::{Outcome, RepairRecord, Rung, SpeechStackStatus};
+use speechstack_e2e::client::{Client, say};
+use speechstack_e2e::deployed::{self, Deployed};
+use speechstack_e2e::load::{Ask, Load};
+
+use super::Ground;
+
+/// Ceiling for a stack of reference engines to become Ready, image present.
+pub const START: Duration = Duration::from_secs(180);
+/// Ceiling for one repair, model load included.
+pub const REPAIR: Duration = Duration::from_secs(120);
+
+/// Two recognisers and a synthesiser, with a switchboard each, judged within seconds.
+pub fn spec() -> Value {
+    json!({
+        "stt": [{"name": "parakeet", "preset": "reference", "replicas": 2, "args": ["--faults"], "resources": small()}],
+        "tts": [{"name": "magpie", "preset": "reference", "replicas": 1, "args": ["--faults"], "resources": small()}],
+        "deepProbe": {"interval": "3s", "contentInterval": "5s", "timeoutMin": "2s", "timeoutMax": "5s"},
+        "repair": {"containerRestarts": {"burst": 10, "refill": "1m", "backoff": "1s"}},
+        "gateway": {"replicas": 1},
+    })
+}
+
+/// Requests that let many pods share two cores.
+pub fn small() -> Value {
+    json!({"requests": {"cpu": "20m", "memory": "64Mi"}})
+}
+
+/// A short clip for steady clients.
+pub fn clip() -> Result<Bytes> {
+    say(&[("slt", "Good morning.")])
+}
+
+struct Wedge {
+    what: &'static str,
+    engine: &'static str,
+    fault: Value,
+    /// Classes that may be concluded.
+    classes: &'static [&'static str],
+    /// Whether another replica serves meanwhile.
+    unseen: bool,
+}
+
+/// Class A, hang, dead child, silent garbage and silence: each is cured by one restart of the container.
+pub async fn wedges_are_cured_in_place(ground: &Ground) -> Result<()> {
+    let stack = Deployed::apply(&ground.client, &ground.namespace, "speech", &spec()).await?;
+    stack.ready(START).await?;
+    let gateway = stack.gateway().await?;
+    let load = Load::start(gateway.clone(), Ask::Transcribe(clip()?), Duration::from_millis(700));
+    let wedges = [
+        Wedge { what: "dead CUDA context", engine: "parakeet", fault: json!({"mode": "F1"}), classes: &["A"], unseen: true },
+        Wedge { what: "hang", engine: "parakeet", fault: json!({"mode": "F7"}), classes: &["H"], unseen: true },
+        Wedge { what: "dead child", engine: "parakeet", fault: json!({"mode": "F12"}), classes: &["A", "B", "R", "H", "P"], unseen: true },
+        Wedge {
+            what: "silent garbage",
+            engine: "parakeet",
+            fault: json!({"mode": "F14", "variant": "empty"}),
+            classes: &["Q", "P"],
+            unseen: false,
+        },
+        Wedge {
+            what: "silence",
+            engine: "magpie",
+            fault: json!({"mode": "F15", "variant": "silence"}),
+            classes: &["Q", "P"],
+            unseen: false,
+        },
+    ];
+    eprintln!("{:<20} {:<6} {:<9} {:>13} {:>10} {:>12}", "wedge", "class", "rung", "client ok/err", "restarts", "recovered ms");
+    for wedge in wedges {
+        cure(&stack, &gateway, &load, &wedge).await.with_context(|| wedge.what)?;
+    }
+    let events = stack.events().await?;
+    for reason in ["InferenceWedged", "EngineRecovered"] {
+        ensure!(events.iter().any(|event| event == reason), "no Event {reason} among {events:?}");
+    }
+    Ok(())
+}
+
+async fn cure(stack: &Deployed, gateway: &Client, load: &Load, wedge: &Wedge) -> Result<()> {
+    let before = stack.ready(REPAIR).await?;
+    let repairs = total(&before);
+    let pod = stack.pods(wedge.engine).await?.into_iter().next().context("the engine has no pod")?;
+    let (name, uid, restarts) = (deployed::name(&pod), deployed::uid(&pod), deployed::restarts(&pod, "engine"));
+    let mark = load.mark();
+    stack.arm(&pod, &wedge.fault).await?;
+    if wedge.engine == "magpie" {
+        // Nothing else makes it speak before its next probe.
+        gateway.speak("alloy", "good morning", "wav").await?;
+    }
+    let healed = |status: &SpeechStackStatus| {
+        total(status) > repairs
+            && last(status, wedge.engine).is_some_and(|record| record.outcome == Outcome::Recovered)
+            && deployed::is_true(status, "Ready")
+    };
+    let status = stack.until("repaired", REPAIR, healed).await?;
+    let counts = load.since(&mark).await?;
+    let record = last(&status, wedge.engine).context("no record of the repair")?;
+    let class = record.class.as_deref().unwrap_or("-");
+    let now = stack.pod(name).await?.context("the pod was replaced")?;
+    let restarted = deployed::restarts(&now, "engine") - restarts;
+    let took = record.ended.as_ref().map(|ended| ended.0.duration_since(record.ordered.0).as_millis());
+    eprintln!(
+        "{:<20} {class:<6} {:<9} {:>9}/{:<3} {restarted:>10} {:>12}",
+        wedge.what,
+        record.rung.as_str(),
+        counts.ok,
+        counts.errors,
+        took.unwrap_or_default(),
+    );
+    ensure!(record.rung == Rung::Restart, "it took {:?}", record.rung);
+    ensure!(wedge.classes.contains(&class), "class {class}, not one of {:?}", wedge.classes);
+    ensure!(deployed::uid(&now) == uid, "the pod was replaced");
+    ensure!(restarted == 1, "the container was restarted {restarted} times");
+    ensure!(!wedge.unseen || counts.errors == 0, "clients saw {} errors: {:?}", counts.errors, counts.failures);
+    Ok(())
+}
+
+/// Repairs so far.
+pub fn total(status: &SpeechStackStatus) -> i64 {
+    status.repair.as_ref().map_or(0, |repair| repair.total)
+}
+
+/// The last repair of an engine.
+pub fn last<'a>(status: &'a SpeechStackStatus, engine: &str) -> Option<&'a RepairRecord> {
+    status.repair.as_ref()?.records.iter().rev().find(|record| record.engine == engine)
+}

@@ -1,0 +1,171 @@
+//! Faults that a restart does not cure: the ladder goes on, under budgets, and stops.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{Api, ListParams};
+use serde_json::{Value, json};
+use speechstack_crds::{Outcome, Rung, SpeechStackStatus};
+use speechstack_e2e::deployed::{self, Deployed};
+use speechstack_e2e::load::{Ask, Load};
+use tokio::time::sleep;
+
+use super::Ground;
+use super::healing::{REPAIR, START, clip, small, total};
+
+/// Where a fault that is kept in a file outlives the process.
+enum Kept {
+    /// Until the pod ends.
+    Pod,
+    /// On the node.
+    Node,
+    /// On every node.
+    Everywhere,
+}
+
+fn spec(ground: &Ground, kept: &Kept, repair: Value) -> Value {
+    let path = format!("/var/lib/speechstack-e2e/{}", ground.namespace);
+    let (volume, sub_path) = match kept {
+        Kept::Pod => (json!({"emptyDir": {}}), ""),
+        // The two nodes of the test cluster share one file system.
+        Kept::Node => (json!({"hostPath": {"path": path, "type": "DirectoryOrCreate"}}), "$(NODE_NAME)"),
+        Kept::Everywhere => (json!({"hostPath": {"path": path, "type": "DirectoryOrCreate"}}), ""),
+    };
+    let mut mount = json!({"name": "faults", "mountPath": "/faults"});
+    if !sub_path.is_empty() {
+        mount["subPathExpr"] = json!(sub_path);
+    }
+    let mut faults = volume;
+    faults["name"] = json!("faults");
+    let root = json!({"runAsUser": 0, "runAsNonRoot": false});
+    let engine = json!({
+        "name": "parakeet", "preset": "reference", "args": ["--faults"], "resources": small(),
+        "env": [
+            {"name": "SPEECHSTACK_ENGINE_STATE_DIR", "value": "/faults"},
+            {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        ],
+        // A folder that the kubelet makes on a node belongs to root.
+        "securityContext": root,
+        "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
+            "weight": 100,
+            "preference": {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [ground.first_node()]}]},
+        }]}},
+        "podTemplatePatch": {"spec": {
+            "volumes": [faults],
+            "containers": [{"name": "engine", "volumeMounts": [mount]}],
+        }},
+    });
+    json!({
+        "stt": [engine],
+        "deepProbe": {"interval": "3s", "timeoutMin": "2s", "timeoutMax": "5s"},
+        "repair": repair,
+        "gateway": {"replicas": 1},
+    })
+}
+
+async fn wedge_for_ever(stack: &Deployed) -> Result<Pod> {
+    stack.ready(START).await?;
+    let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
+    stack.arm(&pod, &json!({"mode": "F1", "clear": "never"})).await?;
+    Ok(pod)
+}
+
+fn recovered_by(status: &SpeechStackStatus, rung: Rung) -> bool {
+    let records = status.repair.iter().flat_map(|repair| &repair.records);
+    deployed::is_true(status, "Ready")
+        && records.into_iter().any(|record| record.rung == rung && record.outcome == Outcome::Recovered)
+}
+
+fn told(what: &str, status: &SpeechStackStatus) {
+    let records = status.repair.iter().flat_map(|repair| &repair.records);
+    let rungs: Vec<String> =
+        records.map(|record| format!("{} {:?}", record.rung.as_str(), record.outcome)).collect();
+    eprintln!("{what}: {}", rungs.join(", "));
+}
+
+/// A fault that outlives the container costs the container restarts of its budget, then the pod is replaced.
+pub async fn a_fault_that_outlives_the_container_costs_the_pod(ground: &Ground) -> Result<()> {
+    let repair = json!({"containerRestarts": {"burst": 2, "refill": "1h", "backoff": "1s"}});
+    let spec = spec(ground, &Kept::Pod, repair);
+    let stack = Deployed::apply(&ground.client, &ground.namespace, "speech", &spec).await?;
+    let pod = wedge_for_ever(&stack).await?;
+    let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(700));
+    let status = stack.until("replaced", REPAIR * 2, |status| recovered_by(status, Rung::Recreate)).await?;
+    drop(load);
+    told("outlives the container", &status);
+    let restarts =
+        status.repair.iter().flat_map(|repair| &repair.records).filter(|record| record.rung == Rung::Restart).count();
+    ensure!(restarts == 2, "{restarts} container restarts, the budget is 2");
+    let now = stack.pods("parakeet").await?;
+    ensure!(now.iter().all(|other| deployed::uid(other) != deployed::uid(&pod)), "the pod is the same");
+    Ok(())
+}
+
+/// A fault that outlives the pod on one node moves the engine to another node, without a rollout.
+pub async fn a_fault_of_a_node_moves_the_engine(ground: &Ground) -> Result<()> {
+    let repair = json!({
+        "containerRestarts": {"burst": 1, "refill": "1h", "backoff": "1s"},
+        "podRecreates": {"perHour": 4},
+        "escalation": "AvoidNode",
+    });
+    let spec = spec(ground, &Kept::Node, repair);
+    let stack = Deployed::apply(&ground.client, &ground.namespace, "speech", &spec).await?;
+    let pod = wedge_for_ever(&stack).await?;
+    let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(700));
+    let status = stack.until("moved", REPAIR * 3, |status| recovered_by(status, Rung::AvoidNode)).await?;
+    drop(load);
+    told("outlives the pod on a node", &status);
+    let node = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+    let now = stack.pods("parakeet").await?;
+    ensure!(now.iter().all(|other| node(other) != node(&pod)), "the engine is still on {}", node(&pod));
+    let nodes: Api<Node> = Api::all(ground.client.clone());
+    let avoided = nodes.get(&node(&pod)).await?;
+    let label = "avoid.speechstack.dev/speech-parakeet";
+    ensure!(avoided.metadata.labels.iter().any(|labels| labels.contains_key(label)), "the node has no label {label}");
+    let rollouts = ground.kubectl(&["get", "replicasets", "-n", &ground.namespace, "-l", "speechstack.dev/engine=parakeet", "-o", "name"]).await?;
+    ensure!(rollouts.lines().count() == 1, "a rollout happened: {rollouts}");
+    ground.kubectl(&["label", "node", &node(&pod), &format!("{label}-")]).await?;
+    Ok(())
+}
+
+/// A fault that nothing cures stops repair within its budgets, and says so; the reset annotation starts it again.
+pub async fn a_fault_that_nothing_cures_stops_repair(ground: &Ground) -> Result<()> {
+    let repair = json!({
+        "containerRestarts": {"burst": 1, "refill": "1h", "backoff": "1s"},
+        "podRecreates": {"perHour": 1},
+    });
+    let spec = spec(ground, &Kept::Everywhere, repair);
+    let stack = Deployed::apply(&ground.client, &ground.namespace, "speech", &spec).await?;
+    wedge_for_ever(&stack).await?;
+    let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(700));
+    let stopped =
+        stack.until("stopped", REPAIR * 3, |status| deployed::is_true(status, "RepairSuspended")).await?;
+    told("nothing cures", &stopped);
+    let acts = total(&stopped);
+    sleep(Duration::from_secs(15)).await;
+    ensure!(total(&stack.status().await?) == acts, "repair went on after it stopped");
+    ensure!(stack.status().await?.repair.is_some_and(|repair| !repair.stopped.is_empty()), "no word of why it stopped");
+
+    let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
+    deployed::port(&pod, 9000)?.delete("/_engine/fault").await?;
+    stack.annotate("speechstack.dev/reset-repair", "1").await?;
+    drop(load);
+    stack
+        .until("well again", REPAIR * 2, |status| {
+            deployed::is_true(status, "Ready") && !deployed::is_true(status, "RepairSuspended")
+        })
+        .await?;
+    Ok(())
+}
+
+/// Nodes that repair marked, so that a test leaves none behind.
+pub async fn marked_nodes(ground: &Ground) -> Result<Vec<String>> {
+    let nodes: Api<Node> = Api::all(ground.client.clone());
+    let marked = |node: &Node| {
+        let labels = node.metadata.labels.as_ref();
+        labels.is_some_and(|labels| labels.keys().any(|key| key.starts_with("avoid.speechstack.dev/")))
+    };
+    let all = nodes.list(&ListParams::default()).await?;
+    Ok(all.items.iter().filter(|node| marked(node)).filter_map(|node| node.metadata.name.clone()).collect())
+}

@@ -1,0 +1,128 @@
+//! From `kubectl apply` to speech, and back.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
+use kube::api::{Api, ListParams};
+use serde_json::json;
+use speechstack_e2e::client::{Client, say};
+use speechstack_e2e::deployed::{self, Deployed};
+use speechstack_e2e::words::word_error;
+use tokio::time::{Instant, sleep};
+
+use super::Ground;
+use super::healing::{START, small};
+
+/// A few lines of YAML become speech in and out, through the Service by its DNS name.
+pub async fn a_minimal_stack_speaks_and_listens(ground: &Ground) -> Result<()> {
+    let spec = json!({
+        "stt": [{"name": "parakeet", "preset": "reference", "resources": small()}],
+        "tts": [{"name": "magpie", "preset": "reference", "resources": small()}],
+    });
+    let began = Instant::now();
+    let stack = Deployed::apply(&ground.client, &ground.namespace, "speech", &spec).await?;
+    let status = stack.ready(START).await?;
+    eprintln!("applied -> Ready in {:.1} s", began.elapsed().as_secs_f64());
+
+    let url = status.endpoints.context("no endpoints in the status")?.openai_base_url;
+    let expected = format!("http://speech-gateway.{}.svc/v1", ground.namespace);
+    ensure!(url == expected, "the status says {url}, not {expected}");
+    let base = ground.resolve(url.trim_end_matches("/v1")).await?;
+    let client = Client::new(base, Duration::from_secs(60))?;
+    let spoken = "good morning everyone";
+    let speech = client.speak("alloy", spoken, "wav").await?;
+    ensure!(speech.status == 200, "speak: {} {}", speech.status, speech.text());
+    let heard = client.transcribe("speech.wav", speech.body, "json").await?.json()?;
+    let heard = heard["text"].as_str().context("no text")?.to_owned();
+    ensure!(word_error(spoken, &heard) <= 0.34, "spoken {spoken:?}, heard {heard:?}");
+
+    let dialogue = say(&[("slt", "good morning everyone"), ("rms", "what is the time")])?;
+    let merged = client.transcribe_with_speakers("dialogue.wav", dialogue).await?;
+    ensure!(merged.status == 200, "with speakers: {} {}", merged.status, merged.text());
+
+    let summary = status.summary.context("no summary in the status")?;
+    ensure!((summary.stt.as_str(), summary.tts.as_str()) == ("1/1", "1/1"), "summary {summary:?}");
+    let shown = ground.kubectl(&["get", "spch", "-n", &ground.namespace]).await?;
+    for column in ["PHASE", "STT", "TTS", "REPAIRS", "Ready", "1/1"] {
+        ensure!(shown.contains(column), "no {column} in:\n{shown}");
+    }
+    Ok(())
+}
+
+/// Suspending frees the pods and keeps the rest; resuming brings them back.
+pub async fn a_suspended_stack_frees_its_pods(ground: &Ground) -> Result<()> {
+    let engine = json!({"name": "parakeet", "preset": "reference", "resources": small()});
+    let spec = json!({"stt": [engine], "gateway": {"replicas": 1}});
+    let stack = Deployed::apply(&ground.client, &ground.namespace, "speech", &spec).await?;
+    stack.ready(START).await?;
+    stack.change(&json!({"stt": [engine], "gateway": {"replicas": 1}, "suspend": true})).await?;
+    stack.until("suspended", START, |status| deployed::reason(status, "Ready") == "Suspended").await?;
+    gone(START, || async { Ok(stack.pods("parakeet").await?.is_empty()) }).await.context("pods of a suspended stack")?;
+    let reply = stack.gateway().await?.transcribe("clip.wav", say(&[("slt", "Good morning.")])?, "json").await?;
+    ensure!(reply.status == 503, "a suspended stack answers {}: {}", reply.status, reply.text());
+    stack.change(&spec).await?;
+    stack.ready(START).await?;
+    Ok(())
+}
+
+/// Deleting a stack ends what it made, without any finalizer, and keeps the model cache.
+pub async fn a_deleted_stack_leaves_only_its_cache(ground: &Ground) -> Result<()> {
+    let spec = json!({
+        "stt": [{
+            "name": "parakeet", "preset": "reference", "replicas": 0,
+            "cache": {"pvc": {"size": "1Gi"}},
+        }],
+        "gateway": {"replicas": 1},
+    });
+    let stack = Deployed::apply(&ground.client, &ground.namespace, "speech", &spec).await?;
+    let deployments: Api<Deployment> = Api::namespaced(ground.client.clone(), &ground.namespace);
+    gone(START, || async { Ok(deployments.get_opt("speech-parakeet").await?.is_some()) }).await.context("no Deployment")?;
+    stack.delete().await?;
+    let services: Api<Service> = Api::namespaced(ground.client.clone(), &ground.namespace);
+    let labelled = ListParams::default().labels("speechstack.dev/stack=speech");
+    gone(START, || async {
+        Ok(deployments.list(&labelled).await?.items.is_empty() && services.list(&labelled).await?.items.is_empty())
+    })
+    .await
+    .context("objects of a deleted stack")?;
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(ground.client.clone(), &ground.namespace);
+    let kept = claims.get_opt("speech-parakeet-cache").await?.context("the model cache is gone")?;
+    ensure!(kept.metadata.deletion_timestamp.is_none(), "the model cache is being deleted");
+    Ok(())
+}
+
+/// A spec that only the operator can judge becomes a condition, and no storm of retries.
+pub async fn an_invalid_stack_is_told_and_left_alone(ground: &Ground) -> Result<()> {
+    let spec = json!({
+        "stt": [{
+            "name": "parakeet", "preset": "reference", "replicas": 0,
+            "podTemplatePatch": {"spec": {"initContainers": [{"name": "guard", "image": "other"}]}},
+        }],
+    });
+    let stack = Deployed::apply(&ground.client, &ground.namespace, "speech", &spec).await?;
+    let status = stack.until("InvalidSpec", START, |status| deployed::reason(status, "Ready") == "InvalidSpec").await?;
+    let message = &status.conditions.iter().find(|one| one.type_ == "Ready").context("no Ready")?.message;
+    ensure!(message.contains("podTemplatePatch"), "the message does not name the field: {message}");
+    let version = || async { Ok::<_, anyhow::Error>(ground.version("speech").await?) };
+    let before = version().await?;
+    sleep(Duration::from_secs(10)).await;
+    ensure!(version().await? == before, "the status of an invalid stack is written again and again");
+    Ok(())
+}
+
+/// Waits for something to be so.
+async fn gone<F>(within: Duration, mut so: impl FnMut() -> F) -> Result<()>
+where
+    F: Future<Output = Result<bool>>,
+{
+    let deadline = Instant::now() + within;
+    while !so().await? {
+        if Instant::now() > deadline {
+            bail!("not so within {within:?}");
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
+}

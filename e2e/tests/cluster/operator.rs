@@ -1,0 +1,103 @@
+//! The operator's own troubles: it is killed, it is away, its leader changes.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, ListParams};
+use serde_json::json;
+use speechstack_crds::{Outcome, SpeechStackStatus};
+use speechstack_e2e::deployed::{self, Deployed};
+use speechstack_e2e::load::{Ask, Load};
+use tokio::time::sleep;
+
+use super::Ground;
+use super::healing::{REPAIR, START, clip, last, small, spec, total};
+
+/// An operator killed in the middle of a repair leaves exactly one act behind it.
+pub async fn an_operator_killed_in_mid_repair_acts_once(ground: &Ground) -> Result<()> {
+    let stack = Deployed::apply(&ground.client, &ground.namespace, "speech", &spec()).await?;
+    let before = stack.ready(START).await?;
+    let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(500));
+    let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
+    let restarts = deployed::restarts(&pod, "engine");
+    stack.arm(&pod, &json!({"mode": "F1"})).await?;
+    // The intent is in the status before the act: from here on there is something to do twice.
+    stack.until("begun", REPAIR, |status| total(status) > total(&before)).await?;
+    kill(ground).await?;
+    let healed = |status: &SpeechStackStatus| {
+        deployed::is_true(status, "Ready")
+            && last(status, "parakeet").is_some_and(|record| record.outcome != Outcome::Pending)
+    };
+    let status = stack.until("repaired", REPAIR, healed).await?;
+    sleep(Duration::from_secs(5)).await;
+    drop(load);
+    let now = stack.pod(deployed::name(&pod)).await?.context("the pod was replaced")?;
+    let restarted = deployed::restarts(&now, "engine") - restarts;
+    ensure!(restarted == 1, "the container was restarted {restarted} times");
+    ensure!(total(&status) == total(&before) + 1, "{} repairs are on record", total(&status) - total(&before));
+    Ok(())
+}
+
+/// Without an operator a guard restarts a dead engine by itself, once.
+pub async fn guards_go_on_alone_under_a_budget(ground: &Ground) -> Result<()> {
+    let mut spec = spec();
+    spec["stt"][0]["replicas"] = json!(1);
+    let stack = Deployed::apply(&ground.client, &ground.namespace, "speech", &spec).await?;
+    stack.ready(START).await?;
+    ground.scale_operator(0).await?;
+    let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(700));
+    let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
+    stack.arm(&pod, &json!({"mode": "F1"})).await?;
+    let restarted = ground
+        .until("restarted by its guard alone", REPAIR * 2, || async {
+            let now = stack.pod(deployed::name(&pod)).await?.context("the pod is gone")?;
+            let healthy = deployed::port(&now, 9401)?.get("/readyz").await.is_ok_and(|reply| reply.status == 200);
+            Ok((deployed::restarts(&now, "engine") == 1 && healthy).then_some(now))
+        })
+        .await?;
+    stack.arm(&restarted, &json!({"mode": "F1"})).await?;
+    sleep(Duration::from_secs(45)).await;
+    let now = stack.pod(deployed::name(&pod)).await?.context("the pod is gone")?;
+    ensure!(deployed::restarts(&now, "engine") == 1, "a second restart within ten minutes, alone");
+    drop(load);
+    ground.scale_operator(1).await?;
+    // With the operator back, the second one is granted.
+    stack.until("repaired", REPAIR * 2, |status| total(status) > 0 && deployed::is_true(status, "Ready")).await?;
+    Ok(())
+}
+
+/// A guard that dies comes back, and its engine is never touched.
+pub async fn a_dead_guard_costs_no_engine(ground: &Ground) -> Result<()> {
+    let spec = json!({
+        "stt": [{"name": "parakeet", "preset": "reference", "replicas": 2, "resources": small()}],
+        "gateway": {"replicas": 1},
+    });
+    let stack = Deployed::apply(&ground.client, &ground.namespace, "speech", &spec).await?;
+    stack.ready(START).await?;
+    let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(700));
+    let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
+    let mark = load.mark();
+    ground.kill_container(&pod, "guard").await?;
+    ground
+        .until("the guard back", REPAIR, || async {
+            let now = stack.pod(deployed::name(&pod)).await?.context("the pod is gone")?;
+            Ok((deployed::restarts(&now, "guard") >= 1).then_some(()))
+        })
+        .await?;
+    stack.ready(REPAIR).await?;
+    let counts = load.since(&mark).await?;
+    let now = stack.pod(deployed::name(&pod)).await?.context("the pod is gone")?;
+    ensure!(deployed::restarts(&now, "engine") == 0, "the engine was restarted");
+    ensure!(counts.errors == 0, "clients saw {} errors: {:?}", counts.errors, counts.failures);
+    Ok(())
+}
+
+async fn kill(ground: &Ground) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(ground.client.clone(), &ground.namespace);
+    let operators = ListParams::default().labels("app.kubernetes.io/component=operator");
+    for pod in pods.list(&operators).await?.items {
+        pods.delete(deployed::name(&pod), &DeleteParams::default().grace_period(0)).await?;
+    }
+    Ok(())
+}

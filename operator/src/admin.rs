@@ -1,0 +1,128 @@
+//! The admin port: /livez, /readyz that names what is pending, /metrics.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use parking_lot::Mutex;
+use prometheus::{Registry, TextEncoder};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// What must happen before this replica is ready. Waiting for the lease is not part of it: a standby is ready.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness {
+    names: Arc<Mutex<BTreeSet<&'static str>>>,
+    changed: Arc<Notify>,
+}
+
+impl Readiness {
+    /// Not ready until the returned value is dropped.
+    #[must_use]
+    pub fn pending(&self, what: &'static str) -> Pending {
+        self.names.lock().insert(what);
+        Pending { readiness: self.clone(), what }
+    }
+
+    /// What is pending, by name.
+    #[must_use]
+    pub fn names(&self) -> Vec<&'static str> {
+        self.names.lock().iter().copied().collect()
+    }
+
+    /// Waits until nothing is pending.
+    pub async fn ready(&self) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable(); // before the look, or a change in between is missed
+            if self.names().is_empty() {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// Something that is pending until this is dropped.
+#[derive(Debug)]
+pub struct Pending {
+    readiness: Readiness,
+    what: &'static str,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.readiness.names.lock().remove(self.what);
+        self.readiness.changed.notify_waiters();
+    }
+}
+
+/// The routes. Liveness says only that the process answers.
+pub fn router(readiness: Readiness, registry: Registry) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok" }))
+        .route("/readyz", get(move || std::future::ready(readyz(&readiness))))
+        .route("/metrics", get(move || std::future::ready(metrics(&registry))))
+}
+
+fn readyz(readiness: &Readiness) -> Response {
+    match readiness.names().as_slice() {
+        [] => "ok".into_response(),
+        names => {
+            let text = format!("pending: {}", names.join(", "));
+            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        }
+    }
+}
+
+fn metrics(registry: &Registry) -> Response {
+    let mut families = registry.gather();
+    families.extend(prometheus::gather());
+    let text = TextEncoder::new().encode_to_string(&families).unwrap_or_default();
+    ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response()
+}
+
+/// Serves the routes until cancelled; returns the address once it listens.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub async fn start(
+    address: SocketAddr,
+    routes: Router,
+    cancel: CancellationToken,
+) -> anyhow::Result<SocketAddr> {
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))?;
+    let address = listener.local_addr().context("failed to read the admin address")?;
+    tokio::spawn(async move {
+        let served = axum::serve(listener, routes).with_graceful_shutdown(cancel.cancelled_owned()).await;
+        if let Err(error) = served {
+            tracing::error!(%error, "admin port ended");
+        }
+    });
+    Ok(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_names_what_is_pending() {
+        let readiness = Readiness::default();
+        let pods = readiness.pending("watch of pods");
+        let stacks = readiness.pending("watch of stacks");
+        assert_eq!(readyz(&readiness).status(), StatusCode::SERVICE_UNAVAILABLE);
+        drop(pods);
+        assert_eq!(readiness.names(), ["watch of stacks"]);
+        drop(stacks);
+        assert_eq!(readyz(&readiness).status(), StatusCode::OK);
+    }
+}

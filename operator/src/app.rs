@@ -1,0 +1,200 @@
+//! Wiring: from settings to a running operator, and its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::StreamExt;
+use kube::runtime::controller::{self, Error as ControllerError};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::Store;
+use kube::{Client, ResourceExt};
+use prometheus::Registry;
+use speechstack_crds::SpeechStack;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{self, Readiness};
+use crate::args::Run;
+use crate::guards::{self, Guards};
+use crate::lease::{Elector, Times};
+use crate::metrics::Metrics;
+use crate::owned::{Index, Owned};
+use crate::reconcile::validate::Defaults;
+use crate::reconcile::{self, Context, events};
+use crate::repair;
+use crate::watch::{OptionalKinds, Triggers, Watches};
+
+/// How long a stop waits for what is in flight.
+const STOP: Duration = Duration::from_secs(5);
+
+/// Runs until SIGTERM or Ctrl-C, or until the lease is lost.
+///
+/// # Errors
+/// When the operator cannot start, or stops being the leader: the next process starts from nothing, so that nothing of
+/// an old term is carried into a new one.
+pub async fn run(run: Run) -> anyhow::Result<()> {
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        tracing::debug!("a crypto provider is installed already");
+    }
+    let client = Client::try_default().await.context("failed to find the API server")?;
+    let registry = Registry::new();
+    let metrics = Metrics::register(&registry).context("failed to register metrics")?;
+    let repairs = repair::Metrics::register(&registry).context("failed to register metrics of repair")?;
+    let readiness = Readiness::default();
+    let stop = CancellationToken::new();
+    let routes = admin::router(readiness.clone(), registry.clone());
+    let address = admin::start(run.admin, routes, stop.clone()).await?;
+    tracing::info!(admin = %address, identity = run.pod_name, "operator starts");
+
+    let namespace = run.lease_namespace.as_deref().unwrap_or(&run.pod_namespace);
+    let mut elector =
+        Elector::new(client.clone(), namespace, &run.lease_name, &run.pod_name, Times::default());
+    let mut end = std::pin::pin!(ended());
+    tokio::select! {
+        ended = &mut end => return ended,
+        () = elector.acquire() => {}
+    }
+    tracing::info!("leading");
+    metrics.leads(true);
+
+    let term = CancellationToken::new();
+    let tasks = lead(&run, client, metrics, repairs, readiness, &term);
+    let result = tokio::select! {
+        ended = &mut end => ended,
+        lost = elector.keep() => Err(anyhow::Error::new(lost).context("failed to stay the leader")),
+    };
+    term.cancel();
+    tasks.close();
+    if tokio::time::timeout(STOP, tasks.wait()).await.is_err() {
+        tracing::warn!(tasks = tasks.len(), "tasks were cut at the stop deadline");
+    }
+    if result.is_ok() {
+        elector.release().await;
+    }
+    stop.cancel();
+    tracing::info!("stopped");
+    result
+}
+
+/// Starts all that only the leader does. Everything ends with `term`.
+fn lead(
+    run: &Run,
+    client: Client,
+    metrics: Metrics,
+    repairs: repair::Metrics,
+    readiness: Readiness,
+    term: &CancellationToken,
+) -> TaskTracker {
+    let tasks = TaskTracker::new();
+    let (triggers, queue) = Triggers::new(term.clone());
+    let watches = Watches {
+        client: client.clone(),
+        namespace: run.watch_namespace.clone(),
+        triggers,
+        readiness,
+        metrics: metrics.clone(),
+        owned: Arc::new(Index::default()),
+        cancel: term.clone(),
+    };
+    let reporter =
+        Reporter { controller: reconcile::FIELD_MANAGER.into(), instance: Some(run.pod_name.clone()) };
+    let guards = Guards::new();
+    let deployments = watches.deployments();
+    let pods = watches.pods();
+    let nodes = watches.nodes(run.watch_nodes);
+    watches.built_in();
+    let context = Arc::new(Context {
+        client: client.clone(),
+        defaults: Defaults {
+            proxy_image: run.proxy_image.clone(),
+            engine_image: run.engine_image.clone(),
+            subject: format!("system:serviceaccount:{}:{}", run.pod_namespace, run.service_account),
+        },
+        deployments,
+        pods: pods.clone(),
+        nodes: nodes.clone(),
+        owned: watches.owned.clone(),
+        guards: guards.clone(),
+        optional: Arc::new(OptionalKinds::default()),
+        metrics,
+        recorder: Recorder::new(client.clone(), reporter),
+        lately: reconcile::observe::Lately::default(),
+        written: reconcile::status::Written::default(),
+        errors: parking_lot::Mutex::default(),
+    });
+    let stacks = watches.stacks(gone(context.clone()));
+    tasks.spawn(watches.clone().guards(guards.clone(), stacks.clone()));
+    tasks.spawn(control(context, watches, stacks.clone(), queue, run.concurrency));
+    tasks.spawn(guards::follow(guards.clone(), pods.clone(), run.guard_token_file.clone(), term.clone()));
+    let node_escalation = run.node_escalation;
+    let healing = repair::Context { client, stacks, pods, nodes, guards, node_escalation, metrics: repairs };
+    tasks.spawn(repair::run(healing, term.clone()));
+    tasks
+}
+
+/// The reconcile queue, from when everything is listed until the end of the term.
+async fn control(
+    context: Arc<Context>,
+    watches: Watches,
+    stacks: Store<SpeechStack>,
+    queue: futures::channel::mpsc::Receiver<kube::runtime::reflector::ObjectRef<SpeechStack>>,
+    concurrency: u16,
+) {
+    let term = watches.cancel.clone();
+    let listed = async {
+        watches.readiness.ready().await;
+        context.optional.look(&watches).await;
+    };
+    if term.run_until_cancelled(listed).await.is_none() {
+        return;
+    }
+    tracing::info!(stacks = stacks.len(), "reconciling");
+    let optional = context.optional.clone();
+    tokio::spawn({
+        let stacks = stacks.clone();
+        async move { optional.keep_looking(watches, stacks).await }
+    });
+    let settings = controller::Config::default().concurrency(concurrency);
+    let queue = queue.map(Ok::<_, std::convert::Infallible>).take_until(term.clone().cancelled_owned());
+    let reconciler = |stack, context| Box::pin(reconcile::reconcile(stack, context));
+    let results = controller::applier(reconciler, reconcile::error_policy, context, stacks, queue, settings);
+    let mut results = std::pin::pin!(results);
+    while let Some(result) = results.next().await {
+        match result {
+            // Told by the error policy; or the stack was deleted meanwhile.
+            Ok(_) | Err(ControllerError::ReconcilerFailed(..) | ControllerError::ObjectNotFound(_)) => {}
+            Err(error) => tracing::error!(%error, "reconcile queue broke"),
+        }
+    }
+}
+
+/// What happens when a stack is gone: its children go by their owner references, its caches stay.
+fn gone(context: Arc<Context>) -> impl Fn(SpeechStack) + Send + 'static {
+    move |stack| {
+        let (namespace, name) = (stack.namespace().unwrap_or_default(), stack.name_any());
+        context.metrics.forget(&namespace, &name, stack.status.as_ref());
+        context.written.forget(stack.metadata.uid.as_deref().unwrap_or_default());
+        context.errors.lock().remove(&kube::runtime::reflector::ObjectRef::from_obj(&stack));
+        let objects = context.owned.of_stack(&(namespace, name));
+        let mut claims: Vec<_> =
+            objects.into_keys().filter(|(kind, _)| *kind == Owned::Claim).map(|(_, name)| name).collect();
+        claims.sort();
+        if let Some(note) = events::caches_kept(&stack, &claims) {
+            let context = context.clone();
+            tokio::spawn(async move { events::publish(&context.recorder, &stack, vec![note]).await });
+        }
+    }
+}
+
+/// The end that a person or the kubelet asks for.
+async fn ended() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("failed to wait for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to wait for signals")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

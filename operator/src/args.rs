@@ -1,0 +1,119 @@
+//! The command line: every flag has an environment variable.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Turns a SpeechStack into speech engines that heal themselves, behind one OpenAI-compatible URL.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "speechstack-operator", version)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator.
+    Run(Box<Run>),
+    /// Print the custom resource definitions as YAML.
+    Crd,
+}
+
+/// Settings of a running operator.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Run {
+    /// The only namespace to watch; all when unset.
+    #[arg(long, env = "SPEECHSTACK_WATCH_NAMESPACE", value_parser = named)]
+    pub watch_namespace: Option<String>,
+    /// Whether nodes may be read, for the check of their GPUs before pods start.
+    #[arg(long, env = "SPEECHSTACK_WATCH_NODES", default_value_t = true, action = clap::ArgAction::Set)]
+    pub watch_nodes: bool,
+    /// Image of gateways and guards.
+    #[arg(long, env = "SPEECHSTACK_PROXY_IMAGE")]
+    pub proxy_image: String,
+    /// Image of the reference engine, in place of the preset's.
+    #[arg(long, env = "SPEECHSTACK_ENGINE_IMAGE", value_parser = named)]
+    pub engine_image: Option<String>,
+    /// Where /livez, /readyz and /metrics are served.
+    #[arg(long, env = "SPEECHSTACK_ADMIN", default_value = "0.0.0.0:8080")]
+    pub admin: SocketAddr,
+    /// Lease by which one replica leads.
+    #[arg(long, env = "SPEECHSTACK_LEASE_NAME", default_value = "speechstack-operator")]
+    pub lease_name: String,
+    /// Its namespace; the operator's own when unset.
+    #[arg(long, env = "SPEECHSTACK_LEASE_NAMESPACE", value_parser = named)]
+    pub lease_namespace: Option<String>,
+    /// Whether nodes may be labelled and tainted; needs the role for it.
+    #[arg(long, env = "SPEECHSTACK_NODE_ESCALATION", default_value_t = false, action = clap::ArgAction::Set)]
+    pub node_escalation: bool,
+    /// The operator's service account, whose orders guards obey.
+    #[arg(long, env = "SPEECHSTACK_SERVICE_ACCOUNT", default_value = "speechstack-operator")]
+    pub service_account: String,
+    /// Token shown to guards; its audience is speechstack-guard.
+    #[arg(long, env = "SPEECHSTACK_GUARD_TOKEN_FILE", default_value = "/var/run/secrets/speechstack/token")]
+    pub guard_token_file: PathBuf,
+    /// Reconciles at the same time.
+    #[arg(long, env = "SPEECHSTACK_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub concurrency: u16,
+    /// This pod's name, by which it holds the lease.
+    #[arg(long, env = "POD_NAME")]
+    pub pod_name: String,
+    /// This pod's namespace.
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub pod_namespace: String,
+    /// Which log lines are written, as in `info,speechstack_operator=debug`.
+    #[arg(long, env = "SPEECHSTACK_LOG", default_value = "info")]
+    pub log: String,
+    /// How log lines look.
+    #[arg(long, env = "SPEECHSTACK_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// An empty value is a mistake, but for optional settings it is what charts render for "unset".
+fn named(text: &str) -> Result<String, std::convert::Infallible> {
+    Ok(text.trim().to_owned())
+}
+
+impl Run {
+    /// With empty texts read as unset.
+    #[must_use]
+    pub fn normalised(mut self) -> Self {
+        for optional in [&mut self.watch_namespace, &mut self.engine_image, &mut self.lease_namespace] {
+            *optional = optional.take().filter(|text| !text.is_empty());
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_watch_namespace_means_all() {
+        let line = "operator run --proxy-image p --pod-name a --pod-namespace b --watch-namespace=";
+        let Command::Run(run) = Args::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
+        let run = run.normalised();
+        assert_eq!((run.watch_namespace, run.lease_name.as_str()), (None, "speechstack-operator"));
+        assert!(!run.node_escalation && run.watch_nodes);
+    }
+
+    #[test]
+    fn the_proxy_image_must_be_given() {
+        assert!(Args::try_parse_from(["operator", "run"]).is_err());
+        assert!(matches!(Args::try_parse_from(["operator", "crd"]).unwrap().command, Command::Crd));
+    }
+}

@@ -1,0 +1,143 @@
+//! The operator's own metrics, prefix `speechstack_`.
+
+use std::time::Duration;
+
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use speechstack_crds::SpeechStackStatus;
+
+/// Metrics of leader and reconciler. Cloning shares them.
+#[derive(Clone)]
+pub struct Metrics {
+    reconciles: IntCounterVec,
+    seconds: HistogramVec,
+    errors: IntCounterVec,
+    calls: IntCounterVec,
+    status_patches: IntCounterVec,
+    replicas: IntGaugeVec,
+    suspended: IntGaugeVec,
+    leader: IntGauge,
+    watch_errors: IntCounterVec,
+}
+
+impl Metrics {
+    /// Registers them.
+    ///
+    /// # Errors
+    /// When a name is taken, which is a mistake in the code.
+    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok::<_, prometheus::Error>(metric)
+        };
+        let gauge = |name: &str, help: &str, labels: &[&str]| {
+            let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok::<_, prometheus::Error>(metric)
+        };
+        let buckets = vec![0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
+        let seconds = HistogramVec::new(
+            HistogramOpts::new("speechstack_reconcile_seconds", "Time of one reconcile.").buckets(buckets),
+            &["result"],
+        )?;
+        registry.register(Box::new(seconds.clone()))?;
+        let leader = IntGauge::new("speechstack_leader", "Whether this replica leads.")?;
+        registry.register(Box::new(leader.clone()))?;
+        Ok(Self {
+            reconciles: counter("speechstack_reconciles_total", "Reconciles.", &["result"])?,
+            seconds,
+            errors: counter("speechstack_reconcile_errors_total", "Failed reconciles, by step.", &["step"])?,
+            calls: counter(
+                "speechstack_object_calls_total",
+                "Calls about owned objects.",
+                &["verb", "kind"],
+            )?,
+            status_patches: counter("speechstack_status_patches_total", "Status patches.", &["result"])?,
+            // `namespace` is what a scrape calls the operator's own.
+            replicas: gauge(
+                "speechstack_replicas",
+                "Engine replicas by state: desired, ready or verified.",
+                &["stack_namespace", "stack", "engine", "state"],
+            )?,
+            suspended: gauge(
+                "speechstack_repair_suspended",
+                "Engines whose repair stopped.",
+                &["stack_namespace", "stack"],
+            )?,
+            leader,
+            watch_errors: counter("speechstack_watch_errors_total", "Watches that broke.", &["watch"])?,
+        })
+    }
+
+    /// A reconcile ended.
+    pub fn reconciled(&self, failed_step: Option<&'static str>, took: Duration) {
+        let result = if failed_step.is_some() { "error" } else { "ok" };
+        self.reconciles.with_label_values(&[result]).inc();
+        self.seconds.with_label_values(&[result]).observe(took.as_secs_f64());
+        if let Some(step) = failed_step {
+            self.errors.with_label_values(&[step]).inc();
+        }
+    }
+
+    /// A call about an owned object is made.
+    pub fn called(&self, verb: &str, kind: &str) {
+        self.calls.with_label_values(&[verb, kind]).inc();
+    }
+
+    /// A status was patched.
+    pub fn patched(&self, ok: bool) {
+        self.status_patches.with_label_values(&[if ok { "ok" } else { "error" }]).inc();
+    }
+
+    /// A watch broke and is set up again.
+    pub fn watch_broke(&self, watch: &'static str) {
+        self.watch_errors.with_label_values(&[watch]).inc();
+    }
+
+    /// Whether this replica leads.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+
+    /// What a status says of engines.
+    pub fn engines(
+        &self,
+        namespace: &str,
+        stack: &str,
+        old: Option<&SpeechStackStatus>,
+        new: &SpeechStackStatus,
+    ) {
+        for engine in &new.engines {
+            for (state, count) in
+                [("desired", engine.desired), ("ready", engine.ready), ("verified", engine.verified)]
+            {
+                self.replicas
+                    .with_label_values(&[namespace, stack, &engine.name, state])
+                    .set(i64::from(count));
+            }
+        }
+        let kept = |name: &String| new.engines.iter().any(|engine| engine.name == *name);
+        let old = old.iter().flat_map(|status| &status.engines);
+        for gone in old.filter(|engine| !kept(&engine.name)) {
+            self.forget_engine(namespace, stack, &gone.name);
+        }
+        let stopped = new.repair.as_ref().map_or(0, |repair| repair.stopped.len());
+        let stopped = i64::try_from(stopped).unwrap_or(i64::MAX);
+        self.suspended.with_label_values(&[namespace, stack]).set(stopped);
+    }
+
+    /// A stack is gone.
+    pub fn forget(&self, namespace: &str, stack: &str, status: Option<&SpeechStackStatus>) {
+        for engine in status.iter().flat_map(|status| &status.engines) {
+            self.forget_engine(namespace, stack, &engine.name);
+        }
+        // An error only says that there was none.
+        let _ = self.suspended.remove_label_values(&[namespace, stack]);
+    }
+
+    fn forget_engine(&self, namespace: &str, stack: &str, engine: &str) {
+        for state in ["desired", "ready", "verified"] {
+            let _ = self.replicas.remove_label_values(&[namespace, stack, engine, state]);
+        }
+    }
+}

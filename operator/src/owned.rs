@@ -1,0 +1,255 @@
+//! The kinds that stacks own, and what is known of each object: enough to tell an unchanged one without asking.
+
+use std::collections::HashMap;
+
+use kube::api::{ApiResource, ObjectMeta};
+use parking_lot::RwLock;
+
+use crate::reconcile::FIELD_MANAGER;
+use crate::reconcile::build::metadata::{annotation, label};
+
+/// A kind of object that stacks own. In the order in which they are applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owned {
+    /// ServiceAccount.
+    ServiceAccount,
+    /// Role.
+    Role,
+    /// RoleBinding.
+    RoleBinding,
+    /// ConfigMap.
+    ConfigMap,
+    /// PersistentVolumeClaim.
+    Claim,
+    /// Service.
+    Service,
+    /// PodDisruptionBudget.
+    DisruptionBudget,
+    /// NetworkPolicy.
+    NetworkPolicy,
+    /// Deployment.
+    Deployment,
+    /// HorizontalPodAutoscaler.
+    Autoscaler,
+    /// Ingress.
+    Ingress,
+    /// HTTPRoute of the Gateway API.
+    HttpRoute,
+    /// PodMonitor of the Prometheus operator.
+    PodMonitor,
+    /// PrometheusRule of the Prometheus operator.
+    PrometheusRule,
+}
+
+impl Owned {
+    /// Kinds that every cluster has.
+    pub const BUILT_IN: [Self; 11] = [
+        Self::ServiceAccount,
+        Self::Role,
+        Self::RoleBinding,
+        Self::ConfigMap,
+        Self::Claim,
+        Self::Service,
+        Self::DisruptionBudget,
+        Self::NetworkPolicy,
+        Self::Deployment,
+        Self::Autoscaler,
+        Self::Ingress,
+    ];
+    /// Kinds that a cluster may have.
+    pub const OPTIONAL: [Self; 3] = [Self::HttpRoute, Self::PodMonitor, Self::PrometheusRule];
+
+    /// Group, version, kind and plural.
+    #[must_use]
+    pub fn names(self) -> (&'static str, &'static str, &'static str, &'static str) {
+        match self {
+            Self::ServiceAccount => ("", "v1", "ServiceAccount", "serviceaccounts"),
+            Self::Role => ("rbac.authorization.k8s.io", "v1", "Role", "roles"),
+            Self::RoleBinding => ("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings"),
+            Self::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
+            Self::Claim => ("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
+            Self::Service => ("", "v1", "Service", "services"),
+            Self::DisruptionBudget => ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+            Self::NetworkPolicy => ("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
+            Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
+            Self::Autoscaler => ("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+            Self::Ingress => ("networking.k8s.io", "v1", "Ingress", "ingresses"),
+            Self::HttpRoute => ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
+            Self::PodMonitor => ("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors"),
+            Self::PrometheusRule => ("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules"),
+        }
+    }
+
+    /// How the API server calls it.
+    #[must_use]
+    pub fn resource(self) -> ApiResource {
+        let (group, version, kind, plural) = self.names();
+        ApiResource {
+            group: group.into(),
+            version: version.into(),
+            api_version: if group.is_empty() { version.into() } else { format!("{group}/{version}") },
+            kind: kind.into(),
+            plural: plural.into(),
+        }
+    }
+
+    /// Its kind, for messages.
+    #[must_use]
+    pub fn kind(self) -> &'static str {
+        self.names().2
+    }
+
+    /// Whether it outlives its stack.
+    #[must_use]
+    pub fn is_kept(self) -> bool {
+        self == Self::Claim
+    }
+}
+
+/// A stack: namespace and name.
+pub type StackKey = (String, String);
+
+/// An object of a stack: kind and name.
+pub type ObjectKey = (Owned, String);
+
+/// What is known of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Live {
+    /// UID.
+    pub uid: String,
+    /// UID of the stack that owns it.
+    pub owner: Option<String>,
+    /// Fingerprint of what was applied last.
+    pub hash: Option<String>,
+    /// Moves when the object changes in a way that may be somebody's edit: its generation, or its resource version
+    /// where the kind has no generation.
+    pub revision: u64,
+    /// Revision after our last apply, or the one found at start when nobody else wrote since.
+    pub applied: Option<u64>,
+}
+
+impl Live {
+    /// What `metadata` tells. `applied` is known when nobody wrote the object after us.
+    #[must_use]
+    pub fn of(kind: Owned, metadata: &ObjectMeta) -> Self {
+        let version = metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
+        let generation = metadata.generation.and_then(|generation| u64::try_from(generation).ok());
+        let revision = match kind {
+            // Its status changes all the time and it has no generation: look at when others wrote the rest.
+            Owned::Autoscaler => {
+                last_write(metadata, false).and_then(|at| u64::try_from(at.as_second()).ok())
+            }
+            _ => generation.or(version),
+        };
+        let revision = revision.unwrap_or(0);
+        let owners = metadata.owner_references.iter().flatten();
+        Self {
+            uid: metadata.uid.clone().unwrap_or_default(),
+            owner: owners
+                .filter(|owner| owner.controller == Some(true))
+                .map(|owner| owner.uid.clone())
+                .next(),
+            hash: metadata.annotations.as_ref().and_then(|all| all.get(annotation::HASH)).cloned(),
+            revision,
+            applied: ours_is_last(metadata).then_some(revision),
+        }
+    }
+
+    /// Whether it is what was applied, and nobody changed it since.
+    #[must_use]
+    pub fn is_current(&self, hash: &str) -> bool {
+        self.hash.as_deref() == Some(hash) && self.applied.is_some_and(|applied| self.revision <= applied)
+    }
+}
+
+/// Whether we wrote the object last, not counting status and scale.
+fn ours_is_last(metadata: &ObjectMeta) -> bool {
+    match (last_write(metadata, true), last_write(metadata, false)) {
+        (Some(ours), Some(others)) => others <= ours,
+        (ours, _) => ours.is_some(),
+    }
+}
+
+/// When we, or all others, wrote the object last, not counting status and scale.
+fn last_write(metadata: &ObjectMeta, ours: bool) -> Option<jiff::Timestamp> {
+    let fields = metadata.managed_fields.iter().flatten();
+    fields
+        .filter(|entry| entry.subresource.as_deref().unwrap_or("").is_empty())
+        .filter(|entry| (entry.manager.as_deref() == Some(FIELD_MANAGER)) == ours)
+        .filter_map(|entry| entry.time.as_ref().map(|time| time.0))
+        .max()
+}
+
+/// All objects that carry our labels, by stack.
+#[derive(Default)]
+pub struct Index(RwLock<HashMap<StackKey, HashMap<ObjectKey, Live>>>);
+
+impl Index {
+    /// The objects of a stack.
+    #[must_use]
+    pub fn of_stack(&self, stack: &StackKey) -> HashMap<ObjectKey, Live> {
+        self.0.read().get(stack).cloned().unwrap_or_default()
+    }
+
+    /// An object as a watch shows it; returns its stack.
+    pub fn see(&self, kind: Owned, metadata: &ObjectMeta) -> Option<StackKey> {
+        let (stack, name) = keys(metadata)?;
+        let mut live = Live::of(kind, metadata);
+        let mut index = self.0.write();
+        let objects = index.entry(stack.clone()).or_default();
+        if let Some(known) = objects.get(&(kind, name.clone())).filter(|known| known.uid == live.uid) {
+            // What we applied ourselves is known better than what the fields' times tell.
+            live.applied = known.applied.or(live.applied);
+            if known.revision > live.revision {
+                return Some(stack); // the watch lags behind our own write
+            }
+        }
+        objects.insert((kind, name), live);
+        Some(stack)
+    }
+
+    /// The object as the API server answered our own apply.
+    pub fn applied(&self, kind: Owned, metadata: &ObjectMeta) {
+        let Some((stack, name)) = keys(metadata) else { return };
+        let mut live = Live::of(kind, metadata);
+        live.applied = Some(live.revision);
+        self.0.write().entry(stack).or_default().insert((kind, name), live);
+    }
+
+    /// An object is gone; returns its stack.
+    pub fn gone(&self, kind: Owned, metadata: &ObjectMeta) -> Option<StackKey> {
+        let (stack, name) = keys(metadata)?;
+        let mut index = self.0.write();
+        if let Some(objects) = index.get_mut(&stack) {
+            let same = objects
+                .get(&(kind, name.clone()))
+                .is_some_and(|live| Some(&live.uid) == metadata.uid.as_ref());
+            if same {
+                objects.remove(&(kind, name));
+            }
+            if objects.is_empty() {
+                index.remove(&stack);
+            }
+        }
+        Some(stack)
+    }
+
+    /// A watch listed anew: objects of that kind that it did not show are gone. Returns their stacks.
+    pub fn keep_only(&self, kind: Owned, uids: &std::collections::HashSet<String>) -> Vec<StackKey> {
+        let mut changed = Vec::new();
+        self.0.write().retain(|stack, objects| {
+            let before = objects.len();
+            objects.retain(|(of, _), live| *of != kind || uids.contains(&live.uid));
+            if objects.len() != before {
+                changed.push(stack.clone());
+            }
+            !objects.is_empty()
+        });
+        changed
+    }
+}
+
+fn keys(metadata: &ObjectMeta) -> Option<(StackKey, String)> {
+    let stack = metadata.labels.as_ref()?.get(label::STACK)?;
+    Some(((metadata.namespace.clone()?, stack.clone()), metadata.name.clone()?))
+}

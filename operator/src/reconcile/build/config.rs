@@ -1,0 +1,334 @@
+//! The configuration files of guards and gateways: typed here, parsed by the proxy's own types in a test.
+//!
+//! A change reaches running pods through the file, without a restart; no hash of it is in any pod template.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::ObjectMeta;
+use serde::Serialize;
+use speechstack_crds::{ContainerRestarts, Kind, Span};
+
+use super::guard::RUN_PATH;
+use super::metadata::{self, port};
+use crate::reconcile::validate::{ValidEngine, ValidStack};
+
+/// How long a stopping gateway goes on accepting, so that those who send to it learn of its end.
+pub const DRAIN_DELAY: Span = Span::seconds(5);
+/// Audience of the operator's token.
+pub const AUDIENCE: &str = "speechstack-guard";
+const DRAIN: Span = Span::seconds(30);
+const DEFAULT_VOICE: &str = "Magpie-Multilingual.EN-US.Mia";
+
+#[derive(Serialize)]
+struct GuardFile {
+    guard: Policy,
+    engines: [Engine; 1],
+}
+
+#[derive(Serialize)]
+struct Policy {
+    probe: Probe,
+    confirm: Confirm,
+    lane: Lane,
+    trend: Trend,
+    startup: Startup,
+    repair: Repair,
+}
+
+#[derive(Serialize)]
+struct Probe {
+    idle_period: Span,
+    content_period: Span,
+    timeout_min: Span,
+    timeout_max: Span,
+    max_word_error: f64,
+}
+
+#[derive(Serialize)]
+struct Confirm {
+    rules: Rules,
+}
+
+#[derive(Serialize)]
+struct Rules {
+    periodic: Quorum,
+}
+
+#[derive(Serialize)]
+struct Quorum {
+    failures: u32,
+    of: u32,
+}
+
+#[derive(Serialize)]
+struct Lane {
+    jobs: u32,
+    fixed_seconds: f64,
+    seconds_per_audio_second: f64,
+}
+
+#[derive(Serialize)]
+struct Trend {
+    degraded_factor: f64,
+    recycle_factor: f64,
+}
+
+#[derive(Serialize)]
+struct Startup {
+    budget: Span,
+}
+
+#[derive(Serialize)]
+struct Repair {
+    restart: bool,
+    fence: bool,
+    burst: u32,
+    refill: Span,
+    spacing_seconds: Vec<f64>,
+}
+
+#[derive(Serialize)]
+struct Engine {
+    name: &'static str,
+    kind: &'static str,
+    url: String,
+    guard: String,
+    guard_admin: String,
+    fence: Fence,
+    operator: Operator,
+}
+
+#[derive(Serialize)]
+struct Fence {
+    dir: &'static str,
+    helper: &'static str,
+    direct_kill: bool,
+}
+
+#[derive(Serialize)]
+struct Operator {
+    audience: &'static str,
+    subject: String,
+}
+
+#[derive(Serialize)]
+struct GatewayFile {
+    gateway: Gateway,
+}
+
+#[derive(Serialize)]
+struct Gateway {
+    listen: String,
+    admin: String,
+    body_limit: u64,
+    max_in_flight: u32,
+    drain: Span,
+    drain_delay: Span,
+    park: Park,
+    discovery: Discovery,
+    models: Vec<Model>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    voices: BTreeMap<String, String>,
+    default_voice: String,
+}
+
+#[derive(Serialize)]
+struct Park {
+    max_wait: Span,
+}
+
+#[derive(Serialize)]
+struct Discovery {
+    namespace: String,
+    pools: Vec<Pool>,
+}
+
+#[derive(Serialize)]
+struct Pool {
+    name: String,
+    kind: &'static str,
+    service: String,
+}
+
+#[derive(Serialize)]
+struct Model {
+    id: String,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool: Option<String>,
+    aliases: Vec<String>,
+}
+
+/// The guard's file of one engine.
+pub fn guard(stack: &ValidStack, engine: &ValidEngine) -> ConfigMap {
+    let probe = &stack.deep_probe;
+    let threshold = probe.failure_threshold;
+    let degraded = f64::from(probe.degraded_latency_percent) / 100.0;
+    let restarts = &stack.repair.container_restarts;
+    let file = GuardFile {
+        guard: Policy {
+            probe: Probe {
+                idle_period: probe.interval,
+                content_period: probe.content_interval,
+                timeout_min: probe.timeout_min,
+                timeout_max: probe.timeout_max,
+                max_word_error: f64::from(probe.max_word_error_percent) / 100.0,
+            },
+            confirm: Confirm { rules: Rules { periodic: Quorum { failures: threshold, of: threshold } } },
+            lane: Lane {
+                jobs: engine.lane_jobs,
+                fixed_seconds: engine.preset.fixed_seconds,
+                seconds_per_audio_second: engine.preset.seconds_per_audio_second,
+            },
+            // A recycle must need more than what counts as degraded.
+            trend: Trend { degraded_factor: degraded, recycle_factor: (degraded + 0.5).max(3.0) },
+            startup: Startup { budget: engine.spec.startup.timeout },
+            repair: Repair {
+                restart: stack.restarts(),
+                fence: stack.fences(),
+                burst: restarts.burst,
+                refill: restarts.refill,
+                spacing_seconds: spacing(restarts),
+            },
+        },
+        engines: [Engine {
+            name: "set-by-POD_NAME",
+            kind: upstream(engine.kind),
+            url: format!("http://127.0.0.1:{}", engine.spec.ports.http),
+            guard: format!("0.0.0.0:{}", port::SPEECH),
+            guard_admin: format!("0.0.0.0:{}", port::GUARD_ADMIN),
+            fence: Fence {
+                dir: RUN_PATH,
+                helper: "/usr/local/bin/speechstack-livez",
+                direct_kill: stack.guard.direct_kill,
+            },
+            operator: Operator { audience: AUDIENCE, subject: stack.subject.clone() },
+        }],
+    };
+    config_map(metadata::engine(stack, engine), &file)
+}
+
+/// The gateway's file.
+pub fn gateway(stack: &ValidStack) -> ConfigMap {
+    let gateway = &stack.gateway;
+    let pools = stack.engines.iter().map(|engine| Pool {
+        name: engine.spec.name.clone(),
+        kind: upstream(engine.kind),
+        service: metadata::of_engine(stack, engine),
+    });
+    let models = gateway.models.iter().map(|model| Model {
+        id: model.id.clone(),
+        kind: upstream(model.kind),
+        pool: model.engine.clone(),
+        aliases: model.aliases.clone(),
+    });
+    let file = GatewayFile {
+        gateway: Gateway {
+            listen: format!("0.0.0.0:{}", port::GATEWAY),
+            admin: format!("0.0.0.0:{}", port::GATEWAY_ADMIN),
+            body_limit: gateway.max_upload,
+            max_in_flight: gateway.spec.limits.max_in_flight,
+            drain: drain(stack),
+            drain_delay: DRAIN_DELAY,
+            park: Park { max_wait: gateway.spec.limits.queue_timeout },
+            discovery: Discovery { namespace: stack.namespace.clone(), pools: pools.collect() },
+            models: models.collect(),
+            voices: voices(&gateway.spec.voice_aliases),
+            default_voice: gateway.spec.default_voice.clone().unwrap_or_else(|| DEFAULT_VOICE.into()),
+        },
+    };
+    config_map(metadata::gateway(stack), &file)
+}
+
+/// How long a stopping gateway waits for work in flight.
+pub fn drain(stack: &ValidStack) -> Span {
+    stack.gateway.spec.drain_timeout.unwrap_or(DRAIN)
+}
+
+fn config_map(metadata: ObjectMeta, file: &impl Serialize) -> ConfigMap {
+    // Plain structs of numbers and texts always have a YAML form.
+    let text = serde_saphyr::to_string(file).unwrap_or_default();
+    ConfigMap { metadata, data: Some([("config.yaml".to_owned(), text)].into()), ..ConfigMap::default() }
+}
+
+/// The proxy's name of an engine kind.
+fn upstream(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Stt => "parakeet",
+        Kind::Tts => "magpie",
+    }
+}
+
+/// Waits before the restarts of a row: none, then `backoff`, then three times as long each, up to `max_backoff`.
+fn spacing(restarts: &ContainerRestarts) -> Vec<f64> {
+    let (first, most) = (restarts.backoff.0.as_secs_f64(), restarts.max_backoff.0.as_secs_f64());
+    let mut steps = vec![0.0, first.min(most)];
+    let mut step = first * 3.0;
+    while step < most && step > 0.0 && steps.len() < 8 {
+        steps.push(step);
+        step *= 3.0;
+    }
+    if most > first && first > 0.0 {
+        steps.push(most);
+    }
+    steps
+}
+
+/// The user's voice names on top of OpenAI's; nothing when the user has none, as the proxy knows OpenAI's by itself.
+fn voices(aliases: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    if aliases.is_empty() {
+        return BTreeMap::new();
+    }
+    let mut voices: BTreeMap<_, _> = OPENAI_VOICES
+        .iter()
+        .map(|(voice, speaker)| ((*voice).to_owned(), format!("Magpie-Multilingual.EN-US.{speaker}")))
+        .collect();
+    voices.extend(aliases.clone());
+    voices
+}
+
+/// The proxy's own defaults, repeated because a file that names voices replaces them all; a test compares the two.
+const OPENAI_VOICES: [(&str, &str); 13] = [
+    ("alloy", "Sofia"),
+    ("ash", "Jason"),
+    ("ballad", "Leo"),
+    ("cedar", "Ray"),
+    ("coral", "Mia"),
+    ("echo", "Jason"),
+    ("fable", "Leo"),
+    ("marin", "Aria"),
+    ("nova", "Aria"),
+    ("onyx", "Ray"),
+    ("sage", "Sofia"),
+    ("shimmer", "Louise"),
+    ("verse", "Leo"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_threefold_from_none_to_the_longest() {
+        assert_eq!(spacing(&ContainerRestarts::default()), [0.0, 10.0, 30.0, 90.0, 270.0, 600.0]);
+        let flat = ContainerRestarts {
+            backoff: Span::seconds(60),
+            max_backoff: Span::seconds(5),
+            ..ContainerRestarts::default()
+        };
+        assert_eq!(spacing(&flat), [0.0, 5.0]);
+        let none = ContainerRestarts { backoff: Span::seconds(0), ..ContainerRestarts::default() };
+        assert_eq!(spacing(&none), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn voices_are_those_of_the_proxy_and_the_users() {
+        let proxy = speechstack_proxy::config::Gateway::default();
+        assert_eq!(proxy.default_voice, DEFAULT_VOICE);
+        let mine = [("narrator".to_owned(), "Magpie-Multilingual.EN-US.Ray".to_owned())];
+        let mut rendered = voices(&mine.into());
+        assert!(rendered.remove("narrator").is_some());
+        assert_eq!(rendered, proxy.voices);
+    }
+}

@@ -1,0 +1,174 @@
+//! The gateway: Deployment, Service, and the right to find engines.
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort, PodSpec, PodTemplateSpec, Service, ServiceAccount, ServicePort, ServiceSpec,
+    TopologySpreadConstraint,
+};
+use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::api::ObjectMeta;
+use speechstack_crds::ServiceType;
+
+use super::config::DRAIN_DELAY;
+use super::metadata::{self, container, port, volume};
+use super::pod;
+use crate::reconcile::validate::ValidStack;
+
+/// Time beyond the drain that a pod has to end.
+const MARGIN_SECONDS: u64 = 15;
+
+/// The account of gateways.
+pub fn service_account(stack: &ValidStack) -> ServiceAccount {
+    ServiceAccount {
+        metadata: metadata::gateway(stack),
+        automount_service_account_token: Some(false),
+        ..ServiceAccount::default()
+    }
+}
+
+/// Reading endpoint slices of this namespace is all that a gateway may do.
+pub fn role(stack: &ValidStack) -> Role {
+    Role {
+        metadata: metadata::gateway(stack),
+        rules: Some(vec![PolicyRule {
+            api_groups: Some(vec!["discovery.k8s.io".into()]),
+            resources: Some(vec!["endpointslices".into()]),
+            verbs: ["get", "list", "watch"].map(str::to_owned).into(),
+            ..PolicyRule::default()
+        }]),
+    }
+}
+
+/// Gives [`role`] to [`service_account`].
+pub fn role_binding(stack: &ValidStack) -> RoleBinding {
+    RoleBinding {
+        metadata: metadata::gateway(stack),
+        role_ref: RoleRef {
+            api_group: "rbac.authorization.k8s.io".into(),
+            kind: "Role".into(),
+            name: metadata::of_gateway(stack),
+        },
+        subjects: Some(vec![Subject {
+            kind: "ServiceAccount".into(),
+            name: metadata::of_gateway(stack),
+            namespace: Some(stack.namespace.clone()),
+            api_group: None,
+        }]),
+    }
+}
+
+/// The Service that clients use.
+pub fn service(stack: &ValidStack) -> Service {
+    let wanted = &stack.gateway.spec.service;
+    let kind = wanted.service_type;
+    Service {
+        metadata: ObjectMeta {
+            annotations: (!wanted.annotations.is_empty()).then(|| wanted.annotations.clone()),
+            ..metadata::gateway(stack)
+        },
+        spec: Some(ServiceSpec {
+            type_: Some(kind.as_str().into()),
+            selector: metadata::gateway_selector(stack).match_labels,
+            ports: Some(vec![ServicePort {
+                name: Some("http".into()),
+                port: wanted.port,
+                target_port: Some(IntOrString::String("http".into())),
+                app_protocol: (kind != ServiceType::ClusterIP).then(|| "http".into()),
+                ..ServicePort::default()
+            }]),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// The Deployment. It surges and never dips: gateways need no GPU.
+pub fn deployment(stack: &ValidStack) -> Deployment {
+    Deployment {
+        metadata: metadata::gateway(stack),
+        spec: Some(DeploymentSpec {
+            replicas: stack.gateway.replicas,
+            selector: metadata::gateway_selector(stack),
+            strategy: Some(DeploymentStrategy {
+                type_: Some("RollingUpdate".into()),
+                rolling_update: Some(RollingUpdateDeployment {
+                    max_surge: Some(IntOrString::Int(1)),
+                    max_unavailable: Some(IntOrString::Int(0)),
+                }),
+            }),
+            revision_history_limit: Some(3),
+            template: template(stack),
+            ..DeploymentSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn template(stack: &ValidStack) -> PodTemplateSpec {
+    let annotations = stack.gateway.spec.pod_annotations.clone();
+    PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(metadata::gateway_labels(stack)),
+            annotations: (!annotations.is_empty()).then_some(annotations),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(pod_spec(stack)),
+    }
+}
+
+fn pod_spec(stack: &ValidStack) -> PodSpec {
+    let gateway = &stack.gateway;
+    let spec = &gateway.spec;
+    let (config, config_mount) = pod::config(metadata::of_gateway(stack));
+    let (identity, identity_mount) = pod::identity();
+    let drain = super::config::drain(stack).0.as_secs() + DRAIN_DELAY.0.as_secs();
+    let port = |name: &str, port: i32| ContainerPort {
+        name: Some(name.into()),
+        container_port: port,
+        ..ContainerPort::default()
+    };
+    PodSpec {
+        service_account_name: Some(metadata::of_gateway(stack)),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        security_context: Some(pod::pod_security()),
+        image_pull_secrets: (!stack.image_pull_secrets.is_empty()).then(|| stack.image_pull_secrets.clone()),
+        termination_grace_period_seconds: Some(i64::try_from(drain + MARGIN_SECONDS).unwrap_or(i64::MAX)),
+        affinity: gateway.affinity.clone(),
+        topology_spread_constraints: gateway.affinity.is_none().then(|| spread(stack)),
+        node_selector: (!spec.node_selector.is_empty()).then(|| spec.node_selector.clone()),
+        tolerations: (!spec.tolerations.is_empty()).then(|| spec.tolerations.clone()),
+        priority_class_name: spec.priority_class_name.clone(),
+        containers: vec![Container {
+            name: container::GATEWAY.into(),
+            image: Some(gateway.image.reference.clone()),
+            image_pull_policy: gateway.image.pull_policy.map(str::to_owned),
+            command: Some(vec!["/usr/local/bin/speechstack-proxy".into()]),
+            args: Some(["gateway", "--config", "/etc/speechstack/config.yaml"].map(str::to_owned).into()),
+            ports: Some(vec![port("http", port::GATEWAY), port("admin", port::GATEWAY_ADMIN)]),
+            startup_probe: Some(pod::http_probe("/livez", 1, 5, 60)),
+            // Ready once engines are looked up, whether one serves or not: clients then get a truthful 503 with
+            // Retry-After in place of a refused connection.
+            readiness_probe: Some(pod::http_probe("/startz", 2, 5, 2)),
+            liveness_probe: Some(pod::http_probe("/livez", 10, 5, 6)),
+            resources: Some(spec.resources.clone().unwrap_or_else(|| pod::requests("100m", "128Mi"))),
+            security_context: Some(pod::container_security(true)),
+            volume_mounts: Some(vec![config_mount, identity_mount, pod::mount(volume::TMP, "/tmp")]),
+            ..Container::default()
+        }],
+        volumes: Some(vec![config, identity, pod::empty_dir(volume::TMP, None, None)]),
+        ..PodSpec::default()
+    }
+}
+
+/// Over nodes where possible.
+fn spread(stack: &ValidStack) -> Vec<TopologySpreadConstraint> {
+    vec![TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: "kubernetes.io/hostname".into(),
+        when_unsatisfiable: "ScheduleAnyway".into(),
+        label_selector: Some(metadata::gateway_selector(stack)),
+        ..TopologySpreadConstraint::default()
+    }]
+}

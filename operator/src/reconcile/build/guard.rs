@@ -1,0 +1,51 @@
+//! The guard's container: a native sidecar, so that it is there before its engine and after it.
+
+use k8s_openapi::api::core::v1::{Container, ContainerPort, EnvVar, EnvVarSource, VolumeMount};
+
+use super::metadata::{container, port, volume};
+use super::pod;
+use crate::reconcile::validate::ValidStack;
+
+/// Folder that guard and engine share.
+pub const RUN_PATH: &str = "/run/speechstack";
+
+/// The guard of an engine.
+pub fn container(stack: &ValidStack, mut mounts: Vec<VolumeMount>) -> Container {
+    mounts.push(pod::mount(volume::RUN, RUN_PATH));
+    mounts.push(pod::mount(volume::TMP, "/tmp"));
+    let port = |name: &str, port: i32| ContainerPort {
+        name: Some(name.into()),
+        container_port: port,
+        ..ContainerPort::default()
+    };
+    Container {
+        name: container::GUARD.into(),
+        image: Some(stack.guard_image.reference.clone()),
+        image_pull_policy: stack.guard_image.pull_policy.map(str::to_owned),
+        restart_policy: Some("Always".into()),
+        command: Some(vec!["/usr/local/bin/speechstack-proxy".into()]),
+        args: Some(
+            ["guard", "--config", "/etc/speechstack/config.yaml", "--set", "engines[0].name=$(POD_NAME)"]
+                .map(str::to_owned)
+                .into(),
+        ),
+        env: Some(vec![EnvVar {
+            name: "POD_NAME".into(),
+            value: None,
+            value_from: Some(EnvVarSource {
+                field_ref: Some(pod::field("metadata.name")),
+                ..EnvVarSource::default()
+            }),
+        }]),
+        ports: Some(vec![port("speech", port::SPEECH), port("admin", port::GUARD_ADMIN)]),
+        // Green once the liveness helper is in the shared folder: the engine starts after it.
+        startup_probe: Some(pod::http_probe("/startz", 1, 5, 120)),
+        // Turns with the golden probes; the pod is ready when its guard is.
+        readiness_probe: Some(pod::http_probe("/readyz", 2, 5, 1)),
+        liveness_probe: Some(pod::http_probe("/livez", 10, 5, 6)),
+        resources: Some(stack.guard.resources.clone().unwrap_or_else(|| pod::requests("50m", "64Mi"))),
+        security_context: Some(pod::container_security(true)),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    }
+}

@@ -1,0 +1,211 @@
+//! Names, labels, annotations and owner references, in one place.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
+use kube::Resource;
+use kube::api::ObjectMeta;
+use speechstack_crds::SpeechStack;
+
+use crate::reconcile::validate::{ValidEngine, ValidStack};
+
+/// Label keys and fixed values.
+pub mod label {
+    /// Who manages the object.
+    pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+    /// The value of [`MANAGED_BY`].
+    pub const OPERATOR: &str = "speechstack-operator";
+    /// What application it is part of.
+    pub const NAME: &str = "app.kubernetes.io/name";
+    /// The stack, for tools.
+    pub const INSTANCE: &str = "app.kubernetes.io/instance";
+    /// `engine` or `gateway`.
+    pub const COMPONENT: &str = "app.kubernetes.io/component";
+    /// The stack, for us.
+    pub const STACK: &str = "speechstack.dev/stack";
+    /// The engine's name.
+    pub const ENGINE: &str = "speechstack.dev/engine";
+    /// `stt` or `tts`.
+    pub const KIND: &str = "speechstack.dev/kind";
+    /// Label of nodes that an engine avoids: this, then `STACK-ENGINE`.
+    pub const AVOID_PREFIX: &str = "avoid.speechstack.dev/";
+}
+
+/// Annotation keys.
+pub mod annotation {
+    /// Fingerprint of the whole desired object, on every object.
+    pub const HASH: &str = "speechstack.dev/hash";
+    /// Fingerprint of what the user wrote about an engine's pods, on its Deployment.
+    pub const SPEC: &str = "speechstack.dev/spec-hash";
+    /// Fingerprint of the pod template that was built, on its Deployment.
+    pub const TEMPLATE: &str = "speechstack.dev/template-hash";
+}
+
+/// Container names.
+pub mod container {
+    /// The guard, in engine pods.
+    pub const GUARD: &str = "guard";
+    /// The engine.
+    pub const ENGINE: &str = "engine";
+    /// The gateway.
+    pub const GATEWAY: &str = "gateway";
+}
+
+/// Volume names.
+pub mod volume {
+    /// Shared by guard and engine.
+    pub const RUN: &str = "speechstack-run";
+    /// Configuration of guard or gateway.
+    pub const CONFIG: &str = "speechstack-config";
+    /// Token of guard or gateway.
+    pub const IDENTITY: &str = "speechstack-identity";
+    /// Temporary files of guard or gateway.
+    pub const TMP: &str = "speechstack-tmp";
+    /// `/dev/shm` of the engine.
+    pub const SHM: &str = "speechstack-shm";
+    /// Models.
+    pub const CACHE: &str = "speechstack-cache";
+}
+
+/// Ports of guards and gateways.
+pub mod port {
+    /// A guard's traffic.
+    pub const SPEECH: i32 = 9400;
+    /// A guard's admin port.
+    pub const GUARD_ADMIN: i32 = 9401;
+    /// A gateway's public port.
+    pub const GATEWAY: i32 = 8080;
+    /// A gateway's admin port.
+    pub const GATEWAY_ADMIN: i32 = 9090;
+}
+
+/// Name of an engine's Deployment, Service, ConfigMap and disruption budget.
+#[must_use]
+pub fn of_engine(stack: &ValidStack, engine: &ValidEngine) -> String {
+    format!("{}-{}", stack.name, engine.spec.name)
+}
+
+/// Name of the gateway's objects.
+#[must_use]
+pub fn of_gateway(stack: &ValidStack) -> String {
+    format!("{}-gateway", stack.name)
+}
+
+/// Name of the engines' service account.
+#[must_use]
+pub fn engine_account(stack: &ValidStack) -> String {
+    format!("{}-engine", stack.name)
+}
+
+/// Name of an engine's cache claim.
+#[must_use]
+pub fn of_cache(stack: &ValidStack, engine: &ValidEngine) -> String {
+    format!("{}-{}-cache", stack.name, engine.spec.name)
+}
+
+/// Label of nodes that this engine avoids.
+#[must_use]
+pub fn avoid_label(stack: &ValidStack, engine: &ValidEngine) -> String {
+    format!("{}{}", label::AVOID_PREFIX, of_engine(stack, engine))
+}
+
+/// Whether users may not set this label.
+#[must_use]
+pub fn is_own_label(key: &str) -> bool {
+    [label::MANAGED_BY, label::NAME, label::INSTANCE, label::COMPONENT].contains(&key)
+        || key.starts_with("speechstack.dev/")
+}
+
+fn labels(stack: &ValidStack) -> BTreeMap<String, String> {
+    [
+        (label::MANAGED_BY, label::OPERATOR),
+        (label::NAME, "speechstack"),
+        (label::INSTANCE, &stack.name),
+        (label::STACK, &stack.name),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// Labels of the gateway's objects.
+#[must_use]
+pub fn gateway_labels(stack: &ValidStack) -> BTreeMap<String, String> {
+    let mut labels = labels(stack);
+    labels.insert(label::COMPONENT.into(), "gateway".into());
+    labels
+}
+
+/// Labels of an engine's objects.
+#[must_use]
+pub fn engine_labels(stack: &ValidStack, engine: &ValidEngine) -> BTreeMap<String, String> {
+    let mut labels = labels(stack);
+    labels.insert(label::COMPONENT.into(), "engine".into());
+    labels.insert(label::ENGINE.into(), engine.spec.name.clone());
+    labels.insert(label::KIND.into(), engine.kind.as_str().into());
+    labels
+}
+
+/// Labels by which the gateway's pods are selected: never more than these, as selectors cannot change.
+#[must_use]
+pub fn gateway_selector(stack: &ValidStack) -> LabelSelector {
+    selector([(label::STACK, stack.name.as_str()), (label::COMPONENT, "gateway")])
+}
+
+/// Labels by which an engine's pods are selected.
+#[must_use]
+pub fn engine_selector(stack: &ValidStack, engine: &ValidEngine) -> LabelSelector {
+    selector([(label::STACK, stack.name.as_str()), (label::ENGINE, engine.spec.name.as_str())])
+}
+
+/// A selector by labels.
+pub fn selector<const N: usize>(labels: [(&str, &str); N]) -> LabelSelector {
+    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    LabelSelector { match_labels: Some(labels), match_expressions: None }
+}
+
+/// Metadata of an object that goes with the stack.
+#[must_use]
+pub fn owned(stack: &ValidStack, name: String, labels: BTreeMap<String, String>) -> ObjectMeta {
+    ObjectMeta { owner_references: Some(vec![owner(stack)]), ..kept(stack, name, labels) }
+}
+
+/// Metadata of an object that outlives the stack.
+#[must_use]
+pub fn kept(stack: &ValidStack, name: String, labels: BTreeMap<String, String>) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(stack.namespace.clone()),
+        labels: Some(labels),
+        ..ObjectMeta::default()
+    }
+}
+
+/// Metadata of gateway objects.
+#[must_use]
+pub fn gateway(stack: &ValidStack) -> ObjectMeta {
+    owned(stack, of_gateway(stack), gateway_labels(stack))
+}
+
+/// Metadata of an engine's objects.
+#[must_use]
+pub fn engine(stack: &ValidStack, engine: &ValidEngine) -> ObjectMeta {
+    owned(stack, of_engine(stack, engine), engine_labels(stack, engine))
+}
+
+/// Metadata of an object of the whole stack.
+#[must_use]
+pub fn whole(stack: &ValidStack) -> ObjectMeta {
+    owned(stack, stack.name.clone(), labels(stack))
+}
+
+fn owner(stack: &ValidStack) -> OwnerReference {
+    OwnerReference {
+        api_version: SpeechStack::api_version(&()).into_owned(),
+        kind: SpeechStack::kind(&()).into_owned(),
+        name: stack.name.clone(),
+        uid: stack.uid.clone(),
+        controller: Some(true),
+        // Blocking would need rights on the stack's finalizers, and deletion does not wait for us anyway.
+        block_owner_deletion: Some(false),
+    }
+}

@@ -1,0 +1,143 @@
+//! Parts that pods of engines and gateways have in common.
+
+use k8s_openapi::api::core::v1::{
+    Capabilities, ConfigMapProjection, ConfigMapVolumeSource, DownwardAPIProjection, DownwardAPIVolumeFile,
+    EmptyDirVolumeSource, EnvVar, HTTPGetAction, KeyToPath, ObjectFieldSelector, PodSecurityContext, Probe,
+    ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecurityContext,
+    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::metadata::volume;
+
+/// Where the token is looked for.
+const IDENTITY_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// Folder of the configuration file.
+const CONFIG_PATH: &str = "/etc/speechstack";
+/// User and group of all our processes.
+const ID: i64 = 1000;
+
+/// What the restricted Pod Security Standard asks of a pod.
+pub fn pod_security() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(ID),
+        run_as_group: Some(ID),
+        fs_group: Some(ID),
+        fs_group_change_policy: Some("OnRootMismatch".into()),
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
+        ..PodSecurityContext::default()
+    }
+}
+
+/// What it asks of a container. GPU hooks write to the root file system of engines, so only ours is read-only.
+pub fn container_security(read_only: bool) -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".into()]) }),
+        read_only_root_filesystem: read_only.then_some(true),
+        ..SecurityContext::default()
+    }
+}
+
+/// Token, CA and namespace at the usual place, for this one container.
+pub fn identity() -> (Volume, VolumeMount) {
+    let token = VolumeProjection {
+        service_account_token: Some(ServiceAccountTokenProjection {
+            path: "token".into(),
+            expiration_seconds: Some(3600),
+            audience: None,
+        }),
+        ..VolumeProjection::default()
+    };
+    let ca = VolumeProjection {
+        config_map: Some(ConfigMapProjection {
+            name: "kube-root-ca.crt".into(),
+            items: Some(vec![KeyToPath { key: "ca.crt".into(), path: "ca.crt".into(), mode: None }]),
+            optional: None,
+        }),
+        ..VolumeProjection::default()
+    };
+    let namespace = VolumeProjection {
+        downward_api: Some(DownwardAPIProjection {
+            items: Some(vec![DownwardAPIVolumeFile {
+                path: "namespace".into(),
+                field_ref: Some(field("metadata.namespace")),
+                ..DownwardAPIVolumeFile::default()
+            }]),
+        }),
+        ..VolumeProjection::default()
+    };
+    let volume = Volume {
+        name: volume::IDENTITY.into(),
+        projected: Some(ProjectedVolumeSource {
+            sources: Some(vec![token, ca, namespace]),
+            default_mode: None,
+        }),
+        ..Volume::default()
+    };
+    (volume, read_only(mount(volume::IDENTITY, IDENTITY_PATH)))
+}
+
+/// The configuration file from the ConfigMap of that name.
+pub fn config(config_map: String) -> (Volume, VolumeMount) {
+    let volume = Volume {
+        name: volume::CONFIG.into(),
+        config_map: Some(ConfigMapVolumeSource { name: config_map, ..ConfigMapVolumeSource::default() }),
+        ..Volume::default()
+    };
+    (volume, read_only(mount(volume::CONFIG, CONFIG_PATH)))
+}
+
+/// A volume that ends with the pod.
+pub fn empty_dir(name: &str, medium: Option<&str>, limit: Option<Quantity>) -> Volume {
+    Volume {
+        name: name.into(),
+        empty_dir: Some(EmptyDirVolumeSource { medium: medium.map(str::to_owned), size_limit: limit }),
+        ..Volume::default()
+    }
+}
+
+/// A mount.
+pub fn mount(name: &str, path: &str) -> VolumeMount {
+    VolumeMount { name: name.into(), mount_path: path.into(), ..VolumeMount::default() }
+}
+
+fn read_only(mount: VolumeMount) -> VolumeMount {
+    VolumeMount { read_only: Some(true), ..mount }
+}
+
+/// A plain environment variable.
+pub fn env(name: &str, value: impl ToString) -> EnvVar {
+    EnvVar { name: name.into(), value: Some(value.to_string()), value_from: None }
+}
+
+/// A field of the pod.
+pub fn field(path: &str) -> ObjectFieldSelector {
+    ObjectFieldSelector { api_version: None, field_path: path.into() }
+}
+
+/// A probe by HTTP on the admin port.
+pub fn http_probe(path: &str, period: i32, timeout: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.into()),
+            port: IntOrString::String("admin".into()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period),
+        timeout_seconds: Some(timeout),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    }
+}
+
+/// Requests of CPU and memory, with no limits.
+pub fn requests(cpu: &str, memory: &str) -> ResourceRequirements {
+    let requests = [("cpu", cpu), ("memory", memory)];
+    ResourceRequirements {
+        requests: Some(requests.map(|(name, amount)| (name.into(), Quantity(amount.into()))).into()),
+        ..ResourceRequirements::default()
+    }
+}

@@ -1,0 +1,270 @@
+//! What the kubelet says of a pod that does not run, in the API's reasons (pure).
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use speechstack_crds::Failure;
+use speechstack_crds::condition::reason;
+
+/// A pod still there this long after its grace period does not end by itself.
+const STUCK_SECONDS: i64 = 60;
+/// Longest message kept.
+const MESSAGE_CHARS: usize = 256;
+
+/// A failure of a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fault {
+    /// What status says.
+    pub failure: Failure,
+    /// Whether it keeps the pod from running now; otherwise the pod went on after it.
+    pub current: bool,
+}
+
+/// The failure of a pod, if it has one.
+#[must_use]
+pub fn of_pod(pod: &Pod, node_ready: bool, now: Timestamp) -> Option<Fault> {
+    let found = |reason: &str, message: &str, time: Option<Timestamp>, exit_code, current| {
+        let spec = pod.spec.as_ref();
+        Some(Fault {
+            failure: Failure {
+                reason: reason.into(),
+                message: shortened(message),
+                exit_code,
+                pod: pod.name_any(),
+                node: spec.and_then(|spec| spec.node_name.clone()),
+                time: time.map(Time),
+            },
+            current,
+        })
+    };
+    if let Some(deleted) = &pod.metadata.deletion_timestamp {
+        // The timestamp is when the grace period ends.
+        let over = now.as_second() - deleted.0.as_second();
+        let message = "the pod was told to end and still holds its GPU; it is not removed by force";
+        return if over > STUCK_SECONDS {
+            found(reason::TERMINATING_STUCK, message, Some(deleted.0), None, true)
+        } else {
+            None
+        };
+    }
+    let status = pod.status.as_ref()?;
+    let text = status.message.as_deref().unwrap_or("");
+    match status.reason.as_deref() {
+        Some("Evicted") => return found(reason::EVICTED, text, None, None, true),
+        Some("NodeLost") => return found(reason::NODE_NOT_READY, text, None, None, true),
+        _ => {}
+    }
+    if !node_ready {
+        return found(reason::NODE_NOT_READY, "the pod's node is not ready", None, None, true);
+    }
+    let conditions = status.conditions.iter().flatten();
+    let unscheduled =
+        conditions.clone().find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
+    if let Some(condition) = unscheduled {
+        let text = condition.message.as_deref().unwrap_or("no node can take the pod");
+        let since = condition.last_transition_time.as_ref().map(|time| time.0);
+        return found(reason::UNSCHEDULABLE, text, since, None, true);
+    }
+    let containers: Vec<_> = status
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .chain(status.container_statuses.iter().flatten())
+        .collect();
+    let of_containers = containers.iter().filter_map(|container| waiting(container));
+    let past = containers.iter().filter_map(|container| ended_before(container));
+    let (reason, message, exit_code, time, current) = of_containers.chain(past).next()?;
+    found(reason, &message, time, exit_code, current)
+}
+
+type Said = (&'static str, String, Option<i32>, Option<Timestamp>, bool);
+
+/// A container that cannot start, or is not started again yet.
+fn waiting(container: &ContainerStatus) -> Option<Said> {
+    let state = container.state.as_ref()?;
+    if let Some(ended) = &state.terminated {
+        return (ended.exit_code != 0).then(|| ended_with(ended, reason::CRASH_LOOP_BACK_OFF, true));
+    }
+    let waiting = state.waiting.as_ref()?;
+    let message = waiting.message.clone().unwrap_or_default();
+    let said = match waiting.reason.as_deref()? {
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "RegistryUnavailable"
+        | "ImageInspectError" => {
+            let reason = if is_forbidden(&message, &container.image) {
+                reason::NGC_FORBIDDEN
+            } else {
+                reason::IMAGE_PULL_ERROR
+            };
+            (reason, format!("{}: {message}", container.image))
+        }
+        "CreateContainerConfigError" if message.contains("secret") => (reason::AUTH_SECRET_MISSING, message),
+        "CreateContainerConfigError"
+        | "CreateContainerError"
+        | "RunContainerError"
+        | "StartError"
+        | "PreCreateHookError"
+        | "PreStartHookError"
+        | "PostStartHookError" => {
+            let format = is_exec_format(&message);
+            (if format { reason::ARCH_MISMATCH } else { reason::CONTAINER_START_ERROR }, message)
+        }
+        "CrashLoopBackOff" => {
+            let ended = container.last_state.as_ref().and_then(|last| last.terminated.as_ref());
+            return Some(match ended {
+                Some(ended) => ended_with(ended, reason::CRASH_LOOP_BACK_OFF, true),
+                None => (reason::CRASH_LOOP_BACK_OFF, message, None, None, true),
+            });
+        }
+        _ => return None, // ContainerCreating, PodInitializing: on its way
+    };
+    Some((said.0, said.1, None, None, true))
+}
+
+/// A running container whose last run ended in a way that a person should know of. Ends by signal are repairs and
+/// stops; they are told elsewhere.
+fn ended_before(container: &ContainerStatus) -> Option<Said> {
+    let ended = container.last_state.as_ref()?.terminated.as_ref()?;
+    let said = ended_with(ended, reason::CRASH_LOOP_BACK_OFF, false);
+    (said.0 != reason::CRASH_LOOP_BACK_OFF).then_some(said)
+}
+
+fn ended_with(ended: &ContainerStateTerminated, otherwise: &'static str, current: bool) -> Said {
+    let text = ended.message.clone().unwrap_or_default();
+    let reason = match ended.reason.as_deref() {
+        Some("OOMKilled") => reason::OOM_KILLED,
+        _ if is_exec_format(&text) => reason::ARCH_MISMATCH,
+        _ if is_forbidden(&text, "") => reason::NGC_FORBIDDEN,
+        Some("StartError" | "ContainerCannotRun") => reason::CONTAINER_START_ERROR,
+        _ => otherwise,
+    };
+    let message = match reason {
+        reason::OOM_KILLED => {
+            "the container was killed for its memory: raise resources.limits.memory or use a smaller profile"
+                .into()
+        }
+        _ if text.is_empty() => format!("the container ended with exit code {}", ended.exit_code),
+        _ => last_line(&text),
+    };
+    (reason, message, Some(ended.exit_code), ended.finished_at.as_ref().map(|time| time.0), current)
+}
+
+/// A refusal by NVIDIA's registry or model store. No restart cures it.
+fn is_forbidden(text: &str, image: &str) -> bool {
+    let lower = text.to_lowercase();
+    let refused = ["401", "403", "unauthorized", "forbidden", "authentication required"]
+        .iter()
+        .any(|word| lower.contains(word));
+    let nvidia =
+        ["nvcr.io", "ngc", "nvidia"].iter().any(|word| lower.contains(word)) || image.starts_with("nvcr.io/");
+    refused && nvidia
+}
+
+fn is_exec_format(text: &str) -> bool {
+    text.to_lowercase().contains("exec format error")
+}
+
+fn last_line(text: &str) -> String {
+    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or(text).trim().to_owned()
+}
+
+/// The message within its bounds, whitespace folded.
+fn shortened(message: &str) -> String {
+    let folded = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    folded.chars().take(MESSAGE_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn reason_of(status: Value) -> Option<(String, bool)> {
+        let pod =
+            json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": []}, "status": status});
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        let fault = of_pod(&pod, true, Timestamp::from_second(1000).unwrap())?;
+        Some((fault.failure.reason, fault.current))
+    }
+
+    fn container(rest: Value) -> Value {
+        let mut status = json!({"name": "engine", "image": "nvcr.io/nim/x", "imageID": "", "ready": false, "restartCount": 3});
+        status.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        json!({ "containerStatuses": [status] })
+    }
+
+    fn waiting(reason: &str, message: &str) -> Value {
+        container(json!({"state": {"waiting": {"reason": reason, "message": message}}}))
+    }
+
+    fn crashed(reason: &str, code: i32, message: &str) -> Value {
+        let ended = json!({"exitCode": code, "reason": reason, "message": message});
+        container(json!({
+            "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}},
+            "lastState": {"terminated": ended},
+        }))
+    }
+
+    #[test]
+    fn each_failure_has_its_reason() {
+        let now = |reason: &str| Some((reason.to_owned(), true));
+        for (status, expected) in [
+            (waiting("ImagePullBackOff", "not found"), now(reason::IMAGE_PULL_ERROR)),
+            (waiting("ErrImagePull", "failed: 403 Forbidden"), now(reason::NGC_FORBIDDEN)),
+            (
+                waiting("CreateContainerConfigError", "secret \"ngc\" not found"),
+                now(reason::AUTH_SECRET_MISSING),
+            ),
+            (waiting("CreateContainerError", "device gone"), now(reason::CONTAINER_START_ERROR)),
+            (waiting("RunContainerError", "exec /x: exec format error"), now(reason::ARCH_MISMATCH)),
+            (waiting("ContainerCreating", ""), None),
+            (crashed("Error", 1, "boom"), now(reason::CRASH_LOOP_BACK_OFF)),
+            (crashed("OOMKilled", 137, ""), now(reason::OOM_KILLED)),
+            (crashed("Error", 1, "ERROR NGC download: 401 Unauthorized"), now(reason::NGC_FORBIDDEN)),
+            (crashed("Error", 255, "exec /opt/x: exec format error"), now(reason::ARCH_MISMATCH)),
+            (json!({"reason": "Evicted", "message": "low on memory"}), now(reason::EVICTED)),
+            (
+                json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes"}]}),
+                now(reason::UNSCHEDULABLE),
+            ),
+            (json!({}), None),
+        ] {
+            assert_eq!(reason_of(status.clone()), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_repair_is_no_failure_and_a_survived_oom_is_a_past_one() {
+        let running = |reason: &str| {
+            container(json!({
+                "state": {"running": {"startedAt": null}},
+                "lastState": {"terminated": {"exitCode": 137, "reason": reason}},
+            }))
+        };
+        assert_eq!(reason_of(running("Error")), None);
+        assert_eq!(reason_of(running("OOMKilled")), Some((reason::OOM_KILLED.into(), false)));
+    }
+
+    #[test]
+    fn a_pod_that_does_not_end_is_reported_after_its_grace() {
+        let pod = |deleted: i64| -> Pod {
+            let time = Timestamp::from_second(deleted).unwrap().to_string();
+            serde_json::from_value(json!({"metadata": {"name": "p", "deletionTimestamp": time}})).unwrap()
+        };
+        let now = Timestamp::from_second(1000).unwrap();
+        assert_eq!(of_pod(&pod(990), true, now), None);
+        assert_eq!(of_pod(&pod(900), true, now).unwrap().failure.reason, reason::TERMINATING_STUCK);
+    }
+
+    #[test]
+    fn a_lost_node_explains_its_pods() {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "status": {}})).unwrap();
+        let fault = of_pod(&pod, false, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(fault.failure.reason, reason::NODE_NOT_READY);
+    }
+}

@@ -1,0 +1,207 @@
+//! The status step: what was applied and what pods and guards say become a status; one patch if it changed.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Resource, ResourceExt};
+use parking_lot::Mutex;
+use serde_json::json;
+use speechstack_crds::condition::{self, Judged, condition_type, reason};
+use speechstack_crds::{Phase, SpeechStack, SpeechStackStatus};
+
+use super::apply::{self, AppliedObjects};
+use super::observe::Observed;
+use super::validate::{self, ValidStack};
+use super::{CALL_TIMEOUT, Context, FIELD_MANAGER, events};
+
+mod conditions;
+mod engines;
+#[cfg(test)]
+mod tests;
+
+/// Why a status could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refused, or could not be reached.
+    #[error("unable to patch: {0}")]
+    Patch(#[source] Box<kube::Error>),
+    /// The API server did not answer in time.
+    #[error("no answer to the patch")]
+    TimedOut,
+}
+
+/// Statuses written that the watch may not have shown yet, by UID: resource version and status. Without it a lagging
+/// watch would have times of conditions set anew.
+#[derive(Default)]
+pub struct Written(Mutex<HashMap<String, (u64, SpeechStackStatus)>>);
+
+impl Written {
+    /// The status as it is: what was written, until the watch has caught up.
+    fn current(&self, stack: &SpeechStack) -> Option<SpeechStackStatus> {
+        let uid = stack.metadata.uid.as_deref().unwrap_or_default();
+        let mut written = self.0.lock();
+        let shown = version(stack);
+        match written.get(uid) {
+            Some((version, status)) if shown < *version => {
+                // The healer writes its part; the newest word of it is in the watch or still under way.
+                let repair = stack.status.as_ref().and_then(|status| status.repair.clone());
+                Some(SpeechStackStatus { repair, ..status.clone() })
+            }
+            _ => {
+                written.remove(uid);
+                stack.status.clone()
+            }
+        }
+    }
+
+    fn keep(&self, stack: &SpeechStack, status: &SpeechStackStatus) {
+        if let Some(uid) = stack.uid() {
+            self.0.lock().insert(uid, (version(stack), status.clone()));
+        }
+    }
+
+    /// A stack is gone.
+    pub fn forget(&self, uid: &str) {
+        self.0.lock().remove(uid);
+    }
+}
+
+fn version(stack: &SpeechStack) -> u64 {
+    stack.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+/// Judges and writes. Returns whether something will change with time alone, so that another look is needed.
+///
+/// # Errors
+/// When the patch fails.
+pub async fn publish(
+    context: &Context,
+    stack: &SpeechStack,
+    valid: &ValidStack,
+    observed: &Observed,
+    applied: Result<&AppliedObjects, &apply::Error>,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let old = context.written.current(stack);
+    let status = judge(valid, observed, applied, old.as_ref(), now);
+    let terminating = observed.pods.iter().any(|(pod, _)| pod.metadata.deletion_timestamp.is_some());
+    write(context, stack, old, status).await?;
+    Ok(terminating)
+}
+
+/// Tells that the spec cannot be carried out; engines keep the status that they have.
+///
+/// # Errors
+/// When the patch fails.
+pub async fn refuse(
+    context: &Context,
+    stack: &SpeechStack,
+    _observed: &Observed,
+    error: &validate::Error,
+) -> Result<(), Error> {
+    let old = context.written.current(stack);
+    let status = refused(stack.metadata.generation, error, old.as_ref(), Timestamp::now());
+    write(context, stack, old, status).await
+}
+
+/// The status of a stack whose spec cannot be carried out (pure).
+fn refused(
+    generation: Option<i64>,
+    error: &validate::Error,
+    old: Option<&SpeechStackStatus>,
+    now: Timestamp,
+) -> SpeechStackStatus {
+    let old = old.cloned().unwrap_or_default();
+    let message = error.message();
+    let judged =
+        |kind, status, reason| Judged { kind, status: Some(status), reason, message: message.clone() };
+    let fresh = vec![
+        judged(condition_type::READY, false, reason::INVALID_SPEC),
+        judged(condition_type::PREFLIGHT_PASSED, false, reason::INVALID_SPEC),
+        judged(condition_type::PROGRESSING, false, reason::INVALID_SPEC),
+    ];
+    let mut conditions = condition::merge(&old.conditions, fresh, generation, &Time(second(now)));
+    // What runs goes on running as it was last judged.
+    let kept = old.conditions.iter().filter(|kept| {
+        ![condition_type::READY, condition_type::PREFLIGHT_PASSED, condition_type::PROGRESSING]
+            .contains(&kept.type_.as_str())
+    });
+    conditions.extend(kept.cloned());
+    SpeechStackStatus {
+        observed_generation: generation,
+        phase: Some(Phase::Failed),
+        conditions,
+        operator_version: Some(env!("CARGO_PKG_VERSION").into()),
+        ..old
+    }
+}
+
+/// The status of a valid stack (pure). `repair` is passed through: it is the healer's.
+fn judge(
+    stack: &ValidStack,
+    observed: &Observed,
+    applied: Result<&AppliedObjects, &apply::Error>,
+    old: Option<&SpeechStackStatus>,
+    now: Timestamp,
+) -> SpeechStackStatus {
+    let engines = engines::judge(stack, observed, applied.ok(), old, now);
+    let repair = old.and_then(|old| old.repair.clone());
+    let judged = conditions::judge(stack, observed, applied, &engines, repair.as_ref());
+    let old_conditions = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
+    let conditions = condition::merge(old_conditions, judged, stack.generation, &Time(second(now)));
+    SpeechStackStatus {
+        observed_generation: stack.generation,
+        phase: Some(conditions::phase(stack, &engines, &conditions)),
+        conditions,
+        endpoints: Some(engines::endpoints(stack)),
+        summary: Some(engines::summary(&engines)),
+        engines: engines.into_iter().map(|engine| engine.status).collect(),
+        repair,
+        operator_version: Some(env!("CARGO_PKG_VERSION").into()),
+    }
+}
+
+/// Times in status have whole seconds: that is what the API server keeps of them.
+fn second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+async fn write(
+    context: &Context,
+    stack: &SpeechStack,
+    old: Option<SpeechStackStatus>,
+    new: SpeechStackStatus,
+) -> Result<(), Error> {
+    let (namespace, name) = (stack.namespace().unwrap_or_default(), stack.name_any());
+    context.metrics.engines(&namespace, &name, old.as_ref(), &new);
+    if old.as_ref() == Some(&new) {
+        return Ok(());
+    }
+    // The healer's field is left to it.
+    let ours = SpeechStackStatus { repair: None, ..new.clone() };
+    let body = json!({
+        "apiVersion": SpeechStack::api_version(&()),
+        "kind": SpeechStack::kind(&()),
+        "metadata": {"name": name, "uid": stack.uid()},
+        "status": ours,
+    });
+    let api = Api::<SpeechStack>::namespaced(context.client.clone(), &namespace);
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    let patch = Patch::Apply(&body);
+    let call = api.patch_status(&name, &parameters, &patch);
+    let result = match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        Ok(Ok(written)) => {
+            context.written.keep(&written, &new);
+            Ok(())
+        }
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(()), // deleted meanwhile
+        Ok(Err(error)) => Err(Error::Patch(Box::new(error))),
+        Err(_) => Err(Error::TimedOut),
+    };
+    context.metrics.patched(result.is_ok());
+    result?;
+    events::publish(&context.recorder, stack, events::between(old.as_ref(), &new)).await;
+    Ok(())
+}

@@ -1,0 +1,274 @@
+//! Conditions and phase (pure).
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use speechstack_crds::condition::{Judged as Verdict, condition_type, reason};
+use speechstack_crds::{Kind, Phase, RepairStatus};
+
+use super::engines::Judged;
+use crate::reconcile::apply::{self, AppliedObjects};
+use crate::reconcile::build::metadata;
+use crate::reconcile::observe::Observed;
+use crate::reconcile::validate::{self, ValidStack};
+
+/// All conditions.
+pub fn judge(
+    stack: &ValidStack,
+    observed: &Observed,
+    applied: Result<&AppliedObjects, &apply::Error>,
+    engines: &[Judged],
+    repair: Option<&RepairStatus>,
+) -> Vec<Verdict> {
+    let gateway = gateway(stack, observed);
+    let preflight = preflight(stack);
+    let suspended = suspended(stack, repair);
+    vec![
+        ready(stack, applied, engines, &gateway, &preflight, &suspended),
+        of_kind(condition_type::STT_READY, Kind::Stt, stack, engines),
+        of_kind(condition_type::TTS_READY, Kind::Tts, stack, engines),
+        gateway,
+        preflight,
+        progressing(applied, engines),
+        degraded(stack, engines),
+        suspended,
+        correlated(stack, engines),
+        update_pending(engines),
+    ]
+}
+
+fn verdict(kind: &'static str, status: bool, reason: &'static str, message: impl Into<String>) -> Verdict {
+    Verdict { kind, status: Some(status), reason, message: message.into() }
+}
+
+fn ready(
+    stack: &ValidStack,
+    applied: Result<&AppliedObjects, &apply::Error>,
+    engines: &[Judged],
+    gateway: &Verdict,
+    preflight: &Verdict,
+    repair: &Verdict,
+) -> Verdict {
+    let not = |reason, message: String| verdict(condition_type::READY, false, reason, message);
+    if let Err(error) = applied {
+        return not(reason::APPLY_FAILED, error.to_string());
+    }
+    if stack.suspend {
+        return not(reason::SUSPENDED, "spec.suspend is true: no engine pod runs".into());
+    }
+    if engines.iter().any(|engine| engine.missing() > 0) {
+        // The most telling of the reasons comes first.
+        if repair.status == Some(true) {
+            return not(repair.reason, repair.message.clone());
+        }
+        if preflight.status == Some(false) {
+            return not(preflight.reason, preflight.message.clone());
+        }
+        let (reason, message) = why_missing(engines);
+        return not(reason, message);
+    }
+    if gateway.status != Some(true) {
+        return not(gateway.reason, gateway.message.clone());
+    }
+    verdict(condition_type::READY, true, reason::VERIFIED, "every engine is proven by inference")
+}
+
+/// Why replicas are missing: a failure, a wedge, or just the start.
+fn why_missing(engines: &[Judged]) -> (&'static str, String) {
+    let missing: Vec<_> = engines.iter().filter(|engine| engine.missing() > 0).collect();
+    if let Some((engine, failure)) =
+        missing.iter().find_map(|engine| Some((engine, engine.failing.as_ref()?)))
+    {
+        let message = format!("engine {}, pod {}: {}", engine.status.name, failure.pod, failure.message);
+        return (known(&failure.reason), message);
+    }
+    let counts = missing
+        .iter()
+        .map(|engine| format!("{} {}/{}", engine.status.name, engine.status.verified, engine.status.desired))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if missing.iter().any(|engine| engine.wedged > 0) {
+        return (reason::REPAIRING, format!("wedged engines are being repaired; verified: {counts}"));
+    }
+    if missing.iter().all(|engine| engine.starting > 0 || engine.pods == 0) {
+        return (reason::STARTING, format!("engines start; verified: {counts}"));
+    }
+    (reason::REPLICAS_MISSING, format!("verified: {counts}"))
+}
+
+fn of_kind(condition: &'static str, kind: Kind, stack: &ValidStack, engines: &[Judged]) -> Verdict {
+    if stack.of_kind(kind).next().is_none() {
+        let message = format!("the spec has no {} engine", kind.as_str());
+        return Verdict { kind: condition, status: None, reason: reason::NOT_REQUESTED, message };
+    }
+    if stack.suspend {
+        return verdict(condition, false, reason::SUSPENDED, "spec.suspend is true");
+    }
+    let of_kind: Vec<_> = engines.iter().filter(|engine| engine.status.kind == kind).cloned().collect();
+    let serving = |engine: &Judged| engine.status.verified > 0 || engine.status.desired == 0;
+    if of_kind.iter().all(serving) {
+        return verdict(condition, true, reason::VERIFIED, "proven by inference");
+    }
+    let (reason, message) = why_missing(&of_kind);
+    verdict(condition, false, reason, message)
+}
+
+fn gateway(stack: &ValidStack, observed: &Observed) -> Verdict {
+    let deployment = observed.deployments.get(&metadata::of_gateway(stack));
+    let status = deployment.and_then(|deployment| deployment.status.as_ref());
+    let available = status.and_then(|status| status.available_replicas).unwrap_or(0);
+    if available > 0 {
+        verdict(condition_type::GATEWAY_READY, true, reason::AVAILABLE, "the gateway answers")
+    } else {
+        verdict(
+            condition_type::GATEWAY_READY,
+            false,
+            reason::STARTING,
+            "no replica of the gateway is available",
+        )
+    }
+}
+
+fn preflight(stack: &ValidStack) -> Verdict {
+    match stack.concerns.first() {
+        None => verdict(
+            condition_type::PREFLIGHT_PASSED,
+            true,
+            reason::VERIFIED,
+            "what the spec refers to exists, and nodes fit",
+        ),
+        Some(first) => {
+            verdict(condition_type::PREFLIGHT_PASSED, false, first.reason, validate::join(&stack.concerns))
+        }
+    }
+}
+
+fn progressing(applied: Result<&AppliedObjects, &apply::Error>, engines: &[Judged]) -> Verdict {
+    let kind = condition_type::PROGRESSING;
+    if let Err(error) = applied {
+        return verdict(kind, false, reason::APPLY_FAILED, error.to_string());
+    }
+    let rolling: Vec<_> = engines
+        .iter()
+        .filter(|engine| engine.rolling && !engine.status.update_pending)
+        .map(|engine| engine.status.name.as_str())
+        .collect();
+    if rolling.is_empty() {
+        verdict(kind, false, reason::ROLLED_OUT, "all pods have the current template")
+    } else {
+        verdict(kind, true, reason::ROLLING_OUT, format!("pods are made or replaced: {}", rolling.join(", ")))
+    }
+}
+
+/// Something that did serve, or should, does not; a mere start is not it.
+fn degraded(stack: &ValidStack, engines: &[Judged]) -> Verdict {
+    let kind = condition_type::DEGRADED;
+    if stack.suspend {
+        return verdict(kind, false, reason::SUSPENDED, "spec.suspend is true");
+    }
+    if engines.iter().all(|engine| engine.missing() == 0) {
+        return verdict(kind, false, reason::VERIFIED, "every engine is proven by inference");
+    }
+    let (why, message) = why_missing(engines);
+    verdict(kind, why != reason::STARTING, why, message)
+}
+
+fn suspended(stack: &ValidStack, repair: Option<&RepairStatus>) -> Verdict {
+    let kind = condition_type::REPAIR_SUSPENDED;
+    let stopped = repair.iter().flat_map(|repair| &repair.stopped);
+    let mut stopped =
+        stopped.filter(|stopped| stack.engines.iter().any(|engine| engine.spec.name == stopped.engine));
+    if let Some(first) = stopped.next() {
+        let names =
+            std::iter::once(first).chain(stopped).map(|stopped| stopped.engine.as_str()).collect::<Vec<_>>();
+        let message = format!(
+            "repair of {} stopped: {}. Look at it, then annotate the stack with speechstack.dev/reset-repair",
+            names.join(", "),
+            first.reason
+        );
+        return verdict(kind, true, known(&first.reason), message);
+    }
+    if stack.repair.hold {
+        return verdict(kind, true, reason::HELD, "spec.repair.hold is true");
+    }
+    verdict(kind, false, reason::NONE, "repair is active")
+}
+
+fn correlated(stack: &ValidStack, engines: &[Judged]) -> Verdict {
+    let kind = condition_type::CORRELATED_FAILURE;
+    let percent = stack.repair.correlated_failure_threshold as usize;
+    let hit = engines.iter().find(|engine| {
+        let least = (engine.pods * percent).div_ceil(100).max(2);
+        engine.wedged >= least
+    });
+    match hit {
+        Some(engine) => verdict(
+            kind,
+            true,
+            reason::CORRELATED,
+            format!(
+                "{} of {} replicas of {} are wedged together; repair goes one by one",
+                engine.wedged, engine.pods, engine.status.name
+            ),
+        ),
+        None => verdict(kind, false, reason::NONE, "no common fault"),
+    }
+}
+
+fn update_pending(engines: &[Judged]) -> Verdict {
+    let kind = condition_type::UPDATE_PENDING;
+    let waiting: Vec<_> = engines
+        .iter()
+        .filter(|engine| engine.status.update_pending)
+        .map(|engine| engine.status.name.as_str())
+        .collect();
+    if waiting.is_empty() {
+        return verdict(kind, false, reason::NONE, "pods have the operator's current template");
+    }
+    let message = format!(
+        "a new pod template of {} waits for the next change of the spec; set spec.updates: Automatic to take it now",
+        waiting.join(", ")
+    );
+    verdict(kind, true, reason::NEW_DEFAULTS, message)
+}
+
+/// The stack in one word.
+pub fn phase(stack: &ValidStack, engines: &[Judged], conditions: &[Condition]) -> Phase {
+    let is =
+        |kind: &str| conditions.iter().any(|condition| condition.type_ == kind && condition.status == "True");
+    let serves = |engine: &Judged| engine.status.verified > 0 || engine.status.desired == 0;
+    let failing = engines.iter().any(|engine| engine.missing() > 0 && engine.failing.is_some());
+    match () {
+        () if stack.suspend => Phase::Suspended,
+        () if is(condition_type::READY) => Phase::Ready,
+        () if engines.iter().all(serves) && is(condition_type::GATEWAY_READY) => Phase::Degraded,
+        () if is(condition_type::REPAIR_SUSPENDED) && !stack.repair.hold => Phase::Failed,
+        () if engines.iter().any(|engine| engine.wedged > 0) => Phase::Repairing,
+        () if failing => Phase::Failed,
+        () if engines.iter().all(|engine| engine.pods == 0) => Phase::Pending,
+        () => Phase::Starting,
+    }
+}
+
+/// A reason of the API, from a text that carries one.
+fn known(text: &str) -> &'static str {
+    const ALL: [&str; 18] = [
+        reason::IMAGE_PULL_ERROR,
+        reason::AUTH_SECRET_MISSING,
+        reason::NGC_FORBIDDEN,
+        reason::UNSCHEDULABLE,
+        reason::INSUFFICIENT_GPU_MEMORY,
+        reason::ARCH_MISMATCH,
+        reason::CACHE_CLAIM_MISSING,
+        reason::OOM_KILLED,
+        reason::CRASH_LOOP_BACK_OFF,
+        reason::CONTAINER_START_ERROR,
+        reason::EVICTED,
+        reason::NODE_NOT_READY,
+        reason::TERMINATING_STUCK,
+        reason::CONFIG_ERROR,
+        reason::FUTILE,
+        reason::BUDGET_EXHAUSTED,
+        reason::ROLLOUT_SUSPECT,
+        reason::CORRELATED,
+    ];
+    ALL.into_iter().find(|known| *known == text).unwrap_or(reason::BUDGET_EXHAUSTED)
+}

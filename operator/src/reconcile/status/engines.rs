@@ -1,0 +1,234 @@
+//! Engines and their pods, as kubelets and guards see them (pure).
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use speechstack_crds::{Endpoints, EngineStatus, Failure, Kind, PodStatus, SpeechStackStatus, Summary};
+
+use super::second;
+use crate::guards::Seen;
+use crate::reconcile::apply::AppliedObjects;
+use crate::reconcile::build::Update;
+use crate::reconcile::build::metadata::{self, container, label};
+use crate::reconcile::failure;
+use crate::reconcile::observe::Observed;
+use crate::reconcile::validate::{Replicas, ValidEngine, ValidStack};
+
+/// Most pods shown of an engine.
+const PODS: usize = 20;
+
+/// An engine's status, and what conditions need beside it.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// What is shown.
+    pub status: EngineStatus,
+    /// A failure that keeps a pod from running now.
+    pub failing: Option<Failure>,
+    /// Pods that are wedged or being repaired.
+    pub wedged: usize,
+    /// Pods of which the guard has a word, or that are on their way, without a fault.
+    pub starting: usize,
+    /// All pods that are not ending.
+    pub pods: usize,
+    /// Whether a rollout goes on.
+    pub rolling: bool,
+}
+
+impl Judged {
+    /// Replicas that should serve and do not.
+    pub fn missing(&self) -> i32 {
+        (self.status.desired - self.status.verified).max(0)
+    }
+}
+
+/// Every engine of the stack.
+pub fn judge(
+    stack: &ValidStack,
+    observed: &Observed,
+    applied: Option<&AppliedObjects>,
+    old: Option<&SpeechStackStatus>,
+    now: Timestamp,
+) -> Vec<Judged> {
+    stack.engines.iter().map(|engine| one(stack, engine, observed, applied, old, now)).collect()
+}
+
+fn one(
+    stack: &ValidStack,
+    engine: &ValidEngine,
+    observed: &Observed,
+    applied: Option<&AppliedObjects>,
+    old: Option<&SpeechStackStatus>,
+    now: Timestamp,
+) -> Judged {
+    let name = &engine.spec.name;
+    let before = old.and_then(|old| old.engines.iter().find(|engine| engine.name == *name));
+    let deployment = observed.deployments.get(&metadata::of_engine(stack, engine));
+    let live = deployment.and_then(|deployment| deployment.status.as_ref());
+    let desired = match engine.replicas {
+        _ if stack.suspend => 0,
+        Replicas::Fixed(replicas) => replicas,
+        Replicas::Autoscaled { min, .. } => {
+            deployment.and_then(|deployment| deployment.spec.as_ref()?.replicas).unwrap_or(min)
+        }
+    };
+    let mut judged = Judged {
+        status: EngineStatus {
+            name: name.clone(),
+            kind: engine.kind,
+            desired,
+            ready: 0,
+            verified: 0,
+            updated: live.and_then(|live| live.updated_replicas).unwrap_or(0),
+            image_id: None,
+            update_pending: match applied {
+                Some(applied) => applied.engines.get(name) == Some(&Update::Pending),
+                None => before.is_some_and(|before| before.update_pending),
+            },
+            pods: Vec::new(),
+            last_failure: before.and_then(|before| before.last_failure.clone()),
+        },
+        failing: None,
+        wedged: 0,
+        starting: 0,
+        pods: 0,
+        rolling: deployment.is_none_or(|deployment| {
+            let seen = live.and_then(|live| live.observed_generation);
+            seen < deployment.metadata.generation
+        }),
+    };
+    for (pod, seen) in &observed.pods {
+        if pod.labels().get(label::ENGINE) == Some(name) {
+            add(&mut judged, pod, seen.as_ref(), observed, before, now);
+        }
+    }
+    judged.rolling |= judged.status.updated < desired || judged.pods > usize::try_from(desired).unwrap_or(0);
+    judged.status.pods.truncate(PODS);
+    judged
+}
+
+fn add(
+    judged: &mut Judged,
+    pod: &Pod,
+    seen: Option<&Seen>,
+    observed: &Observed,
+    before: Option<&EngineStatus>,
+    now: Timestamp,
+) {
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    let node_ready = node.as_ref().is_none_or(|node| !observed.nodes_not_ready.contains(node));
+    let ending = pod.metadata.deletion_timestamp.is_some();
+    let ready = is_ready(pod) && node_ready && !ending;
+    // Readiness comes from the guard's golden probe, so it is the word of a guard that is not heard at the moment.
+    let word = seen.filter(|seen| seen.connected);
+    let verified = !ending && node_ready && word.map_or(ready, |seen| seen.report.is_verified());
+    judged.status.ready += i32::from(ready);
+    judged.status.verified += i32::from(verified);
+    judged.pods += usize::from(!ending);
+
+    let fault = failure::of_pod(pod, node_ready, now);
+    let state = state(seen, ending);
+    if is_wedged(&state) {
+        judged.wedged += 1;
+    } else if !verified && !ending && fault.as_ref().is_none_or(|fault| !fault.current) {
+        judged.starting += 1;
+    }
+    let engine = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let engine = engine.clone().find(|status| status.name == container::ENGINE);
+    if let Some(engine) = engine
+        && verified
+        && !engine.image_id.is_empty()
+    {
+        judged.status.image_id = Some(engine.image_id.clone());
+    }
+    let name = pod.name_any();
+    let known = before.and_then(|before| before.pods.iter().find(|known| known.name == name));
+    let since = match known.filter(|known| known.state == state) {
+        Some(known) => known.since.clone(), // a state that looks the same from here has not begun anew
+        None => seen.map(|seen| Time(second(seen.since))),
+    };
+    judged.status.pods.push(PodStatus {
+        name,
+        node,
+        class: seen.and_then(|seen| seen.report.class.clone()).filter(|_| !verified),
+        restarts: engine.map_or(0, |engine| engine.restart_count),
+        since,
+        state,
+    });
+    if let Some(fault) = fault {
+        if fault.current && judged.failing.is_none() {
+            judged.failing = Some(fault.failure.clone());
+        }
+        remember(&mut judged.status.last_failure, fault.failure, now);
+    }
+}
+
+/// Keeps the newest failure; one without a time of its own gets the time at which it was first seen.
+fn remember(last: &mut Option<Failure>, mut failure: Failure, now: Timestamp) {
+    let same = last.as_ref().filter(|last| {
+        (&last.reason, &last.pod, last.exit_code) == (&failure.reason, &failure.pod, failure.exit_code)
+    });
+    if failure.time.is_none() {
+        failure.time = Some(same.map_or_else(
+            || Time(second(now)),
+            |same| same.time.clone().unwrap_or_else(|| Time(second(now))),
+        ));
+    }
+    let newer = last.as_ref().is_none_or(|last| last.time <= failure.time);
+    if newer {
+        *last = Some(failure);
+    }
+}
+
+/// The state shown: saturation comes and goes with load, and would have the status written with it.
+fn state(seen: Option<&Seen>, ending: bool) -> String {
+    match seen.map(|seen| seen.report.state.as_str()) {
+        _ if ending => "terminating".into(),
+        Some("saturated") => "healthy".into(),
+        Some("") | None => "unknown".into(),
+        Some(state) => state.into(),
+    }
+}
+
+/// Whether the engine is out of rotation for a fault.
+fn is_wedged(state: &str) -> bool {
+    matches!(state, "wedged" | "fenced" | "restarting" | "kill_stuck" | "exhausted")
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// `verified/desired` of each kind.
+pub fn summary(engines: &[Judged]) -> Summary {
+    let of = |kind: Kind| {
+        let engines: Vec<_> = engines.iter().filter(|engine| engine.status.kind == kind).collect();
+        if engines.is_empty() {
+            return "-".to_owned();
+        }
+        let verified: i32 = engines.iter().map(|engine| engine.status.verified).sum();
+        let desired: i32 = engines.iter().map(|engine| engine.status.desired).sum();
+        format!("{verified}/{desired}")
+    };
+    Summary { stt: of(Kind::Stt), tts: of(Kind::Tts) }
+}
+
+/// Where clients connect.
+pub fn endpoints(stack: &ValidStack) -> Endpoints {
+    let spec = &stack.gateway.spec;
+    let port = match spec.service.port {
+        80 => String::new(),
+        port => format!(":{port}"),
+    };
+    let host = format!("{}.{}.svc", metadata::of_gateway(stack), stack.namespace);
+    let ingress = spec.ingress.as_ref().map(|ingress| {
+        let scheme = if ingress.tls_secret_name.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}/v1", ingress.host)
+    });
+    let route = spec.http_route.as_ref().and_then(|route| route.hostnames.first());
+    Endpoints {
+        openai_base_url: format!("http://{host}{port}/v1"),
+        external: ingress.or_else(|| route.map(|host| format!("http://{host}/v1"))),
+    }
+}

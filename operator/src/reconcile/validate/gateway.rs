@@ -1,0 +1,150 @@
+//! The gateway: models by name, limits as numbers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::Affinity;
+use speechstack_crds::{GatewaySpec, Kind, SpeechStackSpec};
+
+use super::engine::{Check, ValidEngine};
+use super::image::{self, ImageRef};
+use super::{Defaults, Problem};
+use crate::reconcile::quantity;
+
+/// The gateway with all defaults resolved.
+#[derive(Clone, Debug)]
+pub struct ValidGateway {
+    /// What the user wrote: fields that are passed on as they are.
+    pub spec: GatewaySpec,
+    /// Its image.
+    pub image: ImageRef,
+    /// Pods; `None` when an autoscaler owns the number.
+    pub replicas: Option<i32>,
+    /// Pod affinity; unset spreads over nodes.
+    pub affinity: Option<Affinity>,
+    /// Largest upload in bytes.
+    pub max_upload: u64,
+    /// Models that clients may name.
+    pub models: Vec<Model>,
+}
+
+/// A model that clients may name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// Its id.
+    pub id: String,
+    /// What serves it.
+    pub kind: Kind,
+    /// The one engine that serves it; `None` when several do.
+    pub engine: Option<String>,
+    /// Other names.
+    pub aliases: Vec<String>,
+}
+
+/// Resolves defaults; what cannot be is added to `problems`.
+pub fn validate(
+    spec: &SpeechStackSpec,
+    engines: &[ValidEngine],
+    defaults: &Defaults,
+    problems: &mut Vec<Problem>,
+) -> ValidGateway {
+    let gateway = &spec.gateway;
+    let max_upload = quantity::units(&gateway.limits.max_upload).unwrap_or_else(|| {
+        let text = &gateway.limits.max_upload.0;
+        problems.push(Problem::field(
+            "spec.gateway.limits.maxUpload",
+            format!("{text:?} is not a quantity such as 2Gi"),
+        ));
+        0
+    });
+    let models = models(engines, &gateway.model_aliases, problems);
+    let affinity = Check::of("spec.gateway", problems).parsed("affinity", gateway.affinity.as_ref());
+    ValidGateway {
+        image: image::resolve("spec.gateway.image", gateway.image.as_ref(), &defaults.proxy_image, problems),
+        replicas: match gateway.autoscaling {
+            Some(_) => None,
+            None => Some(gateway.replicas.unwrap_or(2)),
+        },
+        affinity,
+        max_upload,
+        models,
+        spec: gateway.clone(),
+    }
+}
+
+/// One entry for each model id. Engines with the same first name share it; of other names the first engine that has
+/// one keeps it, so that two engines of one preset do not fight over `whisper-1`.
+fn models(
+    engines: &[ValidEngine],
+    aliases: &BTreeMap<String, String>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Model> {
+    let mut models: Vec<Model> = Vec::new();
+    let mut of_kind: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for engine in engines {
+        let Some(id) = engine.models.first() else { continue };
+        of_kind.entry(engine.kind.as_str()).or_default().push(id);
+        match models.iter_mut().find(|model| model.id == *id) {
+            Some(model) if model.kind == engine.kind => model.engine = None,
+            Some(_) => problems.push(Problem::field(
+                &format!("spec.{}[{}].models", engine.kind.as_str(), engine.spec.name),
+                format!("{id} names a model of the other kind too"),
+            )),
+            None => models.push(Model {
+                id: id.clone(),
+                kind: engine.kind,
+                engine: Some(engine.spec.name.clone()),
+                aliases: Vec::new(),
+            }),
+        }
+    }
+    // A shared model is served by every engine of its kind: a pool would be only one of them.
+    for model in &mut models {
+        let ids = of_kind.get(model.kind.as_str());
+        let others = ids.is_some_and(|ids| ids.iter().any(|id| *id != model.id));
+        if model.engine.is_none() && others {
+            problems.push(Problem::field(
+                "spec",
+                format!(
+                    "several {} engines serve {} and others serve another model: give each engine its own `models`",
+                    model.kind.as_str(),
+                    model.id
+                ),
+            ));
+        }
+    }
+
+    let mut taken: BTreeSet<String> = models.iter().map(|model| model.id.clone()).collect();
+    taken.extend(aliases.keys().cloned());
+    for engine in engines {
+        for name in engine.models.iter().skip(1) {
+            if taken.insert(name.clone()) {
+                let own = engine.models.first();
+                if let Some(model) = models.iter_mut().find(|model| Some(&model.id) == own) {
+                    model.aliases.push(name.clone());
+                }
+            }
+        }
+    }
+    for (alias, target) in aliases {
+        let named = |model: &&mut Model| model.id == *target || model.aliases.contains(target);
+        match models.iter_mut().find(named) {
+            Some(model) if model.id == *alias => {}
+            Some(model) => model.aliases.push(alias.clone()),
+            None => problems.push(Problem::field(
+                "spec.gateway.modelAliases",
+                format!("{alias} means {target}, which no engine of this stack serves"),
+            )),
+        }
+    }
+    // An alias that is also the id of another model would name two models.
+    let ids: BTreeSet<String> = models.iter().map(|model| model.id.clone()).collect();
+    for model in &models {
+        for alias in model.aliases.iter().filter(|alias| ids.contains(*alias)) {
+            problems.push(Problem::field(
+                "spec.gateway.modelAliases",
+                format!("{alias} is the name of a model: remove the alias"),
+            ));
+        }
+    }
+    models
+}

@@ -1,0 +1,89 @@
+//! What the stack refers to, and what the nodes have: found before pods fail on it.
+
+use std::collections::BTreeMap;
+
+use speechstack_crds::SpeechStackSpec;
+use speechstack_crds::condition::reason;
+
+use super::Problem;
+use super::engine::{Gpu, ValidEngine, Volume};
+use crate::reconcile::observe::{Found, Observed};
+
+/// Label of NVIDIA's feature discovery: memory of the node's GPUs, MiB.
+const GPU_MEMORY: &str = "nvidia.com/gpu.memory";
+const ARCH: &str = "kubernetes.io/arch";
+
+/// What may keep the stack's pods from starting.
+pub fn concerns(spec: &SpeechStackSpec, engines: &[ValidEngine], observed: &Observed) -> Vec<Problem> {
+    let mut concerns = Vec::new();
+    if let Some(key) = &spec.auth.ngc_secret_ref {
+        let message = match observed.ngc_secret {
+            Found::Yes => None,
+            Found::No => Some(format!("there is no Secret {}", key.name)),
+            Found::WithoutKey => Some(format!("the Secret {} has no key {}", key.name, key.key)),
+        };
+        concerns.extend(message.map(|message| Problem { reason: reason::AUTH_SECRET_MISSING, message }));
+    }
+    for engine in engines {
+        let name = &engine.spec.name;
+        if let Some((Volume::Existing(claim), _)) = &engine.cache
+            && observed.missing_claims.contains(claim)
+        {
+            let message = format!("engine {name}: there is no PersistentVolumeClaim {claim}");
+            concerns.push(Problem { reason: reason::CACHE_CLAIM_MISSING, message });
+        }
+        concerns.extend(architecture(engine, observed));
+        concerns.extend(gpu_memory(engine, observed));
+    }
+    if spec.gateway.http_route.is_some() && !observed.optional.http_route {
+        let message =
+            "spec.gateway.httpRoute: the cluster does not know the kind HTTPRoute; install the Gateway API";
+        concerns.push(Problem { reason: reason::INVALID_SPEC, message: message.into() });
+    }
+    concerns
+}
+
+fn architecture(engine: &ValidEngine, observed: &Observed) -> Option<Problem> {
+    let wanted = engine.arch?;
+    let labels: Vec<_> = candidates(engine, observed).filter_map(|labels| labels.get(ARCH)).collect();
+    if labels.is_empty() || labels.iter().any(|arch| *arch == wanted) {
+        return None;
+    }
+    let message = format!(
+        "engine {}: its image is for {wanted} only and no node that it may use has this architecture",
+        engine.spec.name
+    );
+    Some(Problem { reason: reason::ARCH_MISMATCH, message })
+}
+
+/// Only where nodes tell their GPU memory; MIG slices and DRA devices are smaller or bigger than what the label says.
+fn gpu_memory(engine: &ValidEngine, observed: &Observed) -> Option<Problem> {
+    let Gpu::Count { resource, .. } = &engine.gpu else { return None };
+    if resource != "nvidia.com/gpu" || engine.min_gpu_memory_mib == 0 {
+        return None;
+    }
+    let memory = candidates(engine, observed)
+        .filter_map(|labels| labels.get(GPU_MEMORY)?.parse::<u64>().ok())
+        .max()?;
+    if memory >= engine.min_gpu_memory_mib {
+        return None;
+    }
+    let message = format!(
+        "engine {} needs {} MiB of GPU memory and the largest GPU that it may use has {memory} MiB; \
+         choose another profile, or lower gpu.minMemory if you know better",
+        engine.spec.name, engine.min_gpu_memory_mib
+    );
+    Some(Problem { reason: reason::INSUFFICIENT_GPU_MEMORY, message })
+}
+
+/// Labels of the nodes that the engine's selector admits.
+fn candidates<'a>(
+    engine: &'a ValidEngine,
+    observed: &'a Observed,
+) -> impl Iterator<Item = &'a BTreeMap<String, String>> {
+    let selector = &engine.spec.node_selector;
+    observed
+        .node_labels
+        .iter()
+        .filter(move |labels| selector.iter().all(|(key, value)| labels.get(key) == Some(value)))
+}
