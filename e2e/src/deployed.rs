@@ -76,6 +76,14 @@ impl Deployed {
         Ok(self.stacks().get_status(&self.name).await?.status.unwrap_or_default())
     }
 
+    /// Its resource version, which every write changes.
+    ///
+    /// # Errors
+    /// When the stack is gone.
+    pub async fn resource_version(&self) -> Result<String> {
+        Ok(self.stacks().get(&self.name).await?.metadata.resource_version.unwrap_or_default())
+    }
+
     /// Waits until its status fits, and returns it.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use speechstack_crds::SpeechStack;
 
-use super::Ground;
+use super::ground::Ground;
 use super::refusals::{ON_UPDATE, messages, refusals};
 
 /// Each rule refuses with its own words, and no rule is left out.
@@ -34,7 +34,7 @@ async fn storage_class_is_for_ever(ground: &Ground) -> Result<()> {
             "cache": {"pvc": {"size": "1Gi", "storageClassName": class}},
         }]}})
     };
-    let stacks: Api<SpeechStack> = Api::namespaced(ground.client.clone(), &ground.namespace);
+    let stacks: Api<SpeechStack> = Api::namespaced(ground.space.cluster.client.clone(), &ground.space.name);
     let create = |class| {
         let mut object = engine(class);
         object["apiVersion"] = json!("speechstack.dev/v1alpha1");
@@ -58,8 +58,8 @@ pub async fn every_sample_is_accepted(ground: &Ground) -> Result<()> {
     for entry in std::fs::read_dir(&folder)? {
         let path = entry?.path();
         let file = path.to_str().context("a path that is no text")?;
-        let args = ["apply", "--dry-run=server", "--validate=strict", "-n", &ground.namespace, "-f", file];
-        ground.kubectl(&args).await.with_context(|| format!("{file} is refused"))?;
+        let args = ["apply", "--dry-run=server", "--validate=strict", "-f", file];
+        ground.space.kubectl(&args).await.with_context(|| format!("{file} is refused"))?;
         seen += 1;
     }
     ensure!(seen >= 5, "only {seen} samples in {}", folder.display());
@@ -73,7 +73,7 @@ async fn create(ground: &Ground, name: &str, spec: &Value) -> Result<(), String>
     });
     // Untyped: what a client can send is more than what our types can say.
     let kind = kube::core::ApiResource::erase::<SpeechStack>(&());
-    let stacks: Api<kube::core::DynamicObject> = Api::namespaced_with(ground.client.clone(), &ground.namespace, &kind);
+    let stacks: Api<kube::core::DynamicObject> = Api::namespaced_with(ground.space.cluster.client.clone(), &ground.space.name, &kind);
     let object = serde_json::from_value(object).map_err(|error| error.to_string())?;
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     stacks.create(&dry, &object).await.map(drop).map_err(|error| error.to_string())

@@ -3,14 +3,13 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 use speechstack_crds::SpeechStackStatus;
-use speechstack_e2e::deployed::Deployed;
 
-use super::Ground;
+use super::ground::Ground;
 use super::healing::{START, small};
 
 async fn told(ground: &Ground, engine: Value, reason: &str) -> Result<()> {
     let spec = json!({"stt": [engine], "gateway": {"replicas": 1}});
-    let stack = Deployed::apply(&ground.client, &ground.namespace, "speech", &spec).await?;
+    let stack = ground.stack(&spec).await?;
     let says = |status: &SpeechStackStatus| {
         status.engines.iter().any(|engine| engine.last_failure.as_ref().is_some_and(|failure| failure.reason == reason))
     };

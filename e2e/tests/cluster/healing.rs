@@ -10,7 +10,7 @@ use speechstack_e2e::client::{Client, say};
 use speechstack_e2e::deployed::{self, Deployed};
 use speechstack_e2e::load::{Ask, Load};
 
-use super::Ground;
+use super::ground::Ground;
 
 /// Ceiling for a stack of reference engines to become Ready, image present.
 pub const START: Duration = Duration::from_secs(180);
@@ -50,7 +50,7 @@ struct Wedge {
 
 /// Class A, hang, dead child, silent garbage and silence: each is cured by one restart of the container.
 pub async fn wedges_are_cured_in_place(ground: &Ground) -> Result<()> {
-    let stack = Deployed::apply(&ground.client, &ground.namespace, "speech", &spec()).await?;
+    let stack = ground.stack(&spec()).await?;
     stack.ready(START).await?;
     let gateway = stack.gateway().await?;
     let load = Load::start(gateway.clone(), Ask::Transcribe(clip()?), Duration::from_millis(700));

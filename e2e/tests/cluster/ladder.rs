@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{Api, ListParams};
+use kube::api::Api;
 use serde_json::{Value, json};
 use speechstack_crds::{Outcome, Rung, SpeechStackStatus};
 use speechstack_e2e::deployed::{self, Deployed};
 use speechstack_e2e::load::{Ask, Load};
 use tokio::time::sleep;
 
-use super::Ground;
+use super::ground::Ground;
 use super::healing::{REPAIR, START, clip, small, total};
 
 /// Where a fault that is kept in a file outlives the process.
@@ -25,7 +25,7 @@ enum Kept {
 }
 
 fn spec(ground: &Ground, kept: &Kept, repair: Value) -> Value {
-    let path = format!("/var/lib/speechstack-e2e/{}", ground.namespace);
+    let path = format!("/var/lib/speechstack-e2e/{}", ground.space.name);
     let (volume, sub_path) = match kept {
         Kept::Pod => (json!({"emptyDir": {}}), ""),
         // The two nodes of the test cluster share one file system.
@@ -49,7 +49,7 @@ fn spec(ground: &Ground, kept: &Kept, repair: Value) -> Value {
         "securityContext": root,
         "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
             "weight": 100,
-            "preference": {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [ground.first_node()]}]},
+            "preference": {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [ground.space.cluster.a.name]}]},
         }]}},
         "podTemplatePatch": {"spec": {
             "volumes": [faults],
@@ -88,7 +88,7 @@ fn told(what: &str, status: &SpeechStackStatus) {
 pub async fn a_fault_that_outlives_the_container_costs_the_pod(ground: &Ground) -> Result<()> {
     let repair = json!({"containerRestarts": {"burst": 2, "refill": "1h", "backoff": "1s"}});
     let spec = spec(ground, &Kept::Pod, repair);
-    let stack = Deployed::apply(&ground.client, &ground.namespace, "speech", &spec).await?;
+    let stack = ground.stack(&spec).await?;
     let pod = wedge_for_ever(&stack).await?;
     let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(700));
     let status = stack.until("replaced", REPAIR * 2, |status| recovered_by(status, Rung::Recreate)).await?;
@@ -110,7 +110,7 @@ pub async fn a_fault_of_a_node_moves_the_engine(ground: &Ground) -> Result<()> {
         "escalation": "AvoidNode",
     });
     let spec = spec(ground, &Kept::Node, repair);
-    let stack = Deployed::apply(&ground.client, &ground.namespace, "speech", &spec).await?;
+    let stack = ground.stack(&spec).await?;
     let pod = wedge_for_ever(&stack).await?;
     let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(700));
     let status = stack.until("moved", REPAIR * 3, |status| recovered_by(status, Rung::AvoidNode)).await?;
@@ -119,13 +119,13 @@ pub async fn a_fault_of_a_node_moves_the_engine(ground: &Ground) -> Result<()> {
     let node = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
     let now = stack.pods("parakeet").await?;
     ensure!(now.iter().all(|other| node(other) != node(&pod)), "the engine is still on {}", node(&pod));
-    let nodes: Api<Node> = Api::all(ground.client.clone());
+    let nodes: Api<Node> = Api::all(ground.space.cluster.client.clone());
     let avoided = nodes.get(&node(&pod)).await?;
     let label = "avoid.speechstack.dev/speech-parakeet";
     ensure!(avoided.metadata.labels.iter().any(|labels| labels.contains_key(label)), "the node has no label {label}");
-    let rollouts = ground.kubectl(&["get", "replicasets", "-n", &ground.namespace, "-l", "speechstack.dev/engine=parakeet", "-o", "name"]).await?;
+    let rollouts = ground.space.kubectl(&["get", "replicasets", "-l", "speechstack.dev/engine=parakeet", "-o", "name"]).await?;
     ensure!(rollouts.lines().count() == 1, "a rollout happened: {rollouts}");
-    ground.kubectl(&["label", "node", &node(&pod), &format!("{label}-")]).await?;
+    ground.space.cluster.kubectl(&["label", "node", &node(&pod), &format!("{label}-")]).await?;
     Ok(())
 }
 
@@ -136,7 +136,7 @@ pub async fn a_fault_that_nothing_cures_stops_repair(ground: &Ground) -> Result<
         "podRecreates": {"perHour": 1},
     });
     let spec = spec(ground, &Kept::Everywhere, repair);
-    let stack = Deployed::apply(&ground.client, &ground.namespace, "speech", &spec).await?;
+    let stack = ground.stack(&spec).await?;
     wedge_for_ever(&stack).await?;
     let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(700));
     let stopped =
@@ -157,15 +157,4 @@ pub async fn a_fault_that_nothing_cures_stops_repair(ground: &Ground) -> Result<
         })
         .await?;
     Ok(())
-}
-
-/// Nodes that repair marked, so that a test leaves none behind.
-pub async fn marked_nodes(ground: &Ground) -> Result<Vec<String>> {
-    let nodes: Api<Node> = Api::all(ground.client.clone());
-    let marked = |node: &Node| {
-        let labels = node.metadata.labels.as_ref();
-        labels.is_some_and(|labels| labels.keys().any(|key| key.starts_with("avoid.speechstack.dev/")))
-    };
-    let all = nodes.list(&ListParams::default()).await?;
-    Ok(all.items.iter().filter(|node| marked(node)).filter_map(|node| node.metadata.name.clone()).collect())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use kube::api::{Api, ListParams};
@@ -10,9 +10,10 @@ use serde_json::json;
 use speechstack_e2e::client::{Client, say};
 use speechstack_e2e::deployed::{self, Deployed};
 use speechstack_e2e::words::word_error;
+use speechstack_e2e::cluster::wait::await_condition;
 use tokio::time::{Instant, sleep};
 
-use super::Ground;
+use super::ground::Ground;
 use super::healing::{START, small};
 
 /// A few lines of YAML become speech in and out, through the Service by its DNS name.
@@ -22,14 +23,15 @@ pub async fn a_minimal_stack_speaks_and_listens(ground: &Ground) -> Result<()> {
         "tts": [{"name": "magpie", "preset": "reference", "resources": small()}],
     });
     let began = Instant::now();
-    let stack = Deployed::apply(&ground.client, &ground.namespace, "speech", &spec).await?;
+    let stack = ground.stack(&spec).await?;
     let status = stack.ready(START).await?;
     eprintln!("applied -> Ready in {:.1} s", began.elapsed().as_secs_f64());
 
     let url = status.endpoints.context("no endpoints in the status")?.openai_base_url;
-    let expected = format!("http://speech-gateway.{}.svc/v1", ground.namespace);
+    let expected = format!("http://speech-gateway.{}.svc/v1", ground.space.name);
     ensure!(url == expected, "the status says {url}, not {expected}");
-    let base = ground.resolve(url.trim_end_matches("/v1")).await?;
+    // Pods find it by the short name, we by the full one.
+    let base = url.trim_end_matches("/v1").to_owned() + ".cluster.local";
     let client = Client::new(base, Duration::from_secs(60))?;
     let spoken = "good morning everyone";
     let speech = client.speak("alloy", spoken, "wav").await?;
@@ -44,7 +46,7 @@ pub async fn a_minimal_stack_speaks_and_listens(ground: &Ground) -> Result<()> {
 
     let summary = status.summary.context("no summary in the status")?;
     ensure!((summary.stt.as_str(), summary.tts.as_str()) == ("1/1", "1/1"), "summary {summary:?}");
-    let shown = ground.kubectl(&["get", "spch", "-n", &ground.namespace]).await?;
+    let shown = ground.space.kubectl(&["get", "spch"]).await?;
     for column in ["PHASE", "STT", "TTS", "REPAIRS", "Ready", "1/1"] {
         ensure!(shown.contains(column), "no {column} in:\n{shown}");
     }
@@ -55,11 +57,15 @@ pub async fn a_minimal_stack_speaks_and_listens(ground: &Ground) -> Result<()> {
 pub async fn a_suspended_stack_frees_its_pods(ground: &Ground) -> Result<()> {
     let engine = json!({"name": "parakeet", "preset": "reference", "resources": small()});
     let spec = json!({"stt": [engine], "gateway": {"replicas": 1}});
-    let stack = Deployed::apply(&ground.client, &ground.namespace, "speech", &spec).await?;
+    let stack = ground.stack(&spec).await?;
     stack.ready(START).await?;
     stack.change(&json!({"stt": [engine], "gateway": {"replicas": 1}, "suspend": true})).await?;
     stack.until("suspended", START, |status| deployed::reason(status, "Ready") == "Suspended").await?;
-    gone(START, || async { Ok(stack.pods("parakeet").await?.is_empty()) }).await.context("pods of a suspended stack")?;
+    await_condition("a suspended stack has no engine pods", START, async || {
+        ensure!(stack.pods("parakeet").await?.is_empty(), "not yet");
+        Ok(())
+    })
+    .await?;
     let reply = stack.gateway().await?.transcribe("clip.wav", say(&[("slt", "Good morning.")])?, "json").await?;
     ensure!(reply.status == 503, "a suspended stack answers {}: {}", reply.status, reply.text());
     stack.change(&spec).await?;
@@ -76,18 +82,22 @@ pub async fn a_deleted_stack_leaves_only_its_cache(ground: &Ground) -> Result<()
         }],
         "gateway": {"replicas": 1},
     });
-    let stack = Deployed::apply(&ground.client, &ground.namespace, "speech", &spec).await?;
-    let deployments: Api<Deployment> = Api::namespaced(ground.client.clone(), &ground.namespace);
-    gone(START, || async { Ok(deployments.get_opt("speech-parakeet").await?.is_some()) }).await.context("no Deployment")?;
-    stack.delete().await?;
-    let services: Api<Service> = Api::namespaced(ground.client.clone(), &ground.namespace);
-    let labelled = ListParams::default().labels("speechstack.dev/stack=speech");
-    gone(START, || async {
-        Ok(deployments.list(&labelled).await?.items.is_empty() && services.list(&labelled).await?.items.is_empty())
+    let stack = ground.stack(&spec).await?;
+    let deployments: Api<Deployment> = Api::namespaced(ground.space.cluster.client.clone(), &ground.space.name);
+    await_condition("there is a Deployment", START, async || {
+        ensure!(deployments.get_opt("speech-parakeet").await?.is_some(), "not yet");
+        Ok(())
     })
-    .await
-    .context("objects of a deleted stack")?;
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(ground.client.clone(), &ground.namespace);
+    .await?;
+    stack.delete().await?;
+    let services: Api<Service> = Api::namespaced(ground.space.cluster.client.clone(), &ground.space.name);
+    let labelled = ListParams::default().labels("speechstack.dev/stack=speech");
+    await_condition("nothing of a deleted stack is left", START, async || {
+        ensure!(deployments.list(&labelled).await?.items.is_empty() && services.list(&labelled).await?.items.is_empty(), "not yet");
+        Ok(())
+    })
+    .await?;
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(ground.space.cluster.client.clone(), &ground.space.name);
     let kept = claims.get_opt("speech-parakeet-cache").await?.context("the model cache is gone")?;
     ensure!(kept.metadata.deletion_timestamp.is_none(), "the model cache is being deleted");
     Ok(())
@@ -101,28 +111,13 @@ pub async fn an_invalid_stack_is_told_and_left_alone(ground: &Ground) -> Result<
             "podTemplatePatch": {"spec": {"initContainers": [{"name": "guard", "image": "other"}]}},
         }],
     });
-    let stack = Deployed::apply(&ground.client, &ground.namespace, "speech", &spec).await?;
+    let stack = ground.stack(&spec).await?;
     let status = stack.until("InvalidSpec", START, |status| deployed::reason(status, "Ready") == "InvalidSpec").await?;
     let message = &status.conditions.iter().find(|one| one.type_ == "Ready").context("no Ready")?.message;
     ensure!(message.contains("podTemplatePatch"), "the message does not name the field: {message}");
-    let version = || async { Ok::<_, anyhow::Error>(ground.version("speech").await?) };
+    let version = async || stack.resource_version().await;
     let before = version().await?;
     sleep(Duration::from_secs(10)).await;
     ensure!(version().await? == before, "the status of an invalid stack is written again and again");
-    Ok(())
-}
-
-/// Waits for something to be so.
-async fn gone<F>(within: Duration, mut so: impl FnMut() -> F) -> Result<()>
-where
-    F: Future<Output = Result<bool>>,
-{
-    let deadline = Instant::now() + within;
-    while !so().await? {
-        if Instant::now() > deadline {
-            bail!("not so within {within:?}");
-        }
-        sleep(Duration::from_millis(200)).await;
-    }
     Ok(())
 }

@@ -3,20 +3,19 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, ListParams};
 use serde_json::json;
 use speechstack_crds::{Outcome, SpeechStackStatus};
-use speechstack_e2e::deployed::{self, Deployed};
+use speechstack_e2e::cluster::wait::await_condition;
+use speechstack_e2e::deployed;
 use speechstack_e2e::load::{Ask, Load};
 use tokio::time::sleep;
 
-use super::Ground;
+use super::ground::Ground;
 use super::healing::{REPAIR, START, clip, last, small, spec, total};
 
 /// An operator killed in the middle of a repair leaves exactly one act behind it.
 pub async fn an_operator_killed_in_mid_repair_acts_once(ground: &Ground) -> Result<()> {
-    let stack = Deployed::apply(&ground.client, &ground.namespace, "speech", &spec()).await?;
+    let stack = ground.stack(&spec()).await?;
     let before = stack.ready(START).await?;
     let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(500));
     let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
@@ -24,7 +23,7 @@ pub async fn an_operator_killed_in_mid_repair_acts_once(ground: &Ground) -> Resu
     stack.arm(&pod, &json!({"mode": "F1"})).await?;
     // The intent is in the status before the act: from here on there is something to do twice.
     stack.until("begun", REPAIR, |status| total(status) > total(&before)).await?;
-    kill(ground).await?;
+    ground.kill_operators().await?;
     let healed = |status: &SpeechStackStatus| {
         deployed::is_true(status, "Ready")
             && last(status, "parakeet").is_some_and(|record| record.outcome != Outcome::Pending)
@@ -43,19 +42,19 @@ pub async fn an_operator_killed_in_mid_repair_acts_once(ground: &Ground) -> Resu
 pub async fn guards_go_on_alone_under_a_budget(ground: &Ground) -> Result<()> {
     let mut spec = spec();
     spec["stt"][0]["replicas"] = json!(1);
-    let stack = Deployed::apply(&ground.client, &ground.namespace, "speech", &spec).await?;
+    let stack = ground.stack(&spec).await?;
     stack.ready(START).await?;
     ground.scale_operator(0).await?;
     let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(700));
     let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
     stack.arm(&pod, &json!({"mode": "F1"})).await?;
-    let restarted = ground
-        .until("restarted by its guard alone", REPAIR * 2, || async {
-            let now = stack.pod(deployed::name(&pod)).await?.context("the pod is gone")?;
-            let healthy = deployed::port(&now, 9401)?.get("/readyz").await.is_ok_and(|reply| reply.status == 200);
-            Ok((deployed::restarts(&now, "engine") == 1 && healthy).then_some(now))
-        })
-        .await?;
+    let restarted = await_condition("its guard alone has restarted it", REPAIR * 2, async || {
+        let now = stack.pod(deployed::name(&pod)).await?.context("the pod is gone")?;
+        let ready = deployed::port(&now, 9401)?.get("/readyz").await?;
+        ensure!(deployed::restarts(&now, "engine") == 1 && ready.status == 200, "{}", ready.text());
+        Ok(now)
+    })
+    .await?;
     stack.arm(&restarted, &json!({"mode": "F1"})).await?;
     sleep(Duration::from_secs(45)).await;
     let now = stack.pod(deployed::name(&pod)).await?.context("the pod is gone")?;
@@ -73,31 +72,23 @@ pub async fn a_dead_guard_costs_no_engine(ground: &Ground) -> Result<()> {
         "stt": [{"name": "parakeet", "preset": "reference", "replicas": 2, "resources": small()}],
         "gateway": {"replicas": 1},
     });
-    let stack = Deployed::apply(&ground.client, &ground.namespace, "speech", &spec).await?;
+    let stack = ground.stack(&spec).await?;
     stack.ready(START).await?;
     let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(700));
     let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
     let mark = load.mark();
-    ground.kill_container(&pod, "guard").await?;
-    ground
-        .until("the guard back", REPAIR, || async {
-            let now = stack.pod(deployed::name(&pod)).await?.context("the pod is gone")?;
-            Ok((deployed::restarts(&now, "guard") >= 1).then_some(()))
-        })
-        .await?;
+    // Process 1 takes a TERM, and a KILL only from outside of its namespace.
+    ground.space.exec(deployed::name(&pod), "guard", &["/bin/sh", "-c", "kill -TERM 1"]).await?;
+    await_condition("the guard is back", REPAIR, async || {
+        let now = stack.pod(deployed::name(&pod)).await?.context("the pod is gone")?;
+        ensure!(deployed::restarts(&now, "guard") >= 1, "not restarted yet");
+        Ok(())
+    })
+    .await?;
     stack.ready(REPAIR).await?;
     let counts = load.since(&mark).await?;
     let now = stack.pod(deployed::name(&pod)).await?.context("the pod is gone")?;
     ensure!(deployed::restarts(&now, "engine") == 0, "the engine was restarted");
     ensure!(counts.errors == 0, "clients saw {} errors: {:?}", counts.errors, counts.failures);
-    Ok(())
-}
-
-async fn kill(ground: &Ground) -> Result<()> {
-    let pods: Api<Pod> = Api::namespaced(ground.client.clone(), &ground.namespace);
-    let operators = ListParams::default().labels("app.kubernetes.io/component=operator");
-    for pod in pods.list(&operators).await?.items {
-        pods.delete(deployed::name(&pod), &DeleteParams::default().grace_period(0)).await?;
-    }
     Ok(())
 }
