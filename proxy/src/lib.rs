@@ -11,7 +11,7 @@
 //! | [`guard`] | one engine: lane, probes, verdict, restart |
 //! | [`audio`], [`multipart`], [`sentence`], [`served`], [`transcript`] | pure: no IO, no clock |
 //! | [`config`], [`report`], [`error`] | the contracts |
-//! | [`app`], [`args`], [`admin`], [`drain`], [`http`], [`logging`], [`welcome`] | the process |
+//! | [`app`], [`args`], [`admin`], [`drain`], [`http`], [`logging`], [`places`], [`reload`], [`welcome`] | the process |
 
 pub mod admin;
 pub mod app;
@@ -27,6 +27,8 @@ pub mod guard;
 pub mod http;
 pub mod logging;
 pub mod multipart;
+pub mod places;
+pub mod reload;
 pub mod report;
 pub mod sentence;
 pub mod served;
