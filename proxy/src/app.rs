@@ -1,52 +1,60 @@
 //! Wiring: from a configuration to running listeners, and their end.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use anyhow::Context;
 use hyper_util::service::TowerToHyperService;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 
-use crate::args::{Command, File};
-use crate::config::{self, Config};
+use crate::args::Command;
+use crate::config::{Config, Current};
 use crate::drain::{self, Drain};
 use crate::gateway::Gateway;
 use crate::guard::Guard;
-use crate::upstream::{self, Dice, Upstreams};
+use crate::reload::{self, Watch};
+use crate::upstream::{self, Dice, Upstreams, slices};
 use crate::{admin, http, roundtrip, welcome};
 
 /// Runs a command until SIGTERM or Ctrl-C, then drains.
 pub async fn run(command: Command) -> anyhow::Result<()> {
-    let bound = match &command {
-        Command::Gateway(file) => Bound::gateway(read(file)?).await?,
-        Command::Guard { file, engine } => Bound::guard(&read(file)?, engine.as_deref()).await?,
-        Command::Standalone(file) => {
-            let bound = Bound::standalone(read(file)?).await?;
-            welcome::start(&bound, &file.config);
-            bound
+    let (bound, watch) = match command {
+        Command::Gateway(file) => {
+            let (watch, config) = Watch::read(file)?;
+            (Bound::gateway(config).await?, watch)
         }
-        Command::Roundtrip(order) => return Ok(roundtrip::run(order).await?),
+        Command::Guard { file, engine } => {
+            let (watch, config) = Watch::read(file)?;
+            (Bound::guard(&config, engine.as_deref()).await?, watch)
+        }
+        Command::Standalone(file) => {
+            let path = file.config.clone();
+            let (watch, config) = Watch::read(file)?;
+            let bound = Bound::standalone(config).await?;
+            welcome::start(&bound, &path);
+            (bound, watch)
+        }
+        Command::Roundtrip(order) => return Ok(roundtrip::run(&order).await?),
     };
+    bound.follow(watch)?;
     drain::signal().await.context("unable to wait for signals")?;
     bound.stop().await;
     Ok(())
 }
 
-fn read(file: &File) -> anyhow::Result<Config> {
-    Ok(config::from_file(&file.config, &file.overrides)?)
-}
-
 /// What runs, and where.
 pub struct Bound {
-    /// The configuration it was made from.
-    pub config: Arc<Config>,
+    /// The configuration in force.
+    pub config: Current,
     /// The public address, if there is a gateway.
     pub public: Option<SocketAddr>,
     /// The gateway's admin address.
     pub admin: Option<SocketAddr>,
     /// The guards.
     pub guards: Vec<Guard>,
+    upstreams: Option<Upstreams>,
+    /// Of the gateway, or of the only guard.
+    registry: Registry,
     gateway_drain: Drain,
     admin_drain: Drain,
     guard_drain: Drain,
@@ -64,7 +72,9 @@ impl Bound {
     pub async fn guard(config: &Config, engine: Option<&str>) -> anyhow::Result<Self> {
         let mut bound = Self::empty(config.clone());
         let engine = config.engine(engine)?;
-        bound.guards.push(Guard::build(engine, &config.guard, &bound.guard_drain).await?);
+        let guard = Guard::build(engine, &config.guard, &bound.guard_drain).await?;
+        bound.registry = guard.registry.clone();
+        bound.guards.push(guard);
         tracing::info!(engine = engine.name, address = %engine.guard, admin = %engine.guard_admin, "guard listens");
         Ok(bound)
     }
@@ -83,7 +93,9 @@ impl Bound {
 
     fn empty(config: Config) -> Self {
         Self {
-            config: Arc::new(config),
+            config: Current::new(config),
+            upstreams: None,
+            registry: Registry::new(),
             public: None,
             admin: None,
             guards: Vec::new(),
@@ -94,23 +106,40 @@ impl Bound {
     }
 
     async fn start_all(&mut self) -> anyhow::Result<()> {
-        for engine in &self.config.engines {
-            self.guards.push(Guard::build(engine, &self.config.guard, &self.guard_drain).await?);
+        let config = self.config.get();
+        for engine in &config.engines {
+            self.guards.push(Guard::build(engine, &config.guard, &self.guard_drain).await?);
         }
         self.start_gateway().await
     }
 
     async fn start_gateway(&mut self) -> anyhow::Result<()> {
-        let config = &self.config.gateway;
+        let now = self.config.get();
+        let config = &now.gateway;
+        let discovery = match &config.discovery {
+            Some(_) => Some(slices::client().context("gateway.discovery needs a cluster")?),
+            None => None,
+        };
         let public = listen(config.listen).await?;
         let private = listen(config.admin).await?;
         self.public = Some(public.local_addr()?);
         self.admin = Some(private.local_addr()?);
 
-        let registry = Registry::new();
+        let registry = self.registry.clone();
         let metrics = upstream::Metrics::register(&registry)?;
-        let upstreams = Upstreams::new(&self.config, http::client(), metrics, Dice::random())?;
+        let upstreams = Upstreams::new(self.config.clone(), http::client(), metrics, Dice::random());
         upstreams.start(&self.gateway_drain);
+        self.upstreams = Some(upstreams.clone());
+        if let Some(client) = discovery {
+            let (follow, drain) =
+                (slices::follow(client, self.config.clone(), upstreams.clone()), self.gateway_drain.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = follow => {}
+                    () = drain.forced() => {}
+                }
+            });
+        }
         let gateway = Gateway::new(self.config.clone(), upstreams, self.gateway_drain.clone(), &registry)?;
 
         let service = TowerToHyperService::new(gateway.router());
@@ -122,9 +151,37 @@ impl Bound {
         Ok(())
     }
 
+    /// Takes over what changes in the file from now on.
+    pub fn follow(&self, watch: Watch) -> anyhow::Result<()> {
+        let metrics = reload::Metrics::register(&self.registry)?;
+        let (current, upstreams) = (self.config.clone(), self.upstreams.clone());
+        let policies: Vec<_> = self.guards.iter().map(|guard| guard.policy.clone()).collect();
+        tokio::spawn(watch.follow(metrics, move |config| {
+            let policy = config.guard.clone();
+            let fields = reload::needs_restart(&current.get(), &config);
+            if !fields.is_empty() {
+                tracing::warn!(?fields, "changes that count from the next start on");
+            }
+            let before = current.replace(config);
+            if let Some(upstreams) = &upstreams {
+                upstreams.reconfigure(&before);
+            }
+            for sender in &policies {
+                sender.send_replace(policy.clone());
+            }
+        }));
+        Ok(())
+    }
+
     /// Stops from the outside in: gateway, guards, engines. Work in flight gets the configured time.
     pub async fn stop(self) {
-        let deadline = self.config.gateway.drain;
+        let config = self.config.get();
+        let deadline = config.gateway.drain;
+        self.gateway_drain.announce();
+        if self.public.is_some() {
+            // Whoever sends here learns only now that it should not.
+            tokio::time::sleep(config.gateway.drain_delay).await;
+        }
         let dropped = self.gateway_drain.finish(deadline).await;
         let dropped = dropped + self.guard_drain.finish(deadline).await;
         self.admin_drain.finish(std::time::Duration::from_secs(1)).await;

@@ -12,12 +12,14 @@ use serde::Deserialize;
 use crate::report::Kind;
 
 mod check;
+mod current;
 mod kubernetes;
 mod load;
 mod policy;
 
+pub use current::Current;
 pub use kubernetes::{Discovery, Fence, Operator, Pool};
-pub use load::{Error, load};
+pub use load::Error;
 pub use policy::{
     Alone, Confirm, ConfirmRules, Hang, Lane, Policy, Probe, Quorum, Repair, RetryAfter, SignatureRule,
     Startup, Trend,
@@ -121,7 +123,7 @@ impl Default for Gateway {
 }
 
 /// What is kept of uploads so that they can be sent again.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Spool {
     /// Bytes of one request kept in memory before it moves to a file.
@@ -134,7 +136,7 @@ pub struct Spool {
 
 impl Default for Spool {
     fn default() -> Self {
-        Self { memory_per_request: ByteSize::mib(1), disk: ByteSize::gib(4), dir: None }
+        Self { memory_per_request: ByteSize::kib(128), disk: ByteSize::gib(4), dir: None }
     }
 }
 
@@ -158,7 +160,7 @@ impl Default for Park {
 }
 
 /// The retry budget: `ratio` of the requests plus `min_per_second`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
     /// Retries per request on average.
@@ -272,7 +274,13 @@ impl Config {
 
 /// Reads and checks a file, with `--set path=value` overrides applied on top.
 pub fn from_file(path: &Path, overrides: &[String]) -> Result<Config, Error> {
-    let config = load(path, overrides)?;
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.into(), source })?;
+    from_text(path, &text, overrides)
+}
+
+/// Reads and checks the text of the file `path`.
+pub fn from_text(path: &Path, text: &str, overrides: &[String]) -> Result<Config, Error> {
+    let config = load::parse(path, text, overrides)?;
     config.check()?;
     Ok(config)
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt, Limited};
 
-use crate::config::Config;
+use crate::config::Current;
 use crate::dialect::upload::{Opened, Purpose};
 use crate::drain::Drain;
 use crate::engine;
@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::gateway::Metrics;
 use crate::report::Kind;
 use crate::spool::Replay;
-use crate::upstream::{Outgoing, Reply, Upstreams};
+use crate::upstream::{Outgoing, Reply, Route, Upstreams};
 
 pub mod catalog;
 mod language;
@@ -32,7 +32,7 @@ const INLINE_BYTES: usize = 128 * 1024;
 /// What every dialect has at hand. Shared by all requests.
 pub struct Context {
     /// The configuration.
-    pub config: Arc<Config>,
+    pub config: Current,
     /// The way to the engines.
     pub upstreams: Upstreams,
     /// The voices that engines have.
@@ -63,26 +63,26 @@ struct Form {
 impl Context {
     /// Largest body of a request.
     fn body_limit(&self) -> u64 {
-        self.config.gateway.body_limit.as_u64()
+        self.config.get().gateway.body_limit.as_u64()
     }
 
     /// An upload on its way to an engine.
     fn form<P: Purpose>(&self, opened: Opened<P>) -> Form {
         let Opened { upload, content_type, len, announced, playing, .. } = opened;
         let short =
-            len.or(announced).is_some_and(|bytes| bytes <= self.config.gateway.park.max_body.as_u64());
+            len.or(announced).is_some_and(|bytes| bytes <= self.config.get().gateway.park.max_body.as_u64());
         let body = Replay::new(upload, len, self.upstreams.budget());
         Form { content_type, body, audio_seconds: playing.seconds, short }
     }
 
-    /// A request to an engine of that kind.
-    fn outgoing(&self, kind: Kind, path: &'static str, form: Form, request_id: &RequestId) -> Outgoing {
+    /// A request to an engine of that route.
+    fn outgoing(&self, route: Route, path: &'static str, form: Form, request_id: &RequestId) -> Outgoing {
         let Form { content_type, body, audio_seconds, short } = form;
         // An engine that does not exist is not worth waiting for.
-        let park = short && self.config.engines.iter().any(|engine| engine.kind == kind);
+        let park = short && self.config.get().has(route.kind);
         let request_id = request_id.0.clone();
         Outgoing {
-            kind,
+            route,
             path,
             content_type,
             body,
@@ -112,14 +112,14 @@ impl Context {
             | StatusCode::UNAUTHORIZED
             | StatusCode::FORBIDDEN => {
                 tracing::error!(%status, path = outgoing.path, "the engine does not serve its own dialect");
-                Err(self.engine_failed(outgoing.kind, "it does not know the request"))
+                Err(self.engine_failed(outgoing.route.kind, "it does not know the request"))
             }
             _ if status.is_client_error() => {
                 let body = Limited::new(reply.response.into_body(), REFUSAL_BYTES).collect().await;
                 let message = engine::refusal(&body.map(|body| body.to_bytes()).unwrap_or_default());
                 Err(Error::EngineRefused { status, message })
             }
-            _ => Err(self.engine_failed(outgoing.kind, "it answered with an unexpected status")),
+            _ => Err(self.engine_failed(outgoing.route.kind, "it answered with an unexpected status")),
         }
     }
 
@@ -137,7 +137,7 @@ impl Context {
             Ok(read) => Ok((read.to_bytes(), engine)),
             Err(error) => {
                 tracing::warn!(error, "reply of the engine broke off again");
-                Err(self.engine_failed(outgoing.kind, "its reply broke off"))
+                Err(self.engine_failed(outgoing.route.kind, "its reply broke off"))
             }
         }
     }
@@ -169,6 +169,6 @@ impl Context {
 
     /// The error for an engine whose reply is of no use.
     fn engine_failed(&self, kind: Kind, reason: &'static str) -> Error {
-        Error::EngineFailed { kind, reason, retry_after: self.config.gateway.retry_after.min }
+        Error::EngineFailed { kind, reason, retry_after: self.config.get().gateway.retry_after.min }
     }
 }

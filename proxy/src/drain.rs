@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 /// Shared by whoever holds work that a stop must wait for. Cloning shares it.
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
+    announced: CancellationToken,
     begun: CancellationToken,
     forced: CancellationToken,
     work: TaskTracker,
@@ -19,9 +20,14 @@ impl Drain {
         Self::default()
     }
 
-    /// Whether the stop has begun: not ready any more.
-    pub fn has_begun(&self) -> bool {
-        self.begun.is_cancelled()
+    /// Whether a stop is coming or has begun: not ready any more.
+    pub fn is_announced(&self) -> bool {
+        self.announced.is_cancelled()
+    }
+
+    /// Tells that a stop is coming: not ready from now on, and still accepting.
+    pub fn announce(&self) {
+        self.announced.cancel();
     }
 
     /// Resolves when the stop begins.
@@ -55,6 +61,7 @@ impl Drain {
 
     /// Begins the stop without waiting.
     pub fn begin(&self) {
+        self.announce();
         self.begun.cancel();
         self.work.close();
     }

@@ -10,19 +10,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::{Request, State};
 use axum::handler::Handler;
+use axum::http::StatusCode;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router, middleware};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
 pub use self::metrics::Metrics;
 
 use self::edge::Edge;
-use crate::config::Config;
+use crate::config::Current;
 use crate::dialect::openai::{models, speech, transcription, voices};
 use crate::dialect::{Context, catalog, spark};
 use crate::drain::Drain;
 use crate::error::Error;
+use crate::places::Places;
 use crate::report::Kind;
 use crate::upstream::Upstreams;
 
@@ -38,7 +39,7 @@ impl Gateway {
     /// # Errors
     /// When its metrics are registered already.
     pub fn new(
-        config: Arc<Config>,
+        config: Current,
         upstreams: Upstreams,
         drain: Drain,
         registry: &prometheus::Registry,
@@ -47,8 +48,8 @@ impl Gateway {
         let edge = Edge {
             metrics: metrics.clone(),
             drain: drain.clone(),
-            places: Arc::new(Semaphore::new(config.gateway.max_in_flight.min(Semaphore::MAX_PERMITS))),
-            retry_after: config.gateway.retry_after.min,
+            places: Places::default(),
+            config: config.clone(),
         };
         let started_unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let voices = catalog::Voices::new(upstreams.clone());
@@ -81,6 +82,7 @@ impl Gateway {
         Router::new()
             .route("/state", get(state))
             .route("/readyz", get(readyz))
+            .route("/startz", get(startz))
             .with_state(self.context.clone())
     }
 }
@@ -103,18 +105,30 @@ async fn health() -> Json<Value> {
 
 /// 200 once each kind that is configured has an engine that is proven to serve, until the gateway stops.
 async fn readyz(State(context): State<Arc<Context>>) -> Result<Json<Value>, Error> {
+    let config = context.config.get();
     for kind in Kind::ALL {
-        let configured = context.config.engines.iter().any(|engine| engine.kind == kind);
+        let configured = config.has(kind);
         let reason = match context.upstreams.ready(kind) {
             _ if !configured => continue,
-            _ if context.drain.has_begun() => "the gateway is stopping",
+            _ if context.drain.is_announced() => "the gateway is stopping",
             true => continue,
             false => "none is proven to serve yet",
         };
-        let retry_after = context.config.gateway.retry_after.min;
+        let retry_after = config.gateway.retry_after.min;
         return Err(Error::NoEngine { kind, reason, retry_after });
     }
     Ok(Json(json!({"status": "ready"})))
+}
+
+/// 200 once it is known which engines there are, until the gateway stops: from then on every answer is a true one.
+async fn startz(State(context): State<Arc<Context>>) -> (StatusCode, &'static str) {
+    if context.drain.is_announced() {
+        (StatusCode::SERVICE_UNAVAILABLE, "stopping")
+    } else if context.upstreams.is_synced() {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "looking for engines")
+    }
 }
 
 async fn state(State(context): State<Arc<Context>>) -> Json<Value> {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use prometheus::Registry;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::config::{self, Lane, Policy};
 use crate::drain::Drain;
@@ -65,6 +66,10 @@ pub struct Guard {
     pub admin: SocketAddr,
     /// What it concludes.
     pub board: Arc<Board>,
+    /// Its rules; new ones take effect at once.
+    pub policy: watch::Sender<Policy>,
+    /// Its metrics.
+    pub registry: Registry,
     supervisor: Option<Arc<Supervisor>>,
 }
 
@@ -164,7 +169,7 @@ impl Guard {
                 Some(started.map_err(|source| Error::Fence { name: name.clone(), source })?)
             }
         };
-        let draining = fencer.as_ref().map_or_else(|| tokio::sync::watch::channel(false).1, Fencer::draining);
+        let draining = fencer.as_ref().map_or_else(|| watch::channel(false).1, Fencer::draining);
         let operator = engine.operator.clone().map(|wanted| admin::Operator {
             identity: Arc::new(Identity::new(wanted, keys)),
             contact: Contact::default(),
@@ -189,10 +194,12 @@ impl Guard {
         let prober = prober.map_err(|source| Error::Prober { name: name.clone(), source })?;
         let supervised = supervisor.clone().map(|supervisor| supervisor as Arc<dyn Actuator>);
         let actuator = fencer.map(|fencer| Arc::new(fencer) as Arc<dyn Actuator>).or(supervised);
+        let (policies_in, policies) = watch::channel(policy.clone());
         let orders = health::start(
             health::Parts {
                 engine: engine.clone(),
                 policy: policy.clone(),
+                policies,
                 lane,
                 forward: forward.clone(),
                 poison,
@@ -211,6 +218,8 @@ impl Guard {
             address: traffic.local_addr().unwrap_or(engine.guard),
             admin: admin.local_addr().unwrap_or(engine.guard_admin),
             board: board.clone(),
+            policy: policies_in,
+            registry: registry.clone(),
             supervisor,
             name,
         };

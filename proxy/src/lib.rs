@@ -11,7 +11,7 @@
 //! | [`guard`] | one engine: lane, probes, verdict, restart |
 //! | [`audio`], [`multipart`], [`sentence`], [`served`], [`transcript`] | pure: no IO, no clock |
 //! | [`config`], [`report`], [`error`] | the contracts |
-//! | [`app`], [`args`], [`admin`], [`drain`], [`http`], [`logging`], [`welcome`] | the process |
+//! | [`app`], [`args`], [`admin`], [`drain`], [`http`], [`logging`], [`places`], [`reload`], [`welcome`] | the process |
 //! | [`roundtrip`] | the proof from outside |
 
 pub mod admin;
@@ -28,6 +28,8 @@ pub mod guard;
 pub mod http;
 pub mod logging;
 pub mod multipart;
+pub mod places;
+pub mod reload;
 pub mod report;
 pub mod roundtrip;
 pub mod sentence;

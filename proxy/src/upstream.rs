@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::config::{self, Config};
+use crate::config::{Config, Current};
 use crate::drain::Drain;
 use crate::http::Client;
+use crate::places::Places;
 use crate::report::{EngineReport, Kind, Predictor, State};
 use crate::served::Served;
 use crate::spool::SpoolBudget;
@@ -20,14 +21,17 @@ mod discover;
 mod endpoint;
 mod failure;
 mod get;
+mod membership;
 mod metrics;
 mod park;
 mod poison;
 mod reply;
 mod retry;
 mod send;
+pub mod slices;
 
 pub use dice::Dice;
+pub use membership::{Route, Target};
 pub use metrics::Metrics;
 pub use reply::{Reply, ReplyBody};
 pub use send::Outgoing;
@@ -45,76 +49,140 @@ pub struct Upstreams {
 }
 
 struct Inner {
-    endpoints: Vec<Arc<Endpoint>>,
+    config: Current,
+    endpoints: RwLock<Arc<[Arc<Endpoint>]>>,
+    /// The drain of the gateway, once endpoints are followed.
+    following: Mutex<Option<Drain>>,
+    /// Whether it is known which endpoints there are.
+    synced: watch::Sender<bool>,
     client: Client,
     dice: Arc<Dice>,
     metrics: Metrics,
-    budget: RetryBudget,
+    budget: RwLock<Arc<RetryBudget>>,
     spool: Arc<SpoolBudget>,
     /// Ticks when some endpoint has become usable or better.
     improved: watch::Sender<()>,
-    park_slots: Semaphore,
-    park: config::Park,
-    attempts: u32,
-    retry_after: config::RetryAfter,
-    lane: config::Lane,
-    hang: config::Hang,
-    poison: Duration,
+    parked: Places,
     served: Mutex<Served>,
 }
 
 impl Upstreams {
-    /// One endpoint for each configured engine. Nothing runs before [`Upstreams::start`].
-    pub fn new(config: &Config, client: Client, metrics: Metrics, dice: Dice) -> Result<Self, ::http::Error> {
-        let lane = &config.guard.lane;
-        let predictor =
-            Predictor { fixed: lane.fixed_seconds, per_audio_second: lane.seconds_per_audio_second };
-        let improved = watch::Sender::new(());
-        let mut endpoints = Vec::with_capacity(config.engines.len());
-        for engine in &config.engines {
-            let gauge = metrics.state_of(&engine.name);
-            endpoints.push(Arc::new(Endpoint::new(engine, predictor, gauge, improved.clone())?));
-        }
-        let gateway = &config.gateway;
-        let slots = gateway.park.max_requests.min(Semaphore::MAX_PERMITS);
+    /// One endpoint for each configured engine; none yet where they are to be discovered. Nothing runs before
+    /// [`Upstreams::start`].
+    pub fn new(config: Current, client: Client, metrics: Metrics, dice: Dice) -> Self {
+        let now = config.get();
         let inner = Inner {
-            endpoints,
+            endpoints: RwLock::new(Arc::from([])),
+            following: Mutex::new(None),
+            synced: watch::Sender::new(false),
             client,
             dice: Arc::new(dice),
-            budget: RetryBudget::new(&gateway.retry),
-            spool: SpoolBudget::new(&gateway.spool, metrics.replay_bytes.clone()),
+            budget: RwLock::new(Arc::new(RetryBudget::new(&now.gateway.retry))),
+            spool: SpoolBudget::new(&now.gateway.spool, metrics.replay_bytes.clone()),
             metrics,
-            improved,
-            park_slots: Semaphore::new(slots),
-            park: gateway.park.clone(),
-            attempts: gateway.retry.attempts.max(1),
-            retry_after: gateway.retry_after.clone(),
-            lane: lane.clone(),
-            hang: config.guard.hang.clone(),
-            poison: config.guard.repair.poison,
+            improved: watch::Sender::new(()),
+            parked: Places::default(),
             served: Mutex::default(),
+            config,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let upstreams = Self { inner: Arc::new(inner) };
+        upstreams.apply_list(&now);
+        upstreams
     }
 
     /// Starts following the guards. It goes on while requests drain, because they may still need a retry.
     pub fn start(&self, drain: &Drain) {
-        for endpoint in &self.inner.endpoints {
-            let follow = discover::follow(
-                Arc::clone(endpoint),
-                self.inner.client.clone(),
-                Arc::clone(&self.inner.dice),
-            );
-            let recheck = discover::recheck(Arc::clone(endpoint));
-            let drain = drain.clone();
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = follow => {}
-                    () = recheck => {}
-                    () = drain.forced() => {}
-                }
-            });
+        *self.inner.following.lock() = Some(drain.clone());
+        for endpoint in self.endpoints().iter() {
+            self.follow(endpoint);
         }
+    }
+
+    fn follow(&self, endpoint: &Arc<Endpoint>) {
+        let Some(drain) = self.inner.following.lock().clone() else { return };
+        let client = self.inner.client.clone();
+        let follow = discover::follow(Arc::clone(endpoint), client, Arc::clone(&self.inner.dice));
+        let recheck = discover::recheck(Arc::clone(endpoint));
+        let gone = endpoint.gone.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = follow => {}
+                () = recheck => {}
+                () = gone.cancelled() => {}
+                () = drain.forced() => {}
+            }
+        });
+    }
+
+    /// Takes over what changed in the configuration in force.
+    pub fn reconfigure(&self, before: &Config) {
+        let now = self.inner.config.get();
+        if now.gateway.retry != before.gateway.retry {
+            *self.inner.budget.write() = Arc::new(RetryBudget::new(&now.gateway.retry));
+        }
+        self.apply_list(&now);
+    }
+
+    fn apply_list(&self, config: &Config) {
+        if config.gateway.discovery.is_none() {
+            self.apply(config.engines.iter().map(Target::of).collect());
+        }
+    }
+
+    /// Makes the endpoints those of `targets`. Requests on others go on; nothing new is sent there.
+    pub fn apply(&self, targets: Vec<Target>) {
+        let mut endpoints = self.inner.endpoints.write();
+        let change = membership::change(&endpoints, targets);
+        for endpoint in &change.gone {
+            tracing::info!(engine = %endpoint.name, pool = %endpoint.pool, "endpoint is gone");
+            endpoint.gone.cancel();
+            endpoint.set_terminating(true);
+            self.inner.metrics.forget(&endpoint.name);
+        }
+        let mut present = Vec::with_capacity(change.kept.len() + change.new.len());
+        for (endpoint, terminating) in change.kept {
+            endpoint.set_terminating(terminating);
+            present.push(endpoint);
+        }
+        let mut new = Vec::with_capacity(change.new.len());
+        for target in change.new {
+            match self.endpoint(&target) {
+                Ok(endpoint) => new.push(Arc::new(endpoint)),
+                Err(error) => tracing::error!(engine = target.name, %error, "unable to use an engine"),
+            }
+        }
+        present.extend(new.iter().cloned());
+        *endpoints = present.into();
+        drop(endpoints);
+        for endpoint in &new {
+            tracing::info!(engine = %endpoint.name, pool = %endpoint.pool, guard = %endpoint.guard, "endpoint found");
+            self.follow(endpoint);
+        }
+        self.inner.synced.send_replace(true);
+        // Whoever waits for an engine may find a new one.
+        self.inner.improved.send_replace(());
+    }
+
+    fn endpoint(&self, target: &Target) -> Result<Endpoint, ::http::Error> {
+        let config = self.inner.config.get();
+        let lane = &config.guard.lane;
+        let predictor =
+            Predictor { fixed: lane.fixed_seconds, per_audio_second: lane.seconds_per_audio_second };
+        let gauge = self.inner.metrics.state_of(&target.name);
+        Endpoint::new(target, predictor, gauge, self.inner.improved.clone())
+    }
+
+    /// Whether it is known which engines there are.
+    pub fn is_synced(&self) -> bool {
+        *self.inner.synced.borrow()
+    }
+
+    fn endpoints(&self) -> Arc<[Arc<Endpoint>]> {
+        Arc::clone(&self.inner.endpoints.read())
+    }
+
+    fn retry_budget(&self) -> Arc<RetryBudget> {
+        Arc::clone(&self.inner.budget.read())
     }
 
     /// The budget that request bodies are kept under.
@@ -122,22 +190,22 @@ impl Upstreams {
         Arc::clone(&self.inner.spool)
     }
 
-    /// Each engine's last report with its incidents, in the order of the configuration.
+    /// Each engine's last report with its incidents, in the order in which they were found.
     pub fn reports(&self) -> Vec<EngineReport> {
         let now = Instant::now();
-        self.inner.endpoints.iter().map(|endpoint| endpoint.snapshot(now)).collect()
+        self.endpoints().iter().map(|endpoint| endpoint.snapshot(now)).collect()
     }
 
     /// Whether an engine of that kind is proven and can be sent to.
     pub fn ready(&self, kind: Kind) -> bool {
         let now = Instant::now();
-        self.of(kind).any(|endpoint| endpoint.is_ready(now))
+        self.of(kind.into()).any(|endpoint| endpoint.is_ready(now))
     }
 
-    /// How many engines of that kind would start a request at once.
-    pub fn free(&self, kind: Kind) -> usize {
+    /// How many engines of that route would start a request at once.
+    pub fn free(&self, route: impl Into<Route>) -> usize {
         let now = Instant::now();
-        self.of(kind)
+        self.of(route.into())
             .filter(|endpoint| {
                 let (candidate, _) = endpoint.candidate(now);
                 endpoint.is_ready(now) && candidate.in_flight == 0 && candidate.wait <= NO_WAIT_SECONDS
@@ -160,29 +228,33 @@ impl Upstreams {
         }
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
-        let sightings = |endpoint: &Arc<Endpoint>| endpoint.sightings(hash, now, self.inner.poison);
-        self.inner.endpoints.iter().map(sightings).sum::<usize>() >= poison::POISONOUS
+        let window = self.inner.config.get().guard.repair.poison;
+        let sightings = |endpoint: &Arc<Endpoint>| endpoint.sightings(hash, now, window);
+        self.endpoints().iter().map(sightings).sum::<usize>() >= poison::POISONOUS
     }
 
-    fn of(&self, kind: Kind) -> impl Iterator<Item = &Arc<Endpoint>> {
-        self.inner.endpoints.iter().filter(move |endpoint| endpoint.kind == kind)
+    fn of(&self, route: Route) -> impl Iterator<Item = Arc<Endpoint>> {
+        let endpoints = self.endpoints();
+        (0..endpoints.len())
+            .filter_map(move |at| endpoints.get(at).filter(|endpoint| route.includes(endpoint)).cloned())
     }
 
-    /// Seconds until the first engine of the kind may take a request, as far as the guards tell.
-    fn opens_in(&self, kind: Kind) -> Option<f64> {
+    /// Seconds until the first engine of the route may take a request, as far as the guards tell.
+    fn opens_in(&self, route: &Route) -> Option<f64> {
         let now = Instant::now();
-        self.of(kind).filter_map(|endpoint| endpoint.opens_in(now)).min_by(f64::total_cmp)
+        self.of(route.clone()).filter_map(|endpoint| endpoint.opens_in(now)).min_by(f64::total_cmp)
     }
 
-    fn retry_after(&self, kind: Kind) -> Duration {
-        let bounds = &self.inner.retry_after;
-        retry::retry_after(self.opens_in(kind), self.inner.dice.jitter(bounds.jitter), bounds)
+    fn retry_after(&self, route: &Route) -> Duration {
+        let config = self.inner.config.get();
+        let bounds = &config.gateway.retry_after;
+        retry::retry_after(self.opens_in(route), self.inner.dice.jitter(bounds.jitter), bounds)
     }
 
-    /// Why no engine of the kind can be sent to, by the one that is nearest to serving.
-    fn absence(&self, kind: Kind) -> &'static str {
+    /// Why no engine of the route can be sent to, by the one that is nearest to serving.
+    fn absence(&self, route: &Route) -> &'static str {
         let now = Instant::now();
-        let reason = |endpoint: &Arc<Endpoint>| match endpoint.shown(now) {
+        let reason = |endpoint: Arc<Endpoint>| match endpoint.shown(now) {
             Some(State::Healthy | State::Saturated | State::Degraded | State::Probation) => {
                 (0, "just failed")
             }
@@ -194,7 +266,8 @@ impl Upstreams {
             Some(State::ConfigError) => (6, "cannot start"),
             None => (7, "unreachable"),
         };
-        self.of(kind).map(reason).min().map_or("none is configured", |(_, reason)| reason)
+        let nearest = self.of(route.clone()).map(reason).min().map(|(_, reason)| reason);
+        nearest.unwrap_or_else(|| if self.is_synced() { "none is there" } else { "none is found yet" })
     }
 }
 

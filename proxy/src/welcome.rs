@@ -14,19 +14,20 @@ use crate::report::{EngineReport, Kind};
 
 /// Prints each engine's way to health, then the lines to try once each kind is served.
 pub fn start(bound: &Bound, config: &Path) {
+    let settings = bound.config.get();
     let began = Instant::now();
     let mut changes: FuturesUnordered<_> =
         bound.guards.iter().map(|guard| next_state(guard.board.reports())).collect();
     let mut missing: Vec<Kind> = Kind::ALL
         .into_iter()
-        .filter(|kind| bound.config.engines.iter().any(|engine| engine.kind == *kind))
+        .filter(|kind| settings.engines.iter().any(|engine| engine.kind == *kind))
         .collect();
     let Some(public) = bound.public else { return };
     let admin = bound.admin;
     let dialogue = config.with_file_name("dialogue.wav");
     let dialogue = std::path::absolute(&dialogue).unwrap_or(dialogue);
     let dialogue = dialogue.exists().then_some(dialogue);
-    let wedgeable = bound.config.engines.iter().find(|engine| takes_faults(engine)).cloned();
+    let wedgeable = settings.engines.iter().find(|engine| takes_faults(engine)).cloned();
 
     print(&format!("speechstack: gateway on http://{public}, waiting for {} engines", bound.guards.len()));
     tokio::spawn(async move {

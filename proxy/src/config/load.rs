@@ -44,12 +44,7 @@ pub enum Error {
     },
 }
 
-/// Reads `path`. Each override is `field.field[index].field=value`, the value in YAML.
-pub fn load(path: &Path, overrides: &[String]) -> Result<Config, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.into(), source })?;
-    parse(path, &text, overrides)
-}
-
+/// Reads the text of `path`. Each override is `field.field[index].field=value`, the value in YAML.
 pub(super) fn parse(path: &Path, text: &str, overrides: &[String]) -> Result<Config, Error> {
     let refused = |error: serde_saphyr::Error| Error::Parse { path: path.into(), message: error.to_string() };
     // Typed first: only this reading knows lines, so it is the one that judges the file.

@@ -70,8 +70,9 @@ pub async fn transcribe_with_speakers(
     let hash = opened.hash.clone();
     // One form serves both calls: the diarizer has no fields and takes no notice of them.
     let form = context.form(opened);
-    let words = context.outgoing(Kind::Parakeet, parakeet::TRANSCRIBE, form.clone(), &request_id);
-    let turns = context.outgoing(Kind::Parakeet, parakeet::DIARIZE, form, &request_id);
+    let route = context.default_route(Kind::Parakeet);
+    let words = context.outgoing(route.clone(), parakeet::TRANSCRIBE, form.clone(), &request_id);
+    let turns = context.outgoing(route, parakeet::DIARIZE, form, &request_id);
     let (words, turns) = context.ask_both(&words, turns).await?;
     let reply_bytes = words.len() + turns.len();
     let reply = context.digest(reply_bytes, move || merge(&words, &turns, choice.merge)).await?;
@@ -92,7 +93,7 @@ impl Context {
         };
         let (reply, engine) = match replied {
             Some(reply) => reply,
-            None if self.upstreams.free(first.kind) > 0 => {
+            None if self.upstreams.free(&first.route) > 0 => {
                 let beside = async { Ok(self.ask(&second).await.ok()) };
                 match tokio::try_join!(asked, beside)? {
                     ((reply, _), Some((beside, _))) => return Ok((reply, beside)),
@@ -103,9 +104,9 @@ impl Context {
             None => asked.await?,
         };
         if !second.body.is_replayable() {
-            let retry_after = self.config.gateway.retry_after.min;
+            let retry_after = self.config.get().gateway.retry_after.min;
             let reason = "no room to keep the upload for its second pass";
-            return Err(Error::NoEngine { kind: second.kind, reason, retry_after });
+            return Err(Error::NoEngine { kind: second.route.kind, reason, retry_after });
         }
         second.prefer = Some(engine);
         let (other, _) = self.ask(&second).await?;

@@ -1,14 +1,13 @@
 //! What every request passes on its way in and out: its id, its place among those in flight, CORS, and the common headers.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use tokio::sync::Semaphore;
 use tracing::Instrument;
 use tracing::field::Empty;
 use uuid::Uuid;
@@ -16,9 +15,11 @@ use uuid::Uuid;
 use super::inbound::Inbound;
 use super::metrics::Metrics;
 use super::outbound::{InFlight, Outbound};
+use crate::config::Current;
 use crate::dialect::RequestId;
 use crate::drain::Drain;
 use crate::error::Error;
+use crate::places::Places;
 use crate::report::{Kind, header::REQUEST_ID};
 
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
@@ -31,9 +32,9 @@ pub(super) struct Edge {
     pub(super) metrics: Metrics,
     pub(super) drain: Drain,
     /// Free places for requests that cost engine time.
-    pub(super) places: Arc<Semaphore>,
-    /// What a refused client is told.
-    pub(super) retry_after: std::time::Duration,
+    pub(super) places: Places,
+    /// How many places there are, and what a refused client is told.
+    pub(super) config: Current,
 }
 
 /// The one layer around all routes. Nothing of a request's body is read here.
@@ -56,9 +57,10 @@ pub(super) async fn pass(State(edge): State<Arc<Edge>>, mut request: Request, ne
     let mut in_flight = InFlight::begin(edge.metrics.clone(), route, span.clone(), started);
     let mut refused = None;
     if request.method() == Method::POST {
-        match edge.places.clone().try_acquire_owned() {
-            Ok(permit) => in_flight.permit = Some(permit),
-            Err(_) => refused = Some(edge.overloaded(request.uri().path())),
+        let config = edge.config.get();
+        match edge.places.take(config.gateway.max_in_flight) {
+            Some(place) => in_flight.place = Some(place),
+            None => refused = Some(overloaded(request.uri().path(), config.gateway.retry_after.min)),
         }
     }
     request.extensions_mut().insert(id.clone());
@@ -82,11 +84,11 @@ impl Edge {
             Body::new(Inbound::new(body, awaits_continue, self.metrics.bytes_in(), self.drain.clone()))
         })
     }
+}
 
-    fn overloaded(&self, path: &str) -> Error {
-        let kind = if path.ends_with("/speech") { Kind::Magpie } else { Kind::Parakeet };
-        Error::Overloaded { kind, retry_after: self.retry_after }
-    }
+fn overloaded(path: &str, retry_after: Duration) -> Error {
+    let kind = if path.ends_with("/speech") { Kind::Magpie } else { Kind::Parakeet };
+    Error::Overloaded { kind, retry_after }
 }
 
 /// The client's id if it is one that logs and headers can carry, else a new one.

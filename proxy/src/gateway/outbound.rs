@@ -8,10 +8,10 @@ use std::time::Instant;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::Span;
 
 use super::metrics::Metrics;
+use crate::places::Place;
 
 /// A request in flight; when dropped, it has ended.
 pub(super) struct InFlight {
@@ -26,7 +26,7 @@ pub(super) struct InFlight {
     /// The reply went out to its end.
     pub(super) complete: bool,
     /// Its place among the requests in flight, if it needs one.
-    pub(super) permit: Option<OwnedSemaphorePermit>,
+    pub(super) place: Option<Place>,
 }
 
 /// Status of a request whose client left before the reply.
@@ -36,7 +36,7 @@ impl InFlight {
     /// Counts the request in.
     pub(super) fn begin(metrics: Metrics, route: Arc<str>, span: Span, started: Instant) -> Self {
         metrics.in_flight().inc();
-        Self { metrics, route, span, started, status: CLIENT_GONE, bytes: 0, complete: false, permit: None }
+        Self { metrics, route, span, started, status: CLIENT_GONE, bytes: 0, complete: false, place: None }
     }
 }
 

@@ -70,7 +70,7 @@ pub fn router(admin: Admin) -> Router {
 
 async fn ready(State(admin): State<Admin>) -> Response {
     let standing = admin.board.standing().borrow().clone();
-    let ready = standing.serves() && !admin.drain.has_begun();
+    let ready = standing.serves() && !admin.drain.is_announced();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, standing.state.as_str()).into_response()
 }

@@ -15,7 +15,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version};
 use hyper::body::Incoming;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -104,13 +104,11 @@ pub struct Forward {
     authority: Authority,
     /// Path of the engine's base URL, without a slash at its end.
     base_path: String,
-    hang: Hang,
-    retry_after: RetryAfter,
+    rules: RwLock<Arc<Rules>>,
     lane: Lane,
     observer: Observer,
     standing: watch::Receiver<Standing>,
     client: Client,
-    catalogue: Arc<Catalogue>,
     poison: Arc<Mutex<Poison>>,
     metrics: Metrics,
     predictors: [Mutex<Predictor>; 3],
@@ -122,6 +120,21 @@ pub struct Forward {
     inputs: Inputs,
     progress: Mutex<Progress>,
     serial: AtomicU64,
+}
+
+/// What of the policy counts here.
+struct Rules {
+    hang: Hang,
+    retry_after: RetryAfter,
+    /// Known faults.
+    catalogue: Arc<Catalogue>,
+}
+
+impl Rules {
+    fn of(policy: &config::Policy, catalogue: Arc<Catalogue>) -> Arc<Self> {
+        let (hang, retry_after) = (policy.hang.clone(), policy.retry_after.clone());
+        Arc::new(Self { hang, retry_after, catalogue })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -149,14 +162,12 @@ impl Forward {
             scheme: uri.scheme().cloned().ok_or_else(url)?,
             authority: uri.authority().cloned().ok_or_else(url)?,
             base_path,
-            hang: parts.policy.hang.clone(),
-            retry_after: parts.policy.retry_after.clone(),
+            rules: RwLock::new(Rules::of(&parts.policy, parts.catalogue)),
             predictors: [predictor(), predictor(), predictor()],
             lane: parts.lane,
             observer: parts.observer,
             standing: parts.standing,
             client: parts.client,
-            catalogue: parts.catalogue,
             poison: parts.poison,
             metrics: parts.metrics,
             transcripts: Mutex::default(),
@@ -166,6 +177,15 @@ impl Forward {
             progress: Mutex::default(),
             serial: AtomicU64::new(0),
         })
+    }
+
+    /// Takes over new rules.
+    pub fn configure(&self, policy: &config::Policy, catalogue: Arc<Catalogue>) {
+        *self.rules.write() = Rules::of(policy, catalogue);
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read())
     }
 
     /// Serves one request. Its future may be dropped at any time: a request that the engine does not have yet leaves no
@@ -342,7 +362,7 @@ impl Forward {
         };
         // Multiples of the golden ratio spread evenly, however many there are.
         let spread = (self.next_id() as f64 * 0.618_033_988_749_895).fract();
-        refusal.into_response(&self.retry_after, spread)
+        refusal.into_response(&self.rules().retry_after, spread)
     }
 
     /// What every reply tells of the engine.
@@ -406,8 +426,9 @@ impl Forward {
 
     /// How long the engine may be silent on a job.
     fn deadline(&self, work: Work, audio: f64) -> Duration {
-        let predicted = self.hang.deadline_factor * self.predict(work, audio);
-        Duration::try_from_secs_f64(predicted).unwrap_or(Duration::MAX).max(self.hang.deadline_floor)
+        let rules = self.rules();
+        let predicted = rules.hang.deadline_factor * self.predict(work, audio);
+        Duration::try_from_secs_f64(predicted).unwrap_or(Duration::MAX).max(rules.hang.deadline_floor)
     }
 
     fn note_progress(&self) {

@@ -19,6 +19,7 @@ use super::operator::{Case, Contact, Operator, Reply};
 use super::poison::Poison;
 use super::probe::{Outcome, Prober};
 use super::remediation::{Remediation, Repairs, remediation};
+use super::signatures::Catalogue;
 use super::supervisor::{self, Actuator, Instance, Life};
 use super::verdict::{Verdict, hang, verdict};
 use crate::config::{self, Policy};
@@ -43,6 +44,8 @@ pub struct Parts {
     pub engine: config::Engine,
     /// The rules.
     pub policy: Policy,
+    /// New rules.
+    pub policies: watch::Receiver<Policy>,
     /// Its lane.
     pub lane: Lane,
     /// Its data path.
@@ -177,11 +180,27 @@ impl Health {
                 },
                 Some(event) = inbox.recv() => self.event(event, Instant::now()),
                 Some(told) = orders.recv() => self.told(told, Instant::now()),
+                policy = renewed(&mut self.parts.policies) => self.configure(policy),
                 instance = changed(&mut instances) => self.instance(instance, Instant::now()),
                 _ = tick.tick() => {}
             }
             self.step(Instant::now());
         }
+    }
+
+    /// Takes over new rules; what was learned under the old ones stays.
+    fn configure(&mut self, policy: Policy) {
+        let engine = &self.parts.engine;
+        let catalogue = Arc::new(Catalogue::new(&policy.signatures));
+        match Prober::new(&engine.url, None, &policy.probe, catalogue.clone()) {
+            Ok(prober) => self.parts.prober = Arc::new(prober),
+            Err(error) => tracing::error!(engine = engine.name, %error, "unable to renew the prober"),
+        }
+        self.parts.forward.configure(&policy, catalogue);
+        self.parts.lane.configure(&policy.lane);
+        self.parts.poison.lock().configure(policy.repair.poison);
+        self.parts.policy = policy;
+        tracing::info!(engine = self.parts.engine.name, "policy renewed");
     }
 
     /// Concludes and acts.
@@ -270,6 +289,13 @@ impl Health {
 fn unix_ms() -> u64 {
     let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+async fn renewed(policies: &mut watch::Receiver<Policy>) -> Policy {
+    match policies.changed().await {
+        Ok(()) => policies.borrow_and_update().clone(),
+        Err(_) => std::future::pending().await,
+    }
 }
 
 async fn changed(instances: &mut Option<watch::Receiver<Instance>>) -> Instance {

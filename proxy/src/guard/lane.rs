@@ -62,13 +62,13 @@ pub struct LaneView {
 
 #[derive(Debug)]
 struct Shared {
-    max_waiting: usize,
-    max_wait_seconds: f64,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
+    max_waiting: usize,
+    max_wait_seconds: f64,
     jobs: usize,
     fenced: bool,
     next_id: u64,
@@ -91,6 +91,8 @@ impl Lane {
     /// An open, empty lane.
     pub fn new(config: &config::Lane) -> Self {
         let state = State {
+            max_waiting: config.max_waiting,
+            max_wait_seconds: config.max_wait_seconds,
             jobs: config.jobs.max(1),
             fenced: false,
             next_id: 0,
@@ -99,13 +101,14 @@ impl Lane {
             waiting: VecDeque::new(),
             probes: VecDeque::new(),
         };
-        Self {
-            shared: Arc::new(Shared {
-                max_waiting: config.max_waiting,
-                max_wait_seconds: config.max_wait_seconds,
-                state: Mutex::new(state),
-            }),
-        }
+        Self { shared: Arc::new(Shared { state: Mutex::new(state) }) }
+    }
+
+    /// Takes over the limits of the queue. How many jobs run at a time is for [`Lane::set_jobs`].
+    pub fn configure(&self, config: &config::Lane) {
+        let mut state = self.shared.state.lock();
+        state.max_waiting = config.max_waiting;
+        state.max_wait_seconds = config.max_wait_seconds;
     }
 
     /// Takes a place at the end of the queue for `predicted_seconds` of work.
@@ -119,12 +122,12 @@ impl Lane {
             return Err(Fenced.into());
         }
         let ahead = state.queue_seconds(now);
-        if ahead > self.shared.max_wait_seconds {
-            let wait = seconds(ahead - self.shared.max_wait_seconds);
+        if ahead > state.max_wait_seconds {
+            let wait = seconds(ahead - state.max_wait_seconds);
             return Err(Refusal::Full { wait: wait.max(state.next_free(now)) });
         }
         let free = state.waiting.is_empty() && state.has_room();
-        if !free && state.waiting.len() >= self.shared.max_waiting {
+        if !free && state.waiting.len() >= state.max_waiting {
             return Err(Refusal::Full { wait: state.next_free(now) });
         }
         let id = state.new_id();

@@ -50,6 +50,11 @@ impl Poison {
         Self { forget_after, inputs: HashMap::new(), served: Served::default() }
     }
 
+    /// Forgets inputs after another time from now on.
+    pub fn configure(&mut self, forget_after: Duration) {
+        self.forget_after = forget_after;
+    }
+
     /// Notes that the input was served, which clears it of suspicion.
     pub fn served(&mut self, input: InputHash) {
         self.inputs.remove(&input);

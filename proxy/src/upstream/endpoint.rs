@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ::http::uri::{Authority, PathAndQuery, Scheme};
@@ -10,11 +10,12 @@ use ::http::{HeaderMap, HeaderValue, Uri};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::balance::Candidate;
+use super::membership::Target;
 use super::metrics::StateGauge;
 use super::poison;
-use crate::config;
 use crate::report::{EngineReport, Incident, Kind, Predictor, State};
 
 mod live;
@@ -28,6 +29,8 @@ pub struct Endpoint {
     pub name: Arc<str>,
     /// What it does.
     pub kind: Kind,
+    /// The engines it is alike with.
+    pub pool: Arc<str>,
     /// The engine's own base URL, for show.
     pub url: String,
     /// Where its guard takes traffic.
@@ -38,6 +41,10 @@ pub struct Endpoint {
     host: HeaderValue,
     live: Mutex<Live>,
     in_flight: AtomicUsize,
+    /// About to go: it gets nothing new.
+    terminating: AtomicBool,
+    /// Gone: it is not followed any more. Requests on it go on.
+    pub(super) gone: CancellationToken,
     gauge: StateGauge,
     /// Ticks when some endpoint has become usable or better.
     improved: watch::Sender<()>,
@@ -45,9 +52,9 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// The endpoint of a configured engine; `predictor` is a first guess.
+    /// The endpoint of an engine; `predictor` is a first guess.
     pub(super) fn new(
-        engine: &config::Engine,
+        engine: &Target,
         predictor: Predictor,
         gauge: StateGauge,
         improved: watch::Sender<()>,
@@ -60,15 +67,38 @@ impl Endpoint {
             kind: engine.kind,
             url: engine.url.clone(),
             guard: engine.guard,
-            stream: Uri::try_from(format!("http://{}/state/stream", engine.guard_admin))?,
+            pool: engine.pool.as_str().into(),
+            stream: Uri::try_from(stream(engine))?,
             host: HeaderValue::try_from(authority.as_str())?,
             authority,
             live: Mutex::new(live),
             in_flight: AtomicUsize::new(0),
+            terminating: AtomicBool::new(engine.terminating),
+            gone: CancellationToken::new(),
             gauge,
             improved,
             refused: Notify::new(),
         })
+    }
+
+    /// Whether it is the endpoint of that very engine, reached as told there.
+    pub(super) fn is_of(&self, engine: &Target) -> bool {
+        *self.name == *engine.name
+            && *self.pool == *engine.pool
+            && self.kind == engine.kind
+            && self.guard == engine.guard
+            && self.stream == stream(engine).as_str()
+    }
+
+    /// Whether it is about to go, from now on.
+    pub(super) fn set_terminating(&self, terminating: bool) {
+        if self.terminating.swap(terminating, Ordering::Relaxed) != terminating {
+            tracing::info!(engine = %self.name, terminating, "endpoint changed");
+        }
+    }
+
+    fn is_terminating(&self) -> bool {
+        self.terminating.load(Ordering::Relaxed)
     }
 
     /// The URI of a path on the guard. Formats and allocates nothing.
@@ -143,17 +173,21 @@ impl Endpoint {
     pub fn candidate(&self, now: Instant) -> (Candidate, u64) {
         let in_flight = self.in_flight.load(Ordering::Relaxed);
         let live = self.live.lock();
-        (live.candidate(in_flight, now), live.epoch())
+        let mut candidate = live.candidate(in_flight, now);
+        if self.is_terminating() {
+            candidate.weight = 0.0;
+        }
+        (candidate, live.epoch())
     }
 
     /// Seconds until a request may start here, as far as the guard tells.
     pub fn opens_in(&self, now: Instant) -> Option<f64> {
-        self.live.lock().opens_in(now)
+        if self.is_terminating() { None } else { self.live.lock().opens_in(now) }
     }
 
     /// Whether its guard has vouched for it and it may be sent to.
     pub fn is_ready(&self, now: Instant) -> bool {
-        self.live.lock().is_ready(now)
+        !self.is_terminating() && self.live.lock().is_ready(now)
     }
 
     /// The state as shown; `None` when it cannot be reached.
@@ -192,6 +226,10 @@ impl Endpoint {
     pub fn sightings(&self, hash: &str, now_unix_ms: u64, window: Duration) -> usize {
         poison::sightings(hash, self.live.lock().incidents(), now_unix_ms, window)
     }
+}
+
+fn stream(engine: &Target) -> String {
+    format!("http://{}/state/stream", engine.admin)
 }
 
 /// A request on an endpoint, until dropped.

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use tokio::time::{Instant, timeout};
 
-use super::Upstreams;
 use super::endpoint::Endpoint;
 use super::failure::Failure;
 use super::send::{Tried, Wish};
+use super::{Route, Upstreams};
 use crate::error::Error;
 use crate::report::Kind;
 
@@ -33,18 +33,20 @@ impl Upstreams {
     }
 
     async fn ask(&self, kind: Kind, path: &'static str) -> Result<Response<Bytes>, Error> {
-        self.inner.budget.deposit();
+        let budget = self.retry_budget();
+        budget.deposit();
+        let (attempts, route) = (self.attempts(), Route::from(kind));
         let mut tried = Tried::default();
-        while tried.failures.len() < self.inner.attempts as usize
-            && let Some((endpoint, epoch)) = self.pick(kind, Wish::default(), &tried)
-            && (tried.failures.is_empty() || self.inner.budget.withdraw())
+        while tried.failures.len() < attempts
+            && let Some((endpoint, epoch)) = self.pick(&route, Wish::default(), &tried)
+            && (tried.failures.is_empty() || budget.withdraw())
         {
             match self.ask_one(&endpoint, path).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => tried.fail(&endpoint, epoch, failure),
             }
         }
-        Err(self.give_up(kind, &tried))
+        Err(self.give_up(&route, &tried))
     }
 
     async fn ask_one(

@@ -106,6 +106,14 @@ impl Metrics {
         self.retries[Outcome::Failed(after).index()].inc();
     }
 
+    /// Forgets the series of an engine that is gone.
+    pub(super) fn forget(&self, engine: &str) {
+        for state in State::ALL.iter().map(|state| state.as_str()).chain(["unreachable"]) {
+            // Absent is as good as removed.
+            let _ = self.endpoint_state.remove_label_values(&[engine, state]);
+        }
+    }
+
     pub(super) fn state_of(&self, engine: &str) -> StateGauge {
         let gauge = |state: &str| self.endpoint_state.with_label_values(&[engine, state]);
         StateGauge {

@@ -8,14 +8,14 @@ use axum::body::Body;
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep};
 
-use super::Upstreams;
 use super::balance::{self, Candidate};
 use super::endpoint::Endpoint;
 use super::failure::Failure;
 use super::metrics::Outcome;
 use super::reply::{Reply, ReplyBody};
+use super::{Route, Upstreams};
 use crate::error::Error;
-use crate::report::{Kind, header};
+use crate::report::header;
 use crate::spool::Replay;
 
 /// Beyond what the guard's own deadlines allow.
@@ -25,7 +25,7 @@ const BACKSTOP_MARGIN: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Outgoing {
     /// Which engines can serve it.
-    pub kind: Kind,
+    pub route: Route,
     /// Path on the engine.
     pub path: &'static str,
     /// Type of the body.
@@ -85,24 +85,26 @@ impl Upstreams {
     /// what the engines showed.
     pub async fn send(&self, outgoing: &Outgoing) -> Result<Reply, Error> {
         let metrics = &self.inner.metrics;
-        self.inner.budget.deposit();
+        let budget = self.retry_budget();
+        budget.deposit();
+        let attempts = self.attempts();
         let mut tried = Tried::default();
         let mut parked = false;
         loop {
             let after = tried.failures.last().copied();
-            let Some((endpoint, epoch)) = self.pick(outgoing.kind, outgoing.wish(), &tried) else {
+            let Some((endpoint, epoch)) = self.pick(&outgoing.route, outgoing.wish(), &tried) else {
                 parked = after != Some(Failure::Busy) && self.park(outgoing, &mut tried).await;
                 if parked {
                     continue;
                 }
-                return Err(self.give_up(outgoing.kind, &tried));
+                return Err(self.give_up(&outgoing.route, &tried));
             };
             // A replay after parking follows a recovery, so it is no part of a retry storm.
             let is_free = std::mem::take(&mut parked);
             if let Some(after) = after {
-                if !is_free && !self.inner.budget.withdraw() {
+                if !is_free && !budget.withdraw() {
                     metrics.budget_exhausted.inc();
-                    return Err(self.give_up(outgoing.kind, &tried));
+                    return Err(self.give_up(&outgoing.route, &tried));
                 }
                 metrics.retry(after);
             }
@@ -119,10 +121,10 @@ impl Upstreams {
             tried.fail(&endpoint, epoch, failure);
             let again = failure.is_retryable()
                 && !(timed_out && failure.is_timeout())
-                && tried.failures.len() < self.inner.attempts as usize
+                && tried.failures.len() < attempts
                 && outgoing.body.is_replayable();
             if !again {
-                return Err(self.give_up(outgoing.kind, &tried));
+                return Err(self.give_up(&outgoing.route, &tried));
             }
         }
     }
@@ -135,7 +137,7 @@ impl Upstreams {
     ) -> Result<Result<Reply, Failure>, Error> {
         let predicted = endpoint.predict(outgoing.audio_seconds);
         let in_flight = endpoint.dispatch(predicted, Instant::now());
-        let count = |outcome| self.inner.metrics.attempt(outgoing.kind, outcome);
+        let count = |outcome| self.inner.metrics.attempt(outgoing.route.kind, outcome);
         let outcome = match request(endpoint, outgoing) {
             Ok(request) => {
                 let silence = async {
@@ -200,27 +202,25 @@ impl Upstreams {
 
     /// Well beyond the guard's own limits: its queue, then its deadline for the job.
     fn patience(&self, predicted: f64) -> Duration {
-        let queue = Duration::try_from_secs_f64(self.inner.lane.max_wait_seconds).unwrap_or_default();
-        let job =
-            Duration::try_from_secs_f64(self.inner.hang.deadline_factor * predicted).unwrap_or_default();
-        queue
-            .saturating_add(job.max(self.inner.hang.deadline_floor))
-            .saturating_mul(2)
-            .saturating_add(BACKSTOP_MARGIN)
+        let config = self.inner.config.get();
+        let (lane, hang) = (&config.guard.lane, &config.guard.hang);
+        let queue = Duration::try_from_secs_f64(lane.max_wait_seconds).unwrap_or_default();
+        let job = Duration::try_from_secs_f64(hang.deadline_factor * predicted).unwrap_or_default();
+        queue.saturating_add(job.max(hang.deadline_floor)).saturating_mul(2).saturating_add(BACKSTOP_MARGIN)
     }
 
     /// The endpoint to send to next, and its epoch.
-    pub(super) fn pick(&self, kind: Kind, wish: Wish<'_>, tried: &Tried) -> Option<(Arc<Endpoint>, u64)> {
+    pub(super) fn pick(&self, route: &Route, wish: Wish<'_>, tried: &Tried) -> Option<(Arc<Endpoint>, u64)> {
         let now = Instant::now();
         let mut endpoints = Vec::new();
         let mut candidates: Vec<Candidate> = Vec::new();
-        for endpoint in self.of(kind) {
+        for endpoint in self.of(route.clone()) {
             let (candidate, epoch) = endpoint.candidate(now);
-            if candidate.weight <= 0.0 || tried.excludes(endpoint, epoch) {
+            if candidate.weight <= 0.0 || tried.excludes(&endpoint, epoch) {
                 continue;
             }
             if wish.prefer == Some(&endpoint.name) {
-                return Some((Arc::clone(endpoint), epoch));
+                return Some((endpoint, epoch));
             }
             endpoints.push((endpoint, epoch));
             candidates.push(candidate);
@@ -236,11 +236,16 @@ impl Upstreams {
         endpoints.get(at).map(|(endpoint, epoch)| (Arc::clone(endpoint), *epoch))
     }
 
-    pub(super) fn give_up(&self, kind: Kind, tried: &Tried) -> Error {
-        let retry_after = self.retry_after(kind);
+    /// Sends of one request, the first included.
+    pub(super) fn attempts(&self) -> usize {
+        self.inner.config.get().gateway.retry.attempts.max(1) as usize
+    }
+
+    pub(super) fn give_up(&self, route: &Route, tried: &Tried) -> Error {
+        let (kind, retry_after) = (route.kind, self.retry_after(route));
         Failure::error(&tried.failures, kind, retry_after).unwrap_or_else(|| Error::NoEngine {
             kind,
-            reason: self.absence(kind),
+            reason: self.absence(route),
             retry_after,
         })
     }

@@ -7,10 +7,12 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use serde::Serialize;
 
+use crate::config;
 use crate::dialect::Context;
 use crate::engine::magpie::VoiceName;
 use crate::error::Error;
 use crate::report::Kind;
+use crate::upstream::Route;
 
 /// One model. `kind` is beyond OpenAI's schema: it tells pickers which list a model belongs to.
 #[derive(Debug, Serialize)]
@@ -31,23 +33,30 @@ pub struct List {
 
 impl Context {
     /// What engines serve the model of that name: an id, an alias or a voice that is known by now.
-    pub(super) fn model_kind(&self, name: &str) -> Result<Kind, Error> {
-        self.known_model(name).map(|(_, kind)| kind).ok_or_else(|| unknown(name))
+    pub(super) fn model_route(&self, name: &str) -> Result<Route, Error> {
+        self.known_model(name).map(|(_, route)| route).ok_or_else(|| unknown(name))
     }
 
-    fn known_model(&self, name: &str) -> Option<(String, Kind)> {
-        let models = &self.config.gateway.models;
+    /// What engines serve a request that names no model: those of the first one configured.
+    pub(in crate::dialect) fn default_route(&self, kind: Kind) -> Route {
+        let config = self.config.get();
+        config.gateway.models.iter().find(|model| model.kind == kind).map_or_else(|| kind.into(), route)
+    }
+
+    fn known_model(&self, name: &str) -> Option<(String, Route)> {
+        let config = self.config.get();
+        let models = &config.gateway.models;
         if let Some(model) =
             models.iter().find(|model| model.id == name || model.aliases.iter().any(|alias| alias == name))
         {
-            return Some((model.id.clone(), model.kind));
+            return Some((model.id.clone(), route(model)));
         }
         let voice = self
             .voices
             .known()
             .iter()
             .any(|voice| VoiceName::parse(voice).is_some_and(|voice| voice.base == name));
-        voice.then(|| (name.to_owned(), Kind::Magpie))
+        voice.then(|| (name.to_owned(), self.default_route(Kind::Magpie)))
     }
 
     fn describe(&self, id: String, kind: Kind) -> Model {
@@ -61,7 +70,8 @@ impl Context {
 
 /// `GET /v1/models`.
 pub async fn list(State(context): State<Arc<Context>>) -> Json<List> {
-    let configured = context.config.gateway.models.iter().map(|model| (model.id.clone(), model.kind));
+    let config = context.config.get();
+    let configured = config.gateway.models.iter().map(|model| (model.id.clone(), model.kind));
     let voices = context.voices.base_names().await;
     let voices = voices.into_iter().map(|voice| (voice, Kind::Magpie));
     let data = configured.chain(voices).map(|(id, kind)| context.describe(id, kind)).collect();
@@ -77,8 +87,12 @@ pub async fn one(
     if context.known_model(&name).is_none() {
         context.voices.current().await;
     }
-    let (id, kind) = context.known_model(&name).ok_or_else(|| unknown(&name))?;
-    Ok(Json(context.describe(id, kind)))
+    let (id, route) = context.known_model(&name).ok_or_else(|| unknown(&name))?;
+    Ok(Json(context.describe(id, route.kind)))
+}
+
+fn route(model: &config::Model) -> Route {
+    Route { kind: model.kind, pool: model.pool.as_deref().map(Into::into) }
 }
 
 fn unknown(name: &str) -> Error {

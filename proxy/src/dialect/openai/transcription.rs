@@ -12,6 +12,7 @@ use crate::dialect::{Context, RequestId};
 use crate::engine::parakeet::{self, Options, Transcription};
 use crate::error::Error;
 use crate::report::Kind;
+use crate::upstream::Route;
 
 /// Takes the upload, sends it to an engine while it arrives, renders the engine's reply.
 pub async fn create(
@@ -20,11 +21,14 @@ pub async fn create(
     request: Request,
 ) -> Result<Response, Error> {
     let parameters = Arc::new(OnceLock::new());
-    let purpose = Transcribe { context: context.clone(), parameters: parameters.clone() };
+    let route = Arc::new(OnceLock::new());
+    let purpose =
+        Transcribe { context: context.clone(), parameters: parameters.clone(), route: route.clone() };
     let opened = Upload::open(request, context.body_limit(), purpose).await?;
     let (playing, hash) = (opened.playing, opened.hash.clone());
+    let route = route.get().cloned().unwrap_or_else(|| context.default_route(Kind::Parakeet));
     let form = context.form(opened);
-    let outgoing = context.outgoing(Kind::Parakeet, parakeet::TRANSCRIBE, form, &request_id);
+    let outgoing = context.outgoing(route, parakeet::TRANSCRIBE, form, &request_id);
     let (reply, _) = context.ask(&outgoing).await?;
     let reply_bytes = reply.len();
     let Some(parameters) = parameters.get().cloned() else {
@@ -46,16 +50,27 @@ struct Transcribe {
     context: Arc<Context>,
     /// Set once the form is complete.
     parameters: Arc<OnceLock<Parameters>>,
+    /// Set once an engine can be chosen.
+    route: Arc<OnceLock<Route>>,
 }
 
 impl Transcribe {
     fn read(&self, fields: &Fields) -> Result<Parameters, Error> {
         let parameters = Parameters::read(fields)?;
-        if let Some(model) = &parameters.model
-            && self.context.model_kind(model)? != Kind::Parakeet
-        {
-            let message = format!("the model '{model}' does not transcribe; see GET /v1/models");
-            return Err(Error::param("model", message));
+        let route = match &parameters.model {
+            None => self.context.default_route(Kind::Parakeet),
+            Some(model) => {
+                let route = self.context.model_route(model)?;
+                if route.kind != Kind::Parakeet {
+                    let message = format!("the model '{model}' does not transcribe; see GET /v1/models");
+                    return Err(Error::param("model", message));
+                }
+                route
+            }
+        };
+        // The upload is on its way to the engines that served it as far as it was known.
+        if *self.route.get_or_init(|| route.clone()) != route {
+            return Err(Error::param("model", "send model before file: it is served by other engines"));
         }
         Ok(parameters)
     }

@@ -47,7 +47,8 @@ pub async fn list(
 ) -> Json<List> {
     let legacy = options.is_ok_and(|Query(options)| matches!(options.legacy.as_deref(), Some("true" | "1")));
     let engine = context.voices.current().await;
-    let mapped = context.config.gateway.voices.iter();
+    let config = context.config.get();
+    let mapped = config.gateway.voices.iter();
     let mapped = mapped.filter(|(_, voice)| engine.is_empty() || engine.contains(voice));
     let mut voices: Vec<Entry> = mapped.map(|(name, voice)| entry(name, Some(voice), legacy)).collect();
     voices.extend(engine.iter().map(|voice| entry(voice, None, legacy)));

@@ -6,8 +6,9 @@ use prometheus::TextEncoder;
 use serde_json::Value;
 
 use super::stack::{Stack, envelope, form, wav};
-use crate::config::Engine;
+use crate::config::{Discovery, Engine, Pool};
 use crate::report::Kind;
+use crate::upstream::Target;
 
 #[tokio::test]
 async fn every_reply_has_an_id_and_keeps_the_clients() {
@@ -134,4 +135,67 @@ async fn requests_are_counted_when_they_end() {
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }
+}
+
+#[tokio::test]
+async fn a_new_configuration_counts_for_the_next_request() {
+    let stack = Stack::start().await;
+    assert_eq!(stack.transcribe(&[("model", "ears")]).await.status(), 404);
+    let mut config = (*stack.config.get()).clone();
+    config.gateway.models[0].aliases.push("ears".into());
+    config.gateway.max_in_flight = 0;
+    let before = stack.config.replace(config.clone());
+    stack.upstreams.reconfigure(&before);
+    assert_eq!(stack.transcribe(&[("model", "ears")]).await.status(), 429);
+    config.gateway.max_in_flight = 1;
+    stack.config.replace(config);
+    assert_eq!(stack.transcribe(&[("model", "ears")]).await.status(), 200);
+}
+
+#[tokio::test]
+async fn started_means_that_engines_are_known_and_a_coming_stop_is_told_first() {
+    let stack = Stack::start().await;
+    let ask = |path: &str| {
+        let request = stack.client.get(format!("{}{path}", stack.admin)).send();
+        async { request.await.unwrap().status().as_u16() }
+    };
+    assert_eq!((ask("/startz").await, ask("/readyz").await), (200, 200));
+    let looking = Stack::with(&[], |config| {
+        let pool = Pool { name: "ears".into(), kind: Kind::Parakeet, service: "s-ears".into() };
+        config.gateway.discovery = Some(Discovery { namespace: "ns".into(), pools: vec![pool] });
+    })
+    .await;
+    let started = looking.client.get(format!("{}/startz", looking.admin)).send().await.unwrap();
+    assert_eq!(started.status(), 503);
+    let message = envelope(looking.transcribe(&[]).await, 503, None).await;
+    assert!(message.contains("none is found yet"), "{message}");
+    stack.drain.announce();
+    assert_eq!((ask("/startz").await, ask("/readyz").await), (503, 503));
+    assert_eq!(stack.transcribe(&[]).await.status(), 200, "whoever does not know yet is still served");
+}
+
+#[tokio::test]
+async fn a_model_is_served_by_its_pool() {
+    let stack = Stack::with(&[Kind::Parakeet, Kind::Parakeet], |_| {}).await;
+    let mut config = (*stack.config.get()).clone();
+    config.gateway.discovery = Some(Discovery { namespace: "ns".into(), pools: Vec::new() });
+    (config.gateway.models[0].pool, config.gateway.models[1].kind) = (Some("first".into()), Kind::Parakeet);
+    (config.gateway.models[1].pool, config.gateway.models[1].id) = (Some("second".into()), "other".into());
+    let pooled = |(engine, pool): (&Engine, &str)| Target { pool: pool.into(), ..Target::of(engine) };
+    stack.upstreams.apply(config.engines.iter().zip(["first", "second"]).map(pooled).collect());
+    while stack.upstreams.free(Kind::Parakeet) < 2 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    stack.config.replace(config);
+    for _ in 0..3 {
+        assert_eq!(stack.transcribe(&[("model", "other")]).await.status(), 200);
+    }
+    assert_eq!((stack.engines[0].complete(), stack.engines[1].complete()), (0, 3));
+    assert_eq!(stack.transcribe(&[]).await.status(), 200, "without a model: the first one's");
+    assert_eq!((stack.engines[0].complete(), stack.engines[1].complete()), (1, 3));
+    // So long that an engine is chosen before the model is known.
+    let late = form(&[], wav(300_000)).text("model", "other");
+    let response = stack.post("/v1/audio/transcriptions").multipart(late).send().await.unwrap();
+    let message = envelope(response, 400, Some("model")).await;
+    assert!(message.contains("model before file"), "{message}");
 }

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{Config, Engine};
+use crate::config::{Config, Current, Engine};
 use crate::drain::Drain;
 use crate::engine::{magpie, parakeet};
 use crate::gateway::Gateway;
@@ -235,6 +235,9 @@ pub struct Stack {
     pub client: reqwest::Client,
     pub engines: Vec<Arc<Fake>>,
     pub registry: prometheus::Registry,
+    pub upstreams: Upstreams,
+    /// The configuration in force.
+    pub config: Current,
     /// The drain of the gateway, not of the engines.
     pub drain: Drain,
 }
@@ -293,11 +296,11 @@ impl Stack {
         }
         settings(&mut config);
         let registry = prometheus::Registry::new();
+        let current = Current::new(config.clone());
         let metrics = Metrics::register(&registry).unwrap();
-        let upstreams = Upstreams::new(&config, crate::http::client(), metrics, Dice::new(7)).unwrap();
+        let upstreams = Upstreams::new(current.clone(), crate::http::client(), metrics, Dice::new(7));
         upstreams.start(&drain);
-        let gateway =
-            Gateway::new(Arc::new(config.clone()), upstreams.clone(), drain.clone(), &registry).unwrap();
+        let gateway = Gateway::new(current.clone(), upstreams.clone(), drain.clone(), &registry).unwrap();
         let (address, admin) =
             (serve(gateway.router(), &drain).await, serve(gateway.admin_router(), &elsewhere).await);
         for kind in Kind::ALL {
@@ -314,6 +317,8 @@ impl Stack {
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
             engines,
             registry,
+            upstreams,
+            config: current,
             drain,
         }
     }

@@ -136,7 +136,7 @@ impl Call {
         let mut outcome = Outcome::Served;
         if failed {
             begun = self.read_error(&mut body, deadline).await;
-            let finding = classify(parts.status, &begun, &self.forward.catalogue);
+            let finding = classify(parts.status, &begun, &self.forward.rules().catalogue);
             outcome = self.react(parts.status, finding, &begun, &mut parts.headers);
         }
         let mut content = Content::of(self.work, &parts);

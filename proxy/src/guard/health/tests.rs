@@ -116,6 +116,7 @@ struct Stack {
     orders: Orders,
     contact: Contact,
     draining: watch::Sender<bool>,
+    policies: watch::Sender<Policy>,
     _server: AbortOnDropHandle<()>,
 }
 
@@ -148,6 +149,7 @@ impl Stack {
     async fn start_with(policy: Policy, operated: bool) -> Self {
         let contact = Contact::default();
         let draining = watch::Sender::new(false);
+        let policies = watch::Sender::new(policy.clone());
         let (fake, address, server) = Fake::serve().await;
         let drain = Drain::new();
         let engine = config::Engine {
@@ -198,11 +200,22 @@ impl Stack {
             forward: Arc::new(forward.unwrap()),
             poison,
             engine,
+            policies: policies.subscribe(),
             policy,
         };
         let orders = start(parts, observations, &drain);
-        let stack =
-            Self { fake, actuator, board, lane, observer, orders, contact, draining, _server: server };
+        let stack = Self {
+            fake,
+            actuator,
+            board,
+            lane,
+            observer,
+            orders,
+            contact,
+            draining,
+            policies,
+            _server: server,
+        };
         stack.reaches(State::Healthy).await;
         stack
     }
@@ -475,4 +488,16 @@ fn a_container_that_has_not_started_is_awaited_without_end() {
     assert_eq!(judged(&evidence), Verdict::Starting);
     evidence.awaited = false;
     assert_eq!(judged(&evidence), Verdict::Wedged(Class::Refused));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_rules_count_at_once() {
+    let mut rules = policy();
+    rules.repair.restart = false;
+    let stack = Stack::start(rules).await;
+    *stack.fake.mode.lock() = Mode::Sticky;
+    stack.hint(Class::Sticky);
+    stack.reaches(State::Fenced).await;
+    stack.policies.send_replace(policy());
+    assert_eq!(stack.heals().await.class, Class::Sticky);
 }

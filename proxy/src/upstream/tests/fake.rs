@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::config;
 
 /// What it answers to every request: the request's own body, unless it fails.
 #[derive(Clone)]

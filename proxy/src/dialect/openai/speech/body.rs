@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::report::Kind;
 use crate::sentence::{self, Limit};
 use crate::spool::Replay;
-use crate::upstream::{Reply, ReplyBody};
+use crate::upstream::{Reply, ReplyBody, Route};
 
 /// The first piece is short: its audio is heard sooner.
 const LIMIT: Limit = Limit { first: magpie::TEXT_CHARACTERS / 6, rest: magpie::TEXT_CHARACTERS };
@@ -27,6 +27,7 @@ pub(super) struct Spoken {
     voice: String,
     language: String,
     sample_rate: u32,
+    route: Route,
     /// Texts that the engine has not got yet.
     pieces: VecDeque<String>,
     /// The piece that is being spoken.
@@ -48,7 +49,7 @@ struct Piece {
 
 impl Spoken {
     pub(super) fn new(context: Arc<Context>, request_id: RequestId, speech: Speech) -> Result<Self, Error> {
-        let Speech { input, voice, language, format, sample_rate } = speech;
+        let Speech { input, voice, language, format, sample_rate, route } = speech;
         let encoder = Encoder::new(format, sample_rate)
             .map_err(|error| Error::param("sample_rate_hz", error.to_string()))?;
         let pieces = sentence::split(&input, LIMIT).into_iter().map(str::to_owned).collect();
@@ -58,6 +59,7 @@ impl Spoken {
             voice,
             language,
             sample_rate,
+            route,
             pieces,
             playing: None,
             encoder: Some(encoder),
@@ -100,7 +102,8 @@ impl Spoken {
             audio_seconds: synthesis.expected_seconds(),
             short: true,
         };
-        let mut outgoing = self.context.outgoing(Kind::Magpie, magpie::SYNTHESIZE, form, &self.request_id);
+        let mut outgoing =
+            self.context.outgoing(self.route.clone(), magpie::SYNTHESIZE, form, &self.request_id);
         let again = avoid.is_some();
         outgoing.avoid = avoid;
         let Reply { response, engine } = self.context.send(&outgoing).await?;

@@ -9,6 +9,7 @@ use crate::dialect::{Context, language};
 use crate::engine::magpie::VoiceName;
 use crate::error::Error;
 use crate::report::Kind;
+use crate::upstream::Route;
 
 /// Largest body: 4096 code points in the longest escapes, instructions, and room.
 const BODY_BYTES: usize = 256 * 1024;
@@ -31,6 +32,8 @@ pub(super) struct Speech {
     pub(super) format: OutputFormat,
     /// Samples per second.
     pub(super) sample_rate: u32,
+    /// Which engines can speak it.
+    pub(super) route: Route,
 }
 
 /// What the client sent.
@@ -58,14 +61,17 @@ impl Wanted {
     pub(super) async fn check(&self, context: &Context) -> Result<Speech, Error> {
         let input = self.input()?;
         let model = self.text("model")?;
-        if let Some(model) = model
-            && context.model_kind(model)? != Kind::Magpie
-        {
-            return Err(Error::param(
-                "model",
-                format!("the model '{model}' does not speak; see GET /v1/models"),
-            ));
-        }
+        let route = match model {
+            None => context.default_route(Kind::Magpie),
+            Some(model) => {
+                let route = context.model_route(model)?;
+                if route.kind != Kind::Magpie {
+                    let message = format!("the model '{model}' does not speak; see GET /v1/models");
+                    return Err(Error::param("model", message));
+                }
+                route
+            }
+        };
         let format = self.format(model)?;
         let sample_rate = self.sample_rate(format)?;
         self.refuse_unsupported()?;
@@ -75,7 +81,7 @@ impl Wanted {
         let language = language.unwrap_or_else(|| {
             VoiceName::parse(&voice).map_or_else(|| "en-US".into(), |name| name.language())
         });
-        Ok(Speech { input, voice, language, format, sample_rate })
+        Ok(Speech { input, voice, language, format, sample_rate, route })
     }
 
     fn input(&self) -> Result<String, Error> {
@@ -188,7 +194,8 @@ impl Wanted {
 impl Context {
     /// The engine's voice for a client's name; without one the model's, if a voice is named as model, else the default.
     async fn voice(&self, name: Option<&str>, model: Option<&str>) -> Result<String, Error> {
-        let settings = &self.config.gateway;
+        let config = self.config.get();
+        let settings = &config.gateway;
         let Some(name) = name else {
             let model = model.filter(|model| VoiceName::parse(model).is_some());
             return Ok(model.unwrap_or(&settings.default_voice).to_owned());

@@ -1,0 +1,48 @@
+//! Places for work in flight, under a limit that may change meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Counts the places that are taken. Cloning shares it.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    taken: Arc<AtomicUsize>,
+}
+
+/// A place; dropping it frees it.
+#[derive(Debug)]
+pub struct Place {
+    taken: Arc<AtomicUsize>,
+}
+
+impl Places {
+    /// Takes a place if fewer than `limit` are taken.
+    pub fn take(&self, limit: usize) -> Option<Place> {
+        let one_more = |taken: usize| (taken < limit).then_some(taken + 1);
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Place { taken: Arc::clone(&self.taken) })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_counts_when_a_place_is_taken() {
+        let places = Places::default();
+        let (first, second) = (places.take(2).unwrap(), places.take(2).unwrap());
+        assert!(places.take(2).is_none());
+        assert!(places.take(3).is_some(), "and is free again at once");
+        drop(first);
+        assert!(places.take(1).is_none(), "a lower limit waits until work has ended");
+        drop(second);
+        assert!(places.take(1).is_some());
+    }
+}

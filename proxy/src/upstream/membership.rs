@@ -1,0 +1,99 @@
+//! Which endpoints there are: the same for a list in the configuration and for what is discovered.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::endpoint::Endpoint;
+use crate::config;
+use crate::report::Kind;
+
+/// An engine as a source of endpoints describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Unique name; in Kubernetes the pod's.
+    pub name: String,
+    /// The engines it is alike with.
+    pub pool: String,
+    /// What it does.
+    pub kind: Kind,
+    /// The engine's own base URL, for show.
+    pub url: String,
+    /// Where its guard takes traffic.
+    pub guard: SocketAddr,
+    /// Where its guard serves its state.
+    pub admin: SocketAddr,
+    /// Whether it is about to go: it finishes what it has.
+    pub terminating: bool,
+}
+
+impl Target {
+    /// A configured engine; its pool has the name of its kind.
+    pub fn of(engine: &config::Engine) -> Self {
+        Self {
+            name: engine.name.clone(),
+            pool: engine.kind.as_str().to_owned(),
+            kind: engine.kind,
+            url: engine.url.clone(),
+            guard: engine.guard,
+            admin: engine.guard_admin,
+            terminating: false,
+        }
+    }
+}
+
+/// Which engines a request can go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// What they do.
+    pub kind: Kind,
+    /// Of these, only those of this pool.
+    pub pool: Option<Arc<str>>,
+}
+
+impl Route {
+    /// Whether that endpoint is one of them.
+    pub(super) fn includes(&self, endpoint: &Endpoint) -> bool {
+        endpoint.kind == self.kind && self.pool.as_ref().is_none_or(|pool| **pool == *endpoint.pool)
+    }
+}
+
+impl From<Kind> for Route {
+    fn from(kind: Kind) -> Self {
+        Self { kind, pool: None }
+    }
+}
+
+impl From<&Route> for Route {
+    fn from(route: &Route) -> Self {
+        route.clone()
+    }
+}
+
+/// How one set of endpoints becomes another.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    /// Endpoints that stay, and whether they are about to go.
+    pub(super) kept: Vec<(Arc<Endpoint>, bool)>,
+    /// Engines that have none yet.
+    pub(super) new: Vec<Target>,
+    /// Endpoints of engines that are gone, or reached elsewhere now.
+    pub(super) gone: Vec<Arc<Endpoint>>,
+}
+
+/// Compares what there is with what there should be. Pure. Of several targets of one name the first counts.
+pub(super) fn change(present: &[Arc<Endpoint>], desired: Vec<Target>) -> Change {
+    let mut change = Change::default();
+    let mut names = std::collections::HashSet::new();
+    let mut desired: Vec<Option<Target>> =
+        desired.into_iter().filter(|target| names.insert(target.name.clone())).map(Some).collect();
+    for endpoint in present {
+        let same =
+            desired.iter_mut().find(|target| target.as_ref().is_some_and(|target| endpoint.is_of(target)));
+        match same.and_then(Option::take) {
+            Some(target) => change.kept.push((Arc::clone(endpoint), target.terminating)),
+            None => change.gone.push(Arc::clone(endpoint)),
+        }
+    }
+    change.new = desired.into_iter().flatten().collect();
+    change
+}
