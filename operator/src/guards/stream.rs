@@ -85,7 +85,8 @@ async fn watch(
     token_file: &Path,
     reported: &mut bool,
 ) -> Result<(), Error> {
-    let token = tokio::fs::read_to_string(token_file).await.map_err(Error::Token)?;
+    // A small file in memory: handing it to another thread would cost more, and thousands start at once.
+    let token = std::fs::read_to_string(token_file).map_err(Error::Token)?;
     let (stream, framing, first) =
         timeout(OPEN_TIMEOUT, open(target.address, token.trim())).await.map_err(Error::Silent)??;
     drop(token);

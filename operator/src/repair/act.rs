@@ -55,8 +55,6 @@ pub enum Act {
     Reset {
         /// The guard's address.
         address: IpAddr,
-        /// The engine instance.
-        instance: String,
     },
 }
 
@@ -141,7 +139,7 @@ pub fn of(stack: &StackView, record: &RepairRecord) -> Option<Act> {
 pub fn reset(pod: &PodView) -> Option<Act> {
     let seen = pod.live()?;
     let troubled = seen.report.is_doubted() || seen.report.state == "config_error";
-    Some(Act::Reset { address: pod.address.filter(|_| troubled)?, instance: seen.report.instance.clone() })
+    Some(Act::Reset { address: pod.address.filter(|_| troubled)? })
 }
 
 /// The answer to a pod whose repair waits.

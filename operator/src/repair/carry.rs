@@ -111,10 +111,11 @@ pub(super) async fn act(
             };
             guards.order(*address, &order).await.map(drop).map_err(Error::Guard)
         }
-        Act::Reset { address, instance } => {
+        Act::Reset { address } => {
             let order = Order {
                 verb: Verb::Reset,
-                instance: instance.clone(),
+                // Whatever instance is there by now.
+                instance: String::new(),
                 attempt: 0,
                 reason: "reset by a person".to_owned(),
                 seconds: 0,

@@ -11,6 +11,8 @@ use super::view::{EngineView, PodView, StackView};
 
 /// Time to health, besides the longest start.
 const VERIFIED_WITHIN: Duration = Duration::from_secs(600);
+/// For a deleted pod to end; pods with a GPU end slowly.
+const ENDED_WITHIN: Duration = Duration::from_secs(600);
 /// An instance that serves for so long after its restart was ordered was not restarted.
 const UNTOUCHED: Duration = Duration::from_secs(30);
 
@@ -69,7 +71,8 @@ fn replaced<'a>(
     claimed: &mut HashSet<&'a str>,
     now: Timestamp,
 ) -> Option<Outcome> {
-    if let Some(pod) = engine.pod(&record.pod_uid) {
+    let ending = engine.pod(&record.pod_uid);
+    if let Some(pod) = ending.filter(|pod| !pod.deleting) {
         let untouched = pod.is_verified() && ordered(record, now) > UNTOUCHED;
         return untouched.then_some(Outcome::Withdrawn);
     }
@@ -81,7 +84,12 @@ fn replaced<'a>(
         );
     if let Some(pod) = successor {
         claimed.insert(&pod.uid);
-        return of_new(pod);
+        let stuck = ending.is_some() && ordered(record, now) > ENDED_WITHIN;
+        return of_new(pod).or_else(|| stuck.then_some(Outcome::Failed));
+    }
+    // It holds its GPU and does not end: waiting longer would keep the other replicas from repair.
+    if ending.is_some() {
+        return (ordered(record, now) > ENDED_WITHIN).then_some(Outcome::Failed);
     }
     // Fewer replicas are wanted by now.
     (engine.verified() >= engine.desired).then_some(Outcome::Recovered)

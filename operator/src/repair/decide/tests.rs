@@ -430,3 +430,31 @@ fn an_engine_avoids_one_node_at_a_time() {
     stack.spec.escalation = Escalation::AvoidNode;
     assert_eq!(held(&plan(&stack, &status(records), 0)), [Held::NodeRate]);
 }
+
+#[test]
+fn a_replaced_pod_is_settled_by_its_successor() {
+    let old = asking("a", "a/9", 3, -100);
+    let before = status(vec![record(&old, Rung::Recreate, 0, Outcome::Pending)]);
+    let outcome = |pods: Vec<PodView>, second: i64| {
+        let mut stack = stack(pods);
+        stack.engines[0].desired = 1;
+        plan(&stack, &before, second).status.records[0].outcome
+    };
+    let ending = PodView { deleting: true, ..old };
+    let successor = |state: &str, verdict: &str, scheduled: i64| {
+        let seen = seen("b/0", state, verdict, (verdict == "wedged").then(|| at(50)));
+        PodView { scheduled: Some(at(scheduled)), ..pod("b", "n1", seen) }
+    };
+    assert_eq!(outcome(vec![ending.clone()], 30), Outcome::Pending);
+    assert_eq!(outcome(vec![ending.clone()], 601), Outcome::Failed, "it does not end");
+    assert_eq!(outcome(vec![ending, successor("probation", "serving", 5)], 60), Outcome::Recovered);
+    assert_eq!(outcome(vec![successor("starting", "pending", 5)], 60), Outcome::Pending);
+    assert_eq!(outcome(vec![successor("starting", "pending", 5)], 661), Outcome::Failed);
+    assert_eq!(outcome(vec![successor("wedged", "wedged", 5)], 60), Outcome::Failed);
+    assert_eq!(
+        outcome(vec![successor("starting", "pending", -500)], 60),
+        Outcome::Pending,
+        "an older replica"
+    );
+    assert_eq!(outcome(vec![], 60), Outcome::Pending);
+}
