@@ -169,7 +169,7 @@ impl<'a> History<'a> {
             Escalation::None => Next::Act(Rung::Recreate),
             _ if !self.stack.node_escalation => self.used_up(
                 "spec.repair.escalation needs the operator's flag --node-escalation and its role for nodes \
-                 (chart value nodeEscalation.enabled)",
+                 (chart value rbac.nodeEscalation)",
                 false,
             ),
             _ if !self.has_elsewhere() => {
