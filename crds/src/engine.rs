@@ -367,9 +367,9 @@ pub enum Strategy {
 #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
     ("self.strategy != 'Recreate' || (!has(self.maxSurge) && !has(self.maxUnavailable))",
      "rollout.maxSurge and rollout.maxUnavailable belong to strategy RollingUpdate: remove them or the strategy"),
-    ("!(has(self.maxSurge) && has(self.maxUnavailable) && string(self.maxSurge) in ['0', '0%'] && string(self.maxUnavailable) in ['0', '0%'])",
+    ("!(has(self.maxSurge) && has(self.maxUnavailable) && (self.maxSurge == 0 || self.maxSurge == '0%') && (self.maxUnavailable == 0 || self.maxUnavailable == '0%'))",
      "rollout.maxSurge and rollout.maxUnavailable cannot both be 0: nothing could be replaced"),
-    ("!(!has(self.maxSurge) && has(self.maxUnavailable) && string(self.maxUnavailable) in ['0', '0%'])",
+    ("!(!has(self.maxSurge) && has(self.maxUnavailable) && (self.maxUnavailable == 0 || self.maxUnavailable == '0%'))",
      "rollout.maxUnavailable: 0 needs a rollout.maxSurge of at least 1, and a spare GPU"),
 ])))]
 pub struct Rollout {

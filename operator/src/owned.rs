@@ -124,6 +124,8 @@ pub struct Live {
     /// Moves when the object changes in a way that may be somebody's edit: its generation, or its resource version
     /// where the kind has no generation.
     pub revision: u64,
+    /// Resource version.
+    pub version: u64,
     /// Revision after our last apply, or the one found at start when nobody else wrote since.
     pub applied: Option<u64>,
 }
@@ -151,6 +153,7 @@ impl Live {
                 .next(),
             hash: metadata.annotations.as_ref().and_then(|all| all.get(annotation::HASH)).cloned(),
             revision,
+            version: version.unwrap_or(0),
             applied: ours_is_last(metadata).then_some(revision),
         }
     }
@@ -200,7 +203,7 @@ impl Index {
         if let Some(known) = objects.get(&(kind, name.clone())).filter(|known| known.uid == live.uid) {
             // What we applied ourselves is known better than what the fields' times tell.
             live.applied = known.applied.or(live.applied);
-            if known.revision > live.revision {
+            if known.version > live.version {
                 return Some(stack); // the watch lags behind our own write
             }
         }
@@ -252,4 +255,85 @@ impl Index {
 fn keys(metadata: &ObjectMeta) -> Option<(StackKey, String)> {
     let stack = metadata.labels.as_ref()?.get(label::STACK)?;
     Some(((metadata.namespace.clone()?, stack.clone()), metadata.name.clone()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// An object with a version, a generation, and who wrote it when.
+    fn object(version: u64, generation: Option<i64>, writes: &[(&str, &str, i64)]) -> ObjectMeta {
+        let fields: Vec<_> = writes
+            .iter()
+            .map(|(manager, subresource, at)| {
+                let time = jiff::Timestamp::from_second(*at).unwrap().to_string();
+                json!({"manager": manager, "subresource": subresource, "time": time, "operation": "Apply"})
+            })
+            .collect();
+        serde_json::from_value(json!({
+            "name": "demo-ears", "namespace": "speech", "uid": "u1",
+            "resourceVersion": version.to_string(), "generation": generation,
+            "labels": {"speechstack.dev/stack": "demo"},
+            "annotations": {"speechstack.dev/hash": "h1"},
+            "ownerReferences": [{"apiVersion": "a", "kind": "SpeechStack", "name": "demo", "uid": "s1", "controller": true}],
+            "managedFields": fields,
+        }))
+        .unwrap()
+    }
+
+    fn live(index: &Index, kind: Owned) -> Live {
+        index.of_stack(&("speech".into(), "demo".into()))[&(kind, "demo-ears".to_owned())].clone()
+    }
+
+    #[test]
+    fn after_a_restart_an_object_that_we_wrote_last_is_current() {
+        let index = Index::default();
+        let ours = [("speechstack-operator", "", 10), ("kube-controller-manager", "status", 99)];
+        index.see(Owned::Deployment, &object(5, Some(1), &ours));
+        assert!(live(&index, Owned::Deployment).is_current("h1"));
+        assert!(!live(&index, Owned::Deployment).is_current("h2"));
+        index.see(
+            Owned::Service,
+            &object(5, None, &[("speechstack-operator", "", 10), ("kubectl-edit", "", 20)]),
+        );
+        assert!(!live(&index, Owned::Service).is_current("h1"), "edited while nobody looked");
+    }
+
+    #[test]
+    fn an_edit_is_noticed_and_a_status_is_not() {
+        let index = Index::default();
+        index.applied(Owned::Deployment, &object(5, Some(1), &[]));
+        index.see(Owned::Deployment, &object(9, Some(1), &[]));
+        assert!(live(&index, Owned::Deployment).is_current("h1"), "only its status moved");
+        index.see(Owned::Deployment, &object(10, Some(2), &[]));
+        assert!(!live(&index, Owned::Deployment).is_current("h1"));
+        index.applied(Owned::Deployment, &object(11, Some(3), &[]));
+        index.see(Owned::Deployment, &object(10, Some(2), &[]));
+        assert!(live(&index, Owned::Deployment).is_current("h1"), "a late event of before our write");
+    }
+
+    #[test]
+    fn an_autoscaler_that_only_reports_is_not_written_again() {
+        let index = Index::default();
+        let ours = ("speechstack-operator", "", 10);
+        index.applied(Owned::Autoscaler, &object(5, None, &[ours]));
+        index.see(Owned::Autoscaler, &object(6, None, &[ours, ("kube-controller-manager", "status", 50)]));
+        assert!(live(&index, Owned::Autoscaler).is_current("h1"));
+        index.see(Owned::Autoscaler, &object(7, None, &[ours, ("kubectl-edit", "", 60)]));
+        assert!(!live(&index, Owned::Autoscaler).is_current("h1"));
+    }
+
+    #[test]
+    fn what_a_new_list_does_not_show_is_gone() {
+        let index = Index::default();
+        index.see(Owned::Service, &object(5, None, &[]));
+        index.see(Owned::ConfigMap, &object(5, None, &[]));
+        let woken = index.keep_only(Owned::Service, &std::collections::HashSet::new());
+        assert_eq!(woken, [("speech".to_owned(), "demo".to_owned())]);
+        assert_eq!(index.of_stack(&woken[0]).len(), 1);
+        index.gone(Owned::ConfigMap, &object(6, None, &[]));
+        assert!(index.of_stack(&woken[0]).is_empty());
+    }
 }

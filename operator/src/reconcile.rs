@@ -144,7 +144,7 @@ async fn steps(stack: &SpeechStack, context: &Context) -> Result<Action, Error> 
     let valid = match validate::validate(stack, &observed, &context.defaults) {
         Ok(valid) => valid,
         Err(error) => {
-            status::refuse(context, stack, &observed, &error).await.map_err(Error::Status)?;
+            status::refuse(context, stack, &error).await.map_err(Error::Status)?;
             return Err(Error::Validate(error));
         }
     };

@@ -171,6 +171,10 @@ impl<'a> Pass<'a> {
             None => self.expect_free(kind, &name).await?,
         }
         object["metadata"]["annotations"][annotation::HASH] = json!(hash);
+        if object["spec"]["strategy"]["type"] == "Recreate" {
+            // Defaults of the other strategy would stay, and be refused with this one.
+            object["spec"]["strategy"]["rollingUpdate"] = Value::Null;
+        }
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let api = self.api(kind);
         let patch = Patch::Apply(&object);

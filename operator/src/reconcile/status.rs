@@ -95,12 +95,7 @@ pub async fn publish(
 ///
 /// # Errors
 /// When the patch fails.
-pub async fn refuse(
-    context: &Context,
-    stack: &SpeechStack,
-    _observed: &Observed,
-    error: &validate::Error,
-) -> Result<(), Error> {
+pub async fn refuse(context: &Context, stack: &SpeechStack, error: &validate::Error) -> Result<(), Error> {
     let old = context.written.current(stack);
     let status = refused(stack.metadata.generation, error, old.as_ref(), Timestamp::now());
     write(context, stack, old, status).await

@@ -225,6 +225,8 @@ fn engine_container(stack: &ValidStack, engine: &ValidEngine) -> Container {
             }),
             ..Lifecycle::default()
         }),
+        // A refusal by NVIDIA's model store is only told in the log.
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
         resources: Some(resources(engine)),
         security_context: Some(
             spec.security_context.clone().unwrap_or_else(|| pod::container_security(false)),

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use speechstack_crds::condition::{Judged as Verdict, condition_type, reason};
-use speechstack_crds::{Kind, Phase, RepairStatus};
+use speechstack_crds::{Failure, Kind, Phase, RepairStatus};
 
 use super::engines::Judged;
 use crate::reconcile::apply::{self, AppliedObjects};
@@ -235,7 +235,12 @@ pub fn phase(stack: &ValidStack, engines: &[Judged], conditions: &[Condition]) -
     let is =
         |kind: &str| conditions.iter().any(|condition| condition.type_ == kind && condition.status == "True");
     let serves = |engine: &Judged| engine.status.verified > 0 || engine.status.desired == 0;
-    let failing = engines.iter().any(|engine| engine.missing() > 0 && engine.failing.is_some());
+    // A pod without a node may get one by itself, from an autoscaler of nodes or when another pod ends.
+    let needs_a_person = |failure: &Failure| failure.reason != reason::UNSCHEDULABLE;
+    let failing = engines
+        .iter()
+        .any(|engine| engine.missing() > 0 && engine.failing.as_ref().is_some_and(needs_a_person));
+    let waits = |engine: &Judged| engine.pods == 0 || engine.failing.is_some();
     match () {
         () if stack.suspend => Phase::Suspended,
         () if is(condition_type::READY) => Phase::Ready,
@@ -243,7 +248,7 @@ pub fn phase(stack: &ValidStack, engines: &[Judged], conditions: &[Condition]) -
         () if is(condition_type::REPAIR_SUSPENDED) && !stack.repair.hold => Phase::Failed,
         () if engines.iter().any(|engine| engine.wedged > 0) => Phase::Repairing,
         () if failing => Phase::Failed,
-        () if engines.iter().all(|engine| engine.pods == 0) => Phase::Pending,
+        () if engines.iter().all(waits) => Phase::Pending,
         () => Phase::Starting,
     }
 }

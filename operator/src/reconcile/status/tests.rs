@@ -1,1 +1,201 @@
-//! x
+//! What people read: phases, conditions and figures for what kubelets and guards say.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use speechstack_crds::Phase;
+
+use super::*;
+use crate::guards::{Report, Seen};
+use crate::reconcile::build::Update;
+use crate::reconcile::testing;
+
+const SPEC: &str = "stt: [{name: ears, preset: reference, replicas: 2}]";
+
+fn pod(name: &str, ready: bool, more: Value) -> Arc<Pod> {
+    let mut status = json!({
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}],
+    });
+    status.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let pod = json!({
+        "metadata": {"name": name, "uid": name, "labels": {"speechstack.dev/engine": "ears"}},
+        "spec": {"nodeName": "n1", "containers": []},
+        "status": status,
+    });
+    Arc::new(serde_json::from_value(pod).unwrap())
+}
+
+fn says(state: &str, verdict: &str, connected: bool) -> Option<Seen> {
+    let report = Report { state: state.into(), verdict: verdict.into(), ..Report::default() };
+    Some(Seen { report, since: Timestamp::from_second(50).unwrap(), connected })
+}
+
+fn deployment(name: &str) -> (String, Arc<Deployment>) {
+    let deployment = json!({
+        "metadata": {"name": name, "generation": 1},
+        "spec": {"replicas": 2, "selector": {}, "template": {}},
+        "status": {"observedGeneration": 1, "updatedReplicas": 2, "availableReplicas": 2},
+    });
+    (name.into(), Arc::new(serde_json::from_value(deployment).unwrap()))
+}
+
+fn observed(pods: Vec<(Arc<Pod>, Option<Seen>)>) -> Observed {
+    let deployments = [deployment("demo-ears"), deployment("demo-gateway")];
+    Observed { pods, deployments: deployments.into(), ..testing::observed() }
+}
+
+fn judged(observed: &Observed) -> SpeechStackStatus {
+    again(observed, None)
+}
+
+fn again(observed: &Observed, old: Option<&SpeechStackStatus>) -> SpeechStackStatus {
+    let stack = testing::valid(SPEC);
+    let applied =
+        AppliedObjects { engines: [("ears".to_owned(), Update::Apply)].into(), ..AppliedObjects::default() };
+    judge(&stack, observed, Ok(&applied), old, Timestamp::from_second(100).unwrap())
+}
+
+fn reason_of<'a>(status: &'a SpeechStackStatus, kind: &str) -> (&'a str, &'a str) {
+    let found = status.conditions.iter().find(|condition| condition.type_ == kind).unwrap();
+    (&found.status, &found.reason)
+}
+
+fn serving() -> Vec<(Arc<Pod>, Option<Seen>)> {
+    ["a", "b"].map(|name| (pod(name, true, json!({})), says("healthy", "serving", true))).into()
+}
+
+#[test]
+fn all_verified_is_ready() {
+    let status = judged(&observed(serving()));
+    assert_eq!(status.phase, Some(Phase::Ready));
+    assert_eq!(status.summary.as_ref().unwrap().stt, "2/2");
+    assert_eq!(status.endpoints.as_ref().unwrap().openai_base_url, "http://demo-gateway.speech.svc/v1");
+    for (kind, expected) in [
+        ("Ready", "True"),
+        ("SttReady", "True"),
+        ("TtsReady", "Unknown"),
+        ("Degraded", "False"),
+        ("Progressing", "False"),
+    ] {
+        assert_eq!(reason_of(&status, kind).0, expected, "{kind}");
+    }
+}
+
+#[test]
+fn an_operator_that_has_not_heard_the_guards_yet_believes_readiness() {
+    let silent = serving().into_iter().map(|(pod, _)| (pod, None)).collect();
+    assert_eq!(judged(&observed(silent)).phase, Some(Phase::Ready));
+    let cut = serving().into_iter().map(|(pod, _)| (pod, says("wedged", "wedged", false))).collect();
+    assert_eq!(
+        judged(&observed(cut)).summary.unwrap().stt,
+        "2/2",
+        "an old word does not stand against the kubelet's"
+    );
+}
+
+#[test]
+fn one_wedge_of_two_is_degraded_and_both_is_repairing() {
+    let mut pods = serving();
+    pods[0].1 = says("fenced", "wedged", true);
+    let status = judged(&observed(pods.clone()));
+    assert_eq!(status.phase, Some(Phase::Degraded));
+    assert_eq!(reason_of(&status, "Degraded"), ("True", "Repairing"));
+    assert_eq!(reason_of(&status, "SttReady").0, "True");
+    pods[1].1 = says("restarting", "wedged", true);
+    let status = judged(&observed(pods));
+    assert_eq!(status.phase, Some(Phase::Repairing));
+    assert_eq!(reason_of(&status, "CorrelatedFailure"), ("True", "Correlated"));
+}
+
+#[test]
+fn a_start_is_not_degraded() {
+    let pods = ["a", "b"].map(|name| (pod(name, false, json!({})), says("starting", "pending", true)));
+    let status = judged(&observed(pods.into()));
+    assert_eq!(status.phase, Some(Phase::Starting));
+    assert_eq!(reason_of(&status, "Degraded"), ("False", "Starting"));
+    assert_eq!(reason_of(&status, "Ready"), ("False", "Starting"));
+    assert_eq!(judged(&observed(Vec::new())).phase, Some(Phase::Pending));
+}
+
+#[test]
+fn a_failure_explains_what_is_missing_and_is_remembered() {
+    let waiting = json!({"containerStatuses": [{"name": "engine", "image": "x", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}}]});
+    let broken = observed(vec![(pod("a", false, waiting), None), serving().remove(1)]);
+    let status = judged(&broken);
+    assert_eq!(reason_of(&status, "Ready"), ("False", "ImagePullError"));
+    assert_eq!(status.engines[0].last_failure.as_ref().unwrap().reason, "ImagePullError");
+    assert_eq!(again(&broken, Some(&status)), status, "the same look is the same status");
+    let well = again(&observed(serving()), Some(&status));
+    assert_eq!(well.engines[0].last_failure, status.engines[0].last_failure);
+    assert_eq!(reason_of(&well, "Ready").0, "True");
+}
+
+#[test]
+fn load_does_not_write_status() {
+    let calm = judged(&observed(serving()));
+    let busy = serving().into_iter().map(|(pod, _)| (pod, says("saturated", "serving", true))).collect();
+    assert_eq!(again(&observed(busy), Some(&calm)), calm);
+}
+
+#[test]
+fn the_healers_part_is_passed_through_and_stops_are_told() {
+    let stopped = json!({"total": 7, "stopped": [{"engine": "ears", "reason": "Futile", "since": "2026-01-01T00:00:00.000000Z"}]});
+    let old = SpeechStackStatus {
+        repair: serde_json::from_value(stopped).unwrap(),
+        ..SpeechStackStatus::default()
+    };
+    let pods = serving().into_iter().map(|(pod, _)| (pod, says("exhausted", "wedged", true))).collect();
+    let status = again(&observed(pods), Some(&old));
+    assert_eq!(status.repair, old.repair);
+    assert_eq!(reason_of(&status, "RepairSuspended"), ("True", "Futile"));
+    assert_eq!(reason_of(&status, "Ready"), ("False", "Futile"));
+    assert_eq!(status.phase, Some(Phase::Failed));
+}
+
+#[test]
+fn a_refused_spec_keeps_what_is_known_of_engines() {
+    let old = judged(&observed(serving()));
+    let problems = vec![validate::Problem { reason: reason::INVALID_SPEC, message: "no".into() }];
+    let status =
+        refused(Some(2), &validate::Error { problems }, Some(&old), Timestamp::from_second(200).unwrap());
+    assert_eq!((status.phase, &status.engines), (Some(Phase::Failed), &old.engines));
+    assert_eq!(reason_of(&status, "Ready"), ("False", "InvalidSpec"));
+    assert_eq!(reason_of(&status, "SttReady").0, "True");
+}
+
+#[test]
+fn at_most_twenty_pods_are_shown() {
+    let many = (0..40).map(|at| (pod(&format!("p{at}"), true, json!({})), says("healthy", "serving", true)));
+    assert_eq!(judged(&observed(many.collect())).engines[0].pods.len(), 20);
+}
+
+proptest! {
+    #[test]
+    fn judging_twice_changes_nothing_and_counts_add_up(
+        states in proptest::collection::vec(
+            (any::<bool>(), prop_oneof![
+                Just(("healthy", "serving")), Just(("saturated", "serving")), Just(("suspect", "suspect")),
+                Just(("wedged", "wedged")), Just(("restarting", "wedged")), Just(("starting", "pending")),
+            ], any::<bool>()),
+            0..6,
+        ),
+    ) {
+        let pods = states.iter().enumerate().map(|(at, (ready, (state, verdict), connected))| {
+            (pod(&format!("p{at}"), *ready, json!({})), says(state, verdict, *connected))
+        });
+        let observed = observed(pods.collect());
+        let status = judged(&observed);
+        prop_assert_eq!(&again(&observed, Some(&status)), &status);
+        let engine = &status.engines[0];
+        prop_assert!(engine.verified as usize <= states.len());
+        let is_ready = reason_of(&status, "Ready").0 == "True";
+        prop_assert_eq!(is_ready, engine.verified >= engine.desired);
+        prop_assert_eq!(is_ready, status.phase == Some(Phase::Ready));
+        prop_assert!(events::between(Some(&status), &again(&observed, Some(&status))).is_empty());
+    }
+}
