@@ -6,6 +6,7 @@
 pub mod audio;
 pub mod binaries;
 pub mod client;
+pub mod cluster;
 pub mod fault;
 pub mod load;
 pub mod ports;
