@@ -6,6 +6,7 @@
 pub mod audio;
 pub mod binaries;
 pub mod client;
+pub mod cluster;
 pub mod deployed;
 pub mod fault;
 pub mod load;

@@ -17,7 +17,10 @@ pub async fn every_rule_refuses_with_its_message(ground: &Ground) -> Result<()> 
     let refusals = refusals();
     for message in &all {
         let covered = refusals.iter().map(|refusal| refusal.message).chain(ON_UPDATE.iter().copied());
-        ensure!(covered.into_iter().any(|start| message.starts_with(start)), "no refusal for the rule {message:?}");
+        ensure!(
+            covered.into_iter().any(|start| message.starts_with(start)),
+            "no refusal for the rule {message:?}"
+        );
     }
     for refusal in refusals {
         let refused = create(ground, refusal.name, &refusal.spec).await;
@@ -73,7 +76,8 @@ async fn create(ground: &Ground, name: &str, spec: &Value) -> Result<(), String>
     });
     // Untyped: what a client can send is more than what our types can say.
     let kind = kube::core::ApiResource::erase::<SpeechStack>(&());
-    let stacks: Api<kube::core::DynamicObject> = Api::namespaced_with(ground.space.cluster.client.clone(), &ground.space.name, &kind);
+    let stacks: Api<kube::core::DynamicObject> =
+        Api::namespaced_with(ground.space.cluster.client.clone(), &ground.space.name, &kind);
     let object = serde_json::from_value(object).map_err(|error| error.to_string())?;
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     stacks.create(&dry, &object).await.map(drop).map_err(|error| error.to_string())

@@ -55,9 +55,27 @@ pub async fn wedges_are_cured_in_place(ground: &Ground) -> Result<()> {
     let gateway = stack.gateway().await?;
     let load = Load::start(gateway.clone(), Ask::Transcribe(clip()?), Duration::from_millis(700));
     let wedges = [
-        Wedge { what: "dead CUDA context", engine: "parakeet", fault: json!({"mode": "F1"}), classes: &["A"], unseen: true },
-        Wedge { what: "hang", engine: "parakeet", fault: json!({"mode": "F7"}), classes: &["H"], unseen: true },
-        Wedge { what: "dead child", engine: "parakeet", fault: json!({"mode": "F12"}), classes: &["A", "B", "R", "H", "P"], unseen: true },
+        Wedge {
+            what: "dead CUDA context",
+            engine: "parakeet",
+            fault: json!({"mode": "F1"}),
+            classes: &["A"],
+            unseen: true,
+        },
+        Wedge {
+            what: "hang",
+            engine: "parakeet",
+            fault: json!({"mode": "F7"}),
+            classes: &["H"],
+            unseen: true,
+        },
+        Wedge {
+            what: "dead child",
+            engine: "parakeet",
+            fault: json!({"mode": "F12"}),
+            classes: &["A", "B", "R", "H", "P"],
+            unseen: true,
+        },
         Wedge {
             what: "silent garbage",
             engine: "parakeet",
@@ -73,7 +91,10 @@ pub async fn wedges_are_cured_in_place(ground: &Ground) -> Result<()> {
             unseen: false,
         },
     ];
-    eprintln!("{:<20} {:<6} {:<9} {:>13} {:>10} {:>12}", "wedge", "class", "rung", "client ok/err", "restarts", "recovered ms");
+    eprintln!(
+        "{:<20} {:<6} {:<9} {:>13} {:>10} {:>12}",
+        "wedge", "class", "rung", "client ok/err", "restarts", "recovered ms"
+    );
     for wedge in wedges {
         cure(&stack, &gateway, &load, &wedge).await.with_context(|| wedge.what)?;
     }
@@ -88,7 +109,8 @@ async fn cure(stack: &Deployed, gateway: &Client, load: &Load, wedge: &Wedge) ->
     let before = stack.ready(REPAIR).await?;
     let repairs = total(&before);
     let pod = stack.pods(wedge.engine).await?.into_iter().next().context("the engine has no pod")?;
-    let (name, uid, restarts) = (deployed::name(&pod), deployed::uid(&pod), deployed::restarts(&pod, "engine"));
+    let (name, uid, restarts) =
+        (deployed::name(&pod), deployed::uid(&pod), deployed::restarts(&pod, "engine"));
     let mark = load.mark();
     stack.arm(&pod, &wedge.fault).await?;
     if wedge.engine == "magpie" {
@@ -119,7 +141,12 @@ async fn cure(stack: &Deployed, gateway: &Client, load: &Load, wedge: &Wedge) ->
     ensure!(wedge.classes.contains(&class), "class {class}, not one of {:?}", wedge.classes);
     ensure!(deployed::uid(&now) == uid, "the pod was replaced");
     ensure!(restarted == 1, "the container was restarted {restarted} times");
-    ensure!(!wedge.unseen || counts.errors == 0, "clients saw {} errors: {:?}", counts.errors, counts.failures);
+    ensure!(
+        !wedge.unseen || counts.errors == 0,
+        "clients saw {} errors: {:?}",
+        counts.errors,
+        counts.failures
+    );
     Ok(())
 }
 

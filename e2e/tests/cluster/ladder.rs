@@ -94,8 +94,12 @@ pub async fn a_fault_that_outlives_the_container_costs_the_pod(ground: &Ground) 
     let status = stack.until("replaced", REPAIR * 2, |status| recovered_by(status, Rung::Recreate)).await?;
     drop(load);
     told("outlives the container", &status);
-    let restarts =
-        status.repair.iter().flat_map(|repair| &repair.records).filter(|record| record.rung == Rung::Restart).count();
+    let restarts = status
+        .repair
+        .iter()
+        .flat_map(|repair| &repair.records)
+        .filter(|record| record.rung == Rung::Restart)
+        .count();
     ensure!(restarts == 2, "{restarts} container restarts, the budget is 2");
     let now = stack.pods("parakeet").await?;
     ensure!(now.iter().all(|other| deployed::uid(other) != deployed::uid(&pod)), "the pod is the same");
@@ -122,8 +126,14 @@ pub async fn a_fault_of_a_node_moves_the_engine(ground: &Ground) -> Result<()> {
     let nodes: Api<Node> = Api::all(ground.space.cluster.client.clone());
     let avoided = nodes.get(&node(&pod)).await?;
     let label = "avoid.speechstack.dev/speech-parakeet";
-    ensure!(avoided.metadata.labels.iter().any(|labels| labels.contains_key(label)), "the node has no label {label}");
-    let rollouts = ground.space.kubectl(&["get", "replicasets", "-l", "speechstack.dev/engine=parakeet", "-o", "name"]).await?;
+    ensure!(
+        avoided.metadata.labels.iter().any(|labels| labels.contains_key(label)),
+        "the node has no label {label}"
+    );
+    let rollouts = ground
+        .space
+        .kubectl(&["get", "replicasets", "-l", "speechstack.dev/engine=parakeet", "-o", "name"])
+        .await?;
     ensure!(rollouts.lines().count() == 1, "a rollout happened: {rollouts}");
     ground.space.cluster.kubectl(&["label", "node", &node(&pod), &format!("{label}-")]).await?;
     Ok(())
@@ -145,7 +155,10 @@ pub async fn a_fault_that_nothing_cures_stops_repair(ground: &Ground) -> Result<
     let acts = total(&stopped);
     sleep(Duration::from_secs(15)).await;
     ensure!(total(&stack.status().await?) == acts, "repair went on after it stopped");
-    ensure!(stack.status().await?.repair.is_some_and(|repair| !repair.stopped.is_empty()), "no word of why it stopped");
+    ensure!(
+        stack.status().await?.repair.is_some_and(|repair| !repair.stopped.is_empty()),
+        "no word of why it stopped"
+    );
 
     let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
     deployed::port(&pod, 9000)?.delete("/_engine/fault").await?;

@@ -8,9 +8,9 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use kube::api::{Api, ListParams};
 use serde_json::json;
 use speechstack_e2e::client::{Client, say};
-use speechstack_e2e::deployed::{self, Deployed};
-use speechstack_e2e::words::word_error;
 use speechstack_e2e::cluster::wait::await_condition;
+use speechstack_e2e::deployed;
+use speechstack_e2e::words::word_error;
 use tokio::time::{Instant, sleep};
 
 use super::ground::Ground;
@@ -66,7 +66,8 @@ pub async fn a_suspended_stack_frees_its_pods(ground: &Ground) -> Result<()> {
         Ok(())
     })
     .await?;
-    let reply = stack.gateway().await?.transcribe("clip.wav", say(&[("slt", "Good morning.")])?, "json").await?;
+    let reply =
+        stack.gateway().await?.transcribe("clip.wav", say(&[("slt", "Good morning.")])?, "json").await?;
     ensure!(reply.status == 503, "a suspended stack answers {}: {}", reply.status, reply.text());
     stack.change(&spec).await?;
     stack.ready(START).await?;
@@ -83,7 +84,8 @@ pub async fn a_deleted_stack_leaves_only_its_cache(ground: &Ground) -> Result<()
         "gateway": {"replicas": 1},
     });
     let stack = ground.stack(&spec).await?;
-    let deployments: Api<Deployment> = Api::namespaced(ground.space.cluster.client.clone(), &ground.space.name);
+    let deployments: Api<Deployment> =
+        Api::namespaced(ground.space.cluster.client.clone(), &ground.space.name);
     await_condition("there is a Deployment", START, async || {
         ensure!(deployments.get_opt("speech-parakeet").await?.is_some(), "not yet");
         Ok(())
@@ -93,11 +95,16 @@ pub async fn a_deleted_stack_leaves_only_its_cache(ground: &Ground) -> Result<()
     let services: Api<Service> = Api::namespaced(ground.space.cluster.client.clone(), &ground.space.name);
     let labelled = ListParams::default().labels("speechstack.dev/stack=speech");
     await_condition("nothing of a deleted stack is left", START, async || {
-        ensure!(deployments.list(&labelled).await?.items.is_empty() && services.list(&labelled).await?.items.is_empty(), "not yet");
+        ensure!(
+            deployments.list(&labelled).await?.items.is_empty()
+                && services.list(&labelled).await?.items.is_empty(),
+            "not yet"
+        );
         Ok(())
     })
     .await?;
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(ground.space.cluster.client.clone(), &ground.space.name);
+    let claims: Api<PersistentVolumeClaim> =
+        Api::namespaced(ground.space.cluster.client.clone(), &ground.space.name);
     let kept = claims.get_opt("speech-parakeet-cache").await?.context("the model cache is gone")?;
     ensure!(kept.metadata.deletion_timestamp.is_none(), "the model cache is being deleted");
     Ok(())
@@ -112,7 +119,9 @@ pub async fn an_invalid_stack_is_told_and_left_alone(ground: &Ground) -> Result<
         }],
     });
     let stack = ground.stack(&spec).await?;
-    let status = stack.until("InvalidSpec", START, |status| deployed::reason(status, "Ready") == "InvalidSpec").await?;
+    let status = stack
+        .until("InvalidSpec", START, |status| deployed::reason(status, "Ready") == "InvalidSpec")
+        .await?;
     let message = &status.conditions.iter().find(|one| one.type_ == "Ready").context("no Ready")?.message;
     ensure!(message.contains("podTemplatePatch"), "the message does not name the field: {message}");
     let version = async || stack.resource_version().await;

@@ -34,7 +34,11 @@ pub async fn an_operator_killed_in_mid_repair_acts_once(ground: &Ground) -> Resu
     let now = stack.pod(deployed::name(&pod)).await?.context("the pod was replaced")?;
     let restarted = deployed::restarts(&now, "engine") - restarts;
     ensure!(restarted == 1, "the container was restarted {restarted} times");
-    ensure!(total(&status) == total(&before) + 1, "{} repairs are on record", total(&status) - total(&before));
+    ensure!(
+        total(&status) == total(&before) + 1,
+        "{} repairs are on record",
+        total(&status) - total(&before)
+    );
     Ok(())
 }
 
@@ -62,7 +66,9 @@ pub async fn guards_go_on_alone_under_a_budget(ground: &Ground) -> Result<()> {
     drop(load);
     ground.scale_operator(1).await?;
     // With the operator back, the second one is granted.
-    stack.until("repaired", REPAIR * 2, |status| total(status) > 0 && deployed::is_true(status, "Ready")).await?;
+    stack
+        .until("repaired", REPAIR * 2, |status| total(status) > 0 && deployed::is_true(status, "Ready"))
+        .await?;
     Ok(())
 }
 

@@ -59,13 +59,22 @@ pub fn refusals() -> Vec<Refusal> {
             "set either image.tag or image.digest",
             json!({"image": {"tag": "1", "digest": format!("sha256:{}", "0".repeat(64))}}),
         ),
-        stt("set exactly one of profile.tagsSelector", json!({"profile": {"tagsSelector": "a=b", "manifestProfile": "c"}})),
-        stt("set either gpu.count with gpu.resourceName", json!({"gpu": {"count": 1, "claims": [{"name": "gpu"}]}})),
+        stt(
+            "set exactly one of profile.tagsSelector",
+            json!({"profile": {"tagsSelector": "a=b", "manifestProfile": "c"}}),
+        ),
+        stt(
+            "set either gpu.count with gpu.resourceName",
+            json!({"gpu": {"count": 1, "claims": [{"name": "gpu"}]}}),
+        ),
         stt(
             "set exactly one of cache.existingClaim",
             json!({"cache": {"existingClaim": "a", "ephemeral": {"size": "1Gi"}}}),
         ),
-        stt("cache.hostPath.path must be an absolute path", json!({"cache": {"hostPath": {"path": "var/cache"}}})),
+        stt(
+            "cache.hostPath.path must be an absolute path",
+            json!({"cache": {"hostPath": {"path": "var/cache"}}}),
+        ),
         stt("ports 8000 to 8002 belong to Triton", json!({"ports": {"http": 8000}})),
         stt("ports.http and ports.grpc must differ", json!({"ports": {"http": 9400}})),
         stt(
@@ -120,7 +129,9 @@ pub fn messages(schema: &Value, found: &mut Vec<String>) {
     match schema {
         Value::Object(fields) => {
             let rules = fields.get("x-kubernetes-validations").and_then(Value::as_array);
-            found.extend(rules.into_iter().flatten().filter_map(|rule| rule["message"].as_str().map(str::to_owned)));
+            found.extend(
+                rules.into_iter().flatten().filter_map(|rule| rule["message"].as_str().map(str::to_owned)),
+            );
             fields.values().for_each(|value| messages(value, found));
         }
         Value::Array(values) => values.iter().for_each(|value| messages(value, found)),

@@ -20,7 +20,7 @@ pub fn judge(
 ) -> Vec<Verdict> {
     let gateway = gateway(stack, observed);
     let preflight = preflight(stack);
-    let suspended = suspended(stack, repair);
+    let [suspended, correlated] = crate::repair::conditions(&stack.repair, repair);
     vec![
         ready(stack, applied, engines, &gateway, &preflight, &suspended),
         of_kind(condition_type::STT_READY, Kind::Stt, stack, engines),
@@ -30,7 +30,7 @@ pub fn judge(
         progressing(applied, engines),
         degraded(stack, engines),
         suspended,
-        correlated(stack, engines),
+        correlated,
         update_pending(engines),
     ]
 }
@@ -169,48 +169,6 @@ fn degraded(stack: &ValidStack, engines: &[Judged]) -> Verdict {
     }
     let (why, message) = why_missing(engines);
     verdict(kind, why != reason::STARTING, why, message)
-}
-
-fn suspended(stack: &ValidStack, repair: Option<&RepairStatus>) -> Verdict {
-    let kind = condition_type::REPAIR_SUSPENDED;
-    let stopped = repair.iter().flat_map(|repair| &repair.stopped);
-    let mut stopped =
-        stopped.filter(|stopped| stack.engines.iter().any(|engine| engine.spec.name == stopped.engine));
-    if let Some(first) = stopped.next() {
-        let names =
-            std::iter::once(first).chain(stopped).map(|stopped| stopped.engine.as_str()).collect::<Vec<_>>();
-        let message = format!(
-            "repair of {} stopped: {}. Look at it, then annotate the stack with speechstack.dev/reset-repair",
-            names.join(", "),
-            first.reason
-        );
-        return verdict(kind, true, known(&first.reason), message);
-    }
-    if stack.repair.hold {
-        return verdict(kind, true, reason::HELD, "spec.repair.hold is true");
-    }
-    verdict(kind, false, reason::NONE, "repair is active")
-}
-
-fn correlated(stack: &ValidStack, engines: &[Judged]) -> Verdict {
-    let kind = condition_type::CORRELATED_FAILURE;
-    let percent = stack.repair.correlated_failure_threshold as usize;
-    let hit = engines.iter().find(|engine| {
-        let least = (engine.pods * percent).div_ceil(100).max(2);
-        engine.wedged >= least
-    });
-    match hit {
-        Some(engine) => verdict(
-            kind,
-            true,
-            reason::CORRELATED,
-            format!(
-                "{} of {} replicas of {} are wedged together; repair goes one by one",
-                engine.wedged, engine.pods, engine.status.name
-            ),
-        ),
-        None => verdict(kind, false, reason::NONE, "no common fault"),
-    }
 }
 
 fn update_pending(engines: &[Judged]) -> Verdict {

@@ -31,7 +31,7 @@ fn pod(name: &str, ready: bool, more: Value) -> Arc<Pod> {
 
 fn says(state: &str, verdict: &str, connected: bool) -> Option<Seen> {
     let report = Report { state: state.into(), verdict: verdict.into(), ..Report::default() };
-    Some(Seen { report, since: Timestamp::from_second(50).unwrap(), connected })
+    Some(Seen { report, since: Timestamp::from_second(50).unwrap(), ailing: None, connected })
 }
 
 fn deployment(name: &str) -> (String, Arc<Deployment>) {

@@ -1,0 +1,115 @@
+//! Starts and ends a real Kubernetes cluster of two nodes, and runs commands in it.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand};
+use speechstack_e2e::cluster::layout::Layout;
+use speechstack_e2e::cluster::{boot, images, sandbox};
+
+/// A real Kubernetes cluster of two nodes on this machine, in namespaces of its own.
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a cluster, run a command in it, end it.
+    Run {
+        /// Clusters of different names can run side by side.
+        #[arg(long, default_value = "test")]
+        name: String,
+        /// What to run; without it the cluster runs until it is ended by a signal.
+        #[arg(last = true)]
+        command: Vec<OsString>,
+    },
+    /// Start a cluster that stays.
+    Up {
+        /// The cluster's name.
+        #[arg(long, default_value = "dev")]
+        name: String,
+    },
+    /// End a cluster that was started by `up`.
+    Down {
+        /// The cluster's name.
+        #[arg(long, default_value = "dev")]
+        name: String,
+    },
+    /// Run a command, or a shell, in a running cluster.
+    Enter {
+        /// The cluster's name.
+        #[arg(long, default_value = "dev")]
+        name: String,
+        /// What to run.
+        #[arg(last = true)]
+        command: Vec<OsString>,
+    },
+    /// Build the images that clusters load, where a binary has changed.
+    Images,
+    /// Be the first process of the namespaces.
+    #[command(hide = true)]
+    First {
+        #[arg(long)]
+        name: String,
+        #[arg(last = true)]
+        command: Vec<OsString>,
+    },
+    /// Start the cluster inside its namespaces.
+    #[command(hide = true)]
+    Boot {
+        #[arg(long)]
+        name: String,
+        #[arg(last = true)]
+        command: Vec<OsString>,
+    },
+}
+
+fn main() -> Result<ExitCode> {
+    // Not on a runtime: the first process waits for every child there is.
+    match Args::parse().command {
+        Command::First { name, command } => sandbox::first(&Layout::new(&name)?, &command),
+        command => run(command),
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Run { name, command } => {
+            if let Some(obstacle) = sandbox::obstacle() {
+                return skip(&obstacle);
+            }
+            return sandbox::run(&Layout::new(&name)?, &command).await;
+        }
+        Command::Boot { name, command } => return boot::boot(&Layout::new(&name)?, &command).await,
+        Command::Up { name } => {
+            if let Some(obstacle) = sandbox::obstacle() {
+                bail!("{obstacle}");
+            }
+            let layout = Layout::new(&name)?;
+            sandbox::up(&layout).await?;
+            let enter = sandbox::write_enter(&layout)?;
+            println!("The cluster is ready. Its network is its own, so enter it:");
+            println!("  {}            # a shell; or a command: kubectl, helm, curl", enter.display());
+            println!("Inside, KUBECONFIG is {}", layout.kubeconfig("admin").display());
+            println!("and service names such as NAME.NAMESPACE resolve. `make cluster-down` ends it.");
+        }
+        Command::Down { name } => sandbox::down(&Layout::new(&name)?).await?,
+        Command::Enter { name, command } => sandbox::enter(&Layout::new(&name)?, &command)?,
+        Command::Images => images::build(&Layout::new("images")?).await?,
+        Command::First { .. } => bail!("only the start of the program"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where a cluster is impossible its tests are left out, but never silently and never in CI.
+fn skip(obstacle: &str) -> Result<ExitCode> {
+    eprintln!("\n*** CLUSTER TESTS SKIPPED: {obstacle} ***\n");
+    if std::env::var("CI").is_ok_and(|value| value == "true") {
+        bail!("in CI the cluster tests must run");
+    }
+    Ok(ExitCode::SUCCESS)
+}

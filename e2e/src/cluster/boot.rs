@@ -1,0 +1,75 @@
+//! Starts a cluster's parts inside its namespaces, in order, and says when all is ready.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use tokio::try_join;
+
+use super::layout::Layout;
+use super::node::{A, B, Node};
+use super::{Cluster, INSIDE, control_plane, images, network, pki, storage};
+
+/// GPUs of each node, enough for a few stacks at a time.
+const GPUS: u32 = 8;
+
+/// Starts the cluster, runs a command in it and returns how that ended; without a command it runs until it is killed.
+///
+/// # Errors
+/// When the cluster does not start, or the command cannot be started.
+pub async fn boot(layout: &Layout, command: &[OsString]) -> Result<ExitCode> {
+    let began = Instant::now();
+    let cluster = start(layout).await?;
+    eprintln!("cluster {} is ready after {:.1} s", layout.name(), began.elapsed().as_secs_f64());
+    let volumes = tokio::spawn(storage::provision(cluster.client.clone(), layout.run().join("volumes")));
+    std::fs::write(layout.run().join("ready"), "")?;
+    let Some((program, arguments)) = command.split_first() else {
+        return std::future::pending().await;
+    };
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments).env(INSIDE, layout.name());
+    command.env("KUBECONFIG", layout.kubeconfig("admin")).env("PATH", layout.search_path());
+    let status = command.status().await.with_context(|| format!("unable to run {}", program.display()))?;
+    volumes.abort();
+    eprintln!("cluster {} ran for {:.0} s", layout.name(), began.elapsed().as_secs_f64());
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+async fn start(layout: &Layout) -> Result<Cluster> {
+    pki::create(layout, &[A.subject(), B.subject()]).context("unable to make keys and certificates")?;
+    let cluster = Cluster::of(layout.clone())?;
+    cluster.a.hold().await.context("unable to make node a")?;
+    let holder = cluster.b.hold().await.context("unable to make node b")?;
+    network::wire(holder)?;
+    network::use_cluster_dns(layout)?;
+    control_plane::start_api(layout)?;
+    let archives = images::built(layout)?;
+    try_join!(control(layout, &cluster), agents(&cluster.a, &archives), agents(&cluster.b, &archives),)?;
+    for node in cluster.nodes() {
+        node.start_kubelet()?;
+        node.start_proxy()?;
+    }
+    for node in cluster.nodes() {
+        node.await_ready(true).await?;
+        node.set_gpus(GPUS).await.with_context(|| format!("unable to give {} its GPUs", node.name))?;
+    }
+    storage::create_class(&cluster.client).await?;
+    control_plane::dns_ready(layout).await?;
+    Ok(cluster)
+}
+
+async fn control(layout: &Layout, cluster: &Cluster) -> Result<()> {
+    control_plane::api_ready(layout, &cluster.client).await?;
+    control_plane::start_controllers(layout)
+}
+
+async fn agents(node: &Node, archives: &[std::path::PathBuf]) -> Result<()> {
+    node.start_containerd()?;
+    node.containerd_ready().await?;
+    for archive in archives {
+        node.load(archive).await.with_context(|| format!("unable to load {}", archive.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! The images that clusters run, built from the Containerfiles that users build, on a local base.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use tokio::process::Command;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::layout::Layout;
+use crate::binaries;
+
+/// The image that holds a pod's namespaces.
+pub const PAUSE: &str = "docker.io/speechstack/pause:dev";
+/// The operator's image.
+pub const OPERATOR: &str = "docker.io/speechstack/operator:dev";
+/// The image of gateway and guard.
+pub const PROXY: &str = "docker.io/speechstack/proxy:dev";
+/// The reference engine's image.
+pub const ENGINE: &str = "docker.io/speechstack/engine:dev";
+
+/// What every base image has: enough to run a program, and a shell for tests that look around in containers.
+const BASE_PACKAGES: &str = "base-files,ca-certificates,coreutils,dash,libc6,libgcc-s1,libstdc++6,tzdata";
+/// What the reference engine needs beyond that; its Containerfile names the same.
+const SPEECH_PACKAGES: &str = "libflite1,libpocketsphinx3,libsphinxbase3,pocketsphinx-en-us";
+/// Packages are only unpacked, so what their scripts would link is linked here.
+const LINK_ALTERNATIVES: &str =
+    "RUN cd /usr/lib/*-linux-gnu && ln -s blas/libblas.so.3 lapack/liblapack.so.3 ./\n";
+
+/// One image: its Containerfile's folder, the binaries in its context, and its base.
+struct Image {
+    name: &'static str,
+    tag: &'static str,
+    binaries: &'static [&'static str],
+    base: Base,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Base {
+    Scratch,
+    Plain,
+    Speech,
+}
+
+const IMAGES: [Image; 4] = [
+    Image { name: "pause", tag: PAUSE, binaries: &[], base: Base::Scratch },
+    Image { name: "operator", tag: OPERATOR, binaries: &["speechstack-operator"], base: Base::Plain },
+    Image {
+        name: "proxy",
+        tag: PROXY,
+        binaries: &["speechstack-proxy", "speechstack-livez"],
+        base: Base::Plain,
+    },
+    Image { name: "engine", tag: ENGINE, binaries: &["speechstack-engine"], base: Base::Speech },
+];
+
+/// The archives of all images.
+///
+/// # Errors
+/// When one was not built.
+pub fn built(layout: &Layout) -> Result<Vec<PathBuf>> {
+    IMAGES
+        .iter()
+        .map(|image| {
+            let archive = archive(layout, image.name);
+            ensure!(archive.is_file(), "{} is missing: run `make images` first", archive.display());
+            Ok(archive)
+        })
+        .collect()
+}
+
+/// Builds the images whose binaries or Containerfile changed since they were built.
+///
+/// # Errors
+/// When a binary is missing or a tool fails.
+pub async fn build(layout: &Layout) -> Result<()> {
+    std::fs::create_dir_all(folder(layout))?;
+    std::fs::write(
+        folder(layout).join("policy.json"),
+        r#"{"default": [{"type": "insecureAcceptAnything"}]}"#,
+    )?;
+    for image in &IMAGES {
+        build_one(layout, image)
+            .await
+            .with_context(|| format!("unable to build the image {}", image.name))?;
+    }
+    Ok(())
+}
+
+async fn build_one(layout: &Layout, image: &Image) -> Result<()> {
+    let files = files(layout, image)?;
+    let suite = suite()?;
+    let mut hash = Xxh3::new();
+    hash.update(format!("{suite} {} {BASE_PACKAGES} {SPEECH_PACKAGES}", image.tag).as_bytes());
+    for (_, source) in &files {
+        hash.update(&std::fs::read(source).with_context(|| format!("{} is missing", source.display()))?);
+    }
+    let hash = format!("{:032x}\n", hash.digest128());
+    let (archive, stamp) = (archive(layout, image.name), folder(layout).join(format!("{}.hash", image.name)));
+    if archive.is_file() && std::fs::read_to_string(&stamp).is_ok_and(|built| built == hash) {
+        return Ok(());
+    }
+    eprintln!("building image {}", image.tag);
+    let context = tempfile::tempdir_in(folder(layout))?;
+    for (name, source) in &files {
+        let target = context.path().join(name);
+        if image.binaries.contains(name) {
+            // Debug information would make the images several times as large.
+            run("objcopy", &["--strip-debug".as_ref(), source.as_ref(), target.as_ref()]).await?;
+        } else {
+            std::fs::copy(source, target)?;
+        }
+    }
+    let base = base(layout, image.base, &suite).await?;
+    let tag = image.tag;
+    buildah(
+        layout,
+        &[
+            "bud",
+            "--isolation=chroot",
+            "--pull-never",
+            "--build-arg",
+            &format!("BASE={base}"),
+            "--build-arg=PACKAGES=",
+            "--tag",
+            tag,
+            &context.path().display().to_string(),
+        ],
+    )
+    .await?;
+    let partial = archive.with_extension("partial");
+    let _ = std::fs::remove_file(&partial);
+    buildah(layout, &["push", tag, &format!("oci-archive:{}:{tag}", partial.display())]).await?;
+    // Layers that nothing names any more would pile up.
+    buildah(layout, &["rmi", "--prune"]).await?;
+    std::fs::rename(&partial, &archive)?;
+    std::fs::write(&stamp, hash)?;
+    Ok(())
+}
+
+/// The files of an image's build context: its Containerfile and its binaries.
+fn files(layout: &Layout, image: &Image) -> Result<Vec<(&'static str, PathBuf)>> {
+    let repository = binaries::repository();
+    if image.base == Base::Scratch {
+        return Ok(vec![
+            ("Containerfile", repository.join("e2e/cluster/pause/Containerfile")),
+            ("pause", layout.binary("pause")?),
+        ]);
+    }
+    let mut files = vec![("Containerfile", repository.join(image.name).join("Containerfile"))];
+    for binary in image.binaries {
+        let mut path = binaries::folder()?.join(binary);
+        if *binary == "speechstack-livez" {
+            // Linked statically, which takes a target of its own.
+            let profile = binaries::folder()?;
+            let profile = profile.file_name().context("no profile")?;
+            path = layout.root().with_file_name("x86_64-unknown-linux-gnu").join(profile).join(binary);
+        }
+        ensure!(path.is_file(), "{} is missing: run `make images`", path.display());
+        files.push((binary, path));
+    }
+    Ok(files)
+}
+
+/// The local base image, made once from Debian packages.
+async fn base(layout: &Layout, base: Base, suite: &str) -> Result<String> {
+    let (name, packages, configure) = match base {
+        Base::Scratch => return Ok("scratch".to_owned()),
+        Base::Plain => ("plain", BASE_PACKAGES.to_owned(), ""),
+        Base::Speech => ("speech", format!("{BASE_PACKAGES},{SPEECH_PACKAGES}"), LINK_ALTERNATIVES),
+    };
+    let tag = format!(
+        "localhost/speechstack/base-{name}:{:08x}",
+        xxhash_rust::xxh3::xxh3_64(format!("{suite} {packages}").as_bytes()) as u32
+    );
+    if buildah(layout, &["images", "--quiet", &tag]).await.is_ok() {
+        return Ok(tag);
+    }
+    let tar = layout.root().join(format!("base-{name}.tar"));
+    eprintln!("building base image {name} of Debian {suite}");
+    run(
+        "mmdebstrap",
+        &[
+            "--quiet".as_ref(),
+            "--variant=extract".as_ref(),
+            format!("--include={packages}").as_ref(),
+            suite.as_ref(),
+            tar.as_ref(),
+        ],
+    )
+    .await?;
+    let context = tempfile::tempdir_in(folder(layout))?;
+    std::fs::rename(&tar, context.path().join("base.tar"))?;
+    let containerfile = context.path().join("Containerfile");
+    std::fs::write(containerfile, format!("FROM scratch\nADD base.tar /\n{configure}"))?;
+    buildah(layout, &["bud", "--isolation=chroot", "--tag", &tag, &context.path().display().to_string()])
+        .await?;
+    Ok(tag)
+}
+
+/// This machine's Debian release, whose C library the binaries were built for.
+fn suite() -> Result<String> {
+    let text = std::fs::read_to_string("/etc/os-release").context("this is no Debian")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    Ok(line.context("/etc/os-release names no release")?.to_owned())
+}
+
+fn folder(layout: &Layout) -> PathBuf {
+    layout.root().join("images")
+}
+
+fn archive(layout: &Layout, name: &str) -> PathBuf {
+    folder(layout).join(format!("{name}.tar"))
+}
+
+async fn buildah(layout: &Layout, arguments: &[&str]) -> Result<()> {
+    let storage = layout.root().join("buildah");
+    let mut command = Command::new("buildah");
+    command.args(["--storage-driver=vfs", "--root"]).arg(storage.join("root"));
+    command.arg("--runroot").arg(storage.join("run"));
+    let (verb, rest) = arguments.split_first().context("no command")?;
+    command.arg(verb);
+    if matches!(*verb, "bud" | "push") {
+        command.arg("--signature-policy").arg(folder(layout).join("policy.json"));
+    }
+    command.args(rest);
+    finish(command).await
+}
+
+async fn run(program: &str, arguments: &[&std::ffi::OsStr]) -> Result<()> {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    finish(command).await
+}
+
+async fn finish(mut command: Command) -> Result<()> {
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let output = command.output().await.with_context(|| format!("unable to run {command:?}"))?;
+    let told = [output.stdout, output.stderr].concat();
+    ensure!(output.status.success(), "{command:?}:\n{}", String::from_utf8_lossy(&told));
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! Runs tests that need a cluster around them, two at a time, those that disturb the nodes alone.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Failed, Trial};
+use parking_lot::RwLock;
+
+use super::{Cluster, INSIDE};
+
+/// The cluster has the cores of a small machine.
+const THREADS: usize = 2;
+/// The value of [`INSIDE`] by which a caller says that it runs the cluster's tests by themselves, afterwards.
+const LATER: &str = "later";
+
+/// A test of the cluster.
+pub struct Test {
+    name: &'static str,
+    alone: bool,
+    body: Box<dyn FnOnce() -> Result<()> + Send>,
+}
+
+impl Test {
+    /// A test that leaves the nodes as they are; others run beside it.
+    pub fn new<F>(name: &'static str, body: F) -> Self
+    where
+        F: AsyncFnOnce(Cluster) -> Result<()> + Send + 'static,
+    {
+        Self { name, alone: false, body: Box::new(move || block_on(body)) }
+    }
+
+    /// A test that disturbs nodes or other tests; it runs after the others, by itself.
+    pub fn alone<F>(name: &'static str, body: F) -> Self
+    where
+        F: AsyncFnOnce(Cluster) -> Result<()> + Send + 'static,
+    {
+        Self { alone: true, ..Self::new(name, body) }
+    }
+}
+
+fn block_on(body: impl AsyncFnOnce(Cluster) -> Result<()>) -> Result<()> {
+    // A client lives on the runtime that made it, so each test has its own of both.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async { body(Cluster::current()?).await })
+}
+
+/// Runs the tests as `cargo test` would; outside of a cluster they are shown as ignored, which in CI is an error.
+pub fn run(mut tests: Vec<Test>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = arguments.test_threads.or(Some(THREADS));
+    let inside = match std::env::var(INSIDE) {
+        Ok(name) if name == LATER => false,
+        Ok(_) => true,
+        Err(_) => {
+            eprintln!("\n*** CLUSTER TESTS DO NOT RUN HERE: they need `make cluster-test` ***\n");
+            if !arguments.list && std::env::var("CI").is_ok_and(|value| value == "true") {
+                return ExitCode::FAILURE;
+            }
+            false
+        }
+    };
+    tests.sort_by_key(|test| test.alone);
+    let nodes = Arc::new(RwLock::new(()));
+    let trials = tests.into_iter().map(|test| {
+        let nodes = Arc::clone(&nodes);
+        let (name, alone) = (test.name, test.alone);
+        let trial = Trial::test(name, move || {
+            let _alone = alone.then(|| nodes.write());
+            let _beside = (!alone).then(|| nodes.read());
+            let began = Instant::now();
+            let result = (test.body)();
+            eprintln!("{name}: {:.1} s", began.elapsed().as_secs_f64());
+            result.map_err(|error| Failed::from(format!("{error:?}")))
+        });
+        trial.with_ignored_flag(!inside)
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}

@@ -1,0 +1,69 @@
+//! Tests on a real Kubernetes of two nodes; `make cluster-test` runs them inside one.
+
+use std::process::ExitCode;
+
+use speechstack_e2e::cluster::Cluster;
+use speechstack_e2e::cluster::suite::{self, Test};
+
+#[path = "cluster/admission.rs"]
+mod admission;
+#[path = "cluster/failures.rs"]
+mod failures;
+#[path = "cluster/ground.rs"]
+mod ground;
+#[path = "cluster/healing.rs"]
+mod healing;
+#[path = "cluster/ladder.rs"]
+mod ladder;
+#[path = "cluster/lifecycle.rs"]
+mod lifecycle;
+#[path = "cluster/nodes.rs"]
+mod nodes;
+#[path = "cluster/operator.rs"]
+mod operator;
+#[path = "cluster/refusals.rs"]
+mod refusals;
+
+use ground::on_ground;
+
+/// A test on a ground of its own, named after its function.
+macro_rules! grounded {
+    ($module:ident :: $test:ident) => {
+        Test::new(concat!(stringify!($module), "::", stringify!($test)), async |cluster: Cluster| {
+            on_ground(cluster, stringify!($module), async |ground| $module::$test(ground).await).await
+        })
+    };
+}
+
+fn main() -> ExitCode {
+    suite::run(vec![
+        grounded!(admission::every_rule_refuses_with_its_message),
+        grounded!(admission::every_sample_is_accepted),
+        grounded!(lifecycle::a_minimal_stack_speaks_and_listens),
+        grounded!(lifecycle::a_suspended_stack_frees_its_pods),
+        grounded!(lifecycle::a_deleted_stack_leaves_only_its_cache),
+        grounded!(lifecycle::an_invalid_stack_is_told_and_left_alone),
+        grounded!(failures::a_missing_image_is_named),
+        grounded!(failures::a_container_out_of_memory_is_named),
+        grounded!(failures::a_pod_that_fits_nowhere_is_named),
+        grounded!(healing::wedges_are_cured_in_place),
+        grounded!(ladder::a_fault_that_outlives_the_container_costs_the_pod),
+        grounded!(ladder::a_fault_of_a_node_moves_the_engine),
+        grounded!(ladder::a_fault_that_nothing_cures_stops_repair),
+        grounded!(operator::an_operator_killed_in_mid_repair_acts_once),
+        grounded!(operator::guards_go_on_alone_under_a_budget),
+        grounded!(operator::a_dead_guard_costs_no_engine),
+        Test::new("nodes::both_are_ready_and_have_gpus", nodes::both_are_ready_and_have_gpus),
+        Test::new(
+            "nodes::an_engine_transcribes_by_its_dns_name",
+            nodes::an_engine_transcribes_by_its_dns_name,
+        ),
+        Test::new(
+            "nodes::gpus_spread_pods_over_both_until_full",
+            nodes::gpus_spread_pods_over_both_until_full,
+        ),
+        Test::new("nodes::a_claim_is_one_folder_for_both_nodes", nodes::a_claim_is_one_folder_for_both_nodes),
+        Test::new("nodes::a_failed_test_is_dumped_and_its_namespace_goes", nodes::a_failed_test_is_dumped),
+        Test::alone("nodes::a_node_without_agents_is_missed_and_comes_back", nodes::a_node_comes_back),
+    ])
+}
