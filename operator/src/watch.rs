@@ -149,14 +149,20 @@ impl Watches {
         store
     }
 
-    /// Watches pods with our labels.
+    /// Watches engine pods; nothing is asked of gateway pods that their Deployment does not tell.
     pub fn pods(&self) -> Store<Pod> {
         let (store, writer) = reflector::store();
+        let engines = watcher::Config::default().labels(&format!(
+            "{}={},{}",
+            label::MANAGED_BY,
+            label::OPERATOR,
+            label::ENGINE
+        ));
         let watch = self.clone().follow(
             "pods",
             First::required(self, "watch of pods"),
             self.api(),
-            ours(),
+            engines,
             reflect(writer, strip::pod),
         );
         tokio::spawn(watch);

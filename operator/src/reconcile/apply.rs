@@ -52,6 +52,23 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether this one object is the problem, and not the way to the API server.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::Taken { .. } => true,
+            Self::Call { source, .. } => {
+                matches!(&**source, kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429)
+            }
+            Self::TimedOut { .. } => false,
+        }
+    }
+
+    fn is_invalid(&self) -> bool {
+        matches!(self, Self::Call { source, .. } if matches!(&**source, kube::Error::Api(status) if status.code == 422))
+    }
+}
+
 /// What was applied: the status step takes nothing else as done.
 #[derive(Clone, Debug, Default)]
 pub struct AppliedObjects {
@@ -65,8 +82,10 @@ pub struct AppliedObjects {
 
 /// Writes what differs, in the order of what needs what; then deletes what is not desired any more.
 ///
+/// One refused object does not hold back the others; nothing is pruned then.
+///
 /// # Errors
-/// With the first object that could not be written; the rest follows at the next try.
+/// With the first object that was refused, or at once when the API server cannot be reached.
 pub async fn apply(
     context: &Context,
     stack: &ValidStack,
@@ -118,6 +137,9 @@ pub async fn apply(
     pass.all(Owned::PodMonitor, &pod_monitors).await?;
     pass.all(Owned::PrometheusRule, &prometheus_rules).await?;
 
+    if let Some(refused) = pass.refused {
+        return Err(refused);
+    }
     pass.prune().await?;
     Ok(pass.applied)
 }
@@ -129,12 +151,20 @@ struct Pass<'a> {
     live: HashMap<ObjectKey, Live>,
     desired: HashSet<ObjectKey>,
     applied: AppliedObjects,
+    refused: Option<Error>,
 }
 
 impl<'a> Pass<'a> {
     fn new(context: &'a Context, stack: &'a ValidStack) -> Self {
         let live = context.owned.of_stack(&(stack.namespace.clone(), stack.name.clone()));
-        Self { context, stack, live, desired: HashSet::new(), applied: AppliedObjects::default() }
+        Self {
+            context,
+            stack,
+            live,
+            desired: HashSet::new(),
+            applied: AppliedObjects::default(),
+            refused: None,
+        }
     }
 
     fn api(&self, kind: Owned) -> Api<DynamicObject> {
@@ -154,7 +184,12 @@ impl<'a> Pass<'a> {
         for object in objects {
             let name = object.name_any();
             self.desired.insert((kind, name.clone()));
-            self.one(kind, name, fingerprint::json(object)).await?;
+            match self.one(kind, name, fingerprint::json(object)).await {
+                Err(error) if error.is_refusal() => {
+                    self.refused.get_or_insert(error);
+                }
+                done => done?,
+            }
         }
         Ok(())
     }
@@ -175,13 +210,30 @@ impl<'a> Pass<'a> {
             // Defaults of the other strategy would stay, and be refused with this one.
             object["spec"]["strategy"]["rollingUpdate"] = Value::Null;
         }
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        let api = self.api(kind);
-        let patch = Patch::Apply(&object);
-        let written = self.call("apply", kind, &name, api.patch(&name, &parameters, &patch)).await?;
+        let written = match self.write(kind, &name, &object).await {
+            // Entries that somebody else added to a list can clash with ours, and apply does not remove them.
+            Err(error) if error.is_invalid() && self.live.contains_key(&(kind, name.clone())) => {
+                self.replace_lists(kind, &name, &object).await?;
+                self.write(kind, &name, &object).await?
+            }
+            written => written?,
+        };
         self.context.owned.applied(kind, &written.metadata);
         self.applied.written += 1;
         Ok(())
+    }
+
+    async fn write(&self, kind: Owned, name: &str, object: &Value) -> Result<DynamicObject, Error> {
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let (api, patch) = (self.api(kind), Patch::Apply(object));
+        self.call("apply", kind, name, api.patch(name, &parameters, &patch)).await
+    }
+
+    /// A merge patch: its lists replace those that are there.
+    async fn replace_lists(&self, kind: Owned, name: &str, object: &Value) -> Result<(), Error> {
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let (api, patch) = (self.api(kind), Patch::Merge(object));
+        self.call("merge", kind, name, api.patch(name, &parameters, &patch)).await.map(|_| ())
     }
 
     /// Forced apply would take over what somebody else made under this name.

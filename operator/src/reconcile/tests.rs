@@ -99,8 +99,14 @@ async fn a_refused_object_is_told_and_tried_again() {
     let server = Server::default();
     server.hold(&testing::stack(MINIMAL));
     let context = testing::context(&server);
-    server.refuse(Some("/deployments/"));
+    server.refuse(Some("/services/demo-gateway"));
     assert!(matches!(run(&server, &context).await, Err(Error::Apply(_))));
+    let calls = server.calls();
+    let deployment = testing::path(Owned::Deployment, "demo-ears");
+    assert!(
+        calls.iter().any(|call| is_present(call, "PATCH", &deployment)),
+        "one refusal holds back nothing else"
+    );
     assert_eq!(condition(&server.stack(), "Ready"), ("False", "ApplyFailed"));
     server.refuse(None);
     run(&server, &context).await.unwrap();

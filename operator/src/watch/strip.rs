@@ -12,6 +12,9 @@ use crate::reconcile::build::metadata::label;
 /// Longest message kept of a container: its end, where the reason is.
 const MESSAGE_BYTES: usize = 1024;
 
+/// Conditions of pods that container statuses tell as well.
+const IMPLIED: [&str; 3] = ["ContainersReady", "Initialized", "PodReadyToStartContainers"];
+
 /// A pod: who it is, where it is, how its containers do.
 pub fn pod(pod: &mut Pod) {
     let labels =
@@ -36,7 +39,9 @@ pub fn pod(pod: &mut Pod) {
         message: status.message,
         pod_ip: status.pod_ip,
         start_time: status.start_time,
-        conditions: status.conditions,
+        conditions: status
+            .conditions
+            .map(|all| all.into_iter().filter(|condition| !IMPLIED.contains(&&*condition.type_)).collect()),
         container_statuses: status.container_statuses.map(containers),
         init_container_statuses: status.init_container_statuses.map(containers),
         ..PodStatus::default()
@@ -104,5 +109,39 @@ pub fn deployment(deployment: &mut Deployment) {
         .map(|spec| DeploymentSpec { replicas: spec.replicas, ..DeploymentSpec::default() });
     if let Some(status) = &mut deployment.status {
         status.conditions = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_stripped_pod_still_tells_all_that_is_looked_at() {
+        let long = "x".repeat(5000) + " 403 é";
+        let mut stripped: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "namespace": "n", "uid": "u", "annotations": {"a": "b"},
+                "labels": {"speechstack.dev/stack": "demo", "speechstack.dev/engine": "ears", "pod-template-hash": "1", "team": "x"},
+                "managedFields": [{"manager": "kubelet"}]},
+            "spec": {"nodeName": "n1", "containers": [{"name": "engine"}]},
+            "status": {"phase": "Running", "podIP": "10.0.0.1",
+                "conditions": [{"type": "Ready", "status": "True"}, {"type": "Initialized", "status": "True"}],
+                "containerStatuses": [{"name": "engine", "image": "i", "imageID": "d", "ready": true, "restartCount": 2,
+                    "lastState": {"terminated": {"exitCode": 1, "message": long}}}]},
+        }))
+        .unwrap();
+        pod(&mut stripped);
+        assert_eq!(stripped.labels().len(), 3);
+        assert!(stripped.annotations().is_empty() && stripped.metadata.managed_fields.is_none());
+        assert_eq!(stripped.spec.as_ref().unwrap().node_name.as_deref(), Some("n1"));
+        let status = stripped.status.as_ref().unwrap();
+        assert_eq!(status.conditions.as_ref().unwrap().len(), 1);
+        let engine = &status.container_statuses.as_ref().unwrap()[0];
+        let ended = engine.last_state.as_ref().unwrap().terminated.as_ref().unwrap();
+        let message = ended.message.as_ref().unwrap();
+        assert!(message.len() <= MESSAGE_BYTES && message.ends_with("403 é"), "the end of a log is kept");
+        assert_eq!(engine.restart_count, 2);
     }
 }

@@ -108,8 +108,8 @@ fn what_may_be_cured_from_outside_is_a_concern() {
         concerns(spec, observed).iter().map(|concern| concern.reason).collect()
     };
     assert_eq!(reasons(one, nodes(&[])), [""; 0], "nothing is known of nodes");
-    assert_eq!(reasons(one, nodes(&[arm.clone()])), [reason::ARCH_MISMATCH]);
-    assert_eq!(reasons(one, nodes(&[small.clone()])), [reason::INSUFFICIENT_GPU_MEMORY]);
+    assert_eq!(reasons(one, nodes(std::slice::from_ref(&arm))), [reason::ARCH_MISMATCH]);
+    assert_eq!(reasons(one, nodes(std::slice::from_ref(&small))), [reason::INSUFFICIENT_GPU_MEMORY]);
     assert_eq!(reasons(one, nodes(&[arm, small, big.clone()])), [""; 0]);
     let pinned = one.replace("preset:", "nodeSelector: {pool: a}, preset:");
     assert_eq!(
