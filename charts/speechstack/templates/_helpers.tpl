@@ -17,7 +17,7 @@
 {{- end -}}
 
 {{- define "speechstack.selector" -}}
-app.kubernetes.io/name: {{ include "speechstack.name" . }}
+app.kubernetes.io/name: speechstack-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end -}}
@@ -40,7 +40,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   verbs: [get, list, watch]
 - apiGroups: [speechstack.dev]
   resources: [speechstacks/status]
-  verbs: [get, patch]
+  verbs: [patch]
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]
