@@ -67,12 +67,18 @@ enum Command {
     },
 }
 
-fn main() -> Result<ExitCode> {
-    // Not on a runtime: the first process waits for every child there is.
-    match Args::parse().command {
-        Command::First { name, command } => sandbox::first(&Layout::new(&name)?, &command),
+fn main() -> ExitCode {
+    let ended = match Args::parse().command {
+        // Not on a runtime: the first process waits for every child there is.
+        Command::First { name, command } => {
+            Layout::new(&name).and_then(|layout| sandbox::first(&layout, &command))
+        }
         command => run(command),
-    }
+    };
+    ended.unwrap_or_else(|error| {
+        eprintln!("cluster: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
 #[tokio::main(flavor = "current_thread")]

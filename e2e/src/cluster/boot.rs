@@ -1,6 +1,7 @@
 //! Starts a cluster's parts inside its namespaces, in order, and says when all is ready.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -46,27 +47,32 @@ async fn start(layout: &Layout) -> Result<Cluster> {
     network::use_cluster_dns(layout)?;
     control_plane::start_api(layout)?;
     let archives = images::built(layout)?;
-    try_join!(control(layout, &cluster), agents(&cluster.a, &archives), agents(&cluster.b, &archives),)?;
     for node in cluster.nodes() {
+        node.start_containerd()?;
+    }
+    // Importing keeps a core busy for seconds, which the control plane spends waiting for itself.
+    try_join!(agents(layout, &cluster), load(&cluster.a, &archives), load(&cluster.b, &archives),)?;
+    Ok(cluster)
+}
+
+/// Brings the API server up, then everything that talks to it.
+async fn agents(layout: &Layout, cluster: &Cluster) -> Result<()> {
+    control_plane::api_ready(layout, &cluster.client).await?;
+    control_plane::start_controllers(layout)?;
+    for node in cluster.nodes() {
+        node.containerd_ready().await?;
         node.start_kubelet()?;
         node.start_proxy()?;
     }
+    storage::create_class(&cluster.client).await?;
     for node in cluster.nodes() {
         node.await_ready(true).await?;
         node.set_gpus(GPUS).await.with_context(|| format!("unable to give {} its GPUs", node.name))?;
     }
-    storage::create_class(&cluster.client).await?;
-    control_plane::dns_ready(layout).await?;
-    Ok(cluster)
+    control_plane::dns_ready(layout).await
 }
 
-async fn control(layout: &Layout, cluster: &Cluster) -> Result<()> {
-    control_plane::api_ready(layout, &cluster.client).await?;
-    control_plane::start_controllers(layout)
-}
-
-async fn agents(node: &Node, archives: &[std::path::PathBuf]) -> Result<()> {
-    node.start_containerd()?;
+async fn load(node: &Node, archives: &[PathBuf]) -> Result<()> {
     node.containerd_ready().await?;
     for archive in archives {
         node.load(archive).await.with_context(|| format!("unable to load {}", archive.display()))?;

@@ -163,7 +163,7 @@ pub async fn down(layout: &Layout) -> Result<()> {
 /// When the cluster does not run.
 pub fn enter(layout: &Layout, command: &[OsString]) -> Result<()> {
     let first = first_pid(layout).context("the cluster does not run: start it by `make cluster`")?;
-    let shell = [OsString::from(std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into()))];
+    let shell = [std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into())];
     let command = if command.is_empty() { &shell } else { command };
     let mut inside = Command::new("nsenter");
     inside.args(["--target", &first.as_raw_nonzero().to_string(), "--mount", "--net", "--pid"]);

@@ -34,9 +34,16 @@ pub async fn create_class(client: &Client) -> Result<()> {
 pub async fn provision(client: Client, folder: PathBuf) {
     let claims = watcher(Api::<PersistentVolumeClaim>::all(client.clone()), watcher::Config::default());
     let volumes = watcher(Api::<PersistentVolume>::all(client.clone()), watcher::Config::default());
-    let claims = claims.default_backoff().applied_objects().boxed().map(|claim| claim.map(Change::Claim));
-    let volumes =
-        volumes.default_backoff().applied_objects().boxed().map(|volume| volume.map(Change::Volume));
+    let claims = claims
+        .default_backoff()
+        .applied_objects()
+        .boxed()
+        .map(|claim| claim.map(|one| Change::Claim(Box::new(one))));
+    let volumes = volumes
+        .default_backoff()
+        .applied_objects()
+        .boxed()
+        .map(|volume| volume.map(|one| Change::Volume(Box::new(one))));
     let changes = futures::stream::select(claims, volumes);
     pin_mut!(changes);
     while let Some(change) = changes.next().await {
@@ -52,8 +59,8 @@ pub async fn provision(client: Client, folder: PathBuf) {
 }
 
 enum Change {
-    Claim(PersistentVolumeClaim),
-    Volume(PersistentVolume),
+    Claim(Box<PersistentVolumeClaim>),
+    Volume(Box<PersistentVolume>),
 }
 
 async fn give(client: &Client, folder: &std::path::Path, claim: &PersistentVolumeClaim) -> Result<()> {
