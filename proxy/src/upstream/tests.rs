@@ -14,6 +14,7 @@ use crate::report::{Class, Incident, VerdictName, header};
 use crate::spool::Replay;
 
 mod fake;
+mod membership;
 
 use fake::{Answer, Guard};
 
@@ -477,93 +478,4 @@ async fn the_guard_is_told_what_it_needs() {
     assert_eq!(headers[header::REQUEST_ID], "r-1");
     assert_eq!(headers[header::AUDIO_SECONDS], "2.000");
     assert_eq!(headers["host"], guard.traffic.to_string());
-}
-
-fn targets(guards: &[&Guard]) -> Vec<Target> {
-    guards.iter().map(|guard| Target::of(&guard.engine())).collect()
-}
-
-#[tokio::test]
-async fn an_engine_that_comes_is_followed_and_one_that_goes_finishes_what_it_has() {
-    let (old, new) = (Guard::start("old").await, Guard::start("new").await);
-    let stack = stack(&[&old], |_| {}).start().await;
-    let (mut chunks, body) = futures::channel::mpsc::channel::<Bytes>(0);
-    old.stream(body);
-    let mut body = stack.send().await.unwrap().response.into_body();
-
-    let mut both = targets(&[&old, &new]);
-    both[0].terminating = true;
-    stack.upstreams.apply(both);
-    eventually(|| stack.upstreams.free(Kind::Parakeet) == 1).await;
-    for _ in 0..20 {
-        assert_eq!(&*stack.send_to(&old).await.unwrap().engine, "new");
-    }
-    stack.upstreams.apply(targets(&[&new]));
-    assert_eq!(stack.upstreams.reports().len(), 1);
-    old.report(|report| report.weight = 0.5);
-    assert_eq!(stack.metric("endpoint_state", "old"), 0.0);
-    let families = stack.registry.gather();
-    let labels = families.iter().flat_map(|family| family.get_metric()).flat_map(|metric| metric.get_label());
-    assert!(labels.into_iter().all(|label| label.value() != "old"), "its series are gone");
-    futures::SinkExt::send(&mut chunks, Bytes::from("rest")).await.unwrap();
-    drop(chunks);
-    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "rest");
-    assert!(body.frame().await.is_none(), "the reply is whole");
-    assert_eq!(old.requests(), 1);
-}
-
-#[tokio::test]
-async fn a_request_that_waits_is_served_by_an_engine_that_comes() {
-    let (gone, new) = (Guard::start("gone").await, Guard::start("new").await);
-    let stack = stack(&[&gone], |_| {}).start().await;
-    gone.report(|report| (report.state, report.weight, report.recovery_seconds) = (State::Fenced, 0.0, None));
-    eventually(|| !stack.upstreams.ready(Kind::Parakeet)).await;
-    let outgoing = Outgoing { park: true, ..stack.small() };
-    let upstreams = stack.upstreams.clone();
-    let sending = tokio::spawn(async move { upstreams.send(&outgoing).await });
-    eventually(|| stack.metric("_parked", "") == 1.0).await;
-    stack.upstreams.apply(targets(&[&new]));
-    assert_eq!(&*sending.await.unwrap().unwrap().engine, "new");
-}
-
-#[tokio::test]
-async fn a_pool_serves_its_own_requests_alone() {
-    let (left, right) = (Guard::start("left").await, Guard::start("right").await);
-    let stack = stack(&[], |_| {}).start().await;
-    let mut both = targets(&[&left, &right]);
-    (both[0].pool, both[1].pool) = ("english".into(), "german".into());
-    stack.upstreams.apply(both.clone());
-    eventually(|| stack.upstreams.free(Kind::Parakeet) == 2).await;
-    let of_pool = |pool: &str| Outgoing {
-        route: Route { kind: Kind::Parakeet, pool: Some(pool.into()) },
-        ..stack.small()
-    };
-    for _ in 0..10 {
-        assert_eq!(&*stack.upstreams.send(&of_pool("german")).await.unwrap().engine, "right");
-        assert_eq!(&*stack.upstreams.send(&of_pool("english")).await.unwrap().engine, "left");
-    }
-    right.answer(elsewhere());
-    assert!(matches!(stack.upstreams.send(&of_pool("german")).await, Err(Error::EngineFailed { .. })));
-    assert!(matches!(stack.upstreams.send(&of_pool("french")).await, Err(Error::NoEngine { .. })));
-    // The same engine at another address is another endpoint.
-    both[0].guard.set_port(1);
-    stack.upstreams.apply(both);
-    assert!(matches!(stack.upstreams.send(&of_pool("english")).await, Err(Error::EngineFailed { .. })));
-}
-
-#[tokio::test]
-async fn new_limits_count_at_once() {
-    let (left, right) = (Guard::start("left").await, Guard::start("right").await);
-    let stack = stack(&[&left, &right], |_| {}).start().await;
-    left.answer(elsewhere());
-    assert!(stack.send_to(&left).await.is_ok());
-    let mut config = (*stack.upstreams.inner.config.get()).clone();
-    config.gateway.retry.attempts = 1;
-    config.engines.pop();
-    let before = stack.upstreams.inner.config.replace(config);
-    stack.upstreams.reconfigure(&before);
-    assert_eq!(stack.upstreams.reports().len(), 1);
-    eventually(|| stack.upstreams.free(Kind::Parakeet) == 1).await;
-    assert!(matches!(stack.send_to(&left).await, Err(Error::EngineFailed { .. })));
-    assert_eq!(left.requests(), 2);
 }
