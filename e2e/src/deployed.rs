@@ -215,13 +215,3 @@ pub fn name(pod: &Pod) -> &str {
 pub fn uid(pod: &Pod) -> &str {
     pod.metadata.uid.as_deref().unwrap_or_default()
 }
-
-/// How often the kubelet restarted a container of a pod.
-#[must_use]
-pub fn restarts(pod: &Pod, container: &str) -> i32 {
-    let status = pod.status.as_ref();
-    let usual = status.and_then(|status| status.container_statuses.as_ref());
-    let sidecars = status.and_then(|status| status.init_container_statuses.as_ref());
-    let mut all = usual.into_iter().chain(sidecars).flatten();
-    all.find(|one| one.name == container).map_or(0, |one| one.restart_count)
-}

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use speechstack_crds::{Outcome, RepairRecord, Rung, SpeechStackStatus};
 use speechstack_e2e::client::{Client, say};
+use speechstack_e2e::cluster::scenario::restarts;
 use speechstack_e2e::deployed::{self, Deployed};
 use speechstack_e2e::load::{Ask, Load};
 
@@ -107,11 +108,9 @@ pub async fn wedges_are_cured_in_place(ground: &Ground) -> Result<()> {
 }
 
 async fn cure(stack: &Deployed, gateway: &Client, load: &Load, wedge: &Wedge) -> Result<()> {
-    let before = stack.ready(REPAIR).await?;
-    let repairs = total(&before);
+    let repairs = total(&stack.ready(REPAIR).await?);
     let pod = stack.pods(wedge.engine).await?.into_iter().next().context("the engine has no pod")?;
-    let (name, uid, restarts) =
-        (deployed::name(&pod), deployed::uid(&pod), deployed::restarts(&pod, "engine"));
+    let (name, uid, before) = (deployed::name(&pod), deployed::uid(&pod), restarts(&pod, "engine"));
     let mark = load.mark();
     stack.arm(&pod, &wedge.fault).await?;
     if wedge.engine == "magpie" {
@@ -128,7 +127,7 @@ async fn cure(stack: &Deployed, gateway: &Client, load: &Load, wedge: &Wedge) ->
     let record = last(&status, wedge.engine).context("no record of the repair")?;
     let class = record.class.as_deref().unwrap_or("-");
     let now = stack.pod(name).await?.context("the pod was replaced")?;
-    let restarted = deployed::restarts(&now, "engine") - restarts;
+    let restarted = restarts(&now, "engine") - before;
     let took = record.ended.as_ref().map(|ended| ended.0.duration_since(record.ordered.0).as_millis());
     eprintln!(
         "{:<20} {class:<6} {:<9} {:>9}/{:<3} {restarted:>10} {:>12}",

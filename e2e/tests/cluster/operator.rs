@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use speechstack_crds::{Outcome, SpeechStackStatus};
+use speechstack_e2e::cluster::scenario::restarts;
 use speechstack_e2e::cluster::wait::await_condition;
 use speechstack_e2e::deployed;
 use speechstack_e2e::load::{Ask, Load};
@@ -19,7 +20,7 @@ pub async fn an_operator_killed_in_mid_repair_acts_once(ground: &Ground) -> Resu
     let before = stack.ready(START).await?;
     let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(500));
     let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
-    let restarts = deployed::restarts(&pod, "engine");
+    let before_kill = restarts(&pod, "engine");
     stack.arm(&pod, &json!({"mode": "F1"})).await?;
     // The intent is in the status before the act: from here on there is something to do twice.
     stack.until("begun", REPAIR, |status| total(status) > total(&before)).await?;
@@ -32,7 +33,7 @@ pub async fn an_operator_killed_in_mid_repair_acts_once(ground: &Ground) -> Resu
     sleep(Duration::from_secs(5)).await;
     drop(load);
     let now = stack.pod(deployed::name(&pod)).await?.context("the pod was replaced")?;
-    let restarted = deployed::restarts(&now, "engine") - restarts;
+    let restarted = restarts(&now, "engine") - before_kill;
     ensure!(restarted == 1, "the container was restarted {restarted} times");
     ensure!(
         total(&status) == total(&before) + 1,
@@ -55,14 +56,14 @@ pub async fn guards_go_on_alone_under_a_budget(ground: &Ground) -> Result<()> {
     let restarted = await_condition("its guard alone has restarted it", REPAIR * 2, async || {
         let now = stack.pod(deployed::name(&pod)).await?.context("the pod is gone")?;
         let ready = deployed::port(&now, 9401)?.get("/readyz").await?;
-        ensure!(deployed::restarts(&now, "engine") == 1 && ready.status == 200, "{}", ready.text());
+        ensure!(restarts(&now, "engine") == 1 && ready.status == 200, "{}", ready.text());
         Ok(now)
     })
     .await?;
     stack.arm(&restarted, &json!({"mode": "F1"})).await?;
     sleep(Duration::from_secs(45)).await;
     let now = stack.pod(deployed::name(&pod)).await?.context("the pod is gone")?;
-    ensure!(deployed::restarts(&now, "engine") == 1, "a second restart within ten minutes, alone");
+    ensure!(restarts(&now, "engine") == 1, "a second restart within ten minutes, alone");
     drop(load);
     ground.scale_operator(1).await?;
     // With the operator back, the second one is granted.
@@ -87,14 +88,14 @@ pub async fn a_dead_guard_costs_no_engine(ground: &Ground) -> Result<()> {
     ground.space.exec(deployed::name(&pod), "guard", &["/bin/sh", "-c", "kill -TERM 1"]).await?;
     await_condition("the guard is back", REPAIR, async || {
         let now = stack.pod(deployed::name(&pod)).await?.context("the pod is gone")?;
-        ensure!(deployed::restarts(&now, "guard") >= 1, "not restarted yet");
+        ensure!(restarts(&now, "guard") >= 1, "not restarted yet");
         Ok(())
     })
     .await?;
     stack.ready(REPAIR).await?;
     let counts = load.since(&mark).await?;
     let now = stack.pod(deployed::name(&pod)).await?.context("the pod is gone")?;
-    ensure!(deployed::restarts(&now, "engine") == 0, "the engine was restarted");
+    ensure!(restarts(&now, "engine") == 0, "the engine was restarted");
     ensure!(counts.errors == 0, "clients saw {} errors: {:?}", counts.errors, counts.failures);
     Ok(())
 }

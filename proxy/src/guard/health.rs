@@ -243,6 +243,7 @@ impl Health {
         let policy = &self.parts.policy;
         let standing =
             standing(&self.evidence, verdict, remediation, self.acting, &self.repairs, policy, now);
+        self.parts.metrics.waiting(lane.waiting);
         self.publish(standing, verdict, now);
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::evidence::Failed;
 use super::probe::Which;
@@ -13,6 +13,7 @@ use crate::report::{Class, State};
 pub struct Metrics {
     engine: String,
     state: IntGaugeVec,
+    lane_waiting: IntGauge,
     verdicts: IntCounterVec,
     probes: IntCounterVec,
     probe_seconds: Histogram,
@@ -39,9 +40,13 @@ impl Metrics {
         let state =
             IntGaugeVec::new(opts("speechstack_state", "1 for the state the engine is in."), &["state"])?;
         registry.register(Box::new(state.clone()))?;
+        let lane_waiting =
+            IntGauge::with_opts(opts("speechstack_guard_lane_waiting", "Jobs that wait for the lane."))?;
+        registry.register(Box::new(lane_waiting.clone()))?;
         let metrics = Self {
             engine: engine.to_owned(),
             state,
+            lane_waiting,
             verdicts: counter(
                 "speechstack_verdicts_total",
                 "Suspicions that ended, by class and result.",
@@ -78,6 +83,11 @@ impl Metrics {
         for state in State::ALL {
             self.state.with_label_values(&[state.as_str()]).set(i64::from(state == now));
         }
+    }
+
+    /// So many jobs wait for the lane.
+    pub fn waiting(&self, jobs: usize) {
+        self.lane_waiting.set(i64::try_from(jobs).unwrap_or(i64::MAX));
     }
 
     /// A suspicion ended.
