@@ -7,6 +7,10 @@ use speechstack_e2e::cluster::suite::{self, Test};
 
 #[path = "cluster/admission.rs"]
 mod admission;
+#[path = "cluster/capacity.rs"]
+mod capacity;
+#[path = "cluster/chart.rs"]
+mod chart;
 #[path = "cluster/failures.rs"]
 mod failures;
 #[path = "cluster/ground.rs"]
@@ -29,7 +33,10 @@ use ground::on_ground;
 /// A test on a ground of its own, named after its function.
 macro_rules! grounded {
     ($module:ident :: $test:ident) => {
-        Test::new(concat!(stringify!($module), "::", stringify!($test)), async |cluster: Cluster| {
+        grounded!(new $module::$test)
+    };
+    ($how:ident $module:ident :: $test:ident) => {
+        Test::$how(concat!(stringify!($module), "::", stringify!($test)), async |cluster: Cluster| {
             on_ground(cluster, stringify!($module), async |ground| $module::$test(ground).await).await
         })
     };
@@ -43,15 +50,21 @@ fn main() -> ExitCode {
         grounded!(lifecycle::a_suspended_stack_frees_its_pods),
         grounded!(lifecycle::a_deleted_stack_leaves_only_its_cache),
         grounded!(lifecycle::an_invalid_stack_is_told_and_left_alone),
+        grounded!(chart::a_release_lives_and_leaves_its_engines_serving),
         grounded!(failures::a_missing_image_is_named),
         grounded!(failures::a_container_out_of_memory_is_named),
         grounded!(failures::a_pod_that_fits_nowhere_is_named),
         grounded!(healing::wedges_are_cured_in_place),
+        grounded!(healing::a_common_fault_is_repaired_one_by_one),
+        grounded!(healing::a_slow_start_is_not_killed),
         grounded!(ladder::a_fault_that_outlives_the_container_costs_the_pod),
         grounded!(ladder::a_fault_of_a_node_moves_the_engine),
         grounded!(ladder::a_fault_that_nothing_cures_stops_repair),
         grounded!(operator::an_operator_killed_in_mid_repair_acts_once),
         grounded!(operator::guards_go_on_alone_under_a_budget),
+        grounded!(operator::a_standby_takes_over),
+        grounded!(alone capacity::a_rollout_on_full_nodes_goes_through),
+        grounded!(alone capacity::a_lost_node_is_served_around),
         grounded!(operator::a_dead_guard_costs_no_engine),
         Test::new("nodes::both_are_ready_and_have_gpus", nodes::both_are_ready_and_have_gpus),
         Test::new(

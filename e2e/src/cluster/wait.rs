@@ -1,8 +1,9 @@
 //! Waits until something holds, and says what did not.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tokio::time::Instant;
 
 /// How often a condition is looked at.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -43,7 +44,7 @@ mod tests {
             anyhow::bail!("looked {looks} times") as Result<()>
         });
         let text = format!("{:#}", error.await.unwrap_err());
-        assert_eq!(text, "waited 1s until it is done: looked 10 times");
+        assert_eq!(text, "waited 1s until it is done: looked 11 times");
     }
 
     #[tokio::test(start_paused = true)]

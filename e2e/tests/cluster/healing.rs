@@ -150,6 +150,61 @@ async fn cure(stack: &Deployed, gateway: &Client, load: &Load, wedge: &Wedge) ->
     Ok(())
 }
 
+/// Replicas that wedge together are repaired one after the other, each verified before the next.
+pub async fn a_common_fault_is_repaired_one_by_one(ground: &Ground) -> Result<()> {
+    let stack = ground.stack(&spec()).await?;
+    stack.ready(START).await?;
+    let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(500));
+    let pods = stack.pods("parakeet").await?;
+    for pod in &pods {
+        stack.arm(pod, &json!({"mode": "F1"})).await?;
+    }
+    stack.until("CorrelatedFailure", REPAIR, |status| deployed::is_true(status, "CorrelatedFailure")).await?;
+    let healed = |status: &SpeechStackStatus| {
+        let recovered = status.repair.iter().flat_map(|repair| &repair.records);
+        recovered.filter(|record| record.outcome == Outcome::Recovered).count() >= pods.len()
+            && deployed::is_true(status, "Ready")
+            && !deployed::is_true(status, "CorrelatedFailure")
+    };
+    let status = stack.until("repaired", REPAIR * 2, healed).await?;
+    drop(load);
+    let records = status.repair.map(|repair| repair.records).unwrap_or_default();
+    for pair in records.windows(2) {
+        let [first, second] = pair else { continue };
+        let ended = first.ended.as_ref().context("a repair has no end")?;
+        ensure!(
+            ended.0 <= second.ordered.0,
+            "a second repair began before the first was verified: {records:?}"
+        );
+    }
+    Ok(())
+}
+
+/// An engine that takes its time to start after a restart is waited for.
+pub async fn a_slow_start_is_not_killed(ground: &Ground) -> Result<()> {
+    let mut spec = spec();
+    spec["stt"][0]["env"] = json!([{"name": "SPEECHSTACK_ENGINE_STATE_DIR", "value": "/faults"}]);
+    spec["stt"][0]["podTemplatePatch"] = json!({"spec": {
+        "volumes": [{"name": "faults", "emptyDir": {}}],
+        "containers": [{"name": "engine", "volumeMounts": [{"name": "faults", "mountPath": "/faults"}]}],
+    }});
+    let stack = ground.stack(&spec).await?;
+    stack.ready(START).await?;
+    let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
+    stack.arm(&pod, &json!({"mode": "F27", "seconds": 25})).await?;
+    stack.arm(&pod, &json!({"mode": "F1"})).await?;
+    let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(500));
+    let healed = |status: &SpeechStackStatus| {
+        last(status, "parakeet").is_some_and(|record| record.outcome == Outcome::Recovered)
+            && deployed::is_true(status, "Ready")
+    };
+    stack.until("repaired", REPAIR, healed).await?;
+    drop(load);
+    let now = stack.pod(deployed::name(&pod)).await?.context("the pod was replaced")?;
+    ensure!(restarts(&now, "engine") == 1, "restarted {} times", restarts(&now, "engine"));
+    Ok(())
+}
+
 /// Repairs so far.
 pub fn total(status: &SpeechStackStatus) -> i64 {
     status.repair.as_ref().map_or(0, |repair| repair.total)

@@ -99,3 +99,25 @@ pub async fn a_dead_guard_costs_no_engine(ground: &Ground) -> Result<()> {
     ensure!(counts.errors == 0, "clients saw {} errors: {:?}", counts.errors, counts.failures);
     Ok(())
 }
+
+/// When the leader goes, the other operator takes over and repairs.
+pub async fn a_standby_takes_over(ground: &Ground) -> Result<()> {
+    let stack = ground.stack(&spec()).await?;
+    stack.ready(START).await?;
+    let leader = ground.operators().await?.into_iter().next().context("no operator")?;
+    ground.scale_operator(2).await?;
+    ground.space.kubectl(&["delete", "pod", deployed::name(&leader), "--grace-period=0", "--force"]).await?;
+    let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(500));
+    let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
+    stack.arm(&pod, &json!({"mode": "F1"})).await?;
+    let healed = |status: &SpeechStackStatus| {
+        last(status, "parakeet").is_some_and(|record| record.outcome == Outcome::Recovered)
+            && deployed::is_true(status, "Ready")
+    };
+    let status = stack.until("repaired", REPAIR, healed).await?;
+    drop(load);
+    let now = stack.pod(deployed::name(&pod)).await?.context("the pod was replaced")?;
+    ensure!(restarts(&now, "engine") == 1, "restarted {} times", restarts(&now, "engine"));
+    ensure!(total(&status) == 1, "{} repairs are on record", total(&status));
+    Ok(())
+}

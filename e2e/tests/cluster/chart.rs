@@ -1,0 +1,67 @@
+//! The chart as its users have it: installed, tested, upgraded, rolled back, removed.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+use speechstack_e2e::binaries;
+use speechstack_e2e::cluster::wait::await_condition;
+use speechstack_e2e::deployed;
+
+use super::ground::{Ground, RELEASE};
+use super::healing::{START, clip, small};
+
+/// A release goes through its life, and the stack's engines serve through all of it, and after it.
+pub async fn a_release_lives_and_leaves_its_engines_serving(ground: &Ground) -> Result<()> {
+    let spec = json!({
+        "stt": [{"name": "parakeet", "preset": "reference", "resources": small(), "cache": {"pvc": {"size": "1Gi"}}}],
+        "tts": [{"name": "magpie", "preset": "reference", "resources": small()}],
+        "gateway": {"replicas": 1},
+    });
+    let stack = ground.stack(&spec).await?;
+    stack.ready(START).await?;
+    let before = uids(&stack.pods("parakeet").await?);
+
+    let tested = ground.helm(&["test", RELEASE, "--logs", "--timeout", "120s"]).await?;
+    ensure!(tested.contains("passed") && tested.contains("word error"), "helm test said: {tested}");
+
+    let chart = binaries::repository().join("charts/speechstack").display().to_string();
+    // The CRD, which another release of the test cluster would own, comes with the chart from here on.
+    let crds = ["--set", "crds.install=true", "--take-ownership"];
+    let upgrade = [
+        "upgrade",
+        RELEASE,
+        &chart,
+        "--reuse-values",
+        "--set",
+        "log.level=debug",
+        "--wait",
+        "--timeout",
+        "180s",
+    ];
+    ground.helm(&[&upgrade[..], &crds[..]].concat()).await?;
+    stack.ready(START).await?;
+    ground.helm(&["rollback", RELEASE, "1", "--wait", "--timeout", "180s"]).await?;
+    stack.ready(START).await?;
+    ensure!(uids(&stack.pods("parakeet").await?) == before, "a release replaced engine pods");
+
+    ground.helm(&["uninstall", RELEASE, "--wait", "--timeout", "120s"]).await?;
+    await_condition("the operator is gone", Duration::from_secs(60), async || {
+        ensure!(ground.operators().await?.is_empty(), "it still runs");
+        Ok(())
+    })
+    .await?;
+    ground.space.cluster.kubectl(&["get", "crd", "speechstacks.speechstack.dev"]).await?;
+    ground.space.kubectl(&["get", "pvc", "speech-parakeet-cache"]).await?;
+    ensure!(uids(&stack.pods("parakeet").await?) == before, "removing the operator replaced engine pods");
+    let reply = stack.gateway().await?.transcribe("clip.wav", clip()?, "json").await?;
+    ensure!(reply.status == 200, "without an operator: {} {}", reply.status, reply.text());
+    Ok(())
+}
+
+fn uids(pods: &[Pod]) -> Vec<String> {
+    let mut uids: Vec<_> = pods.iter().map(|pod| deployed::uid(pod).to_owned()).collect();
+    uids.sort();
+    uids
+}
