@@ -108,7 +108,6 @@ fn one_wedge_of_two_is_degraded_and_both_is_repairing() {
     pods[1].1 = says("restarting", "wedged", true);
     let status = judged(&observed(pods));
     assert_eq!(status.phase, Some(Phase::Repairing));
-    assert_eq!(reason_of(&status, "CorrelatedFailure"), ("True", "Correlated"));
 }
 
 #[test]
