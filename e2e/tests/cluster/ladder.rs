@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::Api;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use serde_json::{Value, json};
 use speechstack_crds::{Outcome, Rung, SpeechStackStatus};
+use speechstack_e2e::cluster::wait::await_condition;
 use speechstack_e2e::deployed::{self, Deployed};
 use speechstack_e2e::load::{Ask, Load};
 use tokio::time::sleep;
@@ -25,43 +26,39 @@ enum Kept {
 }
 
 fn spec(ground: &Ground, kept: &Kept, repair: Value) -> Value {
-    let path = format!("/var/lib/speechstack-e2e/{}", ground.space.name);
-    let (volume, sub_path) = match kept {
-        Kept::Pod => (json!({"emptyDir": {}}), ""),
-        // The two nodes of the test cluster share one file system.
-        Kept::Node => (json!({"hostPath": {"path": path, "type": "DirectoryOrCreate"}}), "$(NODE_NAME)"),
-        Kept::Everywhere => (json!({"hostPath": {"path": path, "type": "DirectoryOrCreate"}}), ""),
+    let mut faults = match kept {
+        Kept::Pod => json!({"emptyDir": {}}),
+        // Each node of the test cluster has a /var/lib of its own.
+        Kept::Node => json!({"hostPath": {
+            "path": format!("/var/lib/speechstack-e2e/{}", ground.space.name), "type": "DirectoryOrCreate",
+        }}),
+        Kept::Everywhere => json!({"persistentVolumeClaim": {"claimName": "faults"}}),
     };
-    let mut mount = json!({"name": "faults", "mountPath": "/faults"});
-    if !sub_path.is_empty() {
-        mount["subPathExpr"] = json!(sub_path);
-    }
-    let mut faults = volume;
     faults["name"] = json!("faults");
-    let root = json!({"runAsUser": 0, "runAsNonRoot": false});
-    let engine = json!({
+    let mut engine = json!({
         "name": "parakeet", "preset": "reference", "args": ["--faults"], "resources": small(),
-        "env": [
-            {"name": "SPEECHSTACK_ENGINE_STATE_DIR", "value": "/faults"},
-            {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
-        ],
+        "env": [{"name": "SPEECHSTACK_ENGINE_STATE_DIR", "value": "/faults"}],
         // A folder that the kubelet makes on a node belongs to root.
-        "securityContext": root,
-        "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
-            "weight": 100,
-            "preference": {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [ground.space.cluster.a.name]}]},
-        }]}},
+        "securityContext": {"runAsUser": 0, "runAsNonRoot": false},
         "podTemplatePatch": {"spec": {
             "volumes": [faults],
-            "containers": [{"name": "engine", "volumeMounts": [mount]}],
+            "containers": [{"name": "engine", "volumeMounts": [{"name": "faults", "mountPath": "/faults"}]}],
         }},
     });
+    if matches!(kept, Kept::Node) {
+        engine["nodeSelector"] = json!({mark(ground): "yes"});
+    }
     json!({
         "stt": [engine],
         "deepProbe": {"interval": "3s", "timeoutMin": "2s", "timeoutMax": "5s"},
         "repair": repair,
         "gateway": {"replicas": 1},
     })
+}
+
+/// The label of nodes that the engine may use.
+fn mark(ground: &Ground) -> String {
+    format!("speechstack-e2e/{}", ground.space.name)
 }
 
 async fn wedge_for_ever(stack: &Deployed) -> Result<Pod> {
@@ -113,29 +110,44 @@ pub async fn a_fault_of_a_node_moves_the_engine(ground: &Ground) -> Result<()> {
         "podRecreates": {"perHour": 4},
         "escalation": "AvoidNode",
     });
-    let spec = spec(ground, &Kept::Node, repair);
-    let stack = ground.stack(&spec).await?;
+    let cluster = &ground.space.cluster;
+    let label = mark(ground);
+    cluster.a.label(&label, Some("yes")).await?;
+    let moved = moves(ground, &spec(ground, &Kept::Node, repair)).await;
+    for node in cluster.nodes() {
+        node.label(&label, None).await?;
+        node.label(AVOID, None).await?;
+    }
+    moved
+}
+
+const AVOID: &str = "avoid.speechstack.dev/speech-parakeet";
+
+async fn moves(ground: &Ground, spec: &Value) -> Result<()> {
+    let (first, other) = (&ground.space.cluster.a, &ground.space.cluster.b);
+    let node = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+    let stack = ground.stack(spec).await?;
     let pod = wedge_for_ever(&stack).await?;
     let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(700));
+    await_condition("another pod is on the same node", REPAIR, async || {
+        let pods = stack.pods("parakeet").await?;
+        let replaced =
+            |other: &&Pod| deployed::uid(other) != deployed::uid(&pod) && node(other) == first.name;
+        ensure!(pods.iter().any(|other| replaced(&other)), "{} pods", pods.len());
+        Ok(())
+    })
+    .await?;
+    // From now on there is somewhere to go.
+    other.label(&mark(ground), Some("yes")).await?;
     let status = stack.until("moved", REPAIR * 3, |status| recovered_by(status, Rung::AvoidNode)).await?;
     drop(load);
     told("outlives the pod on a node", &status);
-    let node = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
     let now = stack.pods("parakeet").await?;
-    ensure!(now.iter().all(|other| node(other) != node(&pod)), "the engine is still on {}", node(&pod));
-    let nodes: Api<Node> = Api::all(ground.space.cluster.client.clone());
-    let avoided = nodes.get(&node(&pod)).await?;
-    let label = "avoid.speechstack.dev/speech-parakeet";
-    ensure!(
-        avoided.metadata.labels.iter().any(|labels| labels.contains_key(label)),
-        "the node has no label {label}"
-    );
-    let rollouts = ground
-        .space
-        .kubectl(&["get", "replicasets", "-l", "speechstack.dev/engine=parakeet", "-o", "name"])
-        .await?;
+    ensure!(now.iter().all(|pod| node(pod) == other.name), "the engine is still on {}", first.name);
+    ensure!(first.get().await?.labels().contains_key(AVOID), "the node has no label {AVOID}");
+    let engine = ["get", "replicasets", "-l", "speechstack.dev/engine=parakeet", "-o", "name"];
+    let rollouts = ground.space.kubectl(&engine).await?;
     ensure!(rollouts.lines().count() == 1, "a rollout happened: {rollouts}");
-    ground.space.cluster.kubectl(&["label", "node", &node(&pod), &format!("{label}-")]).await?;
     Ok(())
 }
 
@@ -145,6 +157,9 @@ pub async fn a_fault_that_nothing_cures_stops_repair(ground: &Ground) -> Result<
         "containerRestarts": {"burst": 1, "refill": "1h", "backoff": "1s"},
         "podRecreates": {"perHour": 1},
     });
+    let claim = "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: faults}, spec: {accessModes: \
+                 [ReadWriteMany], resources: {requests: {storage: 1Mi}}}}";
+    ground.space.apply(claim).await?;
     let spec = spec(ground, &Kept::Everywhere, repair);
     let stack = ground.stack(&spec).await?;
     wedge_for_ever(&stack).await?;
