@@ -141,3 +141,46 @@ impl Metrics {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use speechstack_crds::{EngineStatus, Kind};
+
+    use super::*;
+
+    /// An alert on a metric that nobody exports is silent for ever, or rings for ever.
+    #[test]
+    fn alerts_ask_for_what_is_exported() {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
+        metrics.leads(true);
+        metrics.reconciled(Some("apply"), Duration::ZERO);
+        let engine = EngineStatus {
+            name: "parakeet".into(),
+            kind: Kind::Stt,
+            desired: 1,
+            ready: 1,
+            verified: 1,
+            updated: 1,
+            image_id: None,
+            update_pending: false,
+            pods: Vec::new(),
+            last_failure: None,
+        };
+        let status = SpeechStackStatus { engines: vec![engine], ..SpeechStackStatus::default() };
+        metrics.engines("speech", "demo", None, &status);
+        let exported: Vec<String> = registry.gather().iter().map(|family| family.name().to_owned()).collect();
+
+        let charts = include_str!("../../charts/speechstack/files/operator-alerts.yaml");
+        let stacks = include_str!("../tests/golden/parakeet-nim.yaml");
+        let mut asked = 0;
+        for text in [charts, stacks] {
+            let names = text.split(|letter: char| !letter.is_ascii_lowercase() && letter != '_');
+            for name in names.filter(|name| name.starts_with("speechstack_")) {
+                assert!(exported.iter().any(|known| known == name), "no metric {name}");
+                asked += 1;
+            }
+        }
+        assert!(asked >= 6, "{asked} metrics in all alerts");
+    }
+}

@@ -21,7 +21,7 @@ pub struct Roundtrip {
     /// The sentence.
     #[arg(long, default_value = "good morning everyone")]
     pub text: String,
-    /// Voice; the gateway's default when unset.
+    /// The voice that speaks it.
     #[arg(long, default_value = "alloy")]
     pub voice: String,
     /// Largest accepted word error, 0 to 1.
@@ -75,7 +75,6 @@ pub enum Error {
 /// # Errors
 /// When a call fails or other words come back.
 pub async fn run(order: &Roundtrip) -> Result<(), Error> {
-    // Plain HTTP needs no certificate authorities, and an image without them must not fail here.
     let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(Error::Client)?;
     let base = order.url.trim_end_matches('/').trim_end_matches("/v1");
 
