@@ -195,6 +195,7 @@ impl Operator {
         }
         let known = (order.order, order.instance.clone(), order.attempt);
         if order.order != Verb::Defer && self.accepted.contains(&known) {
+            self.grant_again(order);
             return Reply::Accepted(None);
         }
         if order.instance != present.instance {
@@ -229,6 +230,17 @@ impl Operator {
             self.accepted.push_back(known);
         }
         reply
+    }
+
+    /// A request that was granted, went away before it was carried out, and is open again, keeps its grant.
+    fn grant_again(&mut self, order: &RepairOrder) {
+        let same = |request: &RepairRequest| {
+            order.order == Verb::Grant
+                && (&request.instance, request.attempt) == (&order.instance, order.attempt)
+        };
+        if let Some(pending) = self.pending.as_mut().filter(|pending| same(&pending.request)) {
+            pending.answer = Some(Answer::Granted);
+        }
     }
 
     /// The request that waits for an answer, or for its grant to be carried out.

@@ -71,6 +71,17 @@ fn a_restart_waits_for_the_grant() {
 }
 
 #[test]
+fn a_grant_holds_for_a_request_that_comes_back() {
+    let mut asked = Asked::new();
+    assert_eq!(asked.tell(Verb::Grant, 1), Reply::Accepted(None));
+    asked.operator.note(Remediation::None, "a", None, asked.at(2), || 0);
+    asked.operator.note(wish(0), "a", Some(Class::Sticky), asked.at(3), || 3000);
+    assert!(matches!(asked.in_contact(3), Remediation::Ask(_)));
+    assert_eq!(asked.tell(Verb::Grant, 4), Reply::Accepted(None));
+    assert_eq!(asked.in_contact(4), wish(0));
+}
+
+#[test]
 fn a_deferral_holds_and_then_asks_again() {
     let mut asked = Asked::new();
     assert_eq!(asked.tell(Verb::Defer, 5), Reply::Accepted(None));
