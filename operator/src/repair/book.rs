@@ -3,12 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use speechstack_crds::{Outcome, RepairStatus};
 use tokio::time::Instant;
 
 use super::act::{Act, Deferral};
 use super::decide::{Held, News};
 use super::record::{Key, key};
+use super::settle;
 use super::view::StackView;
 
 /// An act that shows no effect is repeated after this time.
@@ -177,13 +179,18 @@ impl Book {
     }
 
     /// What turned for the worse since the last look.
-    pub(super) fn turns(&mut self, stack: &StackView) -> Vec<Turn> {
+    pub(super) fn turns(&mut self, stack: &StackView, time: Timestamp) -> Vec<Turn> {
         let mut now = HashMap::new();
         let mut turns = Vec::new();
         for pod in stack.engines.iter().flat_map(|engine| &engine.pods) {
             let Some(seen) = &pod.guard else { continue };
             let before = self.told.get(&pod.uid).copied().unwrap_or_default();
-            let told = Told { wedged: seen.report.is_wedged(), stuck: seen.report.state == "kill_stuck" };
+            let mut repairs = self.status.records.iter().filter(|record| record.pod_uid == pod.uid);
+            let told = Told {
+                wedged: seen.report.is_wedged(),
+                stuck: seen.report.state == "kill_stuck"
+                    || repairs.any(|record| settle::outlives(pod, record, time)),
+            };
             if told.wedged && !before.wedged {
                 let class = seen.report.class.clone().unwrap_or_else(|| "unknown".into());
                 turns.push(Turn::Wedged(pod.name.clone(), class));

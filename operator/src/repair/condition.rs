@@ -15,7 +15,7 @@ fn suspended(spec: &Repair, status: Option<&RepairStatus>) -> Judged {
         _ if spec.hold => {
             (true, reason::HELD, "spec.repair.hold is true; wedged engines stay out of rotation".to_owned())
         }
-        [] => (false, reason::NONE, String::new()),
+        [] => (false, reason::NONE, "wedged engines are repaired as spec.repair says".to_owned()),
         [first, ..] => {
             let messages: Vec<String> =
                 stopped.iter().map(|stopped| format!("{}: {}", stopped.engine, stopped.message)).collect();
@@ -34,7 +34,7 @@ fn known(text: &str) -> &'static str {
 fn correlated(status: Option<&RepairStatus>) -> Judged {
     let engines = status.map(|status| status.correlated.as_slice()).unwrap_or_default();
     let message = match engines {
-        [] => String::new(),
+        [] => "replicas do not wedge together".to_owned(),
         engines => format!(
             "replicas of {} wedged within a minute of each other: they are repaired one by one, each verified before \
              the next",

@@ -220,13 +220,11 @@ impl Driver {
         book.status = record::merge(&book.status, observed);
         let nodes = nodes.get_or_insert_with(|| self.context.nodes.state());
         let view = view(found, pods, nodes, &self.context.guards, self.context.node_escalation);
-        let turns = book.turns(&view);
+        let time = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap_or_default();
+        let turns = book.turns(&view, time);
         let known = std::mem::take(&mut book.known);
         let cluster = self.cluster(stack);
-        let plan = self.books.get(stack).map(|book| {
-            let time = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap_or_default();
-            decide(&view, &book.status, &known, &cluster, time)
-        });
+        let plan = self.books.get(stack).map(|book| decide(&view, &book.status, &known, &cluster, time));
         let Some(plan) = plan else { return };
         let reference = found.object_ref(&());
         for turn in turns {

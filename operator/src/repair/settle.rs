@@ -16,6 +16,9 @@ const ENDED_WITHIN: Duration = Duration::from_secs(600);
 /// An instance that serves for so long after its restart was ordered was not restarted.
 const UNTOUCHED: Duration = Duration::from_secs(30);
 
+/// For the kubelet to end a container that its guard had fenced, liveness probe and grace included.
+const KILLED_WITHIN: Duration = Duration::from_secs(60);
+
 /// What is known now of the pending records, by their place.
 #[must_use]
 pub fn settle(stack: &StackView, records: &[RepairRecord], now: Timestamp) -> Vec<(usize, Outcome)> {
@@ -57,11 +60,23 @@ fn restarted(engine: &EngineView, record: &RepairRecord, now: Timestamp) -> Opti
     // An engine that waits to be idle shows as degraded.
     let untouched = untouched && !(record.rung == Rung::Recycle && report.state == "degraded");
     // Nothing is forced on a process that does not end: its node's owner must look.
-    if asks_again || report.state == "kill_stuck" {
+    if asks_again || outlives(pod, record, now) {
         Some(Outcome::Failed)
     } else {
         untouched.then_some(Outcome::Withdrawn)
     }
+}
+
+/// Whether the engine's process does not end though its restart was ordered and is under way: its guard sees it alive,
+/// or the kubelet still has the container running, as with a process that hangs in its GPU's driver.
+pub fn outlives(pod: &PodView, record: &RepairRecord, now: Timestamp) -> bool {
+    let Some(report) = pod.live().map(|seen| &seen.report) else { return false };
+    let fenced = record.rung == Rung::Restart
+        && report.instance == record.instance
+        && report.state == "restarting"
+        && ordered(record, now) > KILLED_WITHIN;
+    report.state == "kill_stuck"
+        || (fenced && pod.running_since.is_some_and(|since| since < record.ordered.0))
 }
 
 /// Of a pod replaced: whichever pod of the engine came after it and was not claimed by an earlier record.

@@ -67,6 +67,8 @@ pub struct PodView {
     pub deleting: bool,
     /// Whether the kubelet is about to restart the engine container by itself.
     pub kubelet_acts: bool,
+    /// Since when the engine container runs, by the kubelet's word.
+    pub running_since: Option<Timestamp>,
     /// When it came to its node.
     pub scheduled: Option<Timestamp>,
     /// What its guard says.
@@ -200,6 +202,7 @@ fn pod_view(pod: &Pod, guards: &Guards) -> Option<PodView> {
         return None;
     }
     let containers = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+    let engine = containers.iter().find(|status| status.name == CONTAINER);
     let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let condition = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind);
     let scheduled = condition("PodScheduled").filter(|condition| condition.status == "True");
@@ -211,12 +214,16 @@ fn pod_view(pod: &Pod, guards: &Guards) -> Option<PodView> {
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         template: pod.metadata.labels.as_ref().and_then(|labels| labels.get(TEMPLATE)).cloned(),
         deleting: pod.metadata.deletion_timestamp.is_some(),
-        kubelet_acts: restarting_all
-            || containers.iter().any(|status| status.name == CONTAINER && is_restarting(status)),
+        kubelet_acts: restarting_all || engine.is_some_and(is_restarting),
+        running_since: engine.and_then(running_since),
         scheduled: scheduled.and_then(|condition| Some(condition.last_transition_time.as_ref()?.0)),
         guard: guards.seen(&uid),
         uid,
     })
+}
+
+fn running_since(status: &ContainerStatus) -> Option<Timestamp> {
+    Some(status.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0)
 }
 
 /// Whether the kubelet has ended the container, or waits before it starts it again.

@@ -35,6 +35,7 @@ fn pod(uid: &str, node: &str, seen: Seen) -> PodView {
         template: Some("t1".into()),
         deleting: false,
         kubelet_acts: false,
+        running_since: None,
         scheduled: Some(at(-3600)),
         guard: Some(seen),
     }
@@ -396,6 +397,25 @@ fn what_a_guard_never_lets_end_is_not_forced() {
     let plan = plan(&stack(vec![stuck]), &status(before), 0);
     assert_eq!(plan.status.records[0].outcome, Outcome::Failed);
     assert!(plan.acts.is_empty() && plan.deferrals.is_empty());
+}
+
+#[test]
+fn a_container_that_the_kubelet_cannot_end_is_not_forced() {
+    let mut stuck = pod("a", "n1", seen("a/0", "restarting", "wedged", Some(at(-90))));
+    stuck.running_since = Some(at(-3600));
+    let outcome = |pod: &PodView, ordered: i64| {
+        let before = record(pod, Rung::Restart, ordered, Outcome::Pending);
+        let before = vec![RepairRecord { instance: "a/0".into(), ..before }];
+        let plan = plan(&stack(vec![pod.clone()]), &status(before), 0);
+        assert!(plan.acts.iter().all(|act| !matches!(act, Act::Replace { .. })));
+        plan.status.records[0].outcome
+    };
+    assert_eq!(outcome(&stuck, -30), Outcome::Pending, "kubelets take their time");
+    assert_eq!(outcome(&stuck, -61), Outcome::Failed);
+    let ended = PodView { running_since: None, ..stuck.clone() };
+    assert_eq!(outcome(&ended, -61), Outcome::Pending, "the kubelet waits before it starts it again");
+    let restarted = PodView { running_since: Some(at(-10)), ..stuck };
+    assert_eq!(outcome(&restarted, -61), Outcome::Pending, "its guard has not seen it yet");
 }
 
 #[test]
