@@ -17,6 +17,7 @@ pub mod pki;
 pub mod sandbox;
 pub mod scenario;
 pub mod storage;
+pub mod stuck;
 pub mod suite;
 pub mod wait;
 

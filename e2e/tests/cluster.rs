@@ -21,12 +21,22 @@ mod healing;
 mod ladder;
 #[path = "cluster/lifecycle.rs"]
 mod lifecycle;
+#[path = "cluster/monitoring.rs"]
+mod monitoring;
 #[path = "cluster/nodes.rs"]
 mod nodes;
 #[path = "cluster/operator.rs"]
 mod operator;
+#[path = "cluster/overload.rs"]
+mod overload;
 #[path = "cluster/refusals.rs"]
 mod refusals;
+#[path = "cluster/speed.rs"]
+mod speed;
+#[path = "cluster/stuck.rs"]
+mod stuck;
+#[path = "cluster/updates.rs"]
+mod updates;
 
 use ground::on_ground;
 
@@ -44,16 +54,21 @@ macro_rules! grounded {
 
 fn main() -> ExitCode {
     suite::run(vec![
+        // The longest first.
+        grounded!(overload::a_storm_of_work_restarts_nothing),
+        grounded!(stuck::a_kill_that_does_not_end_is_told_and_not_forced),
         grounded!(admission::every_rule_refuses_with_its_message),
         grounded!(admission::every_sample_is_accepted),
         grounded!(lifecycle::a_minimal_stack_speaks_and_listens),
         grounded!(lifecycle::a_suspended_stack_frees_its_pods),
         grounded!(lifecycle::a_deleted_stack_leaves_only_its_cache),
         grounded!(lifecycle::an_invalid_stack_is_told_and_left_alone),
+        grounded!(lifecycle::an_unreadable_stack_stops_no_other),
+        grounded!(updates::a_new_guard_waits_for_the_users_word),
+        grounded!(monitoring::prometheus_finds_the_stack),
+        grounded!(speed::first_wedges_heal_within_seconds),
         grounded!(chart::a_release_lives_and_leaves_its_engines_serving),
-        grounded!(failures::a_missing_image_is_named),
-        grounded!(failures::a_container_out_of_memory_is_named),
-        grounded!(failures::a_pod_that_fits_nowhere_is_named),
+        grounded!(failures::what_keeps_a_pod_from_running_is_named),
         grounded!(healing::wedges_are_cured_in_place),
         grounded!(healing::a_common_fault_is_repaired_one_by_one),
         grounded!(healing::a_slow_start_is_not_killed),

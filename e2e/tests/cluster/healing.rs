@@ -97,12 +97,28 @@ pub async fn wedges_are_cured_in_place(ground: &Ground) -> Result<()> {
         "{:<20} {:<6} {:<9} {:>13} {:>10} {:>12}",
         "wedge", "class", "rung", "client ok/err", "restarts", "recovered ms"
     );
+    let count = wedges.len();
     for wedge in wedges {
         cure(&stack, &gateway, &load, &wedge).await.with_context(|| wedge.what)?;
     }
     let events = stack.events().await?;
     for reason in ["InferenceWedged", "EngineRecovered"] {
         ensure!(events.iter().any(|event| event == reason), "no Event {reason} among {events:?}");
+    }
+    counted(ground, count).await
+}
+
+/// The operator's metrics tell of so many cures.
+async fn counted(ground: &Ground, count: usize) -> Result<()> {
+    let operators = ground.operators().await?;
+    let operator = operators.first().context("no operator")?;
+    let metrics = deployed::port(operator, 8080)?.get("/metrics").await?.text();
+    for line in [
+        format!(r#"speechstack_repairs_total{{outcome="recovered",rung="Restart"}} {count}"#),
+        format!("speechstack_repair_seconds_count {count}"),
+        r#"speechstack_guard_streams{state="open"} 3"#.to_owned(),
+    ] {
+        ensure!(metrics.lines().any(|told| told.eq_ignore_ascii_case(&line)), "no `{line}` in:\n{metrics}");
     }
     Ok(())
 }

@@ -7,15 +7,15 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use speechstack_crds::{Outcome, Rung, SpeechStackStatus};
-use speechstack_e2e::cluster::wait::await_condition;
 use speechstack_e2e::deployed::{self, Deployed};
-use speechstack_e2e::load::{Ask, Load};
+use speechstack_e2e::load::{Ask, Counts, Load};
 use tokio::time::sleep;
 
 use super::ground::Ground;
 use super::healing::{REPAIR, START, clip, small, total};
 
-/// Where a fault that is kept in a file outlives the process.
+/// Where a fault that is kept in a file outlives the process. With the first two another replica serves meanwhile.
+#[derive(Clone, Copy, PartialEq)]
 enum Kept {
     /// Until the pod ends.
     Pod,
@@ -25,7 +25,7 @@ enum Kept {
     Everywhere,
 }
 
-fn spec(ground: &Ground, kept: &Kept, repair: Value) -> Value {
+fn spec(ground: &Ground, kept: Kept, repair: Value) -> Value {
     let mut faults = match kept {
         Kept::Pod => json!({"emptyDir": {}}),
         // Each node of the test cluster has a /var/lib of its own.
@@ -37,6 +37,7 @@ fn spec(ground: &Ground, kept: &Kept, repair: Value) -> Value {
     faults["name"] = json!("faults");
     let mut engine = json!({
         "name": "parakeet", "preset": "reference", "args": ["--faults"], "resources": small(),
+        "replicas": if kept == Kept::Everywhere { 1 } else { 2 },
         "env": [{"name": "SPEECHSTACK_ENGINE_STATE_DIR", "value": "/faults"}],
         // A folder that the kubelet makes on a node belongs to root.
         "securityContext": {"runAsUser": 0, "runAsNonRoot": false},
@@ -45,8 +46,12 @@ fn spec(ground: &Ground, kept: &Kept, repair: Value) -> Value {
             "containers": [{"name": "engine", "volumeMounts": [{"name": "faults", "mountPath": "/faults"}]}],
         }},
     });
-    if matches!(kept, Kept::Node) {
-        engine["nodeSelector"] = json!({mark(ground): "yes"});
+    if kept == Kept::Node {
+        // One pod on each node, as long as there are two to choose from.
+        engine["topologySpreadConstraints"] = json!([{
+            "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": {"matchLabels": {"speechstack.dev/engine": "parakeet"}},
+        }]);
     }
     json!({
         "stt": [engine],
@@ -56,16 +61,28 @@ fn spec(ground: &Ground, kept: &Kept, repair: Value) -> Value {
     })
 }
 
-/// The label of nodes that the engine may use.
-fn mark(ground: &Ground) -> String {
-    format!("speechstack-e2e/{}", ground.space.name)
+/// A stack of which one pod is wedged until the file with the fault is gone, and clients.
+struct Wedged {
+    stack: Deployed,
+    pod: Pod,
+    load: Load,
 }
 
-async fn wedge_for_ever(stack: &Deployed) -> Result<Pod> {
+async fn wedge(ground: &Ground, spec: &Value) -> Result<Wedged> {
+    let stack = ground.stack(spec).await?;
     stack.ready(START).await?;
+    let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(700));
     let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
     stack.arm(&pod, &json!({"mode": "F1", "clear": "never"})).await?;
-    Ok(pod)
+    Ok(Wedged { stack, pod, load })
+}
+
+/// Clients were served by the other replica.
+async fn unnoticed(load: &Load) -> Result<()> {
+    let counts = load.since(&Counts::default()).await?;
+    eprintln!("clients: {} ok, {} errors", counts.ok, counts.errors);
+    ensure!(counts.errors == 0, "clients saw {} errors: {:?}", counts.errors, counts.failures);
+    Ok(())
 }
 
 fn recovered_by(status: &SpeechStackStatus, rung: Rung) -> bool {
@@ -84,12 +101,9 @@ fn told(what: &str, status: &SpeechStackStatus) {
 /// A fault that outlives the container costs the container restarts of its budget, then the pod is replaced.
 pub async fn a_fault_that_outlives_the_container_costs_the_pod(ground: &Ground) -> Result<()> {
     let repair = json!({"containerRestarts": {"burst": 2, "refill": "1h", "backoff": "1s"}});
-    let spec = spec(ground, &Kept::Pod, repair);
-    let stack = ground.stack(&spec).await?;
-    let pod = wedge_for_ever(&stack).await?;
-    let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(700));
+    let Wedged { stack, pod, load } = wedge(ground, &spec(ground, Kept::Pod, repair)).await?;
     let status = stack.until("replaced", REPAIR * 2, |status| recovered_by(status, Rung::Recreate)).await?;
-    drop(load);
+    unnoticed(&load).await?;
     told("outlives the container", &status);
     let restarts = status
         .repair
@@ -110,12 +124,8 @@ pub async fn a_fault_of_a_node_moves_the_engine(ground: &Ground) -> Result<()> {
         "podRecreates": {"perHour": 4},
         "escalation": "AvoidNode",
     });
-    let cluster = &ground.space.cluster;
-    let label = mark(ground);
-    cluster.a.label(&label, Some("yes")).await?;
-    let moved = moves(ground, &spec(ground, &Kept::Node, repair)).await;
-    for node in cluster.nodes() {
-        node.label(&label, None).await?;
+    let moved = moves(ground, &spec(ground, Kept::Node, repair)).await;
+    for node in ground.space.cluster.nodes() {
         node.label(AVOID, None).await?;
     }
     moved
@@ -124,27 +134,20 @@ pub async fn a_fault_of_a_node_moves_the_engine(ground: &Ground) -> Result<()> {
 const AVOID: &str = "avoid.speechstack.dev/speech-parakeet";
 
 async fn moves(ground: &Ground, spec: &Value) -> Result<()> {
-    let (first, other) = (&ground.space.cluster.a, &ground.space.cluster.b);
     let node = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
-    let stack = ground.stack(spec).await?;
-    let pod = wedge_for_ever(&stack).await?;
-    let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(700));
-    await_condition("another pod is on the same node", REPAIR, async || {
-        let pods = stack.pods("parakeet").await?;
-        let replaced =
-            |other: &&Pod| deployed::uid(other) != deployed::uid(&pod) && node(other) == first.name;
-        ensure!(pods.iter().any(|other| replaced(&other)), "{} pods", pods.len());
-        Ok(())
-    })
-    .await?;
-    // From now on there is somewhere to go.
-    other.label(&mark(ground), Some("yes")).await?;
-    let status = stack.until("moved", REPAIR * 3, |status| recovered_by(status, Rung::AvoidNode)).await?;
-    drop(load);
+    let Wedged { stack, pod, load } = wedge(ground, spec).await?;
+    let bad = node(&pod);
+    let status = stack.until("moved", REPAIR * 4, |status| recovered_by(status, Rung::AvoidNode)).await?;
+    unnoticed(&load).await?;
     told("outlives the pod on a node", &status);
+    let rungs = status.repair.iter().flat_map(|repair| &repair.records).map(|record| record.rung);
+    ensure!(rungs.into_iter().any(|rung| rung == Rung::Recreate), "the pod was not replaced before");
     let now = stack.pods("parakeet").await?;
-    ensure!(now.iter().all(|pod| node(pod) == other.name), "the engine is still on {}", first.name);
-    ensure!(first.get().await?.labels().contains_key(AVOID), "the node has no label {AVOID}");
+    ensure!(now.len() == 2 && now.iter().all(|pod| node(pod) != bad), "an engine is still on {bad}");
+    for node in ground.space.cluster.nodes() {
+        let avoided = node.get().await?.labels().contains_key(AVOID);
+        ensure!(avoided == (node.name == bad), "{}: label {AVOID}: {avoided}", node.name);
+    }
     let engine = ["get", "replicasets", "-l", "speechstack.dev/engine=parakeet", "-o", "name"];
     let rollouts = ground.space.kubectl(&engine).await?;
     ensure!(rollouts.lines().count() == 1, "a rollout happened: {rollouts}");
@@ -160,10 +163,7 @@ pub async fn a_fault_that_nothing_cures_stops_repair(ground: &Ground) -> Result<
     let claim = "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: faults}, spec: {accessModes: \
                  [ReadWriteMany], resources: {requests: {storage: 1Mi}}}}";
     ground.space.apply(claim).await?;
-    let spec = spec(ground, &Kept::Everywhere, repair);
-    let stack = ground.stack(&spec).await?;
-    wedge_for_ever(&stack).await?;
-    let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(700));
+    let Wedged { stack, load, .. } = wedge(ground, &spec(ground, Kept::Everywhere, repair)).await?;
     let stopped =
         stack.until("stopped", REPAIR * 3, |status| deployed::is_true(status, "RepairSuspended")).await?;
     told("nothing cures", &stopped);

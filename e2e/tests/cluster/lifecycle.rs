@@ -130,3 +130,48 @@ pub async fn an_invalid_stack_is_told_and_left_alone(ground: &Ground) -> Result<
     ensure!(version().await? == before, "the status of an invalid stack is written again and again");
     Ok(())
 }
+
+/// A stack that this operator cannot read, as one of a later version, keeps it from no other, not even after a restart.
+pub async fn an_unreadable_stack_stops_no_other(ground: &Ground) -> Result<()> {
+    let space = &ground.space;
+    let preset =
+        "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/stt/items/properties/preset";
+    let patch =
+        json!([{"op": "add", "path": format!("{preset}/enum/-"), "value": "of-tomorrow"}]).to_string();
+    let future = "{apiVersion: speechstack.dev/v1alpha1, kind: SpeechStack, metadata: {name: future}, spec: {stt: \
+                  [{name: parakeet, preset: of-tomorrow}]}}";
+    // Other tests install the definition of today meanwhile.
+    await_condition("a stack of tomorrow is there", START, async || {
+        let definition = ["patch", "crd", "speechstacks.speechstack.dev", "--type=json", "--patch", &patch];
+        space.cluster.kubectl(&definition).await?;
+        space.apply(future).await
+    })
+    .await?;
+    let spec = |replicas: u32| {
+        json!({
+            "stt": [{"name": "parakeet", "preset": "reference", "replicas": replicas, "resources": small()}],
+            "gateway": {"replicas": 1},
+        })
+    };
+    let stack = ground.stack(&spec(1)).await?;
+    stack.ready(START).await?;
+    ground.kill_operators().await?;
+    stack.change(&spec(2)).await?;
+    stack
+        .until("two are verified", START, |status| {
+            status.engines.iter().all(|engine| engine.verified == 2) && deployed::is_true(status, "Ready")
+        })
+        .await?;
+    let told = await_condition("the operator tells of it", START, async || {
+        let operators = ground.operators().await?;
+        let name = deployed::name(operators.first().context("no operator")?);
+        let log = space.log(name, "operator", false).await?;
+        log.lines()
+            .find(|line| line.contains("unable to read a stack"))
+            .map(str::to_owned)
+            .context("not a word")
+    })
+    .await?;
+    ensure!(told.contains("future"), "the operator does not name the stack: {told}");
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! How fast a cluster heals: printed, never judged by time.
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+use speechstack_crds::SpeechStackStatus;
+use speechstack_e2e::deployed::{self, Deployed};
+use speechstack_e2e::report::EngineReport;
+
+use super::ground::Ground;
+use super::healing::{REPAIR, START, clip, small, total};
+
+/// Pods of each engine; more repairs than that within minutes are deferred.
+const REPLICAS: usize = 5;
+const ENGINES: [&str; 3] = ["one", "two", "three"];
+const GUARD: u16 = 9400;
+const ADMIN: u16 = 9401;
+
+/// What is timed of a cure, each in milliseconds since the first bad byte.
+const STEPS: [&str; 3] = ["detected", "restarted", "verified"];
+
+/// Every pod of a stack wedges once, one after the other, each for the first time, so that no back-off of the kubelet
+/// counts; the steps of its cure are told as percentiles.
+pub async fn first_wedges_heal_within_seconds(ground: &Ground) -> Result<()> {
+    let engine = |name: &&str| json!({"name": name, "preset": "reference", "replicas": REPLICAS, "args": ["--faults"], "resources": small()});
+    let engines: Vec<_> = ENGINES.iter().map(engine).collect();
+    let spec = json!({
+        "stt": engines,
+        "deepProbe": {"interval": "20s", "contentInterval": "60s"},
+        "gateway": {"replicas": 1},
+    });
+    let stack = ground.stack(&spec).await?;
+    stack.ready(START * 2).await?;
+    let mut healed = Vec::new();
+    for engine in ENGINES {
+        for pod in stack.pods(engine).await? {
+            healed.push(heal(&stack, &pod).await.with_context(|| deployed::name(&pod).to_owned())?);
+        }
+    }
+    eprintln!("{} wedges of class A, ms since the first bad byte:", healed.len());
+    eprintln!("{:<10} {:>7} {:>7} {:>7}", "step", "p50", "p99", "max");
+    for (nth, name) in STEPS.iter().enumerate() {
+        let mut times: Vec<u64> = healed.iter().map(|steps| steps[nth]).collect();
+        times.sort_unstable();
+        let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
+        eprintln!("{name:<10} {:>7} {:>7} {:>7}", at(0.5), at(0.99), at(1.0));
+    }
+    Ok(())
+}
+
+async fn heal(stack: &Deployed, pod: &Pod) -> Result<[u64; 3]> {
+    let repairs = total(&stack.status().await?);
+    stack.arm(pod, &json!({"mode": "F1"})).await?;
+    // Straight to its guard, so that the bad byte comes at once.
+    let reply = deployed::port(pod, GUARD)?.transcribe("clip.wav", clip()?, "json").await?;
+    ensure!(reply.status >= 500, "the wedged engine answered {}", reply.status);
+    let cured = |status: &SpeechStackStatus| total(status) > repairs && deployed::is_true(status, "Ready");
+    stack.until("repaired", REPAIR, cured).await?;
+    let report = deployed::port(pod, ADMIN)?.get("/state").await?;
+    let report: EngineReport = serde_json::from_slice(&report.body)?;
+    let incident = report.incidents.last().context("the guard knows of no incident")?;
+    Ok([
+        incident.at(&["wedged"]).context("no verdict")?,
+        incident.at(&["restart"]).context("no restart")?,
+        incident.healthy_after_ms.context("not verified")?,
+    ])
+}
