@@ -57,6 +57,14 @@ impl Client {
         Ok(Self { http, base: base.into() })
     }
 
+    /// As this one, with another time for each request.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn patient(&self, timeout: Duration) -> Result<Self> {
+        Self::new(self.base.clone(), timeout)
+    }
+
     /// `GET path`.
     ///
     /// # Errors
