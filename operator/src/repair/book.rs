@@ -10,6 +10,7 @@ use super::act::{Act, Deferral};
 use super::decide::{Held, News};
 use super::record::{Key, key};
 use super::view::StackView;
+use crate::guards::State;
 
 /// An act that shows no effect is repeated after this time.
 const REPEAT: Duration = Duration::from_secs(5);
@@ -183,7 +184,7 @@ impl Book {
         for pod in stack.engines.iter().flat_map(|engine| &engine.pods) {
             let Some(seen) = &pod.guard else { continue };
             let before = self.told.get(&pod.uid).copied().unwrap_or_default();
-            let told = Told { wedged: seen.report.is_wedged(), stuck: seen.report.state == "kill_stuck" };
+            let told = Told { wedged: seen.report.is_wedged(), stuck: seen.report.state == State::KillStuck };
             if told.wedged && !before.wedged {
                 let class = seen.report.class.clone().unwrap_or_else(|| "unknown".into());
                 turns.push(Turn::Wedged(pod.name.clone(), class));
