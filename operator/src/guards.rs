@@ -1,34 +1,32 @@
 //! The guards of all engine pods: one state stream each, and the orders sent to them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use parking_lot::RwLock;
 use speechstack_crds::SpeechStack;
 use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::pods::{EnginePod, Pods};
+
+mod events;
 pub mod order;
 pub mod report;
 mod stream;
 mod wire;
 
 pub use order::{Accepted, Order, Refusal};
-pub use report::{RepairRequest, Report};
+pub use report::{RepairRequest, Report, State, Verdict, Wanted};
 
 /// A guard's admin port.
 pub const ADMIN_PORT: u16 = 9401;
-/// Label of an engine pod: its stack.
-const STACK: &str = "speechstack.dev/stack";
-/// Label of an engine pod: its engine.
-const ENGINE: &str = "speechstack.dev/engine";
 /// How often the set of pods is compared with the set of streams.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -48,7 +46,7 @@ pub struct Seen {
 /// What all guards say, by pod UID. Cheap to clone.
 #[derive(Clone)]
 pub struct Guards {
-    seen: Arc<RwLock<HashMap<String, Seen>>>,
+    seen: Arc<RwLock<HashMap<Arc<str>, Seen>>>,
     changes: broadcast::Sender<ObjectRef<SpeechStack>>,
     token_file: Arc<OnceLock<PathBuf>>,
 }
@@ -88,7 +86,7 @@ impl Guards {
     }
 
     /// Notes what a guard said, and tells those who wait for changes when it matters.
-    pub fn heard(&self, stack: &ObjectRef<SpeechStack>, pod_uid: &str, report: Report, now: Timestamp) {
+    pub fn heard(&self, stack: &ObjectRef<SpeechStack>, pod_uid: &Arc<str>, report: Report, now: Timestamp) {
         let changed = {
             let mut all = self.seen.write();
             match all.get_mut(pod_uid) {
@@ -105,7 +103,7 @@ impl Guards {
                 None => {
                     let ailing = ailing(None, &report, now);
                     let seen = Seen { report, since: now, ailing, connected: true };
-                    all.insert(pod_uid.to_owned(), seen);
+                    all.insert(Arc::clone(pod_uid), seen);
                     true
                 }
             }
@@ -157,16 +155,19 @@ fn ailing(before: Option<Timestamp>, report: &Report, now: Timestamp) -> Option<
 
 /// A guard that is followed.
 struct Followed {
-    stack: ObjectRef<SpeechStack>,
+    stack: Arc<ObjectRef<SpeechStack>>,
     address: IpAddr,
     task: AbortHandle,
+    /// The version of the pods in which it was there.
+    version: u64,
 }
 
 /// Keeps one stream open to the guard of every engine pod that has an address, until cancelled.
-pub async fn follow(guards: Guards, pods: Store<Pod>, token_file: PathBuf, cancel: CancellationToken) {
+pub async fn follow(guards: Guards, pods: Pods, token_file: PathBuf, cancel: CancellationToken) {
     let token_file = guards.token_file.get_or_init(|| token_file).clone();
     let token_file: Arc<std::path::Path> = token_file.into();
-    let mut followed: HashMap<String, Followed> = HashMap::new();
+    let mut followed: HashMap<Arc<str>, Followed> = HashMap::new();
+    let mut compared = None;
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -174,7 +175,11 @@ pub async fn follow(guards: Guards, pods: Store<Pod>, token_file: PathBuf, cance
             () = cancel.cancelled() => break,
             _ = look.tick() => {}
         }
-        compare(&guards, &pods, &token_file, &mut followed);
+        let version = Some(pods.version());
+        if compared != version {
+            compare(&guards, &pods, &token_file, &mut followed);
+            compared = version;
+        }
     }
     for (uid, guard) in followed {
         guard.task.abort();
@@ -185,26 +190,29 @@ pub async fn follow(guards: Guards, pods: Store<Pod>, token_file: PathBuf, cance
 /// Starts and stops streams so that they match the pods.
 fn compare(
     guards: &Guards,
-    pods: &Store<Pod>,
+    pods: &Pods,
     token_file: &Arc<std::path::Path>,
-    followed: &mut HashMap<String, Followed>,
+    followed: &mut HashMap<Arc<str>, Followed>,
 ) {
-    let mut present = HashSet::new();
-    for pod in pods.state() {
-        let Some((uid, stack, address)) = identify(&pod) else { continue };
-        present.insert(uid.to_owned());
-        if followed.get(uid).is_some_and(|known| known.address == address) {
-            continue;
+    let version = pods.version();
+    pods.for_each(|stack, pod| {
+        let Some(address) = guarded_at(pod) else { return };
+        if let Some(known) = followed.get_mut(&pod.uid).filter(|known| known.address == address) {
+            known.version = version;
+            return;
         }
-        let target = stream::Target { stack: stack.clone(), uid: uid.to_owned(), address };
-        let task =
-            tokio::spawn(stream::follow(guards.clone(), target, Arc::clone(token_file))).abort_handle();
-        if let Some(old) = followed.insert(uid.to_owned(), Followed { stack, address, task }) {
+        let (stack, uid) = (Arc::clone(stack), Arc::clone(&pod.uid));
+        let target = stream::Target { stack: Arc::clone(&stack), uid: Arc::clone(&uid), address };
+        let (guards, token_file) = (guards.clone(), Arc::clone(token_file));
+        // A block holds what it captures once, a function's future its arguments twice.
+        let task = tokio::spawn(async move { stream::follow(&guards, &target, &token_file).await });
+        let task = task.abort_handle();
+        if let Some(old) = followed.insert(uid, Followed { stack, address, task, version }) {
             old.task.abort();
         }
-    }
+    });
     followed.retain(|uid, guard| {
-        let stays = present.contains(uid);
+        let stays = guard.version == version;
         if !stays {
             guard.task.abort();
             guards.forget(&guard.stack, uid);
@@ -213,19 +221,9 @@ fn compare(
     });
 }
 
-/// UID, stack and address of an engine pod that runs.
-fn identify(pod: &Pod) -> Option<(&str, ObjectRef<SpeechStack>, IpAddr)> {
-    let labels = pod.metadata.labels.as_ref()?;
-    labels.get(ENGINE)?;
-    let status = pod.status.as_ref()?;
-    if pod.metadata.deletion_timestamp.is_some()
-        || matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
-    {
-        return None;
-    }
-    let address = status.pod_ip.as_deref()?.parse().ok()?;
-    let stack = ObjectRef::new(labels.get(STACK)?).within(pod.metadata.namespace.as_deref()?);
-    Some((pod.metadata.uid.as_deref()?, stack, address))
+/// Where the guard of a pod that runs is reached.
+fn guarded_at(pod: &EnginePod) -> Option<IpAddr> {
+    pod.address.filter(|_| pod.deleted.is_none() && !pod.ended)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 //! | module | part |
 //! |---|---|
 //! | [`args`], [`app`], [`logging`], [`admin`], [`lease`], [`metrics`] | the process |
-//! | [`watch`], [`owned`] | what the cluster says, kept in memory |
+//! | [`watch`], [`owned`], [`pods`] | what the cluster says, kept in memory |
 //! | [`reconcile`] | the five steps |
 //! | [`guards`], [`repair`] | the guards' words, and repair above the container |
 
@@ -23,6 +23,7 @@ pub mod lease;
 pub mod logging;
 pub mod metrics;
 pub mod owned;
+pub mod pods;
 pub mod reconcile;
 pub mod repair;
 pub mod watch;

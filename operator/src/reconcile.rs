@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use kube::runtime::controller::Action;
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -17,6 +17,7 @@ use speechstack_crds::SpeechStack;
 use crate::guards::Guards;
 use crate::metrics::Metrics;
 use crate::owned::Index;
+use crate::pods::Pods;
 use crate::watch::OptionalKinds;
 
 pub mod apply;
@@ -69,8 +70,8 @@ pub struct Context {
     pub defaults: validate::Defaults,
     /// All Deployments with our labels.
     pub deployments: Store<Deployment>,
-    /// All pods with our labels.
-    pub pods: Store<Pod>,
+    /// All engine pods.
+    pub pods: Pods,
     /// All nodes; empty when they may not be read.
     pub nodes: Store<Node>,
     /// All objects with our labels.

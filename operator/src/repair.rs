@@ -6,13 +6,14 @@
 //! ```
 //! A guard's change is looked at at once; a timer serves only rules that depend on time.
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use kube::Client;
 use kube::runtime::reflector::Store;
 use speechstack_crds::SpeechStack;
 use tokio_util::sync::CancellationToken;
 
 use crate::guards::Guards;
+use crate::pods::Pods;
 
 mod act;
 mod book;
@@ -49,7 +50,7 @@ pub struct Context {
     /// All stacks.
     pub stacks: Store<SpeechStack>,
     /// All engine pods.
-    pub pods: Store<Pod>,
+    pub pods: Pods,
     /// All nodes; may stay empty where nodes cannot be read.
     pub nodes: Store<Node>,
     /// What the guards say.

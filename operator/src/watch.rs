@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::channel::mpsc;
 use futures::{SinkExt, StreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use kube::api::{DynamicObject, PartialObjectMeta};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
@@ -25,6 +25,7 @@ use crate::admin::{Pending, Readiness};
 use crate::guards::Guards;
 use crate::metrics::Metrics;
 use crate::owned::{Index, Owned, StackKey};
+use crate::pods::{Pods, WatchedPod};
 use crate::reconcile::build::metadata::label;
 
 mod optional;
@@ -36,6 +37,8 @@ pub use optional::{Optional, OptionalKinds};
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// Stacks that may wait in a queue; beyond it watches wait.
 const QUEUE: usize = 1024;
+/// Objects in a page of a list.
+const PAGE: u32 = 100;
 
 /// Which stacks are to be looked at.
 #[derive(Clone)]
@@ -130,7 +133,7 @@ impl Watches {
             "stacks",
             First::required(self, "watch of stacks"),
             api,
-            watcher::Config::default(),
+            paged(),
             move |event| {
                 let Some(event) = readable(event) else { return Wake::nobody() };
                 let mut wake = Wake::nobody();
@@ -150,23 +153,17 @@ impl Watches {
     }
 
     /// Watches engine pods; nothing is asked of gateway pods that their Deployment does not tell.
-    pub fn pods(&self) -> Store<Pod> {
-        let (store, writer) = reflector::store();
-        let engines = watcher::Config::default().labels(&format!(
-            "{}={},{}",
-            label::MANAGED_BY,
-            label::OPERATOR,
-            label::ENGINE
-        ));
-        let watch = self.clone().follow(
-            "pods",
-            First::required(self, "watch of pods"),
-            self.api(),
-            engines,
-            reflect(writer, strip::pod),
-        );
+    pub fn pods(&self) -> Pods {
+        let pods = Pods::default();
+        let known = pods.clone();
+        let api: Api<WatchedPod> = self.api();
+        let engines = paged().labels(&format!("{}={},{}", label::MANAGED_BY, label::OPERATOR, label::ENGINE));
+        let watch =
+            self.clone().follow("pods", First::required(self, "watch of pods"), api, engines, move |event| {
+                Wake { now: Vec::new(), soon: known.apply(event) }
+            });
         tokio::spawn(watch);
-        store
+        pods
     }
 
     /// Watches nodes. Not required for readiness: without them only the check before the start is missing.
@@ -179,11 +176,10 @@ impl Watches {
         }
         let api = Api::all(self.client.clone());
         let mut reflect = reflect(writer, strip::node);
-        let watch =
-            self.clone().follow("nodes", First::optional(), api, watcher::Config::default(), move |event| {
-                reflect(event); // nodes belong to no stack
-                Wake::nobody()
-            });
+        let watch = self.clone().follow("nodes", First::optional(), api, paged(), move |event| {
+            reflect(event); // nodes belong to no stack
+            Wake::nobody()
+        });
         tokio::spawn(watch);
         store
     }
@@ -250,8 +246,8 @@ impl Watches {
                     for stack in wake.now {
                         self.triggers.now(stack).await;
                     }
-                    for (namespace, name) in wake.soon {
-                        self.triggers.soon(ObjectRef::new(&name).within(&namespace)).await;
+                    for stack in wake.soon {
+                        self.triggers.soon(stack).await;
                     }
                     if listed && let Some(first) = first.take() {
                         first.listed.cancel();
@@ -313,7 +309,7 @@ impl First {
 /// Stacks to look at after an event.
 struct Wake {
     now: Vec<ObjectRef<SpeechStack>>,
-    soon: Vec<StackKey>,
+    soon: Vec<ObjectRef<SpeechStack>>,
 }
 
 impl Wake {
@@ -321,8 +317,9 @@ impl Wake {
         Self { now: Vec::new(), soon: Vec::new() }
     }
 
-    fn soon(stack: Option<StackKey>) -> Self {
-        Self { now: Vec::new(), soon: stack.into_iter().collect() }
+    fn soon(stacks: impl IntoIterator<Item = StackKey>) -> Self {
+        let reference = |(namespace, name): StackKey| ObjectRef::new(&name).within(&namespace);
+        Self { now: Vec::new(), soon: stacks.into_iter().map(reference).collect() }
     }
 
     /// The stack itself, if something changed that a reconcile looks at; our own status is not.
@@ -339,14 +336,19 @@ impl Wake {
         {
             self.now.push(reference);
         } else if repair(&known) != repair(stack) {
-            self.soon.push((stack.namespace().unwrap_or_default(), stack.name_any()));
+            self.soon.push(reference);
         }
     }
 }
 
+/// Lists come in pages: with thousands of objects a whole list would be the most that is ever in memory.
+fn paged() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE)
+}
+
 /// Only what carries our labels.
 fn ours() -> watcher::Config {
-    watcher::Config::default().labels(&format!("{}={}", label::MANAGED_BY, label::OPERATOR))
+    paged().labels(&format!("{}={}", label::MANAGED_BY, label::OPERATOR))
 }
 
 fn stack_of(object: &impl ResourceExt) -> Option<StackKey> {
@@ -387,7 +389,7 @@ fn index<K: Resource>(owned: Arc<Index>, kind: Owned) -> impl FnMut(&Event<K>) -
         Event::InitDone => {
             let gone = owned.keep_only(kind, &listed);
             listed.clear();
-            Wake { now: Vec::new(), soon: gone }
+            Wake::soon(gone)
         }
     }
 }

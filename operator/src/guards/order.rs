@@ -8,7 +8,6 @@ use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -71,9 +70,6 @@ pub enum Refusal {
     /// The guard does not understand the order.
     #[error("not understood: status {0}")]
     Unexpected(StatusCode),
-    /// The pod has no address.
-    #[error("the pod has no address")]
-    NoAddress,
     /// No token to show.
     #[error("unable to read the token")]
     Token(#[source] std::io::Error),
@@ -99,16 +95,6 @@ pub enum Refusal {
 struct Conflict {
     instance: String,
     attempt: u32,
-}
-
-/// Gives the guard of that pod an order.
-///
-/// # Errors
-/// When the guard refuses it or cannot be reached within 5 s.
-pub async fn order(guards: &Guards, pod: &Pod, order: &Order) -> Result<Accepted, Refusal> {
-    let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
-    let address = address.and_then(|address| address.parse().ok()).ok_or(Refusal::NoAddress)?;
-    guards.order(address, order).await
 }
 
 impl Guards {

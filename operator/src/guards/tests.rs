@@ -4,13 +4,13 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::State as Shared;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures::StreamExt;
-use kube::runtime::{reflector, watcher};
+use kube::runtime::watcher;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::watch;
@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::order::Verb;
 use super::*;
+use crate::pods::WatchedPod;
 
 const CEILING: Duration = Duration::from_secs(20);
 static NEXT: AtomicU8 = AtomicU8::new(1);
@@ -64,7 +65,7 @@ pub(crate) async fn serve(listener: tokio::net::TcpListener, router: Router) {
     }
 }
 
-async fn stream(State(fake): State<Arc<Fake>>, headers: HeaderMap) -> Response {
+async fn stream(Shared(fake): Shared<Arc<Fake>>, headers: HeaderMap) -> Response {
     fake.tokens.lock().push(headers["authorization"].to_str().unwrap().to_owned());
     let reports = tokio_stream(fake.reports.subscribe());
     let mut cut = fake.cut.subscribe();
@@ -84,7 +85,7 @@ fn tokio_stream(reports: watch::Receiver<String>) -> impl futures::Stream<Item =
     })
 }
 
-async fn repair(State(fake): State<Arc<Fake>>, headers: HeaderMap, body: String) -> Response {
+async fn repair(Shared(fake): Shared<Arc<Fake>>, headers: HeaderMap, body: String) -> Response {
     fake.tokens.lock().push(headers["authorization"].to_str().unwrap().to_owned());
     let (status, answer) = fake.answer.lock().clone();
     (StatusCode::from_u16(status).unwrap(), if answer.is_empty() { body } else { answer }).into_response()
@@ -97,10 +98,10 @@ fn report(state: &str, queue: f64) -> String {
     .to_string()
 }
 
-fn pod(uid: &str, address: IpAddr) -> Pod {
+fn pod(uid: &str, address: IpAddr) -> WatchedPod {
     serde_json::from_value(json!({
         "metadata": {"name": uid, "namespace": "ns", "uid": uid,
-                     "labels": {STACK: "s", ENGINE: "e"}},
+                     "labels": {"speechstack.dev/stack": "s", "speechstack.dev/engine": "e"}},
         "status": {"podIP": address.to_string(), "phase": "Running"},
     }))
     .unwrap()
@@ -108,20 +109,20 @@ fn pod(uid: &str, address: IpAddr) -> Pod {
 
 struct Running {
     guards: Guards,
-    writer: reflector::store::Writer<Pod>,
+    pods: Pods,
     token_file: tempfile::NamedTempFile,
     cancel: CancellationToken,
     _guard: tokio_util::sync::DropGuard,
 }
 
 fn running() -> Running {
-    let (pods, writer) = reflector::store();
+    let pods = Pods::default();
     let guards = Guards::new();
     let token_file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(token_file.path(), "one\n").unwrap();
     let cancel = CancellationToken::new();
-    tokio::spawn(follow(guards.clone(), pods, token_file.path().to_owned(), cancel.clone()));
-    Running { guards, writer, token_file, cancel: cancel.clone(), _guard: cancel.drop_guard() }
+    tokio::spawn(follow(guards.clone(), pods.clone(), token_file.path().to_owned(), cancel.clone()));
+    Running { guards, pods, token_file, cancel: cancel.clone(), _guard: cancel.drop_guard() }
 }
 
 async fn until(guards: &Guards, uid: &str, holds: impl Fn(Option<Seen>) -> bool) {
@@ -136,12 +137,12 @@ async fn until(guards: &Guards, uid: &str, holds: impl Fn(Option<Seen>) -> bool)
 #[tokio::test]
 async fn a_pods_guard_is_followed_until_the_pod_is_gone() {
     let (fake, address) = fake().await;
-    let mut run = running();
+    let run = running();
     let mut changes = run.guards.changes();
-    run.writer.apply_watcher_event(&watcher::Event::Apply(pod("u1", address)));
+    run.pods.apply(watcher::Event::Apply(pod("u1", address)));
     let stack = timeout(CEILING, changes.recv()).await.unwrap().unwrap();
     assert_eq!((stack.name.as_str(), stack.namespace.as_deref()), ("s", Some("ns")));
-    assert_eq!(run.guards.seen("u1").unwrap().report.state, "healthy");
+    assert_eq!(run.guards.seen("u1").unwrap().report.state, State::Healthy);
     assert_eq!(run.guards.streams(), (1, 0));
 
     fake.reports.send_replace(report("wedged", 0.0));
@@ -149,15 +150,15 @@ async fn a_pods_guard_is_followed_until_the_pod_is_gone() {
     let seen = run.guards.seen("u1").unwrap();
     assert!(seen.report.is_wedged() && seen.ailing.is_some());
 
-    run.writer.apply_watcher_event(&watcher::Event::Delete(pod("u1", address)));
+    run.pods.apply(watcher::Event::Delete(pod("u1", address)));
     until(&run.guards, "u1", |seen| seen.is_none()).await;
 }
 
 #[tokio::test]
 async fn the_token_is_read_again_at_each_connection() {
     let (fake, address) = fake().await;
-    let mut run = running();
-    run.writer.apply_watcher_event(&watcher::Event::Apply(pod("u1", address)));
+    let run = running();
+    run.pods.apply(watcher::Event::Apply(pod("u1", address)));
     until(&run.guards, "u1", |seen| seen.is_some()).await;
     std::fs::write(run.token_file.path(), "two").unwrap();
     fake.cut.send_modify(|cut| *cut += 1);
@@ -173,8 +174,8 @@ async fn the_token_is_read_again_at_each_connection() {
 #[tokio::test]
 async fn a_lost_guard_is_shown_as_not_connected_and_forgotten_when_cancelled() {
     let (fake, address) = fake().await;
-    let mut run = running();
-    run.writer.apply_watcher_event(&watcher::Event::Apply(pod("u1", address)));
+    let run = running();
+    run.pods.apply(watcher::Event::Apply(pod("u1", address)));
     until(&run.guards, "u1", |seen| seen.is_some_and(|seen| seen.connected)).await;
     let mut changes = run.guards.changes();
     fake.cut.send_modify(|cut| *cut += 1);
@@ -190,22 +191,21 @@ async fn orders_are_answered_by_status() {
     let run = running();
     let order =
         Order { verb: Verb::Grant, instance: "i1".into(), attempt: 2, reason: "budget".into(), seconds: 0 };
-    let pod = pod("u1", address);
     let poll = async {
         while run.guards.token_file.get().is_none() {
             tokio::task::yield_now().await;
         }
     };
     timeout(CEILING, poll).await.unwrap();
-    assert_eq!(order::order(&run.guards, &pod, &order).await.unwrap(), Accepted);
+    assert_eq!(run.guards.order(address, &order).await.unwrap(), Accepted);
     assert_eq!(fake.tokens.lock().as_slice(), ["Bearer one"]);
     *fake.answer.lock() = (409, json!({"instance": "i2", "attempt": 0}).to_string());
-    let refusal = order::order(&run.guards, &pod, &order).await.unwrap_err();
+    let refusal = run.guards.order(address, &order).await.unwrap_err();
     assert!(matches!(refusal, Refusal::Outdated { instance, attempt: 0 } if instance == "i2"));
     *fake.answer.lock() = (403, "no".into());
-    assert!(matches!(order::order(&run.guards, &pod, &order).await, Err(Refusal::Forbidden(_))));
+    assert!(matches!(run.guards.order(address, &order).await, Err(Refusal::Forbidden(_))));
     *fake.answer.lock() = (500, "no".into());
-    assert!(matches!(order::order(&run.guards, &pod, &order).await, Err(Refusal::Unexpected(_))));
+    assert!(matches!(run.guards.order(address, &order).await, Err(Refusal::Unexpected(_))));
     assert_eq!(
         serde_json::to_value(&order).unwrap(),
         json!({"order": "grant", "instance": "i1", "attempt": 2, "reason": "budget", "seconds": 0})
@@ -216,24 +216,24 @@ async fn orders_are_answered_by_status() {
 fn only_what_matters_is_published() {
     let guards = Guards::new();
     let mut changes = guards.changes();
-    let stack = ObjectRef::new("s").within("ns");
+    let (stack, uid) = (ObjectRef::new("s").within("ns"), Arc::from("u"));
     let at = |second| Timestamp::from_second(second).unwrap();
     let parse = |text: String| serde_json::from_str::<Report>(&text).unwrap();
-    guards.heard(&stack, "u", parse(report("healthy", 0.0)), at(1));
+    guards.heard(&stack, &uid, parse(report("healthy", 0.0)), at(1));
     changes.try_recv().unwrap();
-    guards.heard(&stack, "u", parse(report("healthy", 7.5)), at(2));
+    guards.heard(&stack, &uid, parse(report("healthy", 7.5)), at(2));
     assert!(changes.try_recv().is_err());
     let mut restarted = parse(report("healthy", 0.0));
     restarted.restarts = 1;
-    guards.heard(&stack, "u", restarted, at(3));
+    guards.heard(&stack, &uid, restarted, at(3));
     changes.try_recv().unwrap();
     assert_eq!(guards.seen("u").unwrap().since, at(1), "kept while the state is the same");
-    guards.heard(&stack, "u", parse(report("wedged", 0.0)), at(4));
+    guards.heard(&stack, &uid, parse(report("wedged", 0.0)), at(4));
     let mut starting = parse(report("starting", 0.0));
-    starting.verdict = "pending".into();
-    guards.heard(&stack, "u", starting, at(5));
+    starting.verdict = Verdict::Pending;
+    guards.heard(&stack, &uid, starting, at(5));
     let seen = guards.seen("u").unwrap();
     assert_eq!((seen.since, seen.ailing), (at(5), Some(at(4))));
-    guards.heard(&stack, "u", parse(report("healthy", 0.0)), at(6));
+    guards.heard(&stack, &uid, parse(report("healthy", 0.0)), at(6));
     assert_eq!(guards.seen("u").unwrap().ailing, None);
 }

@@ -1,11 +1,11 @@
 //! What the kubelet says of a pod that does not run, in the API's reasons (pure).
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
 use speechstack_crds::Failure;
 use speechstack_crds::condition::reason;
+
+use crate::pods::{Container, EnginePod, Terminated, Unscheduled};
 
 /// A pod still there this long after its grace period does not end by itself.
 const STUCK_SECONDS: i64 = 60;
@@ -15,6 +15,8 @@ const MESSAGE_CHARS: usize = 256;
 /// A failure of a pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
+    /// One of the API's reasons.
+    pub reason: &'static str,
     /// What status says.
     pub failure: Failure,
     /// Whether it keeps the pod from running now; otherwise the pod went on after it.
@@ -23,34 +25,34 @@ pub struct Fault {
 
 /// The failure of a pod, if it has one.
 #[must_use]
-pub fn of_pod(pod: &Pod, node_ready: bool, now: Timestamp) -> Option<Fault> {
-    let found = |reason: &str, message: &str, time: Option<Timestamp>, exit_code, current| {
-        let spec = pod.spec.as_ref();
+pub fn of_pod(pod: &EnginePod, node_ready: bool, now: Timestamp) -> Option<Fault> {
+    let found = |reason: &'static str, message: &str, time: Option<Timestamp>, exit_code, current| {
         Some(Fault {
+            reason,
             failure: Failure {
                 reason: reason.into(),
                 message: shortened(message),
                 exit_code,
-                pod: pod.name_any(),
-                node: spec.and_then(|spec| spec.node_name.clone()),
+                pod: pod.name.to_string(),
+                node: pod.node.as_deref().map(str::to_owned),
                 time: time.map(Time),
             },
             current,
         })
     };
-    if let Some(deleted) = &pod.metadata.deletion_timestamp {
+    if let Some(deleted) = pod.deleted {
         // The timestamp is when the grace period ends.
-        let over = now.as_second() - deleted.0.as_second();
+        let over = now.as_second() - deleted.as_second();
         let message = "the pod was told to end and still holds its GPU; it is not removed by force";
         return if over > STUCK_SECONDS {
-            found(reason::TERMINATING_STUCK, message, Some(deleted.0), None, true)
+            found(reason::TERMINATING_STUCK, message, Some(deleted), None, true)
         } else {
             None
         };
     }
-    let status = pod.status.as_ref()?;
-    let text = status.message.as_deref().unwrap_or("");
-    match status.reason.as_deref() {
+    let trouble = pod.trouble.as_deref();
+    let text = trouble.and_then(|trouble| trouble.message.as_deref()).unwrap_or("");
+    match trouble.and_then(|trouble| trouble.reason.as_deref()) {
         Some("Evicted") => return found(reason::EVICTED, text, None, None, true),
         Some("NodeLost") => return found(reason::NODE_NOT_READY, text, None, None, true),
         _ => {}
@@ -58,22 +60,14 @@ pub fn of_pod(pod: &Pod, node_ready: bool, now: Timestamp) -> Option<Fault> {
     if !node_ready {
         return found(reason::NODE_NOT_READY, "the pod's node is not ready", None, None, true);
     }
-    let conditions = status.conditions.iter().flatten();
-    let unscheduled =
-        conditions.clone().find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
-    if let Some(condition) = unscheduled {
-        let text = condition.message.as_deref().unwrap_or("no node can take the pod");
-        let since = condition.last_transition_time.as_ref().map(|time| time.0);
-        return found(reason::UNSCHEDULABLE, text, since, None, true);
+    let trouble = trouble?;
+    if let Some(Unscheduled { message, since }) = &trouble.unscheduled {
+        let text = message.as_deref().unwrap_or("no node can take the pod");
+        return found(reason::UNSCHEDULABLE, text, *since, None, true);
     }
-    let containers: Vec<_> = status
-        .init_container_statuses
-        .iter()
-        .flatten()
-        .chain(status.container_statuses.iter().flatten())
-        .collect();
-    let of_containers = containers.iter().filter_map(|container| waiting(container));
-    let past = containers.iter().filter_map(|container| ended_before(container));
+    let containers = &trouble.containers;
+    let of_containers = containers.iter().filter_map(waiting);
+    let past = containers.iter().filter_map(ended_before);
     let (reason, message, exit_code, time, current) = of_containers.chain(past).next()?;
     found(reason, &message, time, exit_code, current)
 }
@@ -81,13 +75,12 @@ pub fn of_pod(pod: &Pod, node_ready: bool, now: Timestamp) -> Option<Fault> {
 type Said = (&'static str, String, Option<i32>, Option<Timestamp>, bool);
 
 /// A container that cannot start, or is not started again yet.
-fn waiting(container: &ContainerStatus) -> Option<Said> {
-    let state = container.state.as_ref()?;
-    if let Some(ended) = &state.terminated {
+fn waiting(container: &Container) -> Option<Said> {
+    if let Some(ended) = &container.state.terminated {
         return (ended.exit_code != 0).then(|| ended_with(ended, reason::CRASH_LOOP_BACK_OFF, true));
     }
-    let waiting = state.waiting.as_ref()?;
-    let message = waiting.message.clone().unwrap_or_default();
+    let waiting = container.state.waiting.as_ref()?;
+    let message = waiting.message.as_deref().unwrap_or_default().to_owned();
     let said = match waiting.reason.as_deref()? {
         "ErrImagePull"
         | "ImagePullBackOff"
@@ -114,8 +107,7 @@ fn waiting(container: &ContainerStatus) -> Option<Said> {
             (if format { reason::ARCH_MISMATCH } else { reason::CONTAINER_START_ERROR }, message)
         }
         "CrashLoopBackOff" => {
-            let ended = container.last_state.as_ref().and_then(|last| last.terminated.as_ref());
-            return Some(match ended {
+            return Some(match &container.last_state.terminated {
                 Some(ended) => ended_with(ended, reason::CRASH_LOOP_BACK_OFF, true),
                 None => (reason::CRASH_LOOP_BACK_OFF, message, None, None, true),
             });
@@ -127,18 +119,18 @@ fn waiting(container: &ContainerStatus) -> Option<Said> {
 
 /// A running container whose last run ended in a way that a person should know of. Ends by signal are repairs and
 /// stops; they are told elsewhere.
-fn ended_before(container: &ContainerStatus) -> Option<Said> {
-    let ended = container.last_state.as_ref()?.terminated.as_ref()?;
+fn ended_before(container: &Container) -> Option<Said> {
+    let ended = container.last_state.terminated.as_ref()?;
     let said = ended_with(ended, reason::CRASH_LOOP_BACK_OFF, false);
     (said.0 != reason::CRASH_LOOP_BACK_OFF).then_some(said)
 }
 
-fn ended_with(ended: &ContainerStateTerminated, otherwise: &'static str, current: bool) -> Said {
-    let text = ended.message.clone().unwrap_or_default();
+fn ended_with(ended: &Terminated, otherwise: &'static str, current: bool) -> Said {
+    let text = ended.message.as_deref().unwrap_or_default();
     let reason = match ended.reason.as_deref() {
         Some("OOMKilled") => reason::OOM_KILLED,
-        _ if is_exec_format(&text) => reason::ARCH_MISMATCH,
-        _ if is_forbidden(&text, "") => reason::NGC_FORBIDDEN,
+        _ if is_exec_format(text) => reason::ARCH_MISMATCH,
+        _ if is_forbidden(text, "") => reason::NGC_FORBIDDEN,
         Some("StartError" | "ContainerCannotRun") => reason::CONTAINER_START_ERROR,
         _ => otherwise,
     };
@@ -148,7 +140,7 @@ fn ended_with(ended: &ContainerStateTerminated, otherwise: &'static str, current
                 .into()
         }
         _ if text.is_empty() => format!("the container ended with exit code {}", ended.exit_code),
-        _ => last_line(&text),
+        _ => last_line(text),
     };
     (reason, message, Some(ended.exit_code), ended.finished_at.as_ref().map(|time| time.0), current)
 }
@@ -187,7 +179,7 @@ mod tests {
     fn reason_of(status: Value) -> Option<(String, bool)> {
         let pod =
             json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": []}, "status": status});
-        let pod: Pod = serde_json::from_value(pod).unwrap();
+        let pod: EnginePod = serde_json::from_value(pod).unwrap();
         let fault = of_pod(&pod, true, Timestamp::from_second(1000).unwrap())?;
         Some((fault.failure.reason, fault.current))
     }
@@ -252,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_pod_that_does_not_end_is_reported_after_its_grace() {
-        let pod = |deleted: i64| -> Pod {
+        let pod = |deleted: i64| -> EnginePod {
             let time = Timestamp::from_second(deleted).unwrap().to_string();
             serde_json::from_value(json!({"metadata": {"name": "p", "deletionTimestamp": time}})).unwrap()
         };
@@ -263,7 +255,8 @@ mod tests {
 
     #[test]
     fn a_lost_node_explains_its_pods() {
-        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "status": {}})).unwrap();
+        let pod: EnginePod =
+            serde_json::from_value(json!({"metadata": {"name": "p"}, "status": {}})).unwrap();
         let fault = of_pod(&pod, false, Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(fault.failure.reason, reason::NODE_NOT_READY);
     }

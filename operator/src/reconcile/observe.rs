@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Secret};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
 use speechstack_crds::SpeechStack;
@@ -13,6 +14,7 @@ use speechstack_crds::SpeechStack;
 use super::Context;
 use super::build::metadata::{annotation, label};
 use crate::guards::Seen;
+use crate::pods::EnginePod;
 use crate::watch::Optional;
 
 /// How long a Secret or claim that was found is believed to be there: bounds reads, not safety, as the kubelet looks
@@ -71,7 +73,7 @@ pub struct Observed {
     /// The stack's Deployments by name.
     pub deployments: HashMap<String, Arc<Deployment>>,
     /// The stack's engine pods, each with the last word of its guard.
-    pub pods: Vec<(Arc<Pod>, Option<Seen>)>,
+    pub pods: Vec<(Arc<EnginePod>, Option<Seen>)>,
 }
 
 impl Observed {
@@ -119,7 +121,7 @@ pub async fn observe(context: &Context, stack: &SpeechStack) -> Result<Observed,
         node_labels: nodes.iter().map(|node| node.labels().clone()).collect(),
         optional: context.optional.now(),
         deployments: deployments(context, &namespace, &name),
-        pods: pods(context, &namespace, &name),
+        pods: pods(context, stack),
     })
 }
 
@@ -174,16 +176,13 @@ fn deployments(context: &Context, namespace: &str, stack: &str) -> HashMap<Strin
     all.into_iter().map(|deployment| (deployment.name_any(), deployment)).collect()
 }
 
-fn pods(context: &Context, namespace: &str, stack: &str) -> Vec<(Arc<Pod>, Option<Seen>)> {
-    let of_engine = |pod: &Pod| belongs(pod, namespace, stack) && pod.labels().contains_key(label::ENGINE);
-    let mut pods = context.pods.state_filter(of_engine);
-    pods.sort_by_key(|pod| pod.name_any());
-    pods.into_iter()
-        .map(|pod| {
-            let seen = pod.uid().and_then(|uid| context.guards.seen(&uid));
-            (pod, seen)
-        })
-        .collect()
+fn pods(context: &Context, stack: &SpeechStack) -> Vec<(Arc<EnginePod>, Option<Seen>)> {
+    let pods = context.pods.of_stack(&ObjectRef::from_obj(stack));
+    let with_word = |pod: Arc<EnginePod>| {
+        let seen = context.guards.seen(&pod.uid);
+        (pod, seen)
+    };
+    pods.into_iter().map(with_word).collect()
 }
 
 fn belongs(object: &impl ResourceExt, namespace: &str, stack: &str) -> bool {

@@ -86,7 +86,7 @@ pub async fn publish(
 ) -> Result<bool, Error> {
     let old = context.written.current(stack);
     let status = judge(valid, observed, applied, old.as_ref(), now);
-    let terminating = observed.pods.iter().any(|(pod, _)| pod.metadata.deletion_timestamp.is_some());
+    let terminating = observed.pods.iter().any(|(pod, _)| pod.deleted.is_some());
     write(context, stack, old, status).await?;
     Ok(terminating)
 }

@@ -22,6 +22,7 @@ use super::{Context, FIELD_MANAGER};
 use crate::guards::Guards;
 use crate::metrics::Metrics;
 use crate::owned::{Index, Owned};
+use crate::pods::Pods;
 use crate::watch::{Optional, OptionalKinds};
 
 /// The smallest stack of both kinds.
@@ -187,7 +188,7 @@ pub fn context(server: &Server) -> Arc<Context> {
         client: client.clone(),
         defaults: defaults(),
         deployments: empty(),
-        pods: empty(),
+        pods: Pods::default(),
         nodes: empty(),
         owned: Arc::new(Index::default()),
         guards: Guards::new(),

@@ -8,6 +8,7 @@ use speechstack_crds::{Outcome, RepairRecord, Rung};
 use super::decide::Held;
 use super::record::{Key, key};
 use super::view::{PodView, StackView};
+use crate::guards::State;
 
 /// Longest that a guard holds a request by one order.
 const LONGEST: u64 = 120;
@@ -138,7 +139,7 @@ pub fn of(stack: &StackView, record: &RepairRecord) -> Option<Act> {
 #[must_use]
 pub fn reset(pod: &PodView) -> Option<Act> {
     let seen = pod.live()?;
-    let troubled = seen.report.is_doubted() || seen.report.state == "config_error";
+    let troubled = seen.report.is_doubted() || seen.report.state == State::ConfigError;
     Some(Act::Reset { address: pod.address.filter(|_| troubled)? })
 }
 

@@ -12,6 +12,7 @@ use super::decide::{Held, News};
 use super::record::{Key, key};
 use super::settle;
 use super::view::StackView;
+use crate::guards::State;
 
 /// An act that shows no effect is repeated after this time.
 const REPEAT: Duration = Duration::from_secs(5);
@@ -188,7 +189,7 @@ impl Book {
             let mut repairs = self.status.records.iter().filter(|record| record.pod_uid == pod.uid);
             let told = Told {
                 wedged: seen.report.is_wedged(),
-                stuck: seen.report.state == "kill_stuck"
+                stuck: seen.report.state == State::KillStuck
                     || repairs.any(|record| settle::outlives(pod, record, time)),
             };
             if told.wedged && !before.wedged {

@@ -16,7 +16,7 @@ use super::ladder::{self, Next};
 use super::record::Key;
 use super::view::{EngineView, PodView, StackView};
 use super::{cohort, correlation, escalate, record, settle};
-use crate::guards::Seen;
+use crate::guards::{Seen, State};
 
 /// Records kept.
 pub const KEPT: usize = 50;
@@ -237,7 +237,7 @@ fn candidates<'a>(engine: &'a EngineView, records: &[RepairRecord]) -> Vec<Candi
             let asks = report.repair.as_ref().is_some_and(|request| request.instance == report.instance);
             let held = report.repair.is_none()
                 && report.is_wedged()
-                && matches!(report.state.as_str(), "wedged" | "fenced" | "exhausted");
+                && matches!(report.state, State::Wedged | State::Fenced | State::Exhausted);
             (asks || (held && !report.instance.is_empty())).then_some(Candidate { pod, seen })
         })
         .collect();

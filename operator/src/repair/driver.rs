@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use speechstack_crds::{Outcome, SpeechStack};
@@ -25,6 +25,7 @@ use super::record::Key;
 use super::view::view;
 use super::worker::{Done, Record, Worker};
 use super::{Context, budget, carry, node, record};
+use crate::pods::EnginePod;
 
 /// Rules that depend on time alone are looked at this often.
 const TICK: Duration = Duration::from_secs(1);
@@ -161,33 +162,13 @@ impl Driver {
 
     /// Looks at the stacks of which something changed.
     fn look(&mut self, dirty: &mut HashSet<ObjectRef<SpeechStack>>) {
-        if dirty.is_empty() {
-            return;
-        }
-        let mut pods: HashMap<(String, String), Vec<Arc<Pod>>> = HashMap::new();
-        for stack in dirty.iter() {
-            pods.insert((stack.namespace.clone().unwrap_or_default(), stack.name.clone()), Vec::new());
-        }
-        let mut key = (String::new(), String::new());
-        for pod in self.context.pods.state() {
-            let labels = pod.metadata.labels.as_ref();
-            let Some(stack) = labels.and_then(|labels| labels.get("speechstack.dev/stack")) else { continue };
-            key.0.clear();
-            key.0.push_str(pod.metadata.namespace.as_deref().unwrap_or_default());
-            key.1.clear();
-            key.1.push_str(stack);
-            if let Some(pods) = pods.get_mut(&key) {
-                pods.push(pod);
-            }
-        }
         let mut nodes = None;
         for stack in std::mem::take(dirty) {
-            let key = (stack.namespace.clone().unwrap_or_default(), stack.name.clone());
-            let pods = pods.remove(&key).unwrap_or_default();
             let Some(found) = self.context.stacks.get(&stack) else {
                 self.books.remove(&stack);
                 continue;
             };
+            let pods = self.context.pods.of_stack(&stack);
             self.look_at(&stack, &found, &pods, &mut nodes);
         }
     }
@@ -196,7 +177,7 @@ impl Driver {
         &mut self,
         stack: &ObjectRef<SpeechStack>,
         found: &Arc<SpeechStack>,
-        pods: &[Arc<Pod>],
+        pods: &[Arc<EnginePod>],
         nodes: &mut Option<Vec<Arc<Node>>>,
     ) {
         if self.books.get(stack).is_none_or(Book::is_calm) && self.is_calm(found, pods) {
@@ -234,9 +215,9 @@ impl Driver {
     }
 
     /// Whether nothing about the stack calls for a look.
-    fn is_calm(&self, stack: &SpeechStack, pods: &[Arc<Pod>]) -> bool {
+    fn is_calm(&self, stack: &SpeechStack, pods: &[Arc<EnginePod>]) -> bool {
         let guards = &self.context.guards;
-        let calm = |pod: &Arc<Pod>| pod.metadata.uid.as_deref().is_none_or(|uid| guards.is_calm(uid));
+        let calm = |pod: &Arc<EnginePod>| guards.is_calm(&pod.uid);
         let repair = stack.status.as_ref().and_then(|status| status.repair.as_ref());
         let recorded = repair.is_none_or(|repair| {
             repair.stopped.is_empty()

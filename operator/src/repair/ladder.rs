@@ -8,7 +8,7 @@ use super::budget::{
     DAY, LASTING, PER_DAY, ROW, age, failed, futile, of_engine, ordered, replaces, restarts, row,
 };
 use super::view::{EngineView, PodView, StackView};
-use crate::guards::Seen;
+use crate::guards::{Seen, State, Wanted};
 
 /// What is next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub fn next(
     now: Timestamp,
 ) -> Next {
     let asked = seen.report.repair.as_ref();
-    if asked.is_some_and(|request| request.act == "recycle") {
+    if asked.is_some_and(|request| request.act == Wanted::Recycle) {
         return Next::Act(Rung::Recycle);
     }
     let history = History::new(stack, engine, pod, seen, status, now);
@@ -47,7 +47,7 @@ pub fn next(
     if restart && !history.futile {
         return match asked {
             Some(_) => Next::Act(Rung::Restart),
-            None if seen.report.state == "exhausted" => history.escalate(),
+            None if seen.report.state == State::Exhausted => history.escalate(),
             // Its own spacing or budget holds it back.
             None => Next::Nothing,
         };

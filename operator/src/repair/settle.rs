@@ -8,6 +8,7 @@ use speechstack_crds::{Outcome, RepairRecord, Rung};
 
 use super::budget::{ordered, replaces};
 use super::view::{EngineView, PodView, StackView};
+use crate::guards::{State, Verdict, Wanted};
 
 /// Time to health, besides the longest start.
 const VERIFIED_WITHIN: Duration = Duration::from_secs(600);
@@ -58,7 +59,7 @@ fn restarted(engine: &EngineView, record: &RepairRecord, now: Timestamp) -> Opti
         .is_some_and(|request| request.instance == record.instance && request.attempt > record.attempt);
     let untouched = report.is_verified() && report.repair.is_none() && ordered(record, now) > UNTOUCHED;
     // An engine that waits to be idle shows as degraded.
-    let untouched = untouched && !(record.rung == Rung::Recycle && report.state == "degraded");
+    let untouched = untouched && !(record.rung == Rung::Recycle && report.state == State::Degraded);
     // Nothing is forced on a process that does not end: its node's owner must look.
     if asks_again || outlives(pod, record, now) {
         Some(Outcome::Failed)
@@ -73,9 +74,9 @@ pub fn outlives(pod: &PodView, record: &RepairRecord, now: Timestamp) -> bool {
     let Some(report) = pod.live().map(|seen| &seen.report) else { return false };
     let fenced = record.rung == Rung::Restart
         && report.instance == record.instance
-        && report.state == "restarting"
+        && report.state == State::Restarting
         && ordered(record, now) > KILLED_WITHIN;
-    report.state == "kill_stuck"
+    report.state == State::KillStuck
         || (fenced && pod.running_since.is_some_and(|since| since < record.ordered.0))
 }
 
@@ -113,8 +114,8 @@ fn replaced<'a>(
 /// Of a new instance.
 fn of_new(pod: &PodView) -> Option<Outcome> {
     let report = &pod.live()?.report;
-    let asks = report.repair.as_ref().is_some_and(|request| request.act == "restart");
-    if report.is_wedged() || report.verdict == "unstartable" || asks {
+    let asks = report.repair.as_ref().is_some_and(|request| request.act == Wanted::Restart);
+    if report.is_wedged() || report.verdict == Verdict::Unstartable || asks {
         Some(Outcome::Failed)
     } else {
         report.is_verified().then_some(Outcome::Recovered)

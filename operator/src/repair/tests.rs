@@ -250,7 +250,6 @@ async fn world() -> World {
 /// One operator that leads; it ends when dropped.
 struct Operator {
     _stacks: Writer<SpeechStack>,
-    _pods: Writer<Pod>,
     _nodes: Writer<Node>,
     guards: Guards,
     _running: DropGuard,
@@ -260,18 +259,18 @@ impl World {
     /// An operator whose caches show what the API server has now, and never learn more.
     fn operator(&self) -> Operator {
         let (stacks, mut stack_writer) = reflector::store();
-        let (pods, mut pod_writer) = reflector::store();
+        let pods = Pods::default();
         let (nodes, node_writer) = reflector::store();
         let stack: SpeechStack = serde_json::from_value(self.api.stack()).unwrap();
         stack_writer.apply_watcher_event(&watcher::Event::Apply(stack));
-        let pod: Pod = serde_json::from_value(json!({
+        let pod = serde_json::from_value(json!({
             "metadata": {"name": "s-e-1", "namespace": "ns", "uid": "pod-uid",
                          "labels": {"speechstack.dev/stack": "s", "speechstack.dev/engine": "e", "pod-template-hash": "t"}},
             "spec": {"nodeName": "n1", "containers": []},
             "status": {"podIP": self.address.to_string(), "phase": "Running"},
         }))
         .unwrap();
-        pod_writer.apply_watcher_event(&watcher::Event::Apply(pod));
+        pods.apply(watcher::Event::Apply(pod));
         let guards = Guards::new();
         let cancel = CancellationToken::new();
         let token_file = self.token_file.path().to_owned();
@@ -286,13 +285,7 @@ impl World {
             metrics: Metrics::register(&prometheus::Registry::new()).unwrap(),
         };
         tokio::spawn(run(context, cancel.clone()));
-        Operator {
-            _stacks: stack_writer,
-            _pods: pod_writer,
-            _nodes: node_writer,
-            guards,
-            _running: cancel.drop_guard(),
-        }
+        Operator { _stacks: stack_writer, _nodes: node_writer, guards, _running: cancel.drop_guard() }
     }
 
     async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {

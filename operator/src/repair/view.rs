@@ -6,17 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use speechstack_crds::{EngineSpec, Escalation, Kind, Repair, SpeechStack};
 
 use super::node;
 use crate::guards::{Guards, Seen};
+use crate::pods::EnginePod;
 
 /// Annotation of a stack: any new value forgets used-up budgets.
 pub const RESET: &str = "speechstack.dev/reset-repair";
-const ENGINE: &str = "speechstack.dev/engine";
-const TEMPLATE: &str = "pod-template-hash";
-const CONTAINER: &str = "engine";
 
 /// One stack.
 #[derive(Clone, Debug)]
@@ -138,16 +136,15 @@ impl EngineView {
 #[must_use]
 pub fn view(
     stack: &SpeechStack,
-    pods: &[Arc<Pod>],
+    pods: &[Arc<EnginePod>],
     nodes: &[Arc<Node>],
     guards: &Guards,
     node_escalation: bool,
 ) -> StackView {
     let mut by_engine: BTreeMap<&str, Vec<PodView>> = BTreeMap::new();
     for pod in pods {
-        let engine = pod.metadata.labels.as_ref().and_then(|labels| labels.get(ENGINE));
-        if let (Some(engine), Some(pod)) = (engine, pod_view(pod, guards)) {
-            by_engine.entry(engine).or_default().push(pod);
+        if !pod.ended {
+            by_engine.entry(&pod.revision.engine).or_default().push(pod_view(pod, guards));
         }
     }
     let name = stack.metadata.name.clone().unwrap_or_default();
@@ -195,40 +192,17 @@ fn desired(stack: &SpeechStack, spec: &EngineSpec, present: usize) -> usize {
     usize::try_from(wanted).unwrap_or_default()
 }
 
-fn pod_view(pod: &Pod, guards: &Guards) -> Option<PodView> {
-    let uid = pod.metadata.uid.clone()?;
-    let status = pod.status.as_ref();
-    if matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed")) {
-        return None;
+fn pod_view(pod: &EnginePod, guards: &Guards) -> PodView {
+    PodView {
+        name: pod.name.to_string(),
+        uid: pod.uid.to_string(),
+        address: pod.address,
+        node: pod.node.as_deref().map(str::to_owned),
+        template: pod.revision.template.as_deref().map(str::to_owned),
+        deleting: pod.deleted.is_some(),
+        kubelet_acts: pod.restarting,
+        running_since: pod.running_since,
+        scheduled: pod.scheduled,
+        guard: guards.seen(&pod.uid),
     }
-    let containers = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
-    let engine = containers.iter().find(|status| status.name == CONTAINER);
-    let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    let condition = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind);
-    let scheduled = condition("PodScheduled").filter(|condition| condition.status == "True");
-    let restarting_all =
-        condition("AllContainersRestarting").is_some_and(|condition| condition.status == "True");
-    Some(PodView {
-        name: pod.metadata.name.clone()?,
-        address: status.and_then(|status| status.pod_ip.as_deref()).and_then(|ip| ip.parse().ok()),
-        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
-        template: pod.metadata.labels.as_ref().and_then(|labels| labels.get(TEMPLATE)).cloned(),
-        deleting: pod.metadata.deletion_timestamp.is_some(),
-        kubelet_acts: restarting_all || engine.is_some_and(is_restarting),
-        running_since: engine.and_then(running_since),
-        scheduled: scheduled.and_then(|condition| Some(condition.last_transition_time.as_ref()?.0)),
-        guard: guards.seen(&uid),
-        uid,
-    })
-}
-
-fn running_since(status: &ContainerStatus) -> Option<Timestamp> {
-    Some(status.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0)
-}
-
-/// Whether the kubelet has ended the container, or waits before it starts it again.
-fn is_restarting(status: &ContainerStatus) -> bool {
-    let state = status.state.as_ref();
-    let waits = state.and_then(|state| state.waiting.as_ref()).and_then(|waiting| waiting.reason.as_deref());
-    waits == Some("CrashLoopBackOff") || state.is_some_and(|state| state.terminated.is_some())
 }

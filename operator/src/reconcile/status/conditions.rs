@@ -2,11 +2,12 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use speechstack_crds::condition::{Judged as Verdict, condition_type, reason};
-use speechstack_crds::{Failure, Kind, Phase, RepairStatus};
+use speechstack_crds::{Kind, Phase, RepairStatus};
 
 use super::engines::Judged;
 use crate::reconcile::apply::{self, AppliedObjects};
 use crate::reconcile::build::metadata;
+use crate::reconcile::failure::Fault;
 use crate::reconcile::observe::Observed;
 use crate::reconcile::validate::{self, ValidStack};
 
@@ -74,11 +75,11 @@ fn ready(
 /// Why replicas are missing: a failure, a wedge, or just the start.
 fn why_missing(engines: &[Judged]) -> (&'static str, String) {
     let missing: Vec<_> = engines.iter().filter(|engine| engine.missing() > 0).collect();
-    if let Some((engine, failure)) =
-        missing.iter().find_map(|engine| Some((engine, engine.failing.as_ref()?)))
+    if let Some((engine, fault)) = missing.iter().find_map(|engine| Some((engine, engine.failing.as_ref()?)))
     {
+        let failure = &fault.failure;
         let message = format!("engine {}, pod {}: {}", engine.status.name, failure.pod, failure.message);
-        return (known(&failure.reason), message);
+        return (fault.reason, message);
     }
     let counts = missing
         .iter()
@@ -194,7 +195,7 @@ pub fn phase(stack: &ValidStack, engines: &[Judged], conditions: &[Condition]) -
         |kind: &str| conditions.iter().any(|condition| condition.type_ == kind && condition.status == "True");
     let serves = |engine: &Judged| engine.status.verified > 0 || engine.status.desired == 0;
     // A pod without a node may get one by itself, from an autoscaler of nodes or when another pod ends.
-    let needs_a_person = |failure: &Failure| failure.reason != reason::UNSCHEDULABLE;
+    let needs_a_person = |fault: &Fault| fault.reason != reason::UNSCHEDULABLE;
     let failing = engines
         .iter()
         .any(|engine| engine.missing() > 0 && engine.failing.as_ref().is_some_and(needs_a_person));
@@ -209,29 +210,4 @@ pub fn phase(stack: &ValidStack, engines: &[Judged], conditions: &[Condition]) -
         () if engines.iter().all(waits) => Phase::Pending,
         () => Phase::Starting,
     }
-}
-
-/// A reason of the API, from a text that carries one.
-fn known(text: &str) -> &'static str {
-    const ALL: [&str; 18] = [
-        reason::IMAGE_PULL_ERROR,
-        reason::AUTH_SECRET_MISSING,
-        reason::NGC_FORBIDDEN,
-        reason::UNSCHEDULABLE,
-        reason::INSUFFICIENT_GPU_MEMORY,
-        reason::ARCH_MISMATCH,
-        reason::CACHE_CLAIM_MISSING,
-        reason::OOM_KILLED,
-        reason::CRASH_LOOP_BACK_OFF,
-        reason::CONTAINER_START_ERROR,
-        reason::EVICTED,
-        reason::NODE_NOT_READY,
-        reason::TERMINATING_STUCK,
-        reason::CONFIG_ERROR,
-        reason::FUTILE,
-        reason::BUDGET_EXHAUSTED,
-        reason::ROLLOUT_SUSPECT,
-        reason::CORRELATED,
-    ];
-    ALL.into_iter().find(|known| *known == text).unwrap_or(reason::BUDGET_EXHAUSTED)
 }

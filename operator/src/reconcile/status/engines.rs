@@ -1,17 +1,16 @@
 //! Engines and their pods, as kubelets and guards see them (pure).
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
 use speechstack_crds::{Endpoints, EngineStatus, Failure, Kind, PodStatus, SpeechStackStatus, Summary};
 
 use super::second;
-use crate::guards::Seen;
+use crate::guards::{Seen, State};
+use crate::pods::EnginePod;
 use crate::reconcile::apply::AppliedObjects;
 use crate::reconcile::build::Update;
-use crate::reconcile::build::metadata::{self, container, label};
-use crate::reconcile::failure;
+use crate::reconcile::build::metadata;
+use crate::reconcile::failure::{self, Fault};
 use crate::reconcile::observe::Observed;
 use crate::reconcile::validate::{Replicas, ValidEngine, ValidStack};
 
@@ -24,7 +23,7 @@ pub struct Judged {
     /// What is shown.
     pub status: EngineStatus,
     /// A failure that keeps a pod from running now.
-    pub failing: Option<Failure>,
+    pub failing: Option<Fault>,
     /// Pods that are wedged or being repaired.
     pub wedged: usize,
     /// Pods of which the guard has a word, or that are on their way, without a fault.
@@ -98,7 +97,7 @@ fn one(
         }),
     };
     for (pod, seen) in &observed.pods {
-        if pod.labels().get(label::ENGINE) == Some(name) {
+        if *pod.revision.engine == **name {
             add(&mut judged, pod, seen.as_ref(), observed, before, now);
         }
     }
@@ -109,16 +108,16 @@ fn one(
 
 fn add(
     judged: &mut Judged,
-    pod: &Pod,
+    pod: &EnginePod,
     seen: Option<&Seen>,
     observed: &Observed,
     before: Option<&EngineStatus>,
     now: Timestamp,
 ) {
-    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    let node = pod.node.as_deref().map(str::to_owned);
     let node_ready = node.as_ref().is_none_or(|node| !observed.nodes_not_ready.contains(node));
-    let ending = pod.metadata.deletion_timestamp.is_some();
-    let ready = is_ready(pod) && node_ready && !ending;
+    let ending = pod.deleted.is_some();
+    let ready = pod.ready && node_ready && !ending;
     // Readiness comes from the guard's golden probe, so it is the word of a guard that is not heard at the moment.
     let word = seen.filter(|seen| seen.connected);
     let verified = !ending && node_ready && word.map_or(ready, |seen| seen.report.is_verified());
@@ -133,15 +132,12 @@ fn add(
     } else if !verified && !ending && fault.as_ref().is_none_or(|fault| !fault.current) {
         judged.starting += 1;
     }
-    let engine = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    let engine = engine.clone().find(|status| status.name == container::ENGINE);
-    if let Some(engine) = engine
+    if let Some(image) = &pod.revision.image
         && verified
-        && !engine.image_id.is_empty()
     {
-        judged.status.image_id = Some(engine.image_id.clone());
+        judged.status.image_id = Some(image.to_string());
     }
-    let name = pod.name_any();
+    let name = pod.name.to_string();
     let known = before.and_then(|before| before.pods.iter().find(|known| known.name == name));
     let since = match known.filter(|known| known.state == state) {
         Some(known) => known.since.clone(), // a state that looks the same from here has not begun anew
@@ -151,13 +147,13 @@ fn add(
         name,
         node,
         class: seen.and_then(|seen| seen.report.class.clone()).filter(|_| !verified),
-        restarts: engine.map_or(0, |engine| engine.restart_count),
+        restarts: pod.restarts,
         since,
         state,
     });
     if let Some(fault) = fault {
         if fault.current && judged.failing.is_none() {
-            judged.failing = Some(fault.failure.clone());
+            judged.failing = Some(fault.clone());
         }
         remember(&mut judged.status.last_failure, fault.failure, now);
     }
@@ -182,22 +178,17 @@ fn remember(last: &mut Option<Failure>, mut failure: Failure, now: Timestamp) {
 
 /// The state shown: saturation comes and goes with load, and would have the status written with it.
 fn state(seen: Option<&Seen>, ending: bool) -> String {
-    match seen.map(|seen| seen.report.state.as_str()) {
-        _ if ending => "terminating".into(),
-        Some("saturated") => "healthy".into(),
-        Some("") | None => "unknown".into(),
-        Some(state) => state.into(),
+    match seen.map_or(State::Unknown, |seen| seen.report.state) {
+        _ if ending => "terminating",
+        State::Saturated => State::Healthy.as_str(),
+        state => state.as_str(),
     }
+    .to_owned()
 }
 
 /// Whether the engine is out of rotation for a fault.
 fn is_wedged(state: &str) -> bool {
     matches!(state, "wedged" | "fenced" | "restarting" | "kill_stuck" | "exhausted")
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// `verified/desired` of each kind.

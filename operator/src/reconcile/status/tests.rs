@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use speechstack_crds::Phase;
 
 use super::*;
-use crate::guards::{Report, Seen};
+use crate::guards::Seen;
+use crate::pods::EnginePod;
 use crate::reconcile::build::Update;
 use crate::reconcile::testing;
 
 const SPEC: &str = "stt: [{name: ears, preset: reference, replicas: 2}]";
 
-fn pod(name: &str, ready: bool, more: Value) -> Arc<Pod> {
+fn pod(name: &str, ready: bool, more: Value) -> Arc<EnginePod> {
     let mut status = json!({
         "phase": "Running",
         "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}],
@@ -30,7 +30,8 @@ fn pod(name: &str, ready: bool, more: Value) -> Arc<Pod> {
 }
 
 fn says(state: &str, verdict: &str, connected: bool) -> Option<Seen> {
-    let report = Report { state: state.into(), verdict: verdict.into(), ..Report::default() };
+    let report = json!({"state": state, "verdict": verdict});
+    let report = serde_json::from_value(report).unwrap();
     Some(Seen { report, since: Timestamp::from_second(50).unwrap(), ailing: None, connected })
 }
 
@@ -43,7 +44,7 @@ fn deployment(name: &str) -> (String, Arc<Deployment>) {
     (name.into(), Arc::new(serde_json::from_value(deployment).unwrap()))
 }
 
-fn observed(pods: Vec<(Arc<Pod>, Option<Seen>)>) -> Observed {
+fn observed(pods: Vec<(Arc<EnginePod>, Option<Seen>)>) -> Observed {
     let deployments = [deployment("demo-ears"), deployment("demo-gateway")];
     Observed { pods, deployments: deployments.into(), ..testing::observed() }
 }
@@ -64,7 +65,7 @@ fn reason_of<'a>(status: &'a SpeechStackStatus, kind: &str) -> (&'a str, &'a str
     (&found.status, &found.reason)
 }
 
-fn serving() -> Vec<(Arc<Pod>, Option<Seen>)> {
+fn serving() -> Vec<(Arc<EnginePod>, Option<Seen>)> {
     ["a", "b"].map(|name| (pod(name, true, json!({})), says("healthy", "serving", true))).into()
 }
 

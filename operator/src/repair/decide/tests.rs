@@ -4,7 +4,7 @@ use speechstack_crds::{Escalation, Repair};
 
 use super::super::view::NodeView;
 use super::*;
-use crate::guards::{RepairRequest, Report};
+use crate::guards::{RepairRequest, Report, State, Wanted};
 
 mod simulation;
 
@@ -14,11 +14,15 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(START + second).unwrap()
 }
 
+fn word<T: serde::de::DeserializeOwned>(word: &str) -> T {
+    serde_json::from_value(word.into()).unwrap()
+}
+
 fn seen(instance: &str, state: &str, verdict: &str, ailing: Option<Timestamp>) -> Seen {
     let report = Report {
         instance: instance.into(),
-        state: state.into(),
-        verdict: verdict.into(),
+        state: word(state),
+        verdict: word(verdict),
         class: (verdict == "wedged").then(|| "A".into()),
         restarts: 0,
         repair: None,
@@ -47,13 +51,13 @@ fn healthy(uid: &str) -> PodView {
 
 fn asking(uid: &str, instance: &str, attempt: u32, ailing: i64) -> PodView {
     let mut seen = seen(instance, "wedged", "wedged", Some(at(ailing)));
-    seen.report.repair = Some(RepairRequest {
+    seen.report.repair = Some(Box::new(RepairRequest {
         instance: instance.into(),
         attempt,
         class: Some("A".into()),
-        act: "restart".into(),
+        act: Wanted::Restart,
         since_unix_ms: 0,
-    });
+    }));
     pod(uid, "n1", seen)
 }
 
@@ -256,7 +260,7 @@ fn restarts_in_vain_lead_to_a_new_pod() {
     // Without a request too: the guard's own budget is used up.
     let mut silent = pod;
     silent.guard.as_mut().unwrap().report.repair = None;
-    silent.guard.as_mut().unwrap().report.state = "fenced".into();
+    silent.guard.as_mut().unwrap().report.state = State::Fenced;
     assert_eq!(ordered_rungs(&plan(&stack(vec![silent.clone()]), &status(records), 0)), [Rung::Recreate]);
     let waits = plan(&stack(vec![silent]), &RepairStatus::default(), 0);
     assert!(waits.acts.is_empty(), "its guard asks when its spacing is over");
@@ -374,14 +378,14 @@ fn what_never_helps_stops_and_goes_on_after_a_reset() {
 fn an_engine_that_serves_is_taken_only_when_others_do() {
     let mut worn = healthy("a");
     let seen = worn.guard.as_mut().unwrap();
-    seen.report.state = "degraded".into();
-    seen.report.repair = Some(RepairRequest {
+    seen.report.state = State::Degraded;
+    seen.report.repair = Some(Box::new(RepairRequest {
         instance: "a/0".into(),
         attempt: 0,
         class: None,
-        act: "recycle".into(),
+        act: Wanted::Recycle,
         since_unix_ms: 0,
-    });
+    }));
     let mut stack = stack(vec![worn, healthy("b")]);
     stack.spec.min_healthy = 2;
     assert_eq!(held(&plan(&stack, &RepairStatus::default(), 0)), [Held::MinHealthy]);

@@ -32,7 +32,7 @@ struct Pod {
     instance: u32,
     attempt: u32,
     state: &'static str,
-    act: Option<&'static str>,
+    act: Option<Wanted>,
     ailing: Option<Timestamp>,
     scheduled: Timestamp,
 }
@@ -101,12 +101,8 @@ impl World {
             };
             let instance = format!("{}/{}", pod.uid, pod.instance);
             let mut seen = seen(&instance, pod.state, verdict, pod.ailing);
-            seen.report.repair = pod.act.map(|act| RepairRequest {
-                instance,
-                attempt: pod.attempt,
-                class: None,
-                act: act.into(),
-                since_unix_ms: 0,
+            seen.report.repair = pod.act.map(|act| {
+                Box::new(RepairRequest { instance, attempt: pod.attempt, class: None, act, since_unix_ms: 0 })
             });
             PodView { scheduled: Some(pod.scheduled), ..super::pod(&pod.uid, &pod.node, seen) }
         });
@@ -130,7 +126,7 @@ impl World {
             Step::Wedge(pod) => {
                 let pod = &mut self.pods[pod % count];
                 if matches!(pod.state, "healthy" | "degraded") {
-                    (pod.state, pod.act, pod.ailing) = ("wedged", Some("restart"), Some(now));
+                    (pod.state, pod.act, pod.ailing) = ("wedged", Some(Wanted::Restart), Some(now));
                 }
             }
             Step::Start(pod, well) => {
@@ -139,7 +135,7 @@ impl World {
                     ("starting", true) => (pod.state, pod.ailing) = ("healthy", None),
                     ("starting", false) => {
                         pod.attempt += 1;
-                        (pod.state, pod.act) = ("wedged", Some("restart"));
+                        (pod.state, pod.act) = ("wedged", Some(Wanted::Restart));
                         pod.ailing.get_or_insert(now);
                     }
                     _ => {}
@@ -148,7 +144,7 @@ impl World {
             Step::Wear(pod) => {
                 let pod = &mut self.pods[pod % count];
                 if pod.state == "healthy" {
-                    (pod.state, pod.act) = ("degraded", Some("recycle"));
+                    (pod.state, pod.act) = ("degraded", Some(Wanted::Recycle));
                 }
             }
             Step::Exhaust(pod) => {
