@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use speechstack_e2e::cluster::Cluster;
-use speechstack_e2e::cluster::suite::{self, Test};
+use speechstack_e2e::cluster::suite::{self, Extent, Test};
 
 #[path = "cluster/admission.rs"]
 mod admission;
@@ -43,7 +43,7 @@ macro_rules! grounded {
 }
 
 fn main() -> ExitCode {
-    suite::run(vec![
+    let tests = vec![
         grounded!(admission::every_rule_refuses_with_its_message),
         grounded!(admission::every_sample_is_accepted),
         grounded!(lifecycle::a_minimal_stack_speaks_and_listens),
@@ -78,5 +78,6 @@ fn main() -> ExitCode {
         Test::new("nodes::a_claim_is_one_folder_for_both_nodes", nodes::a_claim_is_one_folder_for_both_nodes),
         Test::new("nodes::a_failed_test_is_dumped_and_its_namespace_goes", nodes::a_failed_test_is_dumped),
         Test::alone("nodes::a_node_without_agents_is_missed_and_comes_back", nodes::a_node_comes_back),
-    ])
+    ];
+    suite::run(Extent::Whole, tests)
 }
