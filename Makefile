@@ -37,7 +37,7 @@ PACKAGES_BENCH = $(shell command -v nginx >/dev/null || test -x /usr/sbin/nginx 
 PACKAGES_CLUSTER = binutils buildah conntrack containernetworking-plugins ethtool iproute2 iptables kmod mmdebstrap mount \
 	socat util-linux $(foreach program,containerd runc,$(shell command -v $(program) >/dev/null || echo $(program)))
 
-.PHONY: help run build test lint bench advisories cluster cluster-down cluster-test images cargo packages \
+.PHONY: help run build test lint bench advisories cluster cluster-down cluster-test cluster-bench images cargo packages \
 	packages-test packages-bench packages-cluster sdks cluster-binaries cluster-ready go fmt clippy doc deny rules \
 	chart chart-docs crds
 
@@ -78,10 +78,17 @@ cluster-down: ## End it.
 
 cluster-test: ## Run the tests that need a real Kubernetes, in one that ends with them; ARGS='NAME' for some of them.
 	@if [ "$$(uname -s)" = Linux ] && [ "$$(id -u)" = 0 ]; then \
-		$(MAKE) cluster-ready $(TOOLS)/bin/helm && $(CARGO) test --workspace --test cluster $(RELEASE) --no-run && exec target/$(PROFILE)/cluster run -- $(MAKE) --no-print-directory cluster-tests; \
+		$(MAKE) cluster-ready $(TOOLS)/bin/helm && $(CARGO) test --workspace --test cluster --test thrift $(RELEASE) --no-run && \
+		target/$(PROFILE)/cluster run --name bare --bare -- $(MAKE) --no-print-directory thrift-tests ARGS= && \
+		exec target/$(PROFILE)/cluster run -- $(MAKE) --no-print-directory cluster-tests; \
 	else \
 		printf '\n*** CLUSTER TESTS SKIPPED: a cluster needs root on Linux ***\n\n' >&2; [ "$$CI" != true ]; \
 	fi
+
+cluster-bench: packages-cluster cluster-binaries $(TOOLS)/bin/helm ## Measure the operator beside a real API server, with 200 stacks and 10,000 pods; PROFILE=release.
+	$(CARGO) build --workspace --bins $(RELEASE)
+	$(CARGO) test --workspace --test thrift $(RELEASE) --no-run
+	SPEECHSTACK_THRIFT_PODS=10000 target/$(PROFILE)/cluster run --name bare --bare -- $(MAKE) --no-print-directory thrift-tests
 
 images: packages-cluster cargo cluster-binaries ## Build the container images, from target/$(PROFILE).
 	$(CARGO) build --workspace --bins $(RELEASE)
@@ -189,9 +196,12 @@ HOST = $(shell rustc --print host-tuple)
 
 cluster-ready: packages-cluster cluster-binaries images
 
-# What `cluster-test` runs inside the cluster.
+# What `cluster-test` runs inside the clusters.
 cluster-tests:
 	$(CARGO) test --workspace --test cluster $(RELEASE) -- $(ARGS)
+
+thrift-tests:
+	$(CARGO) test --workspace --test thrift $(RELEASE) -- $(ARGS)
 
 go:
 	@command -v $(GO) >/dev/null || { \

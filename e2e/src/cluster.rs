@@ -2,8 +2,10 @@
 //!
 //! [`sandbox`] makes the namespaces and, at the end, checks that nothing is left; inside them [`boot`] starts the
 //! [`control_plane`] and the [`node`]s on a small [`network`], and loads the [`images`]. Node a shares the network of
-//! the control plane and of the tests, node b is a veth pair away. Tests enter by [`Cluster::current`].
+//! the control plane and of the tests, node b is a veth pair away. Tests enter by [`Cluster::current`]. A bare cluster
+//! is etcd and an API server alone, which keeps an [`audit`] of what the operator asks.
 
+pub mod audit;
 pub mod boot;
 pub mod control_plane;
 pub mod daemon;
@@ -29,6 +31,9 @@ use node::Node;
 
 /// Set for everything that runs inside a cluster; its value is the cluster's name.
 pub const INSIDE: &str = "SPEECHSTACK_CLUSTER";
+
+/// Set as well where only etcd and the API server run.
+pub const BARE: &str = "SPEECHSTACK_CLUSTER_BARE";
 
 /// The cluster that this process runs in.
 #[derive(Clone)]

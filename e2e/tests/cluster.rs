@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use speechstack_e2e::cluster::Cluster;
-use speechstack_e2e::cluster::suite::{self, Test};
+use speechstack_e2e::cluster::suite::{self, Extent, Test};
 
 #[path = "cluster/admission.rs"]
 mod admission;
@@ -53,7 +53,7 @@ macro_rules! grounded {
 }
 
 fn main() -> ExitCode {
-    suite::run(vec![
+    let tests = vec![
         // The longest first.
         grounded!(overload::a_storm_of_work_restarts_nothing),
         grounded!(stuck::a_kill_that_does_not_end_is_told_and_not_forced),
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         grounded!(lifecycle::an_unreadable_stack_stops_no_other),
         grounded!(updates::a_new_guard_waits_for_the_users_word),
         grounded!(monitoring::prometheus_finds_the_stack),
-        grounded!(speed::first_wedges_heal_within_seconds),
+        grounded!(alone speed::first_wedges_heal_within_seconds),
         grounded!(chart::a_release_lives_and_leaves_its_engines_serving),
         grounded!(failures::what_keeps_a_pod_from_running_is_named),
         grounded!(healing::wedges_are_cured_in_place),
@@ -93,5 +93,6 @@ fn main() -> ExitCode {
         Test::new("nodes::a_claim_is_one_folder_for_both_nodes", nodes::a_claim_is_one_folder_for_both_nodes),
         Test::new("nodes::a_failed_test_is_dumped_and_its_namespace_goes", nodes::a_failed_test_is_dumped),
         Test::alone("nodes::a_node_without_agents_is_missed_and_comes_back", nodes::a_node_comes_back),
-    ])
+    ];
+    suite::run(Extent::Whole, tests)
 }

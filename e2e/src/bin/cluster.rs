@@ -22,6 +22,9 @@ enum Command {
         /// Clusters of different names can run side by side.
         #[arg(long, default_value = "test")]
         name: String,
+        /// Only etcd and an API server that counts the operator's requests: no nodes, controllers or images.
+        #[arg(long)]
+        bare: bool,
         /// What to run; without it the cluster runs until it is ended by a signal.
         #[arg(last = true)]
         command: Vec<OsString>,
@@ -54,6 +57,8 @@ enum Command {
     First {
         #[arg(long)]
         name: String,
+        #[arg(long)]
+        bare: bool,
         #[arg(last = true)]
         command: Vec<OsString>,
     },
@@ -62,6 +67,8 @@ enum Command {
     Boot {
         #[arg(long)]
         name: String,
+        #[arg(long)]
+        bare: bool,
         #[arg(last = true)]
         command: Vec<OsString>,
     },
@@ -70,8 +77,8 @@ enum Command {
 fn main() -> ExitCode {
     let ended = match Args::parse().command {
         // Not on a runtime: the first process waits for every child there is.
-        Command::First { name, command } => {
-            Layout::new(&name).and_then(|layout| sandbox::first(&layout, &command))
+        Command::First { name, bare, command } => {
+            Layout::new(&name).and_then(|layout| sandbox::first(&layout, bare, &command))
         }
         command => run(command),
     };
@@ -84,13 +91,15 @@ fn main() -> ExitCode {
 #[tokio::main(flavor = "current_thread")]
 async fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Run { name, command } => {
+        Command::Run { name, bare, command } => {
             if let Some(obstacle) = sandbox::obstacle() {
                 return skip(&obstacle);
             }
-            return sandbox::run(&Layout::new(&name)?, &command).await;
+            return sandbox::run(&Layout::new(&name)?, bare, &command).await;
         }
-        Command::Boot { name, command } => return boot::boot(&Layout::new(&name)?, &command).await,
+        Command::Boot { name, bare, command } => {
+            return boot::boot(&Layout::new(&name)?, bare, &command).await;
+        }
         Command::Up { name } => {
             if let Some(obstacle) = sandbox::obstacle() {
                 bail!("{obstacle}");

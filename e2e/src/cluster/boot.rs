@@ -10,7 +10,7 @@ use tokio::try_join;
 
 use super::layout::Layout;
 use super::node::{A, B, Node};
-use super::{Cluster, INSIDE, control_plane, images, network, pki, storage};
+use super::{BARE, Cluster, INSIDE, audit, control_plane, images, network, pki, storage};
 
 /// GPUs of each node, enough for a few stacks at a time.
 const GPUS: u32 = 8;
@@ -19,11 +19,12 @@ const GPUS: u32 = 8;
 ///
 /// # Errors
 /// When the cluster does not start, or the command cannot be started.
-pub async fn boot(layout: &Layout, command: &[OsString]) -> Result<ExitCode> {
+pub async fn boot(layout: &Layout, bare: bool, command: &[OsString]) -> Result<ExitCode> {
     let began = Instant::now();
-    let cluster = start(layout).await?;
+    let cluster = if bare { start_bare(layout).await? } else { start(layout).await? };
     eprintln!("cluster {} is ready after {:.1} s", layout.name(), began.elapsed().as_secs_f64());
-    let volumes = tokio::spawn(storage::provision(cluster.client.clone(), layout.run().join("volumes")));
+    let volumes = layout.run().join("volumes");
+    let volumes = (!bare).then(|| tokio::spawn(storage::provision(cluster.client.clone(), volumes)));
     std::fs::write(layout.run().join("ready"), "")?;
     let Some((program, arguments)) = command.split_first() else {
         return std::future::pending().await;
@@ -31,11 +32,30 @@ pub async fn boot(layout: &Layout, command: &[OsString]) -> Result<ExitCode> {
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).env(INSIDE, layout.name());
     command.env("KUBECONFIG", layout.kubeconfig("admin")).env("PATH", layout.search_path());
+    if bare {
+        command.env(BARE, "true");
+    }
     let status = command.status().await.with_context(|| format!("unable to run {}", program.display()))?;
-    volumes.abort();
+    if let Some(volumes) = volumes {
+        volumes.abort();
+    }
     eprintln!("cluster {} ran for {:.0} s", layout.name(), began.elapsed().as_secs_f64());
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Only etcd and the API server.
+async fn start_bare(layout: &Layout) -> Result<Cluster> {
+    pki::create(layout, &[A.subject()]).context("unable to make keys and certificates")?;
+    network::wire_alone()?;
+    audit::write_policy(layout)?;
+    control_plane::start_api(
+        layout,
+        &[&audit::flags(layout)[..], &control_plane::without_controllers()].concat(),
+    )?;
+    let cluster = Cluster::of(layout.clone())?;
+    control_plane::api_ready(layout, &cluster.client).await?;
+    Ok(cluster)
 }
 
 async fn start(layout: &Layout) -> Result<Cluster> {
@@ -45,7 +65,7 @@ async fn start(layout: &Layout) -> Result<Cluster> {
     let holder = cluster.b.hold().await.context("unable to make node b")?;
     network::wire(holder)?;
     network::use_cluster_dns(layout)?;
-    control_plane::start_api(layout)?;
+    control_plane::start_api(layout, &[])?;
     let archives = images::built(layout)?;
     for node in cluster.nodes() {
         node.start_containerd()?;

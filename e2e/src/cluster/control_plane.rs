@@ -15,11 +15,11 @@ use super::wait::await_condition;
 const PATIENCE: Duration = Duration::from_secs(120);
 const ETCD: &str = "http://127.0.0.1:2379";
 
-/// Starts etcd and the API server.
+/// Starts etcd and, with these flags beside the usual ones, the API server.
 ///
 /// # Errors
 /// When one cannot be started.
-pub fn start_api(layout: &Layout) -> Result<()> {
+pub fn start_api(layout: &Layout, flags: &[String]) -> Result<()> {
     let pki = |file: &str| layout.pki(file).display().to_string();
     start(
         layout,
@@ -33,32 +33,36 @@ pub fn start_api(layout: &Layout) -> Result<()> {
             "--log-level=warn".to_owned(),
         ],
     )?;
-    start(
-        layout,
-        "kube-apiserver",
-        &[
-            format!("--etcd-servers={ETCD}"),
-            format!("--advertise-address={API_SERVER}"),
-            "--secure-port=6443".to_owned(),
-            format!("--tls-cert-file={}", pki("apiserver.crt")),
-            format!("--tls-private-key-file={}", pki("apiserver.key")),
-            format!("--client-ca-file={}", pki("ca.crt")),
-            format!("--kubelet-certificate-authority={}", pki("ca.crt")),
-            format!("--kubelet-client-certificate={}", pki("apiserver-kubelet.crt")),
-            format!("--kubelet-client-key={}", pki("apiserver-kubelet.key")),
-            "--kubelet-preferred-address-types=InternalIP".to_owned(),
-            format!("--service-account-key-file={}", pki("sa.pub")),
-            format!("--service-account-signing-key-file={}", pki("sa.key")),
-            "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
-            format!("--service-cluster-ip-range={SERVICES}"),
-            "--authorization-mode=Node,RBAC".to_owned(),
-            "--enable-admission-plugins=NodeRestriction".to_owned(),
-            "--allow-privileged=true".to_owned(),
-            // Nothing is aggregated, but the controllers' own servers look for it.
-            format!("--requestheader-client-ca-file={}", pki("ca.crt")),
-            "--requestheader-allowed-names=front-proxy".to_owned(),
-        ],
-    )
+    let mut arguments = vec![
+        format!("--etcd-servers={ETCD}"),
+        format!("--advertise-address={API_SERVER}"),
+        "--secure-port=6443".to_owned(),
+        format!("--tls-cert-file={}", pki("apiserver.crt")),
+        format!("--tls-private-key-file={}", pki("apiserver.key")),
+        format!("--client-ca-file={}", pki("ca.crt")),
+        format!("--kubelet-certificate-authority={}", pki("ca.crt")),
+        format!("--kubelet-client-certificate={}", pki("apiserver-kubelet.crt")),
+        format!("--kubelet-client-key={}", pki("apiserver-kubelet.key")),
+        "--kubelet-preferred-address-types=InternalIP".to_owned(),
+        format!("--service-account-key-file={}", pki("sa.pub")),
+        format!("--service-account-signing-key-file={}", pki("sa.key")),
+        "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
+        format!("--service-cluster-ip-range={SERVICES}"),
+        "--authorization-mode=Node,RBAC".to_owned(),
+        "--enable-admission-plugins=NodeRestriction".to_owned(),
+        "--allow-privileged=true".to_owned(),
+        // Nothing is aggregated, but the controllers' own servers look for it.
+        format!("--requestheader-client-ca-file={}", pki("ca.crt")),
+        "--requestheader-allowed-names=front-proxy".to_owned(),
+    ];
+    arguments.extend_from_slice(flags);
+    start(layout, "kube-apiserver", &arguments)
+}
+
+/// Flags of an API server beside which no controllers run.
+pub fn without_controllers() -> [String; 1] {
+    // Nobody makes the account that it would look for.
+    ["--disable-admission-plugins=ServiceAccount".to_owned()]
 }
 
 /// Waits until the API server is ready.

@@ -61,6 +61,14 @@ pub fn wire(holder: Pid) -> Result<()> {
     Ok(())
 }
 
+/// Gives this process's network namespace the API server's address, where there are no nodes.
+///
+/// # Errors
+/// When `ip` refuses something.
+pub fn wire_alone() -> Result<()> {
+    ip(&["ip"], &format!("link set lo up\naddress add {API_SERVER}/32 dev lo\nroute add default dev lo"))
+}
+
 fn ip(command: &[&str], lines: &str) -> Result<()> {
     let mut child = Command::new(command[0])
         .args(&command[1..])

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::layout::Layout;
 use super::node::configuration::hierarchies;
-use super::{INSIDE, wait};
+use super::{BARE, INSIDE, wait};
 use crate::processes;
 
 /// Why this process cannot start a cluster, if it cannot.
@@ -36,7 +36,7 @@ pub fn obstacle() -> Option<String> {
 ///
 /// # Errors
 /// When a cluster of this name runs already, it does not start, or something of it is left behind.
-pub async fn run(layout: &Layout, command: &[OsString]) -> Result<ExitCode> {
+pub async fn run(layout: &Layout, bare: bool, command: &[OsString]) -> Result<ExitCode> {
     let mut ends = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
     let _lock = lock(layout)?;
     remove(layout).await.context("unable to remove what an earlier run left")?;
@@ -46,7 +46,8 @@ pub async fn run(layout: &Layout, command: &[OsString]) -> Result<ExitCode> {
     let mut inside = Command::new("setpriv");
     inside.args(["--pdeathsig", "KILL", "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child"]);
     inside.args(["--mount-proc", "--propagation=private", "--"]).arg(program);
-    inside.args(["first", "--name", layout.name(), "--"]).args(command).env_remove(INSIDE);
+    inside.args(["first", "--name", layout.name()]).args(bare.then_some("--bare")).arg("--").args(command);
+    inside.env_remove(INSIDE).env_remove(BARE);
     let mut inside = inside.spawn().context("unable to make namespaces")?;
     std::fs::write(layout.run().join("outer.pid"), std::process::id().to_string())?;
     std::fs::write(layout.run().join("unshare.pid"), inside.id().to_string())?;
@@ -89,9 +90,9 @@ async fn next(stream: &mut std::io::Result<tokio::signal::unix::Signal>) {
 ///
 /// # Errors
 /// When the work cannot be started.
-pub fn first(layout: &Layout, command: &[OsString]) -> Result<ExitCode> {
+pub fn first(layout: &Layout, bare: bool, command: &[OsString]) -> Result<ExitCode> {
     let mut work = Command::new(std::env::current_exe()?);
-    work.args(["boot", "--name", layout.name(), "--"]).args(command);
+    work.args(["boot", "--name", layout.name()]).args(bare.then_some("--bare")).arg("--").args(command);
     let work = work.spawn().context("unable to start the cluster's work")?;
     let work = Pid::from_raw(work.id().cast_signed());
     loop {

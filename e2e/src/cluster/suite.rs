@@ -1,4 +1,4 @@
-//! Runs tests that need a cluster around them, two at a time, those that disturb the nodes alone.
+//! Runs tests that need a cluster around them, three at a time, those that disturb the nodes alone.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
 use parking_lot::RwLock;
 
-use super::{Cluster, INSIDE};
+use super::{BARE, Cluster, INSIDE};
 
 /// The cluster has the cores of a small machine.
-const THREADS: usize = 2;
+const THREADS: usize = 3;
 /// The value of [`INSIDE`] by which a caller says that it runs the cluster's tests by themselves, afterwards.
 const LATER: &str = "later";
 
@@ -46,13 +46,23 @@ fn block_on(body: impl AsyncFnOnce(Cluster) -> Result<()>) -> Result<()> {
     runtime.block_on(async { body(Cluster::current()?).await })
 }
 
-/// Runs the tests as `cargo test` would; outside of a cluster there are none, which in CI is an error.
-pub fn run(mut tests: Vec<Test>) -> ExitCode {
+/// What a suite needs around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Two nodes and all that belongs to them.
+    Whole,
+    /// etcd and the API server alone.
+    Bare,
+}
+
+/// Runs the tests as `cargo test` would; outside of a cluster there are none, which in CI is an error. Nor are there in
+/// a cluster of another extent.
+pub fn run(extent: Extent, mut tests: Vec<Test>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(THREADS));
     let inside = match std::env::var(INSIDE) {
         Ok(name) if name == LATER => false,
-        Ok(_) => true,
+        Ok(_) => (extent == Extent::Bare) == std::env::var_os(BARE).is_some(),
         Err(_) => {
             eprintln!("\n*** CLUSTER TESTS DO NOT RUN HERE: they need `make cluster-test` ***\n");
             if !arguments.list && std::env::var("CI").is_ok_and(|value| value == "true") {

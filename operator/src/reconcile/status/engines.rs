@@ -126,7 +126,11 @@ fn add(
     judged.pods += usize::from(!ending);
 
     let fault = failure::of_pod(pod, node_ready, now);
-    let state = state(seen, ending);
+    let name = pod.name.to_string();
+    let known = before.and_then(|before| before.pods.iter().find(|known| known.name == name));
+    // An operator that starts has not heard the guards yet: what was last shown of a pod stays until its guard speaks.
+    let unheard = known.filter(|_| seen.is_none() && !ending);
+    let state = unheard.map_or_else(|| state(seen, ending), |known| known.state.clone());
     if is_wedged(&state) {
         judged.wedged += 1;
     } else if !verified && !ending && fault.as_ref().is_none_or(|fault| !fault.current) {
@@ -137,16 +141,16 @@ fn add(
     {
         judged.status.image_id = Some(image.to_string());
     }
-    let name = pod.name.to_string();
-    let known = before.and_then(|before| before.pods.iter().find(|known| known.name == name));
     let since = match known.filter(|known| known.state == state) {
         Some(known) => known.since.clone(), // a state that looks the same from here has not begun anew
         None => seen.map(|seen| Time(second(seen.since))),
     };
+    let class =
+        unheard.map_or_else(|| seen.and_then(|seen| seen.report.class.clone()), |known| known.class.clone());
     judged.status.pods.push(PodStatus {
         name,
         node,
-        class: seen.and_then(|seen| seen.report.class.clone()).filter(|_| !verified),
+        class: class.filter(|_| !verified),
         restarts: pod.restarts,
         since,
         state,

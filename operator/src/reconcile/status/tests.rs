@@ -99,6 +99,17 @@ fn an_operator_that_has_not_heard_the_guards_yet_believes_readiness() {
 }
 
 #[test]
+fn an_operator_that_starts_writes_nothing_until_a_guard_says_something_new() {
+    let before = judged(&observed(serving()));
+    let mut pods: Vec<_> = serving().into_iter().map(|(pod, _)| (pod, None)).collect();
+    assert_eq!(again(&observed(pods.clone()), Some(&before)), before);
+    pods[0].1 = says("wedged", "wedged", true);
+    let after = again(&observed(pods), Some(&before));
+    assert_eq!(after.engines[0].pods[0].state, "wedged");
+    assert_eq!(after.engines[0].pods[1], before.engines[0].pods[1]);
+}
+
+#[test]
 fn one_wedge_of_two_is_degraded_and_both_is_repairing() {
     let mut pods = serving();
     pods[0].1 = says("fenced", "wedged", true);
