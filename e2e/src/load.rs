@@ -50,6 +50,11 @@ pub struct Load {
 impl Load {
     /// Begins one request every `period`, each in its own task.
     pub fn start(client: Client, ask: Ask, period: Duration) -> Self {
+        Self::bounded(client, ask, period, MAX_IN_FLIGHT)
+    }
+
+    /// As [`Load::start`], of so many clients: when all of them wait, none asks for more.
+    pub fn bounded(client: Client, ask: Ask, period: Duration, clients: u64) -> Self {
         let counts = Arc::new(Mutex::new(Counts::default()));
         let shared = Arc::clone(&counts);
         let pacer = tokio::spawn(async move {
@@ -59,7 +64,7 @@ impl Load {
                 ticks.tick().await;
                 {
                     let mut counts = shared.lock();
-                    if counts.begun - counts.ok - counts.errors >= MAX_IN_FLIGHT {
+                    if counts.begun - counts.ok - counts.errors >= clients {
                         continue;
                     }
                     counts.begun += 1;

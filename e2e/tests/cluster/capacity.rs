@@ -6,11 +6,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use speechstack_e2e::cluster::wait::await_condition;
 use speechstack_e2e::deployed;
-use speechstack_e2e::load::{Ask, Load};
 use tokio::time::sleep;
 
 use super::ground::Ground;
-use super::healing::{START, clip, small};
+use super::healing::{START, clients, small};
 
 /// A rollout on nodes without a free GPU goes through: old pods make room first.
 pub async fn a_rollout_on_full_nodes_goes_through(ground: &Ground) -> Result<()> {
@@ -39,7 +38,7 @@ async fn roll(ground: &Ground) -> Result<()> {
     };
     let stack = ground.stack(&spec("one")).await?;
     stack.ready(START).await?;
-    let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(700));
+    let load = clients(&stack).await?;
     let mark = load.mark();
     stack.change(&spec("two")).await?;
     await_condition("both pods are new and verified", START * 2, async || {
@@ -78,7 +77,7 @@ pub async fn a_lost_node_is_served_around(ground: &Ground) -> Result<()> {
     });
     let stack = ground.stack(&spec).await?;
     stack.ready(START).await?;
-    let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(700));
+    let load = clients(&stack).await?;
     let mark = load.mark();
     let lost = &ground.space.cluster.b;
     lost.stop().await?;

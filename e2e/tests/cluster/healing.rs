@@ -34,6 +34,12 @@ pub fn small() -> Value {
     json!({"requests": {"cpu": "20m", "memory": "64Mi"}})
 }
 
+/// Steady clients of a stack. They are few: with two cores for a whole cluster, one engine may be slower than they are.
+pub async fn clients(stack: &Deployed) -> Result<Load> {
+    let ask = Ask::Transcribe(clip()?);
+    Ok(Load::bounded(stack.gateway().await?, ask, Duration::from_millis(700), 6))
+}
+
 /// A short clip for steady clients.
 pub fn clip() -> Result<Bytes> {
     say(&[("slt", "Good morning.")])
@@ -54,7 +60,7 @@ pub async fn wedges_are_cured_in_place(ground: &Ground) -> Result<()> {
     let stack = ground.stack(&spec()).await?;
     stack.ready(START).await?;
     let gateway = stack.gateway().await?;
-    let load = Load::start(gateway.clone(), Ask::Transcribe(clip()?), Duration::from_millis(700));
+    let load = clients(&stack).await?;
     let wedges = [
         Wedge {
             what: "dead CUDA context",
@@ -170,7 +176,7 @@ async fn cure(stack: &Deployed, gateway: &Client, load: &Load, wedge: &Wedge) ->
 pub async fn a_common_fault_is_repaired_one_by_one(ground: &Ground) -> Result<()> {
     let stack = ground.stack(&spec()).await?;
     stack.ready(START).await?;
-    let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(500));
+    let load = clients(&stack).await?;
     let pods = stack.pods("parakeet").await?;
     for pod in &pods {
         stack.arm(pod, &json!({"mode": "F1"})).await?;
@@ -209,7 +215,7 @@ pub async fn a_slow_start_is_not_killed(ground: &Ground) -> Result<()> {
     let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
     stack.arm(&pod, &json!({"mode": "F27", "seconds": 25})).await?;
     stack.arm(&pod, &json!({"mode": "F1"})).await?;
-    let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(500));
+    let load = clients(&stack).await?;
     let healed = |status: &SpeechStackStatus| {
         last(status, "parakeet").is_some_and(|record| record.outcome == Outcome::Recovered)
             && deployed::is_true(status, "Ready")

@@ -8,11 +8,11 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 use speechstack_crds::{Outcome, Rung, SpeechStackStatus};
 use speechstack_e2e::deployed::{self, Deployed};
-use speechstack_e2e::load::{Ask, Counts, Load};
+use speechstack_e2e::load::{Counts, Load};
 use tokio::time::sleep;
 
 use super::ground::Ground;
-use super::healing::{REPAIR, START, clip, small, total};
+use super::healing::{REPAIR, START, clients, small, total};
 
 /// Where a fault that is kept in a file outlives the process. With the first two another replica serves meanwhile.
 #[derive(Clone, Copy, PartialEq)]
@@ -71,7 +71,7 @@ struct Wedged {
 async fn wedge(ground: &Ground, spec: &Value) -> Result<Wedged> {
     let stack = ground.stack(spec).await?;
     stack.ready(START).await?;
-    let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(700));
+    let load = clients(&stack).await?;
     let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
     stack.arm(&pod, &json!({"mode": "F1", "clear": "never"})).await?;
     Ok(Wedged { stack, pod, load })

@@ -8,17 +8,16 @@ use speechstack_crds::{Outcome, SpeechStackStatus};
 use speechstack_e2e::cluster::scenario::restarts;
 use speechstack_e2e::cluster::wait::await_condition;
 use speechstack_e2e::deployed;
-use speechstack_e2e::load::{Ask, Load};
 use tokio::time::sleep;
 
 use super::ground::Ground;
-use super::healing::{REPAIR, START, clip, last, small, spec, total};
+use super::healing::{REPAIR, START, clients, last, small, spec, total};
 
 /// An operator killed in the middle of a repair leaves exactly one act behind it.
 pub async fn an_operator_killed_in_mid_repair_acts_once(ground: &Ground) -> Result<()> {
     let stack = ground.stack(&spec()).await?;
     let before = stack.ready(START).await?;
-    let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(500));
+    let load = clients(&stack).await?;
     let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
     let before_kill = restarts(&pod, "engine");
     stack.arm(&pod, &json!({"mode": "F1"})).await?;
@@ -50,7 +49,7 @@ pub async fn guards_go_on_alone_under_a_budget(ground: &Ground) -> Result<()> {
     let stack = ground.stack(&spec).await?;
     stack.ready(START).await?;
     ground.scale_operator(0).await?;
-    let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(700));
+    let load = clients(&stack).await?;
     let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
     stack.arm(&pod, &json!({"mode": "F1"})).await?;
     let restarted = await_condition("its guard alone has restarted it", REPAIR * 2, async || {
@@ -81,7 +80,7 @@ pub async fn a_dead_guard_costs_no_engine(ground: &Ground) -> Result<()> {
     });
     let stack = ground.stack(&spec).await?;
     stack.ready(START).await?;
-    let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(700));
+    let load = clients(&stack).await?;
     let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
     let mark = load.mark();
     // Process 1 takes a TERM, and a KILL only from outside of its namespace.
@@ -107,7 +106,7 @@ pub async fn a_standby_takes_over(ground: &Ground) -> Result<()> {
     let leader = ground.operators().await?.into_iter().next().context("no operator")?;
     ground.scale_operator(2).await?;
     ground.space.kubectl(&["delete", "pod", deployed::name(&leader), "--grace-period=0", "--force"]).await?;
-    let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(500));
+    let load = clients(&stack).await?;
     let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
     stack.arm(&pod, &json!({"mode": "F1"})).await?;
     let healed = |status: &SpeechStackStatus| {

@@ -9,11 +9,10 @@ use speechstack_e2e::cluster::scenario::restarts;
 use speechstack_e2e::cluster::stuck::StuckKill;
 use speechstack_e2e::cluster::wait::await_condition;
 use speechstack_e2e::deployed;
-use speechstack_e2e::load::{Ask, Load};
 use tokio::time::sleep;
 
 use super::ground::Ground;
-use super::healing::{REPAIR, START, clip, last, spec, total};
+use super::healing::{REPAIR, START, clients, last, spec, total};
 
 /// Ceiling for what is told only after a minute of patience with a kubelet.
 const TOLD: Duration = Duration::from_secs(240);
@@ -25,7 +24,7 @@ pub async fn a_kill_that_does_not_end_is_told_and_not_forced(ground: &Ground) ->
     spec["tts"] = json!([]);
     let stack = ground.stack(&spec).await?;
     stack.ready(START).await?;
-    let load = Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), Duration::from_millis(700));
+    let load = clients(&stack).await?;
     let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
     let name = deployed::name(&pod);
     let stuck = StuckKill::hold(&ground.space, name, "engine").await?;

@@ -1,5 +1,7 @@
 //! New operators and their new defaults, which surprise no running engine.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
@@ -7,10 +9,10 @@ use speechstack_crds::SpeechStackStatus;
 use speechstack_e2e::binaries;
 use speechstack_e2e::cluster::images;
 use speechstack_e2e::deployed;
-use speechstack_e2e::load::{Ask, Load};
+use tokio::time::sleep;
 
 use super::ground::{Ground, RELEASE};
-use super::healing::{REPAIR, START, clip, small};
+use super::healing::{REPAIR, START, clients, small};
 
 /// The guards' image by another name, as a newer operator would bring.
 const NEWER: &str = "newer";
@@ -65,8 +67,7 @@ pub async fn a_new_guard_waits_for_the_users_word(ground: &Ground) -> Result<()>
     );
     ensure!(!now.iter().any(is_newer), "the pods have the new guard");
 
-    let load =
-        Load::start(stack.gateway().await?, Ask::Transcribe(clip()?), std::time::Duration::from_millis(700));
+    let load = clients(&stack).await?;
     let mark = load.mark();
     stack.change(&spec(Some("Automatic"))).await?;
     let mut replaced = 0;
@@ -79,7 +80,7 @@ pub async fn a_new_guard_waits_for_the_users_word(ground: &Ground) -> Result<()>
         if newer == 2 && pods.len() == 2 {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        sleep(Duration::from_millis(100)).await;
     }
     let settled = |status: &SpeechStackStatus| {
         deployed::is_true(status, "Ready") && !deployed::is_true(status, "UpdatePending")
