@@ -14,7 +14,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, reflector};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, Resource};
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use speechstack_crds::SpeechStack;
@@ -38,7 +38,7 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 /// Stacks that may wait in a queue; beyond it watches wait.
 const QUEUE: usize = 1024;
 /// Objects in a page of a list.
-const PAGE: u32 = 100;
+const PAGE: u32 = 25;
 
 /// Which stacks are to be looked at.
 #[derive(Clone)]
@@ -243,14 +243,15 @@ impl Watches {
                 Ok(event) => {
                     let listed = matches!(event, Event::InitDone);
                     let wake = on(event);
+                    // Before anybody is woken: nobody takes stacks from the queue until all lists are there.
+                    if listed && let Some(first) = first.take() {
+                        first.listed.cancel();
+                    }
                     for stack in wake.now {
                         self.triggers.now(stack).await;
                     }
                     for stack in wake.soon {
                         self.triggers.soon(stack).await;
-                    }
-                    if listed && let Some(first) = first.take() {
-                        first.listed.cancel();
                     }
                 }
                 Err(error) => {
@@ -351,45 +352,35 @@ fn ours() -> watcher::Config {
     paged().labels(&format!("{}={}", label::MANAGED_BY, label::OPERATOR))
 }
 
-fn stack_of(object: &impl ResourceExt) -> Option<StackKey> {
-    Some((object.namespace()?, object.labels().get(label::STACK)?.clone()))
-}
-
-/// Keeps stripped objects, and wakes their stacks.
-fn reflect<K>(mut writer: Writer<K>, strip: fn(&mut K)) -> impl FnMut(Event<K>) -> Wake + Send
+/// Keeps stripped objects.
+fn reflect<K>(mut writer: Writer<K>, strip: fn(&mut K)) -> impl FnMut(Event<K>) + Send
 where
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
-    move |event| {
-        let event = event.modify(strip);
-        writer.apply_watcher_event(&event);
-        match &event {
-            Event::Apply(object) | Event::Delete(object) | Event::InitApply(object) => {
-                Wake::soon(stack_of(object))
-            }
-            Event::Init | Event::InitDone => Wake::nobody(),
-        }
-    }
+    move |event| writer.apply_watcher_event(&event.modify(strip))
 }
 
-/// Keeps the index up to date, and wakes the stacks whose objects changed.
+/// Keeps the index up to date, and wakes the stacks whose objects changed; those of a list when it is complete.
 fn index<K: Resource>(owned: Arc<Index>, kind: Owned) -> impl FnMut(&Event<K>) -> Wake + Send {
     let mut listed = HashSet::new();
+    let mut stacks: HashSet<StackKey> = HashSet::new();
     move |event| match event {
         Event::Apply(object) => Wake::soon(owned.see(kind, object.meta())),
         Event::InitApply(object) => {
             listed.extend(object.meta().uid.clone());
-            Wake::soon(owned.see(kind, object.meta()))
+            stacks.extend(owned.see(kind, object.meta()));
+            Wake::nobody()
         }
         Event::Delete(object) => Wake::soon(owned.gone(kind, object.meta())),
         Event::Init => {
             listed.clear();
+            stacks.clear();
             Wake::nobody()
         }
         Event::InitDone => {
-            let gone = owned.keep_only(kind, &listed);
-            listed.clear();
-            Wake::soon(gone)
+            stacks.extend(owned.keep_only(kind, &listed));
+            listed = HashSet::new();
+            Wake::soon(std::mem::take(&mut stacks))
         }
     }
 }

@@ -11,7 +11,7 @@ use super::fleet::Fleet;
 use super::operator::Operator;
 
 /// Stacks created one by one.
-pub const SINGLES: usize = 50;
+const SINGLES: usize = 50;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the operator holds.

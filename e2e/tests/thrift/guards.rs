@@ -56,8 +56,11 @@ async fn serve(mut stream: TcpStream) -> Result<()> {
     stream.write_all(format!("{start}{}", chunk(&event)).as_bytes()).await?;
     let alive = chunk(":\n\n");
     loop {
-        tokio::time::sleep(KEEP_ALIVE).await;
-        stream.write_all(alive.as_bytes()).await?;
+        // An operator that went away is noticed at once: its files are needed for the next.
+        match tokio::time::timeout(KEEP_ALIVE, stream.read(&mut [0])).await {
+            Ok(_) => return Ok(()),
+            Err(_) => stream.write_all(alive.as_bytes()).await?,
+        }
     }
 }
 

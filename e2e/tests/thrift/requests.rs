@@ -81,12 +81,11 @@ pub async fn many_stacks_idle(cluster: Cluster) -> Result<()> {
     ensure!(asked.is_empty(), "{} requests while nothing happened", asked.len());
 
     figures::memory(&operator, &format!("{STACKS} stacks and {PODS} pods"))?;
-    figures::first_writes(&fleet, &mut audit).await?;
+    figures::first_writes(&Fleet::new(&cluster, "singles").await?, &mut audit).await?;
     quiet(&mut audit).await?;
     if let Some(more) = more {
         fleet.populate(more / of_one).await?;
-        let engines = of_one + figures::SINGLES * ENGINES;
-        operator.await_streams(more / of_one * engines).await?;
+        operator.await_streams(more / of_one * of_one).await?;
         quiet(&mut audit).await?;
         figures::memory(&operator, &format!("{STACKS} stacks and {more} pods"))?;
     }
