@@ -38,7 +38,7 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 /// Stacks that may wait in a queue; beyond it watches wait.
 const QUEUE: usize = 1024;
 /// Objects in a page of a list.
-const PAGE: u32 = 25;
+const PAGE: u32 = 50;
 
 /// Which stacks are to be looked at.
 #[derive(Clone)]
