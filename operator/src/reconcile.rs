@@ -29,7 +29,7 @@ pub mod observe;
 pub mod quantity;
 pub mod status;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub mod validate;

@@ -415,3 +415,6 @@ fn readable(event: Event<DeserializeGuard<SpeechStack>>) -> Option<Event<SpeechS
 
 /// Shared value that readers take a copy of.
 type Shared<T> = RwLock<T>;
+
+#[cfg(test)]
+mod tests;
