@@ -99,8 +99,8 @@ async fn watch(
             }
         }
         // Comments count as a sign of life.
-        bytes =
-            timeout(SILENCE, wire::read(&stream)).await.map_err(Error::Silent)?.map_err(Error::Connect)?;
+        let read = timeout(SILENCE, wire::read(&stream)).await.map_err(Error::Silent)?;
+        bytes = read.map_err(|error| Error::Response(wire::Error::Broken(error)))?;
         if bytes.is_empty() {
             break;
         }

@@ -16,7 +16,6 @@ const VERIFIED_WITHIN: Duration = Duration::from_secs(600);
 const ENDED_WITHIN: Duration = Duration::from_secs(600);
 /// An instance that serves for so long after its restart was ordered was not restarted.
 const UNTOUCHED: Duration = Duration::from_secs(30);
-
 /// For the kubelet to end a container that its guard had fenced, liveness probe and grace included.
 const KILLED_WITHIN: Duration = Duration::from_secs(60);
 

@@ -128,8 +128,9 @@ fn add(
     let fault = failure::of_pod(pod, node_ready, now);
     let name = pod.name.to_string();
     let known = before.and_then(|before| before.pods.iter().find(|known| known.name == name));
-    // An operator that starts has not heard the guards yet: what was last shown of a pod stays until its guard speaks.
-    let unheard = known.filter(|_| seen.is_none() && !ending);
+    // An operator that starts has not heard the guards yet: what was last shown of a pod stays until its guard speaks,
+    // unless the kubelet contradicts it.
+    let unheard = known.filter(|known| seen.is_none() && !ending && (ready || is_wedged(&known.state)));
     let state = unheard.map_or_else(|| state(seen, ending), |known| known.state.clone());
     if is_wedged(&state) {
         judged.wedged += 1;

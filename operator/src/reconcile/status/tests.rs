@@ -107,6 +107,15 @@ fn an_operator_that_starts_writes_nothing_until_a_guard_says_something_new() {
     let after = again(&observed(pods), Some(&before));
     assert_eq!(after.engines[0].pods[0].state, "wedged");
     assert_eq!(after.engines[0].pods[1], before.engines[0].pods[1]);
+    let lost = vec![(pod("a", false, json!({})), None), (pod("b", false, json!({})), None)];
+    let states = |status: &SpeechStackStatus| {
+        status.engines[0].pods.iter().map(|pod| pod.state.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        states(&again(&observed(lost), Some(&after))),
+        ["wedged", "unknown"],
+        "no pod is healthy by hearsay"
+    );
 }
 
 #[test]
