@@ -85,7 +85,7 @@ cluster-test: ## Run the tests that need a real Kubernetes, in one that ends wit
 		printf '\n*** CLUSTER TESTS SKIPPED: a cluster needs root on Linux ***\n\n' >&2; [ "$$CI" != true ]; \
 	fi
 
-cluster-bench: packages-cluster cluster-binaries $(TOOLS)/bin/helm ## Measure the operator beside a real API server, with 200 stacks and 10,000 pods; PROFILE=release.
+cluster-bench: packages-cluster cargo cluster-binaries $(TOOLS)/bin/helm ## Measure the operator beside a real API server, with 200 stacks and 10,000 pods; PROFILE=release.
 	$(CARGO) build --workspace --bins $(RELEASE)
 	$(CARGO) test --workspace --test thrift $(RELEASE) --no-run
 	SPEECHSTACK_THRIFT_PODS=10000 target/$(PROFILE)/cluster run --name bare --bare -- $(MAKE) --no-print-directory thrift-tests

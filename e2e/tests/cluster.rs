@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         grounded!(lifecycle::an_unreadable_stack_stops_no_other),
         grounded!(updates::a_new_guard_waits_for_the_users_word),
         grounded!(monitoring::prometheus_finds_the_stack),
-        grounded!(alone speed::first_wedges_heal_within_seconds),
+        grounded!(alone speed::every_first_wedge_heals),
         grounded!(chart::a_release_lives_and_leaves_its_engines_serving),
         grounded!(failures::what_keeps_a_pod_from_running_is_named),
         grounded!(healing::wedges_are_cured_in_place),

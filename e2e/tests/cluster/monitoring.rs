@@ -16,13 +16,15 @@ use super::healing::{START, small};
 /// The operator's own port for scrapes.
 const OPERATOR: u16 = 8080;
 const GROUP: &str = "monitoring.coreos.com";
-const KINDS: [(&str, &str, &str); 2] =
-    [("PodMonitor", "podmonitors", "podmonitor"), ("PrometheusRule", "prometheusrules", "prometheusrule")];
+/// A kind, its plural and its singular.
+type Kind = (&'static str, &'static str, &'static str);
+const POD_MONITOR: Kind = ("PodMonitor", "podmonitors", "podmonitor");
+const PROMETHEUS_RULE: Kind = ("PrometheusRule", "prometheusrules", "prometheusrule");
 
 /// The kinds of the Prometheus operator, as far as anybody here looks into them.
 fn definitions() -> Result<String> {
     let mut yaml = String::new();
-    for (kind, plural, singular) in KINDS {
+    for (kind, plural, singular) in [POD_MONITOR, PROMETHEUS_RULE] {
         let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
         let version =
             json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}});
@@ -54,7 +56,7 @@ pub async fn prometheus_finds_the_stack(ground: &Ground) -> Result<()> {
     let stack = ground.stack(&spec).await?;
     stack.ready(START).await?;
 
-    let monitor = object(ground, 0).await?;
+    let monitor = object(ground, POD_MONITOR).await?;
     ensure!(
         monitor
             .metadata
@@ -71,7 +73,7 @@ pub async fn prometheus_finds_the_stack(ground: &Ground) -> Result<()> {
         ensure!(find(name), "no metric {name}* in what the PodMonitor selects");
     }
 
-    let rule = object(ground, 1).await?;
+    let rule = object(ground, PROMETHEUS_RULE).await?;
     let operators = ground.operators().await?;
     let operator = operators.first().context("no operator")?;
     await_condition("the metrics of the alerts are there", Duration::from_secs(30), async || {
@@ -91,9 +93,8 @@ pub async fn prometheus_finds_the_stack(ground: &Ground) -> Result<()> {
     .await
 }
 
-/// The stack's object of one of [`KINDS`], once it is there.
-async fn object(ground: &Ground, kind: usize) -> Result<DynamicObject> {
-    let (kind, plural, _) = KINDS[kind];
+/// The stack's object of a kind, once it is there.
+async fn object(ground: &Ground, (kind, plural, _): Kind) -> Result<DynamicObject> {
     let resource = ApiResource {
         group: GROUP.into(),
         version: "v1".into(),
