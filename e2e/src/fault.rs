@@ -11,9 +11,10 @@ use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::load::{Ask, Counts, Load};
-use crate::report::{EngineReport, Incident};
+use crate::report::{event_at, is_healthy};
 use crate::stack::Stack;
-use crate::watch::{Glimpse, Watch};
+use crate::watch::{Sample, Watch};
+use contract::{EngineReport, Incident};
 
 /// How long a case may take to end; an order of magnitude more than it needs.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -103,13 +104,13 @@ pub struct Outcome {
     pub restarts: u64,
     /// The steady load.
     pub load: Counts,
-    /// Milliseconds from the first bad byte to the fence, the verdict, the restart and health.
-    pub fence_ms: Option<u64>,
-    /// See `fence_ms`.
+    /// Milliseconds from the first bad byte to the ejection, the verdict, the restart and health.
+    pub eject_ms: Option<u64>,
+    /// See `eject_ms`.
     pub detection_ms: Option<u64>,
-    /// See `fence_ms`.
+    /// See `eject_ms`.
     pub restart_ms: Option<u64>,
-    /// See `fence_ms`.
+    /// See `eject_ms`.
     pub recovery_ms: Option<u64>,
     /// What was expected and did not happen.
     pub faults: Vec<String>,
@@ -175,7 +176,7 @@ pub async fn play(stack: &Stack, load: &Load, watch: &Watch, case: &Case) -> Res
     let restarts = after.restarts - before.restarts;
     let mut seen = watch.since(case.target, began);
     // The end may have come after the last look.
-    seen.push(Glimpse::of(after));
+    seen.push(Sample::of(after));
     Ok(judge(case, &seen, &incidents, restarts, counts))
 }
 
@@ -185,10 +186,10 @@ async fn armed(stack: &Stack, case: &Case) -> Result<Vec<String>> {
         return Ok(vec![case.target.to_owned()]);
     }
     let engines = stack.state().await?.engines;
-    let kind = engines.iter().find(|engine| engine.name == case.target).map(|engine| engine.kind.clone());
+    let capability = engines.iter().find(|engine| engine.name == case.target).map(|engine| engine.capability);
     Ok(engines
         .into_iter()
-        .filter(|engine| Some(&engine.kind) == kind.as_ref())
+        .filter(|engine| Some(engine.capability) == capability)
         .map(|engine| engine.name)
         .collect())
 }
@@ -242,8 +243,8 @@ async fn wait_for_end(stack: &Stack, case: &Case, before: &EngineReport, began: 
     loop {
         let now = stack.engine(case.target).await?;
         let over = match case.ending {
-            Ending::Restarted => now.restarts > before.restarts && now.is_healthy() && closed(&now),
-            Ending::State(state) => now.state == state,
+            Ending::Restarted => now.restarts > before.restarts && is_healthy(&now) && closed(&now),
+            Ending::State(state) => now.state.as_str() == state,
             Ending::After(_) => true,
         };
         if over {
@@ -280,21 +281,22 @@ async fn heal(stack: &Stack, case: &Case) {
 }
 
 /// Compares what was seen with what was expected.
-fn judge(case: &Case, seen: &[Glimpse], incidents: &[Incident], restarts: u64, load: Counts) -> Outcome {
+fn judge(case: &Case, seen: &[Sample], incidents: &[Incident], restarts: u64, load: Counts) -> Outcome {
     let classes: BTreeSet<String> = incidents
         .iter()
-        .map(|incident| incident.class.clone())
-        .chain(seen.iter().skip(1).filter_map(|glimpse| glimpse.class.clone()))
+        .map(|incident| incident.class.to_string())
+        .chain(seen.iter().skip(1).filter_map(|sample| sample.class.clone()))
         .collect();
     let gravity = |verdict: &str| VERDICTS.iter().position(|known| *known == verdict);
     // A wedge may be shorter than the time between two looks; its incident is not.
-    let wedged = incidents.iter().any(|incident| incident.at(&["wedged"]).is_some()).then_some("wedged");
-    let verdicts = seen.iter().map(|glimpse| glimpse.verdict.as_str()).chain(wedged);
+    let wedged =
+        incidents.iter().any(|incident| event_at(incident, &["wedged"]).is_some()).then_some("wedged");
+    let verdicts = seen.iter().map(|sample| sample.verdict.as_str()).chain(wedged);
     let verdict = verdicts.max_by_key(|verdict| gravity(verdict)).unwrap_or("serving").to_owned();
     let last = incidents.last();
     let first = incidents.first();
     let remediation = last.and_then(|incident| incident.remediation.clone());
-    let detection_ms = first.and_then(|incident| incident.at(&["wedged"]));
+    let detection_ms = first.and_then(|incident| event_at(incident, &["wedged"]));
     let expect = &case.expect;
     let mut faults = Vec::new();
     let class_fits = expect.classes.is_none_or(|expected| match expected {
@@ -333,15 +335,15 @@ fn judge(case: &Case, seen: &[Glimpse], incidents: &[Incident], restarts: u64, l
         remediation,
         restarts,
         load,
-        fence_ms: first.and_then(|incident| incident.at(&["fenced", "wedged", "restarting"])),
+        eject_ms: first.and_then(|incident| event_at(incident, &["ejected", "wedged", "restarting"])),
         detection_ms,
-        restart_ms: first.and_then(|incident| incident.at(&["restart"])),
+        restart_ms: first.and_then(|incident| event_at(incident, &["restart"])),
         recovery_ms: last.and_then(|incident| incident.healthy_after_ms),
         faults,
     }
 }
 
-const HEAD: &str = "mode            class    verdict     remediation   restarts  client ok/err  fence ms  detect ms  restart ms  recover ms  holds";
+const HEAD: &str = "mode            class    verdict     remediation   restarts  client ok/err  eject ms  detect ms  restart ms  recover ms  holds";
 
 /// The fault matrix as it is printed and published.
 pub fn table(outcomes: &[Outcome]) -> String {
@@ -360,7 +362,7 @@ fn line(outcome: &Outcome) -> String {
         outcome.remediation.as_deref().unwrap_or("-"),
         outcome.restarts,
         format!("{}/{}", outcome.load.ok, outcome.load.errors),
-        ms(outcome.fence_ms),
+        ms(outcome.eject_ms),
         ms(outcome.detection_ms),
         ms(outcome.restart_ms),
         ms(outcome.recovery_ms),
@@ -399,7 +401,7 @@ mod tests {
     fn incident() -> Incident {
         serde_json::from_value(json!({
             "id": "1", "class": "A", "restarts": 1, "remediation": "restart", "healthy_after_ms": 900,
-            "timeline": [{"at_ms": 2, "event": "fenced"}, {"at_ms": 80, "event": "wedged"}],
+            "timeline": [{"at_ms": 2, "event": "ejected"}, {"at_ms": 80, "event": "wedged"}],
         }))
         .unwrap()
     }
@@ -410,7 +412,7 @@ mod tests {
         let outcome = judge(&case(wedge()), &[], &[incident()], 1, counts);
         assert_eq!(outcome.faults, Vec::<String>::new());
         assert_eq!(
-            (outcome.fence_ms, outcome.detection_ms, outcome.recovery_ms),
+            (outcome.eject_ms, outcome.detection_ms, outcome.recovery_ms),
             (Some(2), Some(80), Some(900))
         );
     }

@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::client::Client;
-use crate::report::{EngineReport, StackReport};
+use crate::report::{StackReport, is_healthy};
 use crate::{binaries, ports, processes};
+use contract::EngineReport;
 
 /// How much of the log a failing test prints.
 const LOG_TAIL: u64 = 24 * 1024;
@@ -60,9 +61,9 @@ impl StackOptions {
         Self {
             name: name.to_owned(),
             engines: vec![
-                EngineOptions::new("parakeet-0", "parakeet"),
-                EngineOptions::new("parakeet-1", "parakeet"),
-                EngineOptions::new("magpie-0", "magpie"),
+                EngineOptions::new("parakeet-0", "stt"),
+                EngineOptions::new("parakeet-1", "stt"),
+                EngineOptions::new("magpie-0", "tts"),
             ],
             gateway: json!({"drain": "3s"}),
             guard: quick_policy(),
@@ -85,7 +86,7 @@ pub fn quick_policy() -> Value {
         "startup": {"budget": "60s"},
         "repair": {
             "burst": 50, "refill": "1s", "spacing_seconds": [0, 1, 2], "max_per_day": 1000,
-            "probation": "2s", "forget": "1s", "fenced_probe": "2s", "stuck_after": "10s", "futility_window": "40s",
+            "probation": "2s", "forget": "1s", "ejected_probe": "2s", "stuck_after": "10s", "futility_window": "40s",
         },
     })
 }
@@ -131,7 +132,7 @@ impl Stack {
             let address = ports::free()?;
             let mut entry = json!({
                 "name": engine.name,
-                "kind": engine.kind,
+                "capability": engine.kind,
                 "url": format!("http://{address}"),
                 "guard": ports::free()?,
                 "guard_admin": ports::free()?,
@@ -194,7 +195,7 @@ impl Stack {
             let started = self.engines.iter().filter(|(engine, _)| engine.present);
             started
                 .map(|(engine, _)| state.engine(&engine.name))
-                .all(|engine| engine.is_some_and(|e| e.is_healthy()))
+                .all(|engine| engine.is_some_and(|e| is_healthy(e)))
         })
         .await?;
         let ready = self.admin.get("/readyz").await?;

@@ -8,14 +8,15 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::report::{EngineReport, StackReport};
+use crate::report::StackReport;
+use contract::EngineReport;
 
 /// How often the state is read.
 const PERIOD: Duration = Duration::from_millis(40);
 
 /// One engine from one moment on.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Glimpse {
+pub struct Sample {
     /// When it was first seen so.
     pub at: Instant,
     /// The engine.
@@ -30,15 +31,15 @@ pub struct Glimpse {
     pub restarts: u64,
 }
 
-impl Glimpse {
+impl Sample {
     /// The engine as reported now.
     pub fn of(engine: EngineReport) -> Self {
         Self {
             at: Instant::now(),
             engine: engine.name,
-            state: engine.state,
-            verdict: engine.verdict,
-            class: engine.class,
+            state: engine.state.to_string(),
+            verdict: engine.verdict.to_string(),
+            class: engine.class.map(|class| class.to_string()),
             restarts: engine.restarts,
         }
     }
@@ -47,7 +48,7 @@ impl Glimpse {
 /// A watcher at work until it is dropped.
 #[derive(Debug)]
 pub struct Watch {
-    seen: Arc<Mutex<Vec<Glimpse>>>,
+    seen: Arc<Mutex<Vec<Sample>>>,
     reader: JoinHandle<()>,
 }
 
@@ -69,10 +70,10 @@ impl Watch {
     }
 
     /// How an engine was from `since` on, oldest first; the first entry may have begun before.
-    pub fn since(&self, engine: &str, since: Instant) -> Vec<Glimpse> {
+    pub fn since(&self, engine: &str, since: Instant) -> Vec<Sample> {
         let seen = self.seen.lock();
-        let of_engine: Vec<&Glimpse> = seen.iter().filter(|glimpse| glimpse.engine == engine).collect();
-        let first = of_engine.iter().rposition(|glimpse| glimpse.at <= since).unwrap_or(0);
+        let of_engine: Vec<&Sample> = seen.iter().filter(|sample| sample.engine == engine).collect();
+        let first = of_engine.iter().rposition(|sample| sample.at <= since).unwrap_or(0);
         of_engine.into_iter().skip(first).cloned().collect()
     }
 }
@@ -83,12 +84,12 @@ impl Drop for Watch {
     }
 }
 
-fn note(seen: &mut Vec<Glimpse>, state: StackReport) {
+fn note(seen: &mut Vec<Sample>, state: StackReport) {
     for engine in state.engines {
-        let glimpse = Glimpse::of(engine);
-        let last = seen.iter().rfind(|last| last.engine == glimpse.engine);
-        if last.is_none_or(|last| Glimpse { at: last.at, ..glimpse.clone() } != *last) {
-            seen.push(glimpse);
+        let sample = Sample::of(engine);
+        let last = seen.iter().rfind(|last| last.engine == sample.engine);
+        if last.is_none_or(|last| Sample { at: last.at, ..sample.clone() } != *last) {
+            seen.push(sample);
         }
     }
 }

@@ -13,8 +13,8 @@ mod capacity;
 mod chart;
 #[path = "cluster/failures.rs"]
 mod failures;
-#[path = "cluster/ground.rs"]
-mod ground;
+#[path = "cluster/fixture.rs"]
+mod fixture;
 #[path = "cluster/healing.rs"]
 mod healing;
 #[path = "cluster/ladder.rs"]
@@ -38,16 +38,16 @@ mod stuck;
 #[path = "cluster/updates.rs"]
 mod updates;
 
-use ground::on_ground;
+use fixture::on_fixture;
 
-/// A test on a ground of its own, named after its function.
+/// A test on a fixture of its own, named after its function.
 macro_rules! grounded {
     ($module:ident :: $test:ident) => {
         grounded!(new $module::$test)
     };
     ($how:ident $module:ident :: $test:ident) => {
         Test::$how(concat!(stringify!($module), "::", stringify!($test)), async |cluster: Cluster| {
-            on_ground(cluster, stringify!($module), async |ground| $module::$test(ground).await).await
+            on_fixture(cluster, stringify!($module), async |fixture| $module::$test(fixture).await).await
         })
     };
 }

@@ -1,4 +1,4 @@
-//! The fault matrix: every failure mode is played on a live stack under load, and must be found, fenced and cured.
+//! The fault matrix: every failure mode is played on a live stack under load, and must be found, ejected and cured.
 //!
 //! Rows are named after the reference engine's switchboard. One row runs at a time, so that no row disturbs another.
 
@@ -179,7 +179,7 @@ async fn wrong_content_is_found_though_every_status_is_200() -> Result<()> {
 #[tokio::test]
 async fn wrong_sound_is_found_though_every_status_is_200() -> Result<()> {
     let _turn = TURN.lock().await;
-    let engines = vec![EngineOptions::new("magpie-0", "magpie")];
+    let engines = vec![EngineOptions::new("magpie-0", "tts")];
     let stack = Stack::start(StackOptions { engines, ..StackOptions::new("faults-sound") }).await?;
     let ask = Ask::Speak("good morning".to_owned());
     let load = Load::start(stack.client.clone(), ask, Duration::from_secs(1));

@@ -25,10 +25,10 @@ async fn the_node_sdk_works_and_raises_the_right_exceptions() -> Result<()> {
 
 async fn run_contract(name: &str, program: &Path, script: &str) -> Result<()> {
     let stack = |variant: &str| StackOptions::new(&format!("sdk-{name}-{variant}"));
-    let slow = EngineOptions { pace: Some("3,0"), ..EngineOptions::new("parakeet-0", "parakeet") };
-    let absent = EngineOptions { present: false, ..EngineOptions::new("parakeet-0", "parakeet") };
+    let slow = EngineOptions { pace: Some("3,0"), ..EngineOptions::new("parakeet-0", "stt") };
+    let absent = EngineOptions { present: false, ..EngineOptions::new("parakeet-0", "stt") };
     let healthy = Stack::start(StackOptions {
-        engines: vec![EngineOptions::new("parakeet-0", "parakeet"), EngineOptions::new("magpie-0", "magpie")],
+        engines: vec![EngineOptions::new("parakeet-0", "stt"), EngineOptions::new("magpie-0", "tts")],
         gateway: json!({"body_limit": "2 MiB"}),
         ..stack("healthy")
     });
@@ -44,10 +44,7 @@ async fn run_contract(name: &str, program: &Path, script: &str) -> Result<()> {
         ..stack("absent")
     });
     let (healthy, busy, absent) = tokio::try_join!(healthy, busy, absent)?;
-    busy.wait_until("the slow engine is healthy", |state| {
-        state.engines.iter().all(|engine| engine.is_healthy())
-    })
-    .await?;
+    busy.wait_until("the slow engine is healthy", |state| state.engines.iter().all(speechstack_e2e::report::is_healthy)).await?;
 
     let folder = tempfile::tempdir()?;
     let clip: PathBuf = folder.path().join("clip.wav");

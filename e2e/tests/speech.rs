@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use speechstack_e2e::audio::Measure;
 use speechstack_e2e::client::say;
+use speechstack_e2e::report::is_healthy;
 use speechstack_e2e::stack::{EngineOptions, Stack, StackOptions};
 use speechstack_e2e::words::{speaker_score, word_error};
 
@@ -21,7 +22,7 @@ const DIALOGUE: [(&str, &str); 6] = [
 
 fn small_stack(name: &str) -> StackOptions {
     StackOptions {
-        engines: vec![EngineOptions::new("parakeet-0", "parakeet"), EngineOptions::new("magpie-0", "magpie")],
+        engines: vec![EngineOptions::new("parakeet-0", "stt"), EngineOptions::new("magpie-0", "tts")],
         ..StackOptions::new(name)
     }
 }
@@ -135,7 +136,7 @@ async fn an_engine_killed_mid_speech_costs_no_client_an_error() -> Result<()> {
         stack
             .wait_until("the killed engine is back", |state| {
                 let engine = state.engine(name);
-                engine.is_some_and(|engine| engine.is_healthy() && engine.instance != before.instance)
+                engine.is_some_and(|engine| is_healthy(engine) && engine.instance != before.instance)
             })
             .await?;
         stack.healthy().await?;

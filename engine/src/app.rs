@@ -41,8 +41,10 @@ const DRAIN: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     /// Speech to text.
+    #[value(name = "stt")]
     Parakeet,
     /// Text to speech.
+    #[value(name = "tts")]
     Magpie,
 }
 

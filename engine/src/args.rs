@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn serving_needs_a_kind_and_saying_does_not() {
         assert!(parse("engine").is_err());
-        let args = parse("engine --kind magpie --listen 127.0.0.1:0 --faults --pace 0.1,0.02").unwrap();
+        let args = parse("engine --kind tts --listen 127.0.0.1:0 --faults --pace 0.1,0.02").unwrap();
         assert_eq!(args.config().unwrap().pace, Pace { fixed_s: 0.1, per_audio_second: 0.02 });
         assert!(matches!(parse("engine say --out f.wav hello").unwrap().command, Some(Command::Say(_))));
         assert!(parse("engine --kind whisper").is_err());

@@ -1,7 +1,7 @@
-//! The liveness probe of an engine container, and its wait before a stop. Fails only when a fence names this very container.
+//! The liveness probe of an engine container, and its wait before a stop. Fails only when a restart request names this very container.
 //!
 //! ```text
-//! speechstack-livez [--dir DIR]                  writes DIR/instance; exit 1 only if DIR/fence names this instance
+//! speechstack-livez [--dir DIR]                  writes DIR/instance; exit 1 only if DIR/restart names this instance
 //! speechstack-livez [--dir DIR] drain SECONDS    asks the guard for a drain and waits for it; exit 0 always
 //! ```
 //!
@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use std::{env, fs, io, thread};
 
 mod command;
-mod fence;
 mod instance;
+mod request;
 
 use command::Command;
-use fence::Fence;
+use request::RestartRequest;
 
 /// Between two looks for the guard's word that the lane is idle.
 const LOOK: Duration = Duration::from_millis(50);
@@ -50,9 +50,9 @@ fn probe(dir: &Path, key: &str) -> ExitCode {
     if let Err(error) = write(dir, "instance", key) {
         eprintln!("speechstack-livez: unable to write the instance: {error}");
     }
-    match read_fence(dir).and_then(|fence| fence.against(key).map(str::to_owned)) {
+    match read_request(dir).and_then(|request| request.against(key).map(str::to_owned)) {
         Some(reason) => {
-            println!("fenced: {reason}");
+            println!("restart requested: {reason}");
             ExitCode::FAILURE
         }
         None => ExitCode::SUCCESS,
@@ -61,7 +61,7 @@ fn probe(dir: &Path, key: &str) -> ExitCode {
 
 /// Has the guard finish what is in flight, unless the container is to be killed for a fault.
 fn drain(dir: &Path, key: &str, limit: Duration) {
-    if read_fence(dir).is_some_and(|fence| fence.against(key).is_some()) {
+    if read_request(dir).is_some_and(|request| request.against(key).is_some()) {
         return;
     }
     let drained = dir.join("drained");
@@ -84,12 +84,12 @@ fn own_key() -> io::Result<String> {
         .ok_or_else(|| io::Error::other("/proc/self has no mount namespace or no root mount"))
 }
 
-fn read_fence(dir: &Path) -> Option<Fence> {
+fn read_request(dir: &Path) -> Option<RestartRequest> {
     use io::Read as _;
     let mut text = String::new();
-    let file = fs::File::open(dir.join("fence")).ok()?;
-    file.take(fence::MOST_BYTES).read_to_string(&mut text).ok()?;
-    Fence::parse(&text)
+    let file = fs::File::open(dir.join("restart")).ok()?;
+    file.take(request::MOST_BYTES).read_to_string(&mut text).ok()?;
+    RestartRequest::parse(&text)
 }
 
 /// Replaces the file whole: a reader sees the old text or the new one.

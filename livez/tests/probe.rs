@@ -20,12 +20,12 @@ fn it_fails_only_for_its_own_instance() {
     let dir = tempfile::tempdir().unwrap();
     let key = instance(dir.path());
     assert_eq!(instance(dir.path()), key, "every process of a container has the same key");
-    std::fs::write(dir.path().join("fence"), format!("{key}x\nclass A")).unwrap();
+    std::fs::write(dir.path().join("restart"), format!("{key}x\nclass A")).unwrap();
     assert!(livez(dir.path(), &[]).status.success());
-    std::fs::write(dir.path().join("fence"), format!("{key}\nclass A")).unwrap();
-    let fenced = livez(dir.path(), &[]);
-    assert_eq!(fenced.status.code(), Some(1));
-    assert_eq!(String::from_utf8_lossy(&fenced.stdout), "fenced: class A\n");
+    std::fs::write(dir.path().join("restart"), format!("{key}\nclass A")).unwrap();
+    let failed = livez(dir.path(), &[]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&failed.stdout), "restart requested: class A\n");
     let left: Vec<_> =
         std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "no temporary files: {left:?}");
@@ -49,10 +49,10 @@ fn every_error_is_a_pass() {
     assert!(livez(dir.path(), &["nonsense"]).status.success());
     assert!(livez(dir.path(), &["drain"]).status.success());
     assert!(livez(&dir.path().join("absent"), &["drain", "60"]).status.success());
-    std::fs::create_dir(dir.path().join("fence")).unwrap();
+    std::fs::create_dir(dir.path().join("restart")).unwrap();
     assert!(livez(dir.path(), &[]).status.success());
-    std::fs::remove_dir(dir.path().join("fence")).unwrap();
-    std::fs::write(dir.path().join("fence"), [0xff, 0xfe, 0xfd]).unwrap();
+    std::fs::remove_dir(dir.path().join("restart")).unwrap();
+    std::fs::write(dir.path().join("restart"), [0xff, 0xfe, 0xfd]).unwrap();
     assert!(livez(dir.path(), &[]).status.success());
 }
 
@@ -76,13 +76,13 @@ fn a_drain_waits_for_the_guard() {
 }
 
 #[test]
-fn a_drain_ends_without_the_guard_and_never_starts_for_a_fenced_engine() {
+fn a_drain_ends_without_the_guard_and_never_starts_for_an_engine_that_is_to_be_restarted() {
     let dir = tempfile::tempdir().unwrap();
     let key = instance(dir.path());
     assert!(livez(dir.path(), &["drain", "1"]).status.success());
     assert!(dir.path().join("drain").exists());
     std::fs::remove_file(dir.path().join("drain")).unwrap();
-    std::fs::write(dir.path().join("fence"), format!("{key}\nclass A")).unwrap();
+    std::fs::write(dir.path().join("restart"), format!("{key}\nclass A")).unwrap();
     let started = Instant::now();
     assert!(livez(dir.path(), &["drain", "600"]).status.success());
     assert!(started.elapsed() < Duration::from_secs(60));

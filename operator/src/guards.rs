@@ -22,11 +22,9 @@ pub mod report;
 mod stream;
 mod wire;
 
-pub use order::{Accepted, Order, Refusal};
-pub use report::{RepairRequest, Report, State, Verdict, Wanted};
+pub use order::{Accepted, Refusal};
+pub use report::Report;
 
-/// A guard's admin port.
-pub const ADMIN_PORT: u16 = 9401;
 /// How often the set of pods is compared with the set of streams.
 const LOOK: Duration = Duration::from_millis(500);
 

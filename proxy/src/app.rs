@@ -8,13 +8,13 @@ use prometheus::Registry;
 use tokio::net::TcpListener;
 
 use crate::args::Command;
+use crate::config::reload::{self, Watch};
 use crate::config::{Config, Current};
-use crate::drain::{self, Drain};
 use crate::gateway::Gateway;
 use crate::guard::Guard;
-use crate::reload::{self, Watch};
-use crate::upstream::{self, Dice, Upstreams, slices};
-use crate::{admin, http, roundtrip, welcome};
+use crate::net::drain::{self, Drain};
+use crate::upstream::{self, Rng, Upstreams, slices};
+use crate::{admin, banner, net, roundtrip};
 
 /// Runs a command until SIGTERM or Ctrl-C, then drains.
 pub async fn run(command: Command) -> anyhow::Result<()> {
@@ -31,7 +31,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
             let path = file.config.clone();
             let (watch, config) = Watch::read(file)?;
             let bound = Bound::standalone(config).await?;
-            welcome::start(&bound, &path);
+            banner::start(&bound, &path);
             (bound, watch)
         }
         Command::Roundtrip(order) => return Ok(roundtrip::run(&order).await?),
@@ -127,7 +127,7 @@ impl Bound {
 
         let registry = self.registry.clone();
         let metrics = upstream::Metrics::register(&registry)?;
-        let upstreams = Upstreams::new(self.config.clone(), http::client(), metrics, Dice::random());
+        let upstreams = Upstreams::new(self.config.clone(), net::client(), metrics, Rng::random());
         upstreams.start(&self.gateway_drain);
         self.upstreams = Some(upstreams.clone());
         if let Some(client) = discovery {
@@ -143,10 +143,10 @@ impl Bound {
         let gateway = Gateway::new(self.config.clone(), upstreams, self.gateway_drain.clone(), &registry)?;
 
         let service = TowerToHyperService::new(gateway.router());
-        tokio::spawn(http::serve(public, service, self.gateway_drain.clone()));
+        tokio::spawn(net::serve(public, service, self.gateway_drain.clone()));
         // The admin port outlives the public one: readiness and metrics tell of the drain.
         let routes = gateway.admin_router().merge(admin::router(registry));
-        tokio::spawn(http::serve(private, TowerToHyperService::new(routes), self.admin_drain.clone()));
+        tokio::spawn(net::serve(private, TowerToHyperService::new(routes), self.admin_drain.clone()));
         tracing::info!(address = %config.listen, admin = %config.admin, "gateway listens");
         Ok(())
     }

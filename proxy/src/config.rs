@@ -9,16 +9,17 @@ use bytesize::ByteSize;
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
 use serde::Deserialize;
 
-use crate::report::Kind;
+use contract::Capability;
 
 mod check;
 mod current;
 mod kubernetes;
 mod load;
 mod policy;
+pub mod reload;
 
 pub use current::Current;
-pub use kubernetes::{Discovery, Fence, Operator, Pool};
+pub use kubernetes::{Discovery, Kubelet, Operator, Pool};
 pub use load::Error;
 pub use policy::{
     Alone, Confirm, ConfirmRules, Hang, Lane, Policy, Probe, Quorum, Repair, RetryAfter, SignatureRule,
@@ -44,7 +45,7 @@ pub struct Engine {
     /// Unique name.
     pub name: String,
     /// What it does.
-    pub kind: Kind,
+    pub capability: Capability,
     /// The engine's base URL, `http://host:port`.
     pub url: String,
     /// Where its guard takes traffic.
@@ -59,7 +60,7 @@ pub struct Engine {
     pub env: BTreeMap<String, String>,
     /// When set the kubelet restarts the engine's container on the guard's word.
     #[serde(default)]
-    pub fence: Option<Fence>,
+    pub kubelet: Option<Kubelet>,
     /// Whose orders the guard obeys; it restarts on its own when unset.
     #[serde(default)]
     pub operator: Option<Operator>,
@@ -184,8 +185,8 @@ pub struct Model {
     /// Its id in `/v1/models`.
     pub id: String,
     /// Which engines serve it.
-    pub kind: Kind,
-    /// Of these, only those of this pool; all of the kind when unset.
+    pub capability: Capability,
+    /// Of these, only those of this pool; all of the capability when unset.
     #[serde(default)]
     pub pool: Option<String>,
     /// Other names for it.
@@ -196,16 +197,16 @@ pub struct Model {
 impl Model {
     /// NVIDIA's models under their own names and OpenAI's.
     pub fn defaults() -> Vec<Model> {
-        let model = |id: &str, kind, aliases: &[&str]| Model {
+        let model = |id: &str, capability, aliases: &[&str]| Model {
             id: id.into(),
-            kind,
+            capability,
             pool: None,
             aliases: aliases.iter().map(|alias| (*alias).to_owned()).collect(),
         };
         vec![
             model(
                 "parakeet-tdt-0.6b-v3",
-                Kind::Parakeet,
+                Capability::Stt,
                 &[
                     "parakeet",
                     "parakeet-tdt-0.6b-v2",
@@ -217,7 +218,7 @@ impl Model {
             ),
             model(
                 "magpie-tts-multilingual",
-                Kind::Magpie,
+                Capability::Tts,
                 &["magpie", "tts-1", "tts-1-hd", "gpt-4o-mini-tts"],
             ),
         ]
@@ -263,11 +264,11 @@ impl Config {
         }
     }
 
-    /// Whether engines of that kind are configured, or looked for.
-    pub fn has(&self, kind: Kind) -> bool {
+    /// Whether engines of that capability are configured, or looked for.
+    pub fn has(&self, capability: Capability) -> bool {
         match &self.gateway.discovery {
-            Some(discovery) => discovery.pools.iter().any(|pool| pool.kind == kind),
-            None => self.engines.iter().any(|engine| engine.kind == kind),
+            Some(discovery) => discovery.pools.iter().any(|pool| pool.capability == capability),
+            None => self.engines.iter().any(|engine| engine.capability == capability),
         }
     }
 }

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::response::IntoResponse;
 use serde_json::json;
 
-use crate::report::Kind;
+use contract::Capability;
 
 /// Why a request is not served.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -59,18 +59,18 @@ pub enum Error {
     #[error("this input made engines fail before and is refused for now")]
     PoisonInput,
     /// All queues are full.
-    #[error("all {} engines are busy; retry later", kind.as_str())]
+    #[error("all {} engines are busy; retry later", capability.as_str())]
     Overloaded {
         /// Which engines.
-        kind: Kind,
+        capability: Capability,
         /// When a retry is likely to be accepted.
         retry_after: Duration,
     },
-    /// No engine of the kind can serve now.
-    #[error("no {} engine is ready: {reason}", kind.as_str())]
+    /// No engine of the capability can serve now.
+    #[error("no {} engine is ready: {reason}", capability.as_str())]
     NoEngine {
         /// Which engines.
-        kind: Kind,
+        capability: Capability,
         /// Their state.
         reason: &'static str,
         /// When one is expected back.
@@ -85,20 +85,20 @@ pub enum Error {
         message: String,
     },
     /// The engine failed and no other could take over.
-    #[error("the {} engine failed ({reason})", kind.as_str())]
+    #[error("the {} engine failed ({reason})", capability.as_str())]
     EngineFailed {
         /// Which engines.
-        kind: Kind,
+        capability: Capability,
         /// How.
         reason: &'static str,
         /// When a retry may help.
         retry_after: Duration,
     },
     /// The engine did not answer in time and no other could take over.
-    #[error("the {} engine did not answer in time", kind.as_str())]
+    #[error("the {} engine did not answer in time", capability.as_str())]
     Deadline {
         /// Which engines.
-        kind: Kind,
+        capability: Capability,
     },
 }
 
@@ -239,8 +239,9 @@ mod tests {
 
     #[test]
     fn a_busy_stack_says_when_to_come_back() {
-        let response = Error::Overloaded { kind: Kind::Parakeet, retry_after: Duration::from_millis(2300) }
-            .into_response();
+        let response =
+            Error::Overloaded { capability: Capability::Stt, retry_after: Duration::from_millis(2300) }
+                .into_response();
         assert_eq!(response.status(), 429);
         assert_eq!(response.headers()["retry-after"], "3");
         assert_eq!(response.headers()["x-should-retry"], "true");

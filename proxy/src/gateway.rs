@@ -1,10 +1,5 @@
 //! The gateway: routes of the public port and of the admin port, and the edge that all requests pass.
 
-mod edge;
-mod inbound;
-mod metrics;
-mod outbound;
-
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,17 +10,19 @@ use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router, middleware};
 use serde_json::{Value, json};
 
-pub use self::metrics::Metrics;
+pub use crate::edge::Metrics;
 
-use self::edge::Edge;
+use contract::Capability;
+
+use crate::api::openai::{models, speech, transcription, voices};
+use crate::api::{Context, spark};
 use crate::config::Current;
-use crate::dialect::openai::{models, speech, transcription, voices};
-use crate::dialect::{Context, catalog, spark};
-use crate::drain::Drain;
+use crate::edge::{self, Edge};
 use crate::error::Error;
-use crate::places::Places;
-use crate::report::Kind;
+use crate::net::drain::Drain;
+use crate::net::permits::Permits;
 use crate::upstream::Upstreams;
+use crate::upstream::voices::Voices;
 
 /// The public side of a stack.
 pub struct Gateway {
@@ -48,11 +45,11 @@ impl Gateway {
         let edge = Edge {
             metrics: metrics.clone(),
             drain: drain.clone(),
-            places: Places::default(),
+            permits: Permits::default(),
             config: config.clone(),
         };
         let started_unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let voices = catalog::Voices::new(upstreams.clone());
+        let voices = Voices::new(upstreams.clone());
         let context = Context { config, upstreams, voices, metrics, drain, started_unix };
         Ok(Self { context: Arc::new(context), edge: Arc::new(edge) })
     }
@@ -103,19 +100,19 @@ async fn health() -> Json<Value> {
     Json(json!({"status": "ok"}))
 }
 
-/// 200 once each kind that is configured has an engine that is proven to serve, until the gateway stops.
+/// 200 once each capability that is configured has an engine that is proven to serve, until the gateway stops.
 async fn readyz(State(context): State<Arc<Context>>) -> Result<Json<Value>, Error> {
     let config = context.config.get();
-    for kind in Kind::ALL {
-        let configured = config.has(kind);
-        let reason = match context.upstreams.ready(kind) {
+    for capability in Capability::ALL {
+        let configured = config.has(capability);
+        let reason = match context.upstreams.ready(capability) {
             _ if !configured => continue,
             _ if context.drain.is_announced() => "the gateway is stopping",
             true => continue,
             false => "none is proven to serve yet",
         };
         let retry_after = config.gateway.retry_after.min;
-        return Err(Error::NoEngine { kind, reason, retry_after });
+        return Err(Error::NoEngine { capability, reason, retry_after });
     }
     Ok(Json(json!({"status": "ready"})))
 }

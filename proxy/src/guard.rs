@@ -7,9 +7,9 @@
 //! evidence -> verdict -> remediation           evidence.rs, verdict.rs, remediation.rs: pure
 //!     ^                      |
 //!   probe <---- health ----> supervisor        probe.rs, health.rs, supervisor.rs: IO
-//!                 |            fence             fence.rs: where the kubelet restarts
+//!                 |            kubelet           heal/kubelet.rs: where the kubelet restarts
 //!                 |            operator          operator.rs, identity.rs: who must agree
-//!               board -> /readyz /state        board.rs, admin.rs
+//!               snapshot -> /readyz /state        snapshot.rs, admin.rs
 //! ```
 
 use std::net::SocketAddr;
@@ -20,41 +20,27 @@ use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use contract::{EngineReport, Predictor};
+
 use crate::config::{self, Lane, Policy};
-use crate::drain::Drain;
-use crate::http;
-use crate::report::{EngineReport, Predictor};
+use crate::net;
+use crate::net::drain::Drain;
 
-mod admin;
-pub mod board;
-pub mod classify;
-pub mod evidence;
-pub mod fence;
-pub mod forward;
-pub mod golden;
-pub mod health;
-pub mod identity;
-pub mod incident;
-pub mod lane;
-pub mod metrics;
-pub mod observation;
-pub mod operator;
-pub mod poison;
-pub mod predictor;
-pub mod probe;
-pub mod redact;
-pub mod remediation;
-pub mod signatures;
-pub mod supervisor;
-pub mod verdict;
+pub mod heal;
+pub mod judge;
+pub mod path;
 
-use board::Board;
-use fence::Fencer;
-use identity::{ApiServer, Identity, Keys};
-use operator::Contact;
-use poison::Poison;
-use signatures::Catalogue;
-use supervisor::{Actuator, Supervisor};
+use heal::child::{Actuator, ChildProcess};
+use heal::identity::{ApiServer, Identity, Keys};
+use heal::kubelet::Kubelet;
+use heal::operator::Contact;
+use heal::snapshot::Snapshot;
+use heal::{admin, child, control, metrics, prober};
+use judge::observation;
+use path::signatures::Catalogue;
+use path::{forward, lane};
+
+use crate::job::poison::Poison;
 
 /// A running guard.
 pub struct Guard {
@@ -65,12 +51,12 @@ pub struct Guard {
     /// Where its state is served.
     pub admin: SocketAddr,
     /// What it concludes.
-    pub board: Arc<Board>,
+    pub snapshot: Arc<Snapshot>,
     /// Its rules; new ones take effect at once.
     pub policy: watch::Sender<Policy>,
     /// Its metrics.
     pub registry: Registry,
-    supervisor: Option<Arc<Supervisor>>,
+    supervisor: Option<Arc<ChildProcess>>,
 }
 
 /// Why a guard cannot start.
@@ -94,11 +80,11 @@ pub enum Error {
         name: String,
         /// The reason.
         #[source]
-        source: supervisor::Error,
+        source: child::Error,
     },
     /// The folder shared with the engine's container cannot be used.
     #[error("{name}: {source}")]
-    Fence {
+    Kubelet {
         /// The engine's name.
         name: String,
         /// The reason.
@@ -121,7 +107,7 @@ pub enum Error {
         name: String,
         /// The reason.
         #[source]
-        source: probe::Error,
+        source: prober::Error,
     },
     /// Two metrics of one name.
     #[error("{name}: unable to register metrics: {source}")]
@@ -156,25 +142,26 @@ impl Guard {
         let supervisor = match engine.command.is_empty() {
             true => None,
             false => {
-                let started = Supervisor::start(engine, &policy.repair);
+                let started = ChildProcess::start(engine, &policy.repair);
                 Some(Arc::new(started.map_err(|source| Error::Engine { name: name.clone(), source })?))
             }
         };
         let lane = lane::Lane::new(&policy.lane);
-        lane.fence();
-        let fencer = match &engine.fence {
+        lane.eject();
+        let kubelet = match &engine.kubelet {
             None => None,
-            Some(fence) => {
-                let started = Fencer::start(engine, fence, &policy.repair, lane.clone());
-                Some(started.map_err(|source| Error::Fence { name: name.clone(), source })?)
+            Some(settings) => {
+                let started = Kubelet::start(engine, settings, &policy.repair, lane.clone());
+                Some(started.map_err(|source| Error::Kubelet { name: name.clone(), source })?)
             }
         };
-        let draining = fencer.as_ref().map_or_else(|| watch::channel(false).1, Fencer::draining);
+        let draining = kubelet.as_ref().map_or_else(|| watch::channel(false).1, Kubelet::draining);
         let operator = engine.operator.clone().map(|wanted| admin::Operator {
             identity: Arc::new(Identity::new(wanted, keys)),
             contact: Contact::default(),
         });
-        let board = Arc::new(Board::new(observation::Standing::starting(), first_report(engine, policy)));
+        let snapshot =
+            Arc::new(Snapshot::new(observation::Standing::starting(), first_report(engine, policy)));
         let (observer, observations) = observation::Observer::channel();
         let catalogue = Arc::new(Catalogue::new(&policy.signatures));
         let poison = Arc::new(Mutex::new(Poison::new(policy.repair.poison)));
@@ -183,20 +170,20 @@ impl Guard {
             policy: policy.clone(),
             lane: lane.clone(),
             observer,
-            standing: board.standing(),
-            client: http::client(),
+            standing: snapshot.standing(),
+            client: net::client(),
             catalogue: catalogue.clone(),
             poison: poison.clone(),
             metrics: forward::Metrics::register(&registry).map_err(metrics)?,
         });
         let forward = Arc::new(forward.map_err(|source| Error::Forward { name: name.clone(), source })?);
-        let prober = probe::Prober::new(&engine.url, None, &policy.probe, catalogue);
+        let prober = prober::Prober::new(&engine.url, None, &policy.probe, catalogue);
         let prober = prober.map_err(|source| Error::Prober { name: name.clone(), source })?;
         let supervised = supervisor.clone().map(|supervisor| supervisor as Arc<dyn Actuator>);
-        let actuator = fencer.map(|fencer| Arc::new(fencer) as Arc<dyn Actuator>).or(supervised);
+        let actuator = kubelet.map(|kubelet| Arc::new(kubelet) as Arc<dyn Actuator>).or(supervised);
         let (policies_in, policies) = watch::channel(policy.clone());
-        let orders = health::start(
-            health::Parts {
+        let orders = control::start(
+            control::Parts {
                 engine: engine.clone(),
                 policy: policy.clone(),
                 policies,
@@ -207,7 +194,7 @@ impl Guard {
                 actuator,
                 draining,
                 operator: operator.as_ref().map(|operator| operator.contact.clone()),
-                board: board.clone(),
+                snapshot: snapshot.clone(),
                 metrics: metrics::Metrics::register(&registry, &name).map_err(metrics)?,
             },
             observations,
@@ -217,7 +204,7 @@ impl Guard {
         let guard = Self {
             address: traffic.local_addr().unwrap_or(engine.guard),
             admin: admin.local_addr().unwrap_or(engine.guard_admin),
-            board: board.clone(),
+            snapshot: snapshot.clone(),
             policy: policies_in,
             registry: registry.clone(),
             supervisor,
@@ -227,10 +214,11 @@ impl Guard {
             let forward = forward.clone();
             async move { Ok(forward.handle(request).await) }
         });
-        tokio::spawn(http::serve(traffic, service, drain.clone()));
-        let routes = admin::router(admin::Admin { board, registry, orders, operator, drain: drain.clone() });
+        tokio::spawn(net::serve(traffic, service, drain.clone()));
+        let routes =
+            admin::router(admin::Admin { snapshot, registry, orders, operator, drain: drain.clone() });
         let service = hyper_util::service::TowerToHyperService::new(routes);
-        tokio::spawn(http::serve(admin, service, drain.clone()));
+        tokio::spawn(net::serve(admin, service, drain.clone()));
         Ok(guard)
     }
 
@@ -249,7 +237,7 @@ async fn listen(name: &str, address: SocketAddr) -> Result<TcpListener, Error> {
 
 fn first_report(engine: &config::Engine, policy: &Policy) -> EngineReport {
     let Lane { fixed_seconds: fixed, seconds_per_audio_second: per_audio_second, .. } = policy.lane;
-    EngineReport::unknown(&engine.name, engine.kind, &engine.url, Predictor { fixed, per_audio_second })
+    EngineReport::unknown(&engine.name, engine.capability, &engine.url, Predictor { fixed, per_audio_second })
 }
 
 #[cfg(test)]

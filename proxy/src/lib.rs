@@ -11,30 +11,25 @@
 //! | [`guard`] | one engine: lane, probes, verdict, restart |
 //! | [`audio`], [`multipart`], [`sentence`], [`served`], [`transcript`] | pure: no IO, no clock |
 //! | [`config`], [`report`], [`error`] | the contracts |
-//! | [`app`], [`args`], [`admin`], [`drain`], [`http`], [`logging`], [`places`], [`reload`], [`welcome`] | the process |
+//! | [`app`], [`args`], [`admin`], [`drain`], [`http`], [`logging`], [`permits`], [`reload`], [`welcome`] | the process |
 //! | [`roundtrip`] | the proof from outside |
 
 pub mod admin;
+pub mod api;
 pub mod app;
 pub mod args;
 pub mod audio;
+pub mod banner;
 pub mod config;
-pub mod dialect;
-pub mod drain;
-pub mod engine;
+pub mod edge;
 pub mod error;
 pub mod gateway;
 pub mod guard;
-pub mod http;
+pub mod job;
 pub mod logging;
 pub mod multipart;
-pub mod places;
-pub mod reload;
-pub mod report;
+pub mod net;
+pub mod protocol;
 pub mod roundtrip;
-pub mod sentence;
-pub mod served;
-pub mod spool;
 pub mod transcript;
 pub mod upstream;
-pub mod welcome;

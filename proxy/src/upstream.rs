@@ -7,33 +7,36 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use contract::{Capability, EngineReport, Predictor, State};
+
 use crate::config::{Config, Current};
-use crate::drain::Drain;
-use crate::http::Client;
-use crate::places::Places;
-use crate::report::{EngineReport, Kind, Predictor, State};
-use crate::served::Served;
-use crate::spool::SpoolBudget;
+use crate::job::input::InputHash;
+use crate::job::poison::{self, Served};
+use crate::net::Client;
+use crate::net::drain::Drain;
+use crate::net::permits::Permits;
+use crate::upstream::spool::SpoolBudget;
 
 mod balance;
-mod dice;
 mod discover;
 mod endpoint;
 mod failure;
 mod get;
 mod membership;
 mod metrics;
-mod park;
-mod poison;
 mod reply;
 mod retry;
+mod rng;
 mod send;
 pub mod slices;
+pub mod spool;
+pub mod voices;
+mod wait;
 
-pub use dice::Dice;
 pub use membership::{Route, Target};
 pub use metrics::Metrics;
 pub use reply::{Reply, ReplyBody};
+pub use rng::Rng;
 pub use send::Outgoing;
 
 use endpoint::Endpoint;
@@ -56,32 +59,32 @@ struct Inner {
     /// Whether it is known which endpoints there are.
     synced: watch::Sender<bool>,
     client: Client,
-    dice: Arc<Dice>,
+    rng: Arc<Rng>,
     metrics: Metrics,
     budget: RwLock<Arc<RetryBudget>>,
     spool: Arc<SpoolBudget>,
     /// Ticks when some endpoint has become usable or better.
     improved: watch::Sender<()>,
-    parked: Places,
+    parked: Permits,
     served: Mutex<Served>,
 }
 
 impl Upstreams {
     /// One endpoint for each configured engine; none yet where they are to be discovered. Nothing runs before
     /// [`Upstreams::start`].
-    pub fn new(config: Current, client: Client, metrics: Metrics, dice: Dice) -> Self {
+    pub fn new(config: Current, client: Client, metrics: Metrics, rng: Rng) -> Self {
         let now = config.get();
         let inner = Inner {
             endpoints: RwLock::new(Arc::from([])),
             following: Mutex::new(None),
             synced: watch::Sender::new(false),
             client,
-            dice: Arc::new(dice),
+            rng: Arc::new(rng),
             budget: RwLock::new(Arc::new(RetryBudget::new(&now.gateway.retry))),
             spool: SpoolBudget::new(&now.gateway.spool, metrics.replay_bytes.clone()),
             metrics,
             improved: watch::Sender::new(()),
-            parked: Places::default(),
+            parked: Permits::default(),
             served: Mutex::default(),
             config,
         };
@@ -101,7 +104,7 @@ impl Upstreams {
     fn follow(&self, endpoint: &Arc<Endpoint>) {
         let Some(drain) = self.inner.following.lock().clone() else { return };
         let client = self.inner.client.clone();
-        let follow = discover::follow(Arc::clone(endpoint), client, Arc::clone(&self.inner.dice));
+        let follow = discover::follow(Arc::clone(endpoint), client, Arc::clone(&self.inner.rng));
         let recheck = discover::recheck(Arc::clone(endpoint));
         let gone = endpoint.gone.clone();
         tokio::spawn(async move {
@@ -196,10 +199,10 @@ impl Upstreams {
         self.endpoints().iter().map(|endpoint| endpoint.snapshot(now)).collect()
     }
 
-    /// Whether an engine of that kind is proven and can be sent to.
-    pub fn ready(&self, kind: Kind) -> bool {
+    /// Whether an engine of that capability is proven and can be sent to.
+    pub fn ready(&self, capability: Capability) -> bool {
         let now = Instant::now();
-        self.of(kind.into()).any(|endpoint| endpoint.is_ready(now))
+        self.of(capability.into()).any(|endpoint| endpoint.is_ready(now))
     }
 
     /// How many engines of that route would start a request at once.
@@ -214,23 +217,20 @@ impl Upstreams {
     }
 
     /// Notes that an engine served the input of that hash, which clears it of any suspicion.
-    pub fn served(&self, hash: &str) {
-        if let Ok(input) = u64::from_str_radix(hash, 16) {
-            self.inner.served.lock().push(input);
-        }
+    pub fn served(&self, input: InputHash) {
+        self.inner.served.lock().push(input);
     }
 
     /// Whether the input of that hash wedged engines at least twice lately, wherever that was, and none served it.
-    pub fn is_poison(&self, hash: &str) -> bool {
-        let served = |input| self.inner.served.lock().contains(input);
-        if u64::from_str_radix(hash, 16).is_ok_and(served) {
+    pub fn is_poison(&self, input: InputHash) -> bool {
+        if self.inner.served.lock().contains(input) {
             return false;
         }
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
         let window = self.inner.config.get().guard.repair.poison;
-        let sightings = |endpoint: &Arc<Endpoint>| endpoint.sightings(hash, now, window);
-        self.endpoints().iter().map(sightings).sum::<usize>() >= poison::POISONOUS
+        let sightings = |endpoint: &Arc<Endpoint>| endpoint.sightings(input, now, window);
+        self.endpoints().iter().map(sightings).sum::<usize>() >= poison::PROOF
     }
 
     fn of(&self, route: Route) -> impl Iterator<Item = Arc<Endpoint>> {
@@ -248,7 +248,7 @@ impl Upstreams {
     fn retry_after(&self, route: &Route) -> Duration {
         let config = self.inner.config.get();
         let bounds = &config.gateway.retry_after;
-        retry::retry_after(self.opens_in(route), self.inner.dice.jitter(bounds.jitter), bounds)
+        retry::retry_after(self.opens_in(route), self.inner.rng.jitter(bounds.jitter), bounds)
     }
 
     /// Why no engine of the route can be sent to, by the one that is nearest to serving.
@@ -258,10 +258,10 @@ impl Upstreams {
             Some(State::Healthy | State::Saturated | State::Degraded | State::Probation) => {
                 (0, "just failed")
             }
-            Some(State::Suspect | State::Unknown) => (1, "under suspicion"),
+            Some(State::Suspect | State::Unknown | State::Other) => (1, "under suspicion"),
             Some(State::Warming | State::Starting) => (2, "starting"),
             Some(State::Restarting) => (3, "restarting"),
-            Some(State::Wedged | State::Fenced) => (4, "wedged, a restart is due"),
+            Some(State::Wedged | State::Ejected) => (4, "wedged, a restart is due"),
             Some(State::KillStuck | State::Exhausted) => (5, "out of repair"),
             Some(State::ConfigError) => (6, "cannot start"),
             None => (7, "unreachable"),

@@ -6,11 +6,11 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use speechstack_crds::SpeechStack;
 
-use super::ground::Ground;
+use super::fixture::Fixture;
 use super::refusals::{ON_UPDATE, messages, refusals};
 
 /// Each rule refuses with its own words, and no rule is left out.
-pub async fn every_rule_refuses_with_its_message(ground: &Ground) -> Result<()> {
+pub async fn every_rule_refuses_with_its_message(fixture: &Fixture) -> Result<()> {
     let mut all = Vec::new();
     messages(&serde_json::to_value(SpeechStack::crd())?, &mut all);
     ensure!(!all.is_empty(), "the CRD has no rules");
@@ -23,21 +23,21 @@ pub async fn every_rule_refuses_with_its_message(ground: &Ground) -> Result<()> 
         );
     }
     for refusal in refusals {
-        let refused = create(ground, refusal.name, &refusal.spec).await;
+        let refused = create(fixture, refusal.name, &refusal.spec).await;
         let Err(error) = refused else { bail!("accepted, though {:?}: {}", refusal.message, refusal.spec) };
         ensure!(error.contains(refusal.message), "{} was refused with other words: {error}", refusal.spec);
     }
-    storage_class_is_for_ever(ground).await
+    storage_class_is_for_ever(fixture).await
 }
 
-async fn storage_class_is_for_ever(ground: &Ground) -> Result<()> {
+async fn storage_class_is_for_ever(fixture: &Fixture) -> Result<()> {
     let engine = |class: &str| {
         json!({"spec": {"stt": [{
             "name": "parakeet", "preset": "reference", "replicas": 0,
             "cache": {"pvc": {"size": "1Gi", "storageClassName": class}},
         }]}})
     };
-    let stacks: Api<SpeechStack> = Api::namespaced(ground.space.cluster.client.clone(), &ground.space.name);
+    let stacks: Api<SpeechStack> = Api::namespaced(fixture.space.cluster.client.clone(), &fixture.space.name);
     let create = |class| {
         let mut object = engine(class);
         object["apiVersion"] = json!("speechstack.dev/v1alpha1");
@@ -55,21 +55,21 @@ async fn storage_class_is_for_ever(ground: &Ground) -> Result<()> {
 }
 
 /// The samples that users start from are accepted, without a warning about unknown fields.
-pub async fn every_sample_is_accepted(ground: &Ground) -> Result<()> {
+pub async fn every_sample_is_accepted(fixture: &Fixture) -> Result<()> {
     let folder = speechstack_e2e::binaries::repository().join("charts/speechstack/samples");
     let mut seen = 0;
     for entry in std::fs::read_dir(&folder)? {
         let path = entry?.path();
         let file = path.to_str().context("a path that is no text")?;
         let args = ["apply", "--dry-run=server", "--validate=strict", "-f", file];
-        ground.space.kubectl(&args).await.with_context(|| format!("{file} is refused"))?;
+        fixture.space.kubectl(&args).await.with_context(|| format!("{file} is refused"))?;
         seen += 1;
     }
     ensure!(seen >= 5, "only {seen} samples in {}", folder.display());
     Ok(())
 }
 
-async fn create(ground: &Ground, name: &str, spec: &Value) -> Result<(), String> {
+async fn create(fixture: &Fixture, name: &str, spec: &Value) -> Result<(), String> {
     let object = json!({
         "apiVersion": "speechstack.dev/v1alpha1", "kind": "SpeechStack",
         "metadata": {"name": name}, "spec": spec,
@@ -77,7 +77,7 @@ async fn create(ground: &Ground, name: &str, spec: &Value) -> Result<(), String>
     // Untyped: what a client can send is more than what our types can say.
     let kind = kube::core::ApiResource::erase::<SpeechStack>(&());
     let stacks: Api<kube::core::DynamicObject> =
-        Api::namespaced_with(ground.space.cluster.client.clone(), &ground.space.name, &kind);
+        Api::namespaced_with(fixture.space.cluster.client.clone(), &fixture.space.name, &kind);
     let object = serde_json::from_value(object).map_err(|error| error.to_string())?;
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     stacks.create(&dry, &object).await.map(drop).map_err(|error| error.to_string())

@@ -8,25 +8,25 @@ use speechstack_e2e::cluster::wait::await_condition;
 use speechstack_e2e::deployed;
 use tokio::time::sleep;
 
-use super::ground::Ground;
+use super::fixture::Fixture;
 use super::healing::{START, clients, small};
 
 /// A rollout on nodes without a free GPU goes through: old pods make room first.
-pub async fn a_rollout_on_full_nodes_goes_through(ground: &Ground) -> Result<()> {
-    let nodes = ground.space.cluster.nodes();
+pub async fn a_rollout_on_full_nodes_goes_through(fixture: &Fixture) -> Result<()> {
+    let nodes = fixture.space.cluster.nodes();
     let mut usual = Vec::new();
     for node in nodes {
         usual.push(node.gpus().await?);
         node.set_gpus(1).await?;
     }
-    let rolled = roll(ground).await;
+    let rolled = roll(fixture).await;
     for (node, gpus) in nodes.into_iter().zip(usual) {
         node.set_gpus(gpus).await?;
     }
     rolled
 }
 
-async fn roll(ground: &Ground) -> Result<()> {
+async fn roll(fixture: &Fixture) -> Result<()> {
     let spec = |label: &str| {
         json!({
             "stt": [{
@@ -36,7 +36,7 @@ async fn roll(ground: &Ground) -> Result<()> {
             "gateway": {"replicas": 1},
         })
     };
-    let stack = ground.stack(&spec("one")).await?;
+    let stack = fixture.stack(&spec("one")).await?;
     stack.ready(START).await?;
     let load = clients(&stack).await?;
     let mark = load.mark();
@@ -64,7 +64,7 @@ async fn roll(ground: &Ground) -> Result<()> {
 }
 
 /// A node whose kubelet and containerd are gone costs clients nothing.
-pub async fn a_lost_node_is_served_around(ground: &Ground) -> Result<()> {
+pub async fn a_lost_node_is_served_around(fixture: &Fixture) -> Result<()> {
     let spread = json!([{
         "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule",
         "labelSelector": {"matchLabels": {"speechstack.dev/engine": "parakeet"}},
@@ -75,11 +75,11 @@ pub async fn a_lost_node_is_served_around(ground: &Ground) -> Result<()> {
             "topologySpreadConstraints": spread,
         }],
     });
-    let stack = ground.stack(&spec).await?;
+    let stack = fixture.stack(&spec).await?;
     stack.ready(START).await?;
     let load = clients(&stack).await?;
     let mark = load.mark();
-    let lost = &ground.space.cluster.b;
+    let lost = &fixture.space.cluster.b;
     lost.stop().await?;
     let seen = async {
         lost.await_ready(false).await?;

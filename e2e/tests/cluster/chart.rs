@@ -9,21 +9,21 @@ use speechstack_e2e::binaries;
 use speechstack_e2e::cluster::wait::await_condition;
 use speechstack_e2e::deployed;
 
-use super::ground::{Ground, RELEASE};
+use super::fixture::{Fixture, RELEASE};
 use super::healing::{START, clip, small};
 
 /// A release goes through its life, and the stack's engines serve through all of it, and after it.
-pub async fn a_release_lives_and_leaves_its_engines_serving(ground: &Ground) -> Result<()> {
+pub async fn a_release_lives_and_leaves_its_engines_serving(fixture: &Fixture) -> Result<()> {
     let spec = json!({
         "stt": [{"name": "parakeet", "preset": "reference", "resources": small(), "cache": {"pvc": {"size": "1Gi"}}}],
         "tts": [{"name": "magpie", "preset": "reference", "resources": small()}],
         "gateway": {"replicas": 1},
     });
-    let stack = ground.stack(&spec).await?;
+    let stack = fixture.stack(&spec).await?;
     stack.ready(START).await?;
     let before = uids(&stack.pods("parakeet").await?);
 
-    let tested = ground.helm(&["test", RELEASE, "--logs", "--timeout", "120s"]).await?;
+    let tested = fixture.helm(&["test", RELEASE, "--logs", "--timeout", "120s"]).await?;
     ensure!(tested.contains("passed") && tested.contains("word error"), "helm test said: {tested}");
 
     let chart = binaries::repository().join("charts/speechstack").display().to_string();
@@ -40,20 +40,20 @@ pub async fn a_release_lives_and_leaves_its_engines_serving(ground: &Ground) -> 
         "--timeout",
         "180s",
     ];
-    ground.helm(&[&upgrade[..], &crds[..]].concat()).await?;
+    fixture.helm(&[&upgrade[..], &crds[..]].concat()).await?;
     stack.ready(START).await?;
-    ground.helm(&["rollback", RELEASE, "1", "--wait", "--timeout", "180s"]).await?;
+    fixture.helm(&["rollback", RELEASE, "1", "--wait", "--timeout", "180s"]).await?;
     stack.ready(START).await?;
     ensure!(uids(&stack.pods("parakeet").await?) == before, "a release replaced engine pods");
 
-    ground.helm(&["uninstall", RELEASE, "--wait", "--timeout", "120s"]).await?;
+    fixture.helm(&["uninstall", RELEASE, "--wait", "--timeout", "120s"]).await?;
     await_condition("the operator is gone", Duration::from_secs(60), async || {
-        ensure!(ground.operators().await?.is_empty(), "it still runs");
+        ensure!(fixture.operators().await?.is_empty(), "it still runs");
         Ok(())
     })
     .await?;
-    ground.space.cluster.kubectl(&["get", "crd", "speechstacks.speechstack.dev"]).await?;
-    ground.space.kubectl(&["get", "pvc", "speech-parakeet-cache"]).await?;
+    fixture.space.cluster.kubectl(&["get", "crd", "speechstacks.speechstack.dev"]).await?;
+    fixture.space.kubectl(&["get", "pvc", "speech-parakeet-cache"]).await?;
     ensure!(uids(&stack.pods("parakeet").await?) == before, "removing the operator replaced engine pods");
     let reply = stack.gateway().await?.transcribe("clip.wav", clip()?, "json").await?;
     ensure!(reply.status == 200, "without an operator: {} {}", reply.status, reply.text());

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use speechstack_crds::SpeechStackStatus;
 use speechstack_e2e::deployed::Deployed;
 
-use super::ground::Ground;
+use super::fixture::Fixture;
 use super::healing::{START, small};
 
 /// What keeps an engine from running: the stack's name, the engine, and the reason that the status must give.
@@ -36,11 +36,11 @@ fn cases() -> [(&'static str, Value, &'static str); 5] {
 }
 
 /// Each failure has its reason in the status of its stack.
-pub async fn what_keeps_a_pod_from_running_is_named(ground: &Ground) -> Result<()> {
+pub async fn what_keeps_a_pod_from_running_is_named(fixture: &Fixture) -> Result<()> {
     let mut stacks = Vec::new();
     for (name, engine, reason) in cases() {
         let spec = json!({"stt": [engine], "gateway": {"replicas": 1}});
-        let space = &ground.space;
+        let space = &fixture.space;
         let stack = Deployed::apply(&space.cluster.client, &space.name, name, &spec).await;
         stacks.push((stack.with_context(|| name)?, reason));
     }

@@ -11,7 +11,7 @@ use speechstack_e2e::cluster::scenario::restarts;
 use speechstack_e2e::deployed::{self, Deployed};
 use speechstack_e2e::load::{Ask, Load};
 
-use super::ground::Ground;
+use super::fixture::Fixture;
 
 /// Ceiling for a stack of reference engines to become Ready, image present.
 pub const START: Duration = Duration::from_secs(180);
@@ -56,8 +56,8 @@ struct Wedge {
 }
 
 /// Class A, hang, dead child, silent garbage and silence: each is cured by one restart of the container.
-pub async fn wedges_are_cured_in_place(ground: &Ground) -> Result<()> {
-    let stack = ground.stack(&spec()).await?;
+pub async fn wedges_are_cured_in_place(fixture: &Fixture) -> Result<()> {
+    let stack = fixture.stack(&spec()).await?;
     stack.ready(START).await?;
     let gateway = stack.gateway().await?;
     let load = clients(&stack).await?;
@@ -111,12 +111,12 @@ pub async fn wedges_are_cured_in_place(ground: &Ground) -> Result<()> {
     for reason in ["InferenceWedged", "EngineRecovered"] {
         ensure!(events.iter().any(|event| event == reason), "no Event {reason} among {events:?}");
     }
-    counted(ground, count).await
+    counted(fixture, count).await
 }
 
 /// The operator's metrics tell of so many cures.
-async fn counted(ground: &Ground, count: usize) -> Result<()> {
-    let operators = ground.operators().await?;
+async fn counted(fixture: &Fixture, count: usize) -> Result<()> {
+    let operators = fixture.operators().await?;
     let operator = operators.first().context("no operator")?;
     let metrics = deployed::port(operator, 8080)?.get("/metrics").await?.text();
     for line in [
@@ -173,8 +173,8 @@ async fn cure(stack: &Deployed, gateway: &Client, load: &Load, wedge: &Wedge) ->
 }
 
 /// Replicas that wedge together are repaired one after the other, each verified before the next.
-pub async fn a_common_fault_is_repaired_one_by_one(ground: &Ground) -> Result<()> {
-    let stack = ground.stack(&spec()).await?;
+pub async fn a_common_fault_is_repaired_one_by_one(fixture: &Fixture) -> Result<()> {
+    let stack = fixture.stack(&spec()).await?;
     stack.ready(START).await?;
     let load = clients(&stack).await?;
     let pods = stack.pods("parakeet").await?;
@@ -203,14 +203,14 @@ pub async fn a_common_fault_is_repaired_one_by_one(ground: &Ground) -> Result<()
 }
 
 /// An engine that takes its time to start after a restart is waited for.
-pub async fn a_slow_start_is_not_killed(ground: &Ground) -> Result<()> {
+pub async fn a_slow_start_is_not_killed(fixture: &Fixture) -> Result<()> {
     let mut spec = spec();
     spec["stt"][0]["env"] = json!([{"name": "SPEECHSTACK_ENGINE_STATE_DIR", "value": "/faults"}]);
     spec["stt"][0]["podTemplatePatch"] = json!({"spec": {
         "volumes": [{"name": "faults", "emptyDir": {}}],
         "containers": [{"name": "engine", "volumeMounts": [{"name": "faults", "mountPath": "/faults"}]}],
     }});
-    let stack = ground.stack(&spec).await?;
+    let stack = fixture.stack(&spec).await?;
     stack.ready(START).await?;
     let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
     stack.arm(&pod, &json!({"mode": "F27", "seconds": 25})).await?;

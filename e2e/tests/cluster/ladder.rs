@@ -11,7 +11,7 @@ use speechstack_e2e::deployed::{self, Deployed};
 use speechstack_e2e::load::{Counts, Load};
 use tokio::time::sleep;
 
-use super::ground::Ground;
+use super::fixture::Fixture;
 use super::healing::{REPAIR, START, clients, small, total};
 
 /// Where a fault that is kept in a file outlives the process. With the first two another replica serves meanwhile.
@@ -25,12 +25,12 @@ enum Kept {
     Everywhere,
 }
 
-fn spec(ground: &Ground, kept: Kept, repair: Value) -> Value {
+fn spec(fixture: &Fixture, kept: Kept, repair: Value) -> Value {
     let mut faults = match kept {
         Kept::Pod => json!({"emptyDir": {}}),
         // Each node of the test cluster has a /var/lib of its own.
         Kept::Node => json!({"hostPath": {
-            "path": format!("/var/lib/speechstack-e2e/{}", ground.space.name), "type": "DirectoryOrCreate",
+            "path": format!("/var/lib/speechstack-e2e/{}", fixture.space.name), "type": "DirectoryOrCreate",
         }}),
         Kept::Everywhere => json!({"persistentVolumeClaim": {"claimName": "faults"}}),
     };
@@ -68,8 +68,8 @@ struct Wedged {
     load: Load,
 }
 
-async fn wedge(ground: &Ground, spec: &Value) -> Result<Wedged> {
-    let stack = ground.stack(spec).await?;
+async fn wedge(fixture: &Fixture, spec: &Value) -> Result<Wedged> {
+    let stack = fixture.stack(spec).await?;
     stack.ready(START).await?;
     let load = clients(&stack).await?;
     let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
@@ -99,9 +99,9 @@ fn told(what: &str, status: &SpeechStackStatus) {
 }
 
 /// A fault that outlives the container costs the container restarts of its budget, then the pod is replaced.
-pub async fn a_fault_that_outlives_the_container_costs_the_pod(ground: &Ground) -> Result<()> {
+pub async fn a_fault_that_outlives_the_container_costs_the_pod(fixture: &Fixture) -> Result<()> {
     let repair = json!({"containerRestarts": {"burst": 2, "refill": "1h", "backoff": "1s"}});
-    let Wedged { stack, pod, load } = wedge(ground, &spec(ground, Kept::Pod, repair)).await?;
+    let Wedged { stack, pod, load } = wedge(fixture, &spec(fixture, Kept::Pod, repair)).await?;
     let status = stack.until("replaced", REPAIR * 2, |status| recovered_by(status, Rung::Recreate)).await?;
     unnoticed(&load).await?;
     told("outlives the container", &status);
@@ -118,14 +118,14 @@ pub async fn a_fault_that_outlives_the_container_costs_the_pod(ground: &Ground) 
 }
 
 /// A fault that outlives the pod on one node moves the engine to another node, without a rollout.
-pub async fn a_fault_of_a_node_moves_the_engine(ground: &Ground) -> Result<()> {
+pub async fn a_fault_of_a_node_moves_the_engine(fixture: &Fixture) -> Result<()> {
     let repair = json!({
         "containerRestarts": {"burst": 1, "refill": "1h", "backoff": "1s"},
         "podRecreates": {"perHour": 4},
         "escalation": "AvoidNode",
     });
-    let moved = moves(ground, &spec(ground, Kept::Node, repair)).await;
-    for node in ground.space.cluster.nodes() {
+    let moved = moves(fixture, &spec(fixture, Kept::Node, repair)).await;
+    for node in fixture.space.cluster.nodes() {
         node.label(AVOID, None).await?;
     }
     moved
@@ -133,9 +133,9 @@ pub async fn a_fault_of_a_node_moves_the_engine(ground: &Ground) -> Result<()> {
 
 const AVOID: &str = "avoid.speechstack.dev/speech-parakeet";
 
-async fn moves(ground: &Ground, spec: &Value) -> Result<()> {
+async fn moves(fixture: &Fixture, spec: &Value) -> Result<()> {
     let node = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
-    let Wedged { stack, pod, load } = wedge(ground, spec).await?;
+    let Wedged { stack, pod, load } = wedge(fixture, spec).await?;
     let bad = node(&pod);
     let status = stack.until("moved", REPAIR * 4, |status| recovered_by(status, Rung::AvoidNode)).await?;
     unnoticed(&load).await?;
@@ -144,26 +144,26 @@ async fn moves(ground: &Ground, spec: &Value) -> Result<()> {
     ensure!(rungs.into_iter().any(|rung| rung == Rung::Recreate), "the pod was not replaced before");
     let now = stack.pods("parakeet").await?;
     ensure!(now.len() == 2 && now.iter().all(|pod| node(pod) != bad), "an engine is still on {bad}");
-    for node in ground.space.cluster.nodes() {
+    for node in fixture.space.cluster.nodes() {
         let avoided = node.get().await?.labels().contains_key(AVOID);
         ensure!(avoided == (node.name == bad), "{}: label {AVOID}: {avoided}", node.name);
     }
     let engine = ["get", "replicasets", "-l", "speechstack.dev/engine=parakeet", "-o", "name"];
-    let rollouts = ground.space.kubectl(&engine).await?;
+    let rollouts = fixture.space.kubectl(&engine).await?;
     ensure!(rollouts.lines().count() == 1, "a rollout happened: {rollouts}");
     Ok(())
 }
 
 /// A fault that nothing cures stops repair within its budgets, and says so; the reset annotation starts it again.
-pub async fn a_fault_that_nothing_cures_stops_repair(ground: &Ground) -> Result<()> {
+pub async fn a_fault_that_nothing_cures_stops_repair(fixture: &Fixture) -> Result<()> {
     let repair = json!({
         "containerRestarts": {"burst": 1, "refill": "1h", "backoff": "1s"},
         "podRecreates": {"perHour": 1},
     });
     let claim = "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: faults}, spec: {accessModes: \
                  [ReadWriteMany], resources: {requests: {storage: 1Mi}}}}";
-    ground.space.apply(claim).await?;
-    let Wedged { stack, load, .. } = wedge(ground, &spec(ground, Kept::Everywhere, repair)).await?;
+    fixture.space.apply(claim).await?;
+    let Wedged { stack, load, .. } = wedge(fixture, &spec(fixture, Kept::Everywhere, repair)).await?;
     let stopped =
         stack.until("stopped", REPAIR * 3, |status| deployed::is_true(status, "RepairSuspended")).await?;
     told("nothing cures", &stopped);

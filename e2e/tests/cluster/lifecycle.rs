@@ -13,22 +13,22 @@ use speechstack_e2e::deployed;
 use speechstack_e2e::words::word_error;
 use tokio::time::{Instant, sleep};
 
-use super::ground::Ground;
+use super::fixture::Fixture;
 use super::healing::{START, small};
 
 /// A few lines of YAML become speech in and out, through the Service by its DNS name.
-pub async fn a_minimal_stack_speaks_and_listens(ground: &Ground) -> Result<()> {
+pub async fn a_minimal_stack_speaks_and_listens(fixture: &Fixture) -> Result<()> {
     let spec = json!({
         "stt": [{"name": "parakeet", "preset": "reference", "resources": small()}],
         "tts": [{"name": "magpie", "preset": "reference", "resources": small()}],
     });
     let began = Instant::now();
-    let stack = ground.stack(&spec).await?;
+    let stack = fixture.stack(&spec).await?;
     let status = stack.ready(START).await?;
     eprintln!("applied -> Ready in {:.1} s", began.elapsed().as_secs_f64());
 
     let url = status.endpoints.context("no endpoints in the status")?.openai_base_url;
-    let expected = format!("http://speech-gateway.{}.svc/v1", ground.space.name);
+    let expected = format!("http://speech-gateway.{}.svc/v1", fixture.space.name);
     ensure!(url == expected, "the status says {url}, not {expected}");
     // Pods find it by the short name, we by the full one.
     let base = url.trim_end_matches("/v1").to_owned() + ".cluster.local";
@@ -46,7 +46,7 @@ pub async fn a_minimal_stack_speaks_and_listens(ground: &Ground) -> Result<()> {
 
     let summary = status.summary.context("no summary in the status")?;
     ensure!((summary.stt.as_str(), summary.tts.as_str()) == ("1/1", "1/1"), "summary {summary:?}");
-    let shown = ground.space.kubectl(&["get", "spch"]).await?;
+    let shown = fixture.space.kubectl(&["get", "spch"]).await?;
     for column in ["PHASE", "STT", "TTS", "REPAIRS", "Ready", "1/1"] {
         ensure!(shown.contains(column), "no {column} in:\n{shown}");
     }
@@ -54,10 +54,10 @@ pub async fn a_minimal_stack_speaks_and_listens(ground: &Ground) -> Result<()> {
 }
 
 /// Suspending frees the pods and keeps the rest; resuming brings them back.
-pub async fn a_suspended_stack_frees_its_pods(ground: &Ground) -> Result<()> {
+pub async fn a_suspended_stack_frees_its_pods(fixture: &Fixture) -> Result<()> {
     let engine = json!({"name": "parakeet", "preset": "reference", "resources": small()});
     let spec = json!({"stt": [engine], "gateway": {"replicas": 1}});
-    let stack = ground.stack(&spec).await?;
+    let stack = fixture.stack(&spec).await?;
     stack.ready(START).await?;
     stack.change(&json!({"stt": [engine], "gateway": {"replicas": 1}, "suspend": true})).await?;
     stack.until("suspended", START, |status| deployed::reason(status, "Ready") == "Suspended").await?;
@@ -75,7 +75,7 @@ pub async fn a_suspended_stack_frees_its_pods(ground: &Ground) -> Result<()> {
 }
 
 /// Deleting a stack ends what it made, without any finalizer, and keeps the model cache.
-pub async fn a_deleted_stack_leaves_only_its_cache(ground: &Ground) -> Result<()> {
+pub async fn a_deleted_stack_leaves_only_its_cache(fixture: &Fixture) -> Result<()> {
     let spec = json!({
         "stt": [{
             "name": "parakeet", "preset": "reference", "replicas": 0,
@@ -83,16 +83,16 @@ pub async fn a_deleted_stack_leaves_only_its_cache(ground: &Ground) -> Result<()
         }],
         "gateway": {"replicas": 1},
     });
-    let stack = ground.stack(&spec).await?;
+    let stack = fixture.stack(&spec).await?;
     let deployments: Api<Deployment> =
-        Api::namespaced(ground.space.cluster.client.clone(), &ground.space.name);
+        Api::namespaced(fixture.space.cluster.client.clone(), &fixture.space.name);
     await_condition("there is a Deployment", START, async || {
         ensure!(deployments.get_opt("speech-parakeet").await?.is_some(), "not yet");
         Ok(())
     })
     .await?;
     stack.delete().await?;
-    let services: Api<Service> = Api::namespaced(ground.space.cluster.client.clone(), &ground.space.name);
+    let services: Api<Service> = Api::namespaced(fixture.space.cluster.client.clone(), &fixture.space.name);
     let labelled = ListParams::default().labels("speechstack.dev/stack=speech");
     await_condition("nothing of a deleted stack is left", START, async || {
         ensure!(
@@ -104,21 +104,21 @@ pub async fn a_deleted_stack_leaves_only_its_cache(ground: &Ground) -> Result<()
     })
     .await?;
     let claims: Api<PersistentVolumeClaim> =
-        Api::namespaced(ground.space.cluster.client.clone(), &ground.space.name);
+        Api::namespaced(fixture.space.cluster.client.clone(), &fixture.space.name);
     let kept = claims.get_opt("speech-parakeet-cache").await?.context("the model cache is gone")?;
     ensure!(kept.metadata.deletion_timestamp.is_none(), "the model cache is being deleted");
     Ok(())
 }
 
 /// A spec that only the operator can judge becomes a condition, and no storm of retries.
-pub async fn an_invalid_stack_is_told_and_left_alone(ground: &Ground) -> Result<()> {
+pub async fn an_invalid_stack_is_told_and_left_alone(fixture: &Fixture) -> Result<()> {
     let spec = json!({
         "stt": [{
             "name": "parakeet", "preset": "reference", "replicas": 0,
             "podTemplatePatch": {"spec": {"initContainers": [{"name": "guard", "image": "other"}]}},
         }],
     });
-    let stack = ground.stack(&spec).await?;
+    let stack = fixture.stack(&spec).await?;
     let status = stack
         .until("InvalidSpec", START, |status| deployed::reason(status, "Ready") == "InvalidSpec")
         .await?;
@@ -132,8 +132,8 @@ pub async fn an_invalid_stack_is_told_and_left_alone(ground: &Ground) -> Result<
 }
 
 /// A stack that this operator cannot read, as one of a later version, keeps it from no other, not even after a restart.
-pub async fn an_unreadable_stack_stops_no_other(ground: &Ground) -> Result<()> {
-    let space = &ground.space;
+pub async fn an_unreadable_stack_stops_no_other(fixture: &Fixture) -> Result<()> {
+    let space = &fixture.space;
     let preset =
         "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/stt/items/properties/preset";
     let patch =
@@ -153,9 +153,9 @@ pub async fn an_unreadable_stack_stops_no_other(ground: &Ground) -> Result<()> {
             "gateway": {"replicas": 1},
         })
     };
-    let stack = ground.stack(&spec(1)).await?;
+    let stack = fixture.stack(&spec(1)).await?;
     stack.ready(START).await?;
-    ground.kill_operators().await?;
+    fixture.kill_operators().await?;
     stack.change(&spec(2)).await?;
     stack
         .until("two are verified", START, |status| {
@@ -163,7 +163,7 @@ pub async fn an_unreadable_stack_stops_no_other(ground: &Ground) -> Result<()> {
         })
         .await?;
     let told = await_condition("the operator tells of it", START, async || {
-        let operators = ground.operators().await?;
+        let operators = fixture.operators().await?;
         let name = deployed::name(operators.first().context("no operator")?);
         let log = space.log(name, "operator", false).await?;
         log.lines()

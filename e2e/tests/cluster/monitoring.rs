@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use speechstack_e2e::cluster::wait::await_condition;
 use speechstack_e2e::deployed;
 
-use super::ground::Ground;
+use super::fixture::Fixture;
 use super::healing::{START, small};
 
 /// The operator's own port for scrapes.
@@ -43,20 +43,20 @@ fn definitions() -> Result<String> {
 
 /// With the Prometheus operator's kinds in the cluster a stack has a PodMonitor that selects ports which answer, and
 /// rules whose metrics are there.
-pub async fn prometheus_finds_the_stack(ground: &Ground) -> Result<()> {
+pub async fn prometheus_finds_the_stack(fixture: &Fixture) -> Result<()> {
     let apply = ["apply", "--server-side", "-f", "-"];
-    ground.space.cluster.kubectl_with_input(&apply, &definitions()?).await?;
+    fixture.space.cluster.kubectl_with_input(&apply, &definitions()?).await?;
     // Kinds are looked for at the start, and every few minutes after that.
-    ground.kill_operators().await?;
+    fixture.kill_operators().await?;
     let spec = json!({
         "stt": [{"name": "parakeet", "preset": "reference", "resources": small()}],
         "monitoring": {"labels": {"release": "prometheus"}},
         "gateway": {"replicas": 1},
     });
-    let stack = ground.stack(&spec).await?;
+    let stack = fixture.stack(&spec).await?;
     stack.ready(START).await?;
 
-    let monitor = object(ground, POD_MONITOR).await?;
+    let monitor = object(fixture, POD_MONITOR).await?;
     ensure!(
         monitor
             .metadata
@@ -67,14 +67,14 @@ pub async fn prometheus_finds_the_stack(ground: &Ground) -> Result<()> {
         "the PodMonitor lacks the wanted label: {:?}",
         monitor.metadata.labels
     );
-    let scraped = scrape(ground, &monitor.data["spec"]).await?;
+    let scraped = scrape(fixture, &monitor.data["spec"]).await?;
     let find = |name: &str| scraped.iter().any(|metrics| metrics.contains(name));
     for name in ["speechstack_guard_", "speechstack_gateway_"] {
         ensure!(find(name), "no metric {name}* in what the PodMonitor selects");
     }
 
-    let rule = object(ground, PROMETHEUS_RULE).await?;
-    let operators = ground.operators().await?;
+    let rule = object(fixture, PROMETHEUS_RULE).await?;
+    let operators = fixture.operators().await?;
     let operator = operators.first().context("no operator")?;
     await_condition("the metrics of the alerts are there", Duration::from_secs(30), async || {
         let metrics = deployed::port(operator, OPERATOR)?.get("/metrics").await?.text();
@@ -86,7 +86,7 @@ pub async fn prometheus_finds_the_stack(ground: &Ground) -> Result<()> {
             }
         }
         let verified =
-            format!(r#"stack="speech",stack_namespace="{}",state="verified"}} 1"#, ground.space.name);
+            format!(r#"stack="speech",stack_namespace="{}",state="verified"}} 1"#, fixture.space.name);
         ensure!(metrics.contains(&verified), "no replica is told as verified:\n{metrics}");
         Ok(())
     })
@@ -94,7 +94,7 @@ pub async fn prometheus_finds_the_stack(ground: &Ground) -> Result<()> {
 }
 
 /// The stack's object of a kind, once it is there.
-async fn object(ground: &Ground, (kind, plural, _): Kind) -> Result<DynamicObject> {
+async fn object(fixture: &Fixture, (kind, plural, _): Kind) -> Result<DynamicObject> {
     let resource = ApiResource {
         group: GROUP.into(),
         version: "v1".into(),
@@ -102,7 +102,7 @@ async fn object(ground: &Ground, (kind, plural, _): Kind) -> Result<DynamicObjec
         kind: kind.into(),
         plural: plural.into(),
     };
-    let space = &ground.space;
+    let space = &fixture.space;
     let api: Api<DynamicObject> = Api::namespaced_with(space.cluster.client.clone(), &space.name, &resource);
     await_condition(&format!("the stack has a {kind}"), START, async || {
         let found = api.list(&ListParams::default()).await?.items;
@@ -112,13 +112,13 @@ async fn object(ground: &Ground, (kind, plural, _): Kind) -> Result<DynamicObjec
 }
 
 /// Scrapes what a PodMonitor selects, as Prometheus would.
-async fn scrape(ground: &Ground, spec: &Value) -> Result<Vec<String>> {
+async fn scrape(fixture: &Fixture, spec: &Value) -> Result<Vec<String>> {
     let labels: BTreeMap<String, String> = serde_json::from_value(spec["selector"]["matchLabels"].clone())?;
     let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let endpoint = &spec["podMetricsEndpoints"][0];
     let (port, path) = (&endpoint["port"], endpoint["path"].as_str().context("no path")?);
     let mut scraped = Vec::new();
-    for pod in ground.space.pods(&labels.join(",")).await? {
+    for pod in fixture.space.pods(&labels.join(",")).await? {
         let number = port_of(&pod, port.as_str().context("no port")?);
         let number = number.with_context(|| format!("{} has no port {port}", deployed::name(&pod)))?;
         let reply = deployed::port(&pod, number)?.get(path).await?;

@@ -10,12 +10,12 @@ use speechstack_e2e::cluster::wait::await_condition;
 use speechstack_e2e::deployed;
 use tokio::time::sleep;
 
-use super::ground::Ground;
+use super::fixture::Fixture;
 use super::healing::{REPAIR, START, clients, last, small, spec, total};
 
 /// An operator killed in the middle of a repair leaves exactly one act behind it.
-pub async fn an_operator_killed_in_mid_repair_acts_once(ground: &Ground) -> Result<()> {
-    let stack = ground.stack(&spec()).await?;
+pub async fn an_operator_killed_in_mid_repair_acts_once(fixture: &Fixture) -> Result<()> {
+    let stack = fixture.stack(&spec()).await?;
     let before = stack.ready(START).await?;
     let load = clients(&stack).await?;
     let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
@@ -23,7 +23,7 @@ pub async fn an_operator_killed_in_mid_repair_acts_once(ground: &Ground) -> Resu
     stack.arm(&pod, &json!({"mode": "F1"})).await?;
     // The intent is in the status before the act: from here on there is something to do twice.
     stack.until("begun", REPAIR, |status| total(status) > total(&before)).await?;
-    ground.kill_operators().await?;
+    fixture.kill_operators().await?;
     let healed = |status: &SpeechStackStatus| {
         deployed::is_true(status, "Ready")
             && last(status, "parakeet").is_some_and(|record| record.outcome != Outcome::Pending)
@@ -43,12 +43,12 @@ pub async fn an_operator_killed_in_mid_repair_acts_once(ground: &Ground) -> Resu
 }
 
 /// Without an operator a guard restarts a dead engine by itself, once.
-pub async fn guards_go_on_alone_under_a_budget(ground: &Ground) -> Result<()> {
+pub async fn guards_go_on_alone_under_a_budget(fixture: &Fixture) -> Result<()> {
     let mut spec = spec();
     spec["stt"][0]["replicas"] = json!(1);
-    let stack = ground.stack(&spec).await?;
+    let stack = fixture.stack(&spec).await?;
     stack.ready(START).await?;
-    ground.scale_operator(0).await?;
+    fixture.scale_operator(0).await?;
     let load = clients(&stack).await?;
     let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
     stack.arm(&pod, &json!({"mode": "F1"})).await?;
@@ -64,7 +64,7 @@ pub async fn guards_go_on_alone_under_a_budget(ground: &Ground) -> Result<()> {
     let now = stack.pod(deployed::name(&pod)).await?.context("the pod is gone")?;
     ensure!(restarts(&now, "engine") == 1, "a second restart within ten minutes, alone");
     drop(load);
-    ground.scale_operator(1).await?;
+    fixture.scale_operator(1).await?;
     // With the operator back, the second one is granted.
     stack
         .until("repaired", REPAIR * 2, |status| total(status) > 0 && deployed::is_true(status, "Ready"))
@@ -73,18 +73,18 @@ pub async fn guards_go_on_alone_under_a_budget(ground: &Ground) -> Result<()> {
 }
 
 /// A guard that dies comes back, and its engine is never touched.
-pub async fn a_dead_guard_costs_no_engine(ground: &Ground) -> Result<()> {
+pub async fn a_dead_guard_costs_no_engine(fixture: &Fixture) -> Result<()> {
     let spec = json!({
         "stt": [{"name": "parakeet", "preset": "reference", "replicas": 2, "resources": small()}],
         "gateway": {"replicas": 1},
     });
-    let stack = ground.stack(&spec).await?;
+    let stack = fixture.stack(&spec).await?;
     stack.ready(START).await?;
     let load = clients(&stack).await?;
     let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
     let mark = load.mark();
     // Process 1 takes a TERM, and a KILL only from outside of its namespace.
-    ground.space.exec(deployed::name(&pod), "guard", &["/bin/sh", "-c", "kill -TERM 1"]).await?;
+    fixture.space.exec(deployed::name(&pod), "guard", &["/bin/sh", "-c", "kill -TERM 1"]).await?;
     await_condition("the guard is back", REPAIR, async || {
         let now = stack.pod(deployed::name(&pod)).await?.context("the pod is gone")?;
         ensure!(restarts(&now, "guard") >= 1, "not restarted yet");
@@ -100,12 +100,12 @@ pub async fn a_dead_guard_costs_no_engine(ground: &Ground) -> Result<()> {
 }
 
 /// When the leader goes, the other operator takes over and repairs.
-pub async fn a_standby_takes_over(ground: &Ground) -> Result<()> {
-    let stack = ground.stack(&spec()).await?;
+pub async fn a_standby_takes_over(fixture: &Fixture) -> Result<()> {
+    let stack = fixture.stack(&spec()).await?;
     stack.ready(START).await?;
-    let leader = ground.operators().await?.into_iter().next().context("no operator")?;
-    ground.scale_operator(2).await?;
-    ground.space.kubectl(&["delete", "pod", deployed::name(&leader), "--grace-period=0", "--force"]).await?;
+    let leader = fixture.operators().await?.into_iter().next().context("no operator")?;
+    fixture.scale_operator(2).await?;
+    fixture.space.kubectl(&["delete", "pod", deployed::name(&leader), "--grace-period=0", "--force"]).await?;
     let load = clients(&stack).await?;
     let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
     stack.arm(&pod, &json!({"mode": "F1"})).await?;

@@ -11,7 +11,7 @@ use speechstack_e2e::deployed;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::ground::Ground;
+use super::fixture::Fixture;
 use super::healing::{START, clip, small, total};
 
 /// How long the storm lasts.
@@ -27,8 +27,8 @@ const IMPATIENT: u64 = 3;
 
 /// Three times the work the engines can do, and three clients of ten that do not wait for it, for five minutes: no
 /// engine is restarted, no answer is another than speech or a plain refusal, and afterwards all is as before.
-pub async fn a_storm_of_work_restarts_nothing(ground: &Ground) -> Result<()> {
-    let stack = ground
+pub async fn a_storm_of_work_restarts_nothing(fixture: &Fixture) -> Result<()> {
+    let stack = fixture
         .stack(&json!({
             "stt": [{
                 "name": "parakeet", "preset": "reference", "replicas": 2, "resources": small(),

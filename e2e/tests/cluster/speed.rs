@@ -1,13 +1,14 @@
 //! How fast a cluster heals: printed, never judged by time.
 
 use anyhow::{Context, Result, ensure};
+use contract::EngineReport;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use speechstack_crds::{Outcome, SpeechStackStatus};
 use speechstack_e2e::deployed::{self, Deployed};
-use speechstack_e2e::report::EngineReport;
+use speechstack_e2e::report::event_at;
 
-use super::ground::Ground;
+use super::fixture::Fixture;
 use super::healing::{REPAIR, START, clip, small, total};
 
 /// Pods of each engine; more repairs than that within minutes are deferred.
@@ -27,7 +28,7 @@ const STEPS: [(&str, &str); 5] = [
 
 /// Every pod of a stack wedges once, one after the other, each for the first time, so that no back-off of the kubelet
 /// counts; the steps of its cure are told as percentiles.
-pub async fn every_first_wedge_heals(ground: &Ground) -> Result<()> {
+pub async fn every_first_wedge_heals(fixture: &Fixture) -> Result<()> {
     let engine = |name: &&str| json!({"name": name, "preset": "reference", "replicas": REPLICAS, "args": ["--faults"], "resources": small()});
     let engines: Vec<_> = ENGINES.iter().map(engine).collect();
     let spec = json!({
@@ -35,7 +36,7 @@ pub async fn every_first_wedge_heals(ground: &Ground) -> Result<()> {
         "deepProbe": {"interval": "20s", "contentInterval": "60s"},
         "gateway": {"replicas": 1},
     });
-    let stack = ground.stack(&spec).await?;
+    let stack = fixture.stack(&spec).await?;
     stack.ready(START * 2).await?;
     let mut healed = Vec::new();
     for engine in ENGINES {
@@ -77,7 +78,8 @@ async fn heal(stack: &Deployed, pod: &Pod) -> Result<[u64; STEPS.len()]> {
     let incident = report.incidents.last().context("the guard knows of no incident")?;
     let mut steps = [0; STEPS.len()];
     for (step, (name, event)) in steps.iter_mut().zip(STEPS) {
-        *step = incident.at(&[event]).with_context(|| format!("not {name}: {:?}", incident.timeline))?;
+        *step =
+            event_at(incident, &[event]).with_context(|| format!("not {name}: {:?}", incident.timeline))?;
     }
     Ok(steps)
 }

@@ -11,7 +11,7 @@ use speechstack_e2e::cluster::wait::await_condition;
 use speechstack_e2e::deployed;
 use tokio::time::sleep;
 
-use super::ground::Ground;
+use super::fixture::Fixture;
 use super::healing::{REPAIR, START, clients, last, spec, total};
 
 /// Ceiling for what is told only after a minute of patience with a kubelet.
@@ -19,15 +19,15 @@ const TOLD: Duration = Duration::from_secs(240);
 
 /// An engine that its kubelet cannot kill is told by an Event, its pod that does not end by the status; the pod is
 /// never removed by force, the other replica serves on, and once the process ends all heals by itself.
-pub async fn a_kill_that_does_not_end_is_told_and_not_forced(ground: &Ground) -> Result<()> {
+pub async fn a_kill_that_does_not_end_is_told_and_not_forced(fixture: &Fixture) -> Result<()> {
     let mut spec = spec();
     spec["tts"] = json!([]);
-    let stack = ground.stack(&spec).await?;
+    let stack = fixture.stack(&spec).await?;
     stack.ready(START).await?;
     let load = clients(&stack).await?;
     let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
     let name = deployed::name(&pod);
-    let stuck = StuckKill::hold(&ground.space, name, "engine").await?;
+    let stuck = StuckKill::hold(&fixture.space, name, "engine").await?;
     let mark = load.mark();
     stack.arm(&pod, &json!({"mode": "F1"})).await?;
     await_condition("an Event tells of the kill", TOLD, async || {
@@ -51,7 +51,7 @@ pub async fn a_kill_that_does_not_end_is_told_and_not_forced(ground: &Ground) ->
     );
 
     // A person has the pod go; it does not.
-    ground.space.kubectl(&["delete", "pod", name, "--wait=false", "--grace-period=1"]).await?;
+    fixture.space.kubectl(&["delete", "pod", name, "--wait=false", "--grace-period=1"]).await?;
     let told = |status: &SpeechStackStatus| {
         let failures = status.engines.iter().filter_map(|engine| engine.last_failure.as_ref());
         failures.into_iter().any(|failure| failure.reason == "TerminatingStuck" && failure.pod == name)

@@ -11,7 +11,7 @@ use speechstack_e2e::cluster::images;
 use speechstack_e2e::deployed;
 use tokio::time::sleep;
 
-use super::ground::{Ground, RELEASE};
+use super::fixture::{Fixture, RELEASE};
 use super::healing::{REPAIR, START, clients, small};
 
 /// The guards' image by another name, as a newer operator would bring.
@@ -40,20 +40,20 @@ fn is_newer(pod: &Pod) -> bool {
 }
 
 /// A new guard image waits for the user's word, and then takes one verified engine after the other.
-pub async fn a_new_guard_waits_for_the_users_word(ground: &Ground) -> Result<()> {
-    let stack = ground.stack(&spec(None)).await?;
+pub async fn a_new_guard_waits_for_the_users_word(fixture: &Fixture) -> Result<()> {
+    let stack = fixture.stack(&spec(None)).await?;
     stack.ready(START).await?;
     let before = stack.pods("parakeet").await?;
     let (repository, _) = images::PROXY.rsplit_once(':').unwrap_or((images::PROXY, ""));
     let newer = format!("{repository}:{NEWER}");
-    for node in ground.space.cluster.nodes() {
+    for node in fixture.space.cluster.nodes() {
         node.run("ctr", &["--namespace=k8s.io", "images", "tag", "--force", images::PROXY, &newer]).await?;
     }
     let chart = binaries::repository().join("charts/speechstack").display().to_string();
     let tag = format!("proxyImage.tag={NEWER}");
     let upgrade =
         ["upgrade", RELEASE, &chart, "--reuse-values", "--set", &tag, "--wait", "--timeout", "180s"];
-    ground.helm(&upgrade).await?;
+    fixture.helm(&upgrade).await?;
     let pending = |status: &SpeechStackStatus| {
         deployed::is_true(status, "UpdatePending")
             && status.engines.iter().all(|engine| engine.update_pending)

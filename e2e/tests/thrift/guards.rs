@@ -72,7 +72,7 @@ fn chunk(text: &str) -> String {
 fn report(address: IpAddr) -> String {
     let stage = json!({"passed": 12, "failed": 0, "seconds": 0.231, "at_unix_ms": 1_800_000_000_000_u64});
     json!({
-        "name": format!("parakeet-{address}"), "kind": "parakeet", "url": "http://127.0.0.1:9000",
+        "name": format!("parakeet-{address}"), "capability": "stt", "url": "http://127.0.0.1:9000",
         "instance": format!("{address}/1800000000/7"), "state": "healthy", "verdict": "serving", "class": null,
         "restarts": 0, "queue_seconds": 0.0, "repair": null, "weight": 1.0, "in_flight": 0,
         "predictor": {"fixed": 0.1, "per_second": 0.02, "samples": 120}, "probes": {"shallow": stage, "golden": stage},

@@ -4,50 +4,21 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
+use contract::{RepairOrder, port};
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{ADMIN_PORT, Guards};
+use super::Guards;
 
 /// For the whole exchange.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest answer that is read.
 const ANSWER_BYTES: usize = 4096;
-
-/// What a guard is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verb {
-    /// Do what was asked for.
-    Grant,
-    /// Hold it for a while.
-    Defer,
-    /// Restart the instance though nothing was asked for.
-    Restart,
-    /// Forget what was used up.
-    Reset,
-}
-
-/// An order. It names the instance and attempt it is meant for, so that a late one hits nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Order {
-    /// What to do.
-    #[serde(rename = "order")]
-    pub verb: Verb,
-    /// The engine instance.
-    pub instance: String,
-    /// Number of the restart in its row, from 0.
-    pub attempt: u32,
-    /// Why, for people.
-    pub reason: String,
-    /// How long to hold, seconds, for [`Verb::Defer`].
-    pub seconds: u64,
-}
 
 /// The guard took the order, now or before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,15 +73,15 @@ impl Guards {
     ///
     /// # Errors
     /// When the guard refuses it or cannot be reached within 5 s.
-    pub async fn order(&self, address: IpAddr, order: &Order) -> Result<Accepted, Refusal> {
+    pub async fn order(&self, address: IpAddr, order: &RepairOrder) -> Result<Accepted, Refusal> {
         timeout(TIMEOUT, self.exchange(address, order)).await.map_err(Refusal::Silent)?
     }
 
-    async fn exchange(&self, address: IpAddr, order: &Order) -> Result<Accepted, Refusal> {
+    async fn exchange(&self, address: IpAddr, order: &RepairOrder) -> Result<Accepted, Refusal> {
         let missing = || Refusal::Token(std::io::ErrorKind::NotFound.into());
         let file = self.token_file.get().ok_or_else(missing)?;
         let token = tokio::fs::read_to_string(file).await.map_err(Refusal::Token)?;
-        let address = SocketAddr::new(address, ADMIN_PORT);
+        let address = SocketAddr::new(address, port::GUARD_ADMIN);
         let body = serde_json::to_vec(order).map_err(Refusal::Body)?;
         let request = Request::post("/repair")
             .header(header::HOST, address.to_string())

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::events::{Events, TooLong};
 use super::wire::{self, Framing};
-use super::{ADMIN_PORT, Guards, Report};
+use super::{Guards, Report};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(5);
@@ -123,7 +123,7 @@ async fn connect(address: IpAddr, token_file: &Path) -> Result<(TcpStream, Frami
 }
 
 async fn open(address: IpAddr, token: &str) -> Result<(TcpStream, Framing, Bytes), Error> {
-    let address = SocketAddr::new(address, ADMIN_PORT);
+    let address = SocketAddr::new(address, contract::port::GUARD_ADMIN);
     let mut stream = TcpStream::connect(address).await.map_err(Error::Connect)?;
     let request = format!(
         "GET /state/stream HTTP/1.1\r\nhost: {address}\r\naccept: text/event-stream\r\nauthorization: Bearer {token}\r\n\r\n"

@@ -16,9 +16,9 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::order::Verb;
 use super::*;
 use crate::pods::WatchedPod;
+use contract::{RepairOrder, State, Verb, VerdictName};
 
 const CEILING: Duration = Duration::from_secs(20);
 static NEXT: AtomicU8 = AtomicU8::new(1);
@@ -49,7 +49,7 @@ async fn fake() -> (Arc<Fake>, IpAddr) {
         .route("/state/stream", get(stream))
         .route("/repair", post(repair))
         .with_state(Arc::clone(&fake));
-    let listener = tokio::net::TcpListener::bind((address, ADMIN_PORT)).await.unwrap();
+    let listener = tokio::net::TcpListener::bind((address, contract::port::GUARD_ADMIN)).await.unwrap();
     tokio::spawn(serve(listener, router));
     (fake, address.into())
 }
@@ -189,8 +189,13 @@ async fn a_lost_guard_is_shown_as_not_connected_and_forgotten_when_cancelled() {
 async fn orders_are_answered_by_status() {
     let (fake, address) = fake().await;
     let run = running();
-    let order =
-        Order { verb: Verb::Grant, instance: "i1".into(), attempt: 2, reason: "budget".into(), seconds: 0 };
+    let order = RepairOrder {
+        order: Verb::Grant,
+        instance: "i1".into(),
+        attempt: 2,
+        reason: "budget".into(),
+        seconds: 0,
+    };
     let poll = async {
         while run.guards.token_file.get().is_none() {
             tokio::task::yield_now().await;
@@ -230,7 +235,7 @@ fn only_what_matters_is_published() {
     assert_eq!(guards.seen("u").unwrap().since, at(1), "kept while the state is the same");
     guards.heard(&stack, &uid, parse(report("wedged", 0.0)), at(4));
     let mut starting = parse(report("starting", 0.0));
-    starting.verdict = Verdict::Pending;
+    starting.verdict = VerdictName::Pending;
     guards.heard(&stack, &uid, starting, at(5));
     let seen = guards.seen("u").unwrap();
     assert_eq!((seen.since, seen.ailing), (at(5), Some(at(4))));

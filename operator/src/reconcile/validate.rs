@@ -121,7 +121,7 @@ impl ValidStack {
 
     /// Whether wedged engines leave the rotation.
     #[must_use]
-    pub fn fences(&self) -> bool {
+    pub fn ejects(&self) -> bool {
         self.repair.policy != Policy::Observe
     }
 

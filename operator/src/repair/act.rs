@@ -8,7 +8,7 @@ use speechstack_crds::{Outcome, RepairRecord, Rung};
 use super::decide::Held;
 use super::record::{Key, key};
 use super::view::{PodView, StackView};
-use crate::guards::State;
+use contract::State;
 
 /// Longest that a guard holds a request by one order.
 const LONGEST: u64 = 120;

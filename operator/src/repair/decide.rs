@@ -15,8 +15,10 @@ use super::budget::{self, RATE_WINDOW, of_engine, on_pod, ordered, replaces};
 use super::ladder::{self, Next};
 use super::record::Key;
 use super::view::{EngineView, PodView, StackView};
-use super::{cohort, correlation, escalate, record, settle};
-use crate::guards::{Seen, State};
+use super::{correlation, escalate, record, rollout, settle};
+use contract::State;
+
+use crate::guards::Seen;
 
 /// Records kept.
 pub const KEPT: usize = 50;
@@ -237,7 +239,7 @@ fn candidates<'a>(engine: &'a EngineView, records: &[RepairRecord]) -> Vec<Candi
             let asks = report.repair.as_ref().is_some_and(|request| request.instance == report.instance);
             let held = report.repair.is_none()
                 && report.is_wedged()
-                && matches!(report.state, State::Wedged | State::Fenced | State::Exhausted);
+                && matches!(report.state, State::Wedged | State::Ejected | State::Exhausted);
             (asks || (held && !report.instance.is_empty())).then_some(Candidate { pod, seen })
         })
         .collect();
@@ -255,7 +257,7 @@ fn decide_engine(stack: &StackView, engine: &EngineView, cluster: &Cluster, plan
     let candidates = candidates(engine, &plan.status.records);
     resume(engine, &candidates, plan);
     if let (Some(template), false) =
-        (cohort::suspect(engine, &plan.status.records, now), candidates.is_empty())
+        (rollout::suspect(engine, &plan.status.records, now), candidates.is_empty())
     {
         let message = format!(
             "wedges of {} are confined to pods of template {template}, while others serve: roll it back",

@@ -18,13 +18,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::act::{Act, Deferral};
-use super::book::{Book, Turn};
 use super::decide::{Cluster, Plan, decide};
 use super::events::Note;
+use super::history::{History, Turn};
 use super::record::Key;
 use super::view::view;
 use super::worker::{Done, Record, Worker};
-use super::{Context, budget, carry, node, record};
+use super::{Context, budget, execute, node, record};
 use crate::pods::EnginePod;
 
 /// Rules that depend on time alone are looked at this often.
@@ -41,14 +41,14 @@ pub(super) struct Driver {
     context: Context,
     cancel: CancellationToken,
     worker: Worker,
-    books: HashMap<ObjectRef<SpeechStack>, Book>,
+    histories: HashMap<ObjectRef<SpeechStack>, History>,
     inbox: mpsc::UnboundedReceiver<Done>,
 }
 
 impl Driver {
     pub(super) fn new(context: Context, cancel: CancellationToken) -> Self {
         let (worker, inbox) = Worker::new(&context, cancel.clone());
-        Self { worker, books: HashMap::new(), context, cancel, inbox }
+        Self { worker, histories: HashMap::new(), context, cancel, inbox }
     }
 
     pub(super) async fn run(mut self) {
@@ -88,7 +88,8 @@ impl Driver {
 
     /// What is due by time alone.
     fn time(&mut self, ticks: u64, dirty: &mut HashSet<ObjectRef<SpeechStack>>) {
-        let astir = self.books.iter().filter(|(_, book)| !book.is_calm()).map(|(stack, _)| stack.clone());
+        let astir =
+            self.histories.iter().filter(|(_, history)| !history.is_calm()).map(|(stack, _)| stack.clone());
         dirty.extend(astir);
         if ticks.is_multiple_of(ALL) {
             dirty.extend(self.all());
@@ -116,45 +117,45 @@ impl Driver {
     fn note(&mut self, done: Done) -> Option<ObjectRef<SpeechStack>> {
         match done {
             Done::Read { stack, result } => {
-                let book = self.books.get_mut(&stack)?;
-                book.busy = false;
+                let history = self.histories.get_mut(&stack)?;
+                history.busy = false;
                 match result {
                     Ok(status) => {
-                        book.status = record::merge(&status, Some(&book.status));
-                        book.loaded = true;
+                        history.status = record::merge(&status, Some(&history.status));
+                        history.loaded = true;
                     }
                     Err(error) => {
                         warn(&error, "unable to read the record of repairs");
-                        book.rest_until = Some(Instant::now() + REST);
+                        history.rest_until = Some(Instant::now() + REST);
                     }
                 }
                 Some(stack)
             }
             Done::Written { stack, acts, known, result } => {
-                let book = self.books.get_mut(&stack)?;
-                book.busy = false;
-                let planned = book.planned.take();
+                let history = self.histories.get_mut(&stack)?;
+                history.busy = false;
+                let planned = history.planned.take();
                 match result {
-                    Ok(()) => book.status = planned.unwrap_or_default(),
+                    Ok(()) => history.status = planned.unwrap_or_default(),
                     Err(error) => {
                         warn(&error, "unable to record a repair");
-                        book.untake(&acts);
-                        book.known.extend(known);
-                        book.rest_until = Some(Instant::now() + REST);
+                        history.untake(&acts);
+                        history.known.extend(known);
+                        history.rest_until = Some(Instant::now() + REST);
                         // Whether it was written is not known: read before the next decision.
-                        book.loaded = false;
+                        history.loaded = false;
                     }
                 }
                 Some(stack)
             }
             Done::Deferred { stack, pod_uid } => {
-                self.books.get_mut(&stack)?.unanswer(&pod_uid);
+                self.histories.get_mut(&stack)?.unanswer(&pod_uid);
                 None
             }
             Done::Acted { stack, act, result } => {
-                let book = self.books.get_mut(&stack)?;
-                let outcome = conclude(book, &act, result);
-                book.known.extend(outcome);
+                let history = self.histories.get_mut(&stack)?;
+                let outcome = conclude(history, &act, result);
+                history.known.extend(outcome);
                 Some(stack)
             }
         }
@@ -165,7 +166,7 @@ impl Driver {
         let mut nodes = None;
         for stack in std::mem::take(dirty) {
             let Some(found) = self.context.stacks.get(&stack) else {
-                self.books.remove(&stack);
+                self.histories.remove(&stack);
                 continue;
             };
             let pods = self.context.pods.of_stack(&stack);
@@ -180,32 +181,33 @@ impl Driver {
         pods: &[Arc<EnginePod>],
         nodes: &mut Option<Vec<Arc<Node>>>,
     ) {
-        if self.books.get(stack).is_none_or(Book::is_calm) && self.is_calm(found, pods) {
+        if self.histories.get(stack).is_none_or(History::is_calm) && self.is_calm(found, pods) {
             return;
         }
         let now = Instant::now();
-        let book = self.books.entry(stack.clone()).or_default();
-        if book.uid != found.metadata.uid {
-            *book = Book::new(found.metadata.uid.clone());
+        let history = self.histories.entry(stack.clone()).or_default();
+        if history.uid != found.metadata.uid {
+            *history = History::new(found.metadata.uid.clone());
         }
-        if book.busy || book.rest_until.is_some_and(|until| now < until) {
+        if history.busy || history.rest_until.is_some_and(|until| now < until) {
             return;
         }
-        book.rest_until = None;
-        if !book.loaded {
-            book.busy = true;
+        history.rest_until = None;
+        if !history.loaded {
+            history.busy = true;
             self.worker.read(stack, found);
             return;
         }
         let observed = found.status.as_ref().and_then(|status| status.repair.as_ref());
-        book.status = record::merge(&book.status, observed);
+        history.status = record::merge(&history.status, observed);
         let nodes = nodes.get_or_insert_with(|| self.context.nodes.state());
         let view = view(found, pods, nodes, &self.context.guards, self.context.node_escalation);
         let time = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap_or_default();
-        let turns = book.turns(&view, time);
-        let known = std::mem::take(&mut book.known);
+        let turns = history.turns(&view, time);
+        let known = std::mem::take(&mut history.known);
         let cluster = self.cluster(stack);
-        let plan = self.books.get(stack).map(|book| decide(&view, &book.status, &known, &cluster, time));
+        let plan =
+            self.histories.get(stack).map(|history| decide(&view, &history.status, &known, &cluster, time));
         let Some(plan) = plan else { return };
         let reference = found.object_ref(&());
         for turn in turns {
@@ -237,8 +239,8 @@ impl Driver {
             if stack == *but {
                 continue;
             }
-            let book = self.books.get(&stack).filter(|book| book.loaded);
-            let own = book.map(|book| book.planned.as_ref().unwrap_or(&book.status));
+            let history = self.histories.get(&stack).filter(|history| history.loaded);
+            let own = history.map(|history| history.planned.as_ref().unwrap_or(&history.status));
             let observed = found.status.as_ref().and_then(|status| status.repair.as_ref());
             let records = own.or(observed).into_iter().flat_map(|repair| &repair.records);
             for record in records.filter(|record| budget::counts(record)) {
@@ -262,22 +264,22 @@ impl Driver {
         known: Vec<(Key, Outcome)>,
     ) {
         let now = Instant::now();
-        let Some(book) = self.books.get_mut(stack) else { return };
-        let acts = book.take(plan.acts, &plan.news, now);
-        let deferrals = book.answer(plan.deferrals, now);
+        let Some(history) = self.histories.get_mut(stack) else { return };
+        let acts = history.take(plan.acts, &plan.news, now);
+        let deferrals = history.answer(plan.deferrals, now);
         for (deferral, is_new) in &deferrals {
             if *is_new {
                 self.context.metrics.deferred(deferral.held);
                 self.worker.events.tell(deferred(reference, deferral));
             }
         }
-        if plan.status == book.status {
-            book.tidy();
+        if plan.status == history.status {
+            history.tidy();
             acts.into_iter().for_each(|act| self.worker.act(stack.clone(), act));
         } else {
-            book.busy = true;
-            book.planned = Some(plan.status.clone());
-            book.tidy();
+            history.busy = true;
+            history.planned = Some(plan.status.clone());
+            history.tidy();
             let record = Record { planned: plan.status, acts, news: plan.news, known };
             self.worker.write(stack, found, reference.clone(), record);
         }
@@ -286,14 +288,14 @@ impl Driver {
 }
 
 /// What an act's result means for its record, if it says anything by itself.
-fn conclude(book: &Book, act: &Act, result: Result<(), carry::Error>) -> Option<(Key, Outcome)> {
+fn conclude(history: &History, act: &Act, result: Result<(), execute::Error>) -> Option<(Key, Outcome)> {
     match (act, result) {
         (Act::ReportNode { key, .. } | Act::TaintNode { key, .. }, Ok(())) => {
             Some((key.clone(), Outcome::Done))
         }
         (Act::Grant { .. } | Act::Replace { .. } | Act::Reset { .. }, Ok(())) => None,
         (Act::Grant { key, .. } | Act::Replace { key, .. }, Err(error)) => {
-            let withdrawn = error.is_outdated() && book.is_first(key);
+            let withdrawn = error.is_outdated() && history.is_first(key);
             if !withdrawn {
                 warn(&error, "unable to repair");
             }
@@ -334,7 +336,7 @@ fn deferred(stack: &ObjectReference, deferral: &Deferral) -> Note {
     }
 }
 
-fn warn(error: &carry::Error, message: &'static str) {
+fn warn(error: &execute::Error, message: &'static str) {
     let error: &dyn std::error::Error = error;
     tracing::warn!(error, "{message}");
 }

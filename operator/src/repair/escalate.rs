@@ -1,5 +1,6 @@
 //! The rung above the engine: nodes that are to be reported or tainted. Pure.
 
+use contract::Class;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use speechstack_crds::{Escalation, Outcome, RepairRecord, Rung};
@@ -76,7 +77,8 @@ fn suspects(stack: &StackView, engine: &EngineView, plan: &Plan, now: Timestamp)
     let records = &plan.status.records;
     // The engine was cured by the move, or its device is lost.
     let moved = records.iter().filter(|record| {
-        let lost = record.class.as_deref() == Some("A''") && record.outcome == Outcome::Failed;
+        let lost =
+            record.class.as_deref() == Some(Class::DeviceLost.as_str()) && record.outcome == Outcome::Failed;
         record.engine == engine.name
             && record.rung == Rung::AvoidNode
             && ordered(record, now) < DAY

@@ -8,7 +8,9 @@ use super::budget::{
     DAY, LASTING, PER_DAY, ROW, age, failed, futile, of_engine, ordered, replaces, restarts, row,
 };
 use super::view::{EngineView, PodView, StackView};
-use crate::guards::{Seen, State, Wanted};
+use contract::{Act, Class, State};
+
+use crate::guards::Seen;
 
 /// What is next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +41,7 @@ pub fn next(
     now: Timestamp,
 ) -> Next {
     let asked = seen.report.repair.as_ref();
-    if asked.is_some_and(|request| request.act == Wanted::Recycle) {
+    if asked.is_some_and(|request| request.act == Act::Recycle) {
         return Next::Act(Rung::Recycle);
     }
     let history = History::new(stack, engine, pod, seen, status, now);
@@ -97,9 +99,10 @@ impl<'a> History<'a> {
                 && record.ended.as_ref().is_none_or(|ended| age(ended.0, now) < ROW)
                 && failed(record, ailing, LASTING)
         });
-        let class = seen.report.class.as_deref();
+        let class = seen.report.class;
         let asked = seen.report.repair.as_ref();
-        let device_lost = class.or_else(|| asked.and_then(|request| request.class.as_deref())) == Some("A''");
+        let device_lost =
+            class.or_else(|| asked.and_then(|request| request.class)) == Some(Class::DeviceLost);
         let burst = usize::try_from(stack.spec.container_restarts.burst).unwrap_or(usize::MAX).max(1);
         let (futile, highest) = futile(records.iter().copied(), now);
         Self {

@@ -106,7 +106,7 @@ pub fn is_refuted(records: &[RepairRecord], pod: &PodView, seen: &Seen, now: Tim
 /// Writes down a repair that is to be done.
 pub fn order(plan: &mut Plan, engine: &EngineView, pod: &PodView, seen: &Seen, rung: Rung, now: Timestamp) {
     let request = seen.report.repair.as_ref();
-    let class = request.and_then(|request| request.class.clone()).or_else(|| seen.report.class.clone());
+    let class = request.and_then(|request| request.class).or(seen.report.class);
     push(
         plan,
         RepairRecord {
@@ -117,7 +117,7 @@ pub fn order(plan: &mut Plan, engine: &EngineView, pod: &PodView, seen: &Seen, r
             template: pod.template.clone(),
             instance: seen.report.instance.clone(),
             rung,
-            class,
+            class: class.map(|class| class.as_str().to_owned()),
             attempt: attempt(&plan.status.records, pod, seen),
             ordered: MicroTime(now),
             outcome: Outcome::Pending,

@@ -8,7 +8,7 @@ use speechstack_crds::{Outcome, RepairRecord, Rung};
 
 use super::budget::{ordered, replaces};
 use super::view::{EngineView, PodView, StackView};
-use crate::guards::{State, Verdict, Wanted};
+use contract::{Act, State, VerdictName};
 
 /// Time to health, besides the longest start.
 const VERIFIED_WITHIN: Duration = Duration::from_secs(600);
@@ -16,7 +16,7 @@ const VERIFIED_WITHIN: Duration = Duration::from_secs(600);
 const ENDED_WITHIN: Duration = Duration::from_secs(600);
 /// An instance that serves for so long after its restart was ordered was not restarted.
 const UNTOUCHED: Duration = Duration::from_secs(30);
-/// For the kubelet to end a container that its guard had fenced, liveness probe and grace included.
+/// For the kubelet to end a container whose restart its guard requested, liveness probe and grace included.
 const KILLED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What is known now of the pending records, by their place.
@@ -71,12 +71,12 @@ fn restarted(engine: &EngineView, record: &RepairRecord, now: Timestamp) -> Opti
 /// or the kubelet still has the container running, as with a process that hangs in its GPU's driver.
 pub fn outlives(pod: &PodView, record: &RepairRecord, now: Timestamp) -> bool {
     let Some(report) = pod.live().map(|seen| &seen.report) else { return false };
-    let fenced = record.rung == Rung::Restart
+    let ejected = record.rung == Rung::Restart
         && report.instance == record.instance
         && report.state == State::Restarting
         && ordered(record, now) > KILLED_WITHIN;
     report.state == State::KillStuck
-        || (fenced && pod.running_since.is_some_and(|since| since < record.ordered.0))
+        || (ejected && pod.running_since.is_some_and(|since| since < record.ordered.0))
 }
 
 /// Of a pod replaced: whichever pod of the engine came after it and was not claimed by an earlier record.
@@ -113,8 +113,8 @@ fn replaced<'a>(
 /// Of a new instance.
 fn of_new(pod: &PodView) -> Option<Outcome> {
     let report = &pod.live()?.report;
-    let asks = report.repair.as_ref().is_some_and(|request| request.act == Wanted::Restart);
-    if report.is_wedged() || report.verdict == Verdict::Unstartable || asks {
+    let asks = report.repair.as_ref().is_some_and(|request| request.act == Act::Restart);
+    if report.is_wedged() || report.verdict == VerdictName::Unstartable || asks {
         Some(Outcome::Failed)
     } else {
         report.is_verified().then_some(Outcome::Recovered)

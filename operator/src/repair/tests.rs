@@ -238,7 +238,7 @@ async fn world() -> World {
         .route("/state/stream", get(stream))
         .route("/repair", post(repair))
         .with_state(Arc::clone(&guard));
-    let listener = tokio::net::TcpListener::bind((address, guards::ADMIN_PORT)).await.unwrap();
+    let listener = tokio::net::TcpListener::bind((address, contract::port::GUARD_ADMIN)).await.unwrap();
     tokio::spawn(serve(listener, router));
     let api =
         Api { record: Arc::new(Mutex::new(json!({}))), log: Arc::clone(&log), fail_writes: Arc::default() };

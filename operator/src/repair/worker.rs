@@ -12,7 +12,7 @@ use super::act::{Act, Deferral};
 use super::decide::News;
 use super::events::Events;
 use super::record::Key;
-use super::{Context, Metrics, carry, events};
+use super::{Context, Metrics, events, execute};
 use crate::guards::Guards;
 
 /// Calls at the same time.
@@ -21,18 +21,18 @@ const CALLS: usize = 64;
 /// What a task reports.
 pub(super) enum Done {
     /// The newest record.
-    Read { stack: ObjectRef<SpeechStack>, result: Result<RepairStatus, carry::Error> },
+    Read { stack: ObjectRef<SpeechStack>, result: Result<RepairStatus, execute::Error> },
     /// The record was written, or not; what was to follow.
     Written {
         stack: ObjectRef<SpeechStack>,
         acts: Vec<Act>,
         known: Vec<(Key, Outcome)>,
-        result: Result<(), carry::Error>,
+        result: Result<(), execute::Error>,
     },
     /// A guard could not be told that its request waits.
     Deferred { stack: ObjectRef<SpeechStack>, pod_uid: String },
     /// An act was done, or not.
-    Acted { stack: ObjectRef<SpeechStack>, act: Act, result: Result<(), carry::Error> },
+    Acted { stack: ObjectRef<SpeechStack>, act: Act, result: Result<(), execute::Error> },
 }
 
 /// What is to be recorded, and what follows from it.
@@ -77,7 +77,7 @@ impl Worker {
         let (worker, stack, found) = (self.clone(), stack.clone(), Arc::clone(found));
         tokio::spawn(async move {
             let _permit = worker.calls.acquire().await;
-            let result = carry::read(&worker.client, &found).await;
+            let result = execute::read(&worker.client, &found).await;
             worker.report(Done::Read { stack, result });
         });
     }
@@ -97,7 +97,7 @@ impl Worker {
                 return;
             }
             let Record { planned, acts, news, known } = record;
-            let result = carry::write(&worker.client, &found, &planned).await;
+            let result = execute::write(&worker.client, &found, &planned).await;
             let written = result.is_ok();
             let stack_again = stack.clone();
             worker.report(Done::Written { stack: stack_again, acts: acts.clone(), known, result });
@@ -125,7 +125,7 @@ impl Worker {
                 return;
             }
             let namespace = stack.namespace.clone().unwrap_or_default();
-            let result = carry::act(&worker.client, &worker.guards, &worker.events, &namespace, &act).await;
+            let result = execute::act(&worker.client, &worker.guards, &worker.events, &namespace, &act).await;
             worker.report(Done::Acted { stack, act, result });
         });
     }
@@ -138,7 +138,7 @@ impl Worker {
         let (worker, stack) = (self.clone(), stack.clone());
         tokio::spawn(async move {
             let _permit = worker.calls.acquire().await;
-            if let Err(error) = carry::defer(&worker.guards, &deferral).await {
+            if let Err(error) = execute::defer(&worker.guards, &deferral).await {
                 let error: &dyn std::error::Error = &error;
                 tracing::debug!(pod = %deferral.pod, error, "unable to defer a repair");
                 worker.report(Done::Deferred { stack, pod_uid: deferral.pod_uid });
@@ -150,7 +150,7 @@ impl Worker {
     pub(super) fn welcome(&self, node: String, labels: Vec<String>) {
         let client = self.client.clone();
         tokio::spawn(async move {
-            if let Err(error) = carry::welcome(&client, &node, &labels).await {
+            if let Err(error) = execute::readmit_node(&client, &node, &labels).await {
                 let error: &dyn std::error::Error = &error;
                 tracing::warn!(%node, error, "unable to remove an expired label");
             }

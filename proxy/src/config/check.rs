@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use super::{Config, Engine, Error, Policy};
-use crate::report::{Class, Kind};
+use contract::{Capability, Class};
+
+use crate::config::{Config, Engine, Error, Policy};
 
 impl Config {
     /// What types cannot say: names unique, addresses distinct, URLs plain, ways of restarting not mixed.
@@ -26,6 +27,12 @@ impl Config {
             match engine.url.parse::<http::Uri>() {
                 Ok(uri) if uri.scheme_str() == Some("http") && uri.host().is_some() => {}
                 _ => return invalid("engines[].url", format!("{:?} is not http://host:port", engine.url)),
+            }
+            if engine.capability == Capability::Llm {
+                return invalid(
+                    "engines[].capability",
+                    format!("of {} is llm: no engine protocol serves it yet", engine.name),
+                );
             }
             engine.check()?;
             for (what, address) in [("guard", engine.guard), ("guard_admin", engine.guard_admin)] {
@@ -52,22 +59,23 @@ impl Config {
 
     fn check_pools(&self) -> Result<(), Error> {
         let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
-        let pools: Vec<(&str, Kind)> = match &self.gateway.discovery {
+        let pools: Vec<(&str, Capability)> = match &self.gateway.discovery {
             Some(discovery) => {
                 discovery.check()?;
                 if !self.engines.is_empty() {
                     let reason = "excludes the list engines: remove one of the two".to_owned();
                     return invalid("gateway.discovery", reason);
                 }
-                discovery.pools.iter().map(|pool| (pool.name.as_str(), pool.kind)).collect()
+                discovery.pools.iter().map(|pool| (pool.name.as_str(), pool.capability)).collect()
             }
-            None => Kind::ALL.map(|kind| (kind.as_str(), kind)).to_vec(),
+            None => Capability::ALL.map(|capability| (capability.as_str(), capability)).to_vec(),
         };
         for model in &self.gateway.models {
             let Some(named) = &model.pool else { continue };
-            if !pools.contains(&(named.as_str(), model.kind)) {
-                let (model, kind) = (&model.id, model.kind.as_str());
-                let reason = format!("of {model:?} is {named:?}, which is no pool of kind {kind}");
+            if !pools.contains(&(named.as_str(), model.capability)) {
+                let (model, capability) = (&model.id, model.capability.as_str());
+                let reason =
+                    format!("of {model:?} is {named:?}, which is no pool of capability {capability}");
                 return invalid("gateway.models[].pool", reason);
             }
         }
@@ -79,16 +87,16 @@ impl Engine {
     fn check(&self) -> Result<(), Error> {
         let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
         let name = &self.name;
-        if self.fence.is_some() && !self.command.is_empty() {
+        if self.kubelet.is_some() && !self.command.is_empty() {
             let reason = format!(
-                "and engines[].command of {name} exclude each other: keep `fence` where the kubelet restarts the engine, \
+                "and engines[].command of {name} exclude each other: keep `kubelet` where the kubelet restarts the engine, \
                  `command` where the guard runs it"
             );
-            return invalid("engines[].fence", reason);
+            return invalid("engines[].kubelet", reason);
         }
         let Some(operator) = &self.operator else { return Ok(()) };
-        if self.fence.is_none() {
-            let reason = format!("of {name} needs engines[].fence: without it no order can be carried out");
+        if self.kubelet.is_none() {
+            let reason = format!("of {name} needs engines[].kubelet: without it no order can be carried out");
             return invalid("engines[].operator", reason);
         }
         for (field, value) in [

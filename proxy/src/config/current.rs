@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use super::Config;
+use crate::config::Config;
 
 /// The configuration in force. Cloning shares it.
 #[derive(Clone, Debug)]

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::Error;
-use crate::report::Kind;
+use contract::Capability;
+
+use crate::config::Error;
 
 /// The folder that guard and engine container share, through which the kubelet learns that the container must go.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Fence {
+pub struct Kubelet {
     /// The shared folder.
     pub dir: PathBuf,
     /// The liveness helper; a copy of it is put into the folder.
@@ -19,7 +20,7 @@ pub struct Fence {
     pub direct_kill: bool,
 }
 
-impl Default for Fence {
+impl Default for Kubelet {
     fn default() -> Self {
         Self {
             dir: "/run/speechstack".into(),
@@ -56,7 +57,7 @@ pub struct Pool {
     /// Unique name.
     pub name: String,
     /// What they do.
-    pub kind: Kind,
+    pub capability: Capability,
     /// The service whose endpoints they are.
     pub service: String,
 }

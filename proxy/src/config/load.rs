@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::Config;
+use crate::config::Config;
 
 /// Why a configuration is refused. Every message names the place and the field.
 #[derive(Debug, thiserror::Error)]

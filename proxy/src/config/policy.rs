@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
 use serde::Deserialize;
 
-use crate::report::Class;
+use contract::Class;
 
 /// All of a guard's rules.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -278,10 +278,10 @@ impl Default for Startup {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Repair {
-    /// `false` fences and reports only.
+    /// `false` ejects and reports only.
     pub restart: bool,
     /// `false` reports only: a proven engine goes on serving whatever is concluded of it.
-    pub fence: bool,
+    pub eject: bool,
     /// What may be done while the operator is away.
     pub alone: Alone,
     /// Restarts that may follow each other.
@@ -309,9 +309,9 @@ pub struct Repair {
     /// How long the attempt counter is kept after health.
     #[serde(with = "duration")]
     pub forget: Duration,
-    /// Period of probes of an engine that is fenced and must wait.
+    /// Period of probes of an engine that is ejected and must wait.
     #[serde(with = "duration")]
-    pub fenced_probe: Duration,
+    pub ejected_probe: Duration,
     /// A process alive this long after SIGKILL is stuck.
     #[serde(with = "duration")]
     pub stuck_after: Duration,
@@ -324,7 +324,7 @@ impl Default for Repair {
     fn default() -> Self {
         Self {
             restart: true,
-            fence: true,
+            eject: true,
             alone: Alone::default(),
             burst: 3,
             refill: Duration::from_secs(600),
@@ -336,7 +336,7 @@ impl Default for Repair {
             max_per_day: 5,
             probation: Duration::from_secs(60),
             forget: Duration::from_secs(1800),
-            fenced_probe: Duration::from_secs(30),
+            ejected_probe: Duration::from_secs(30),
             stuck_after: Duration::from_secs(30),
             poison: Duration::from_secs(3600),
         }

@@ -1,8 +1,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::load::parse;
-use super::*;
+use crate::config::load::parse;
+use crate::config::*;
 
 const STACK: &str = "
 gateway:
@@ -12,11 +12,11 @@ guard:
   probe: {idle_period: 8s}
 engines:
   - name: parakeet-0
-    kind: parakeet
+    capability: stt
     url: http://127.0.0.1:9101
     guard: 127.0.0.1:9201
     guard_admin: 127.0.0.1:9301
-    command: [speechstack-engine, --kind, parakeet]
+    command: [speechstack-engine, --kind, stt]
 ";
 
 fn read(text: &str, overrides: &[&str]) -> Result<Config, Error> {
@@ -66,11 +66,11 @@ fn contradictions_are_refused_by_name() {
 const GUARD: &str = "
 engines:
   - name: set-by-POD_NAME
-    kind: parakeet
+    capability: stt
     url: http://127.0.0.1:9000
     guard: 0.0.0.0:9400
     guard_admin: 0.0.0.0:9401
-    fence: {dir: /run/speechstack, helper: /usr/local/bin/speechstack-livez, direct_kill: false}
+    kubelet: {dir: /run/speechstack, helper: /usr/local/bin/speechstack-livez, direct_kill: false}
     operator: {audience: speechstack-guard, subject: 'system:serviceaccount:ns:operator'}
 ";
 
@@ -78,30 +78,30 @@ const GATEWAY: &str = "
 gateway:
   discovery:
     namespace: ns
-    pools: [{name: ears, kind: parakeet, service: s-ears}, {name: mouth, kind: magpie, service: s-mouth}]
-  models: [{id: parakeet, kind: parakeet, pool: ears, aliases: [whisper-1]}, {id: magpie, kind: magpie}]
+    pools: [{name: ears, capability: stt, service: s-ears}, {name: mouth, capability: tts, service: s-mouth}]
+  models: [{id: parakeet, capability: stt, pool: ears, aliases: [whisper-1]}, {id: magpie, capability: tts}]
   drain_delay: 5s
 ";
 
 #[test]
-fn a_guard_in_a_pod_has_a_fence_and_an_operator() {
+fn a_guard_in_a_pod_has_a_eject_and_an_operator() {
     let config = read(GUARD, &["engines[0].name=s-ears-0", "guard.repair.alone.after=1m"]).unwrap();
     assert_eq!(config.engines[0].name, "s-ears-0");
     assert_eq!(config.engines[0].operator.as_ref().unwrap().audience, "speechstack-guard");
     assert_eq!(config.guard.repair.alone.after, Duration::from_secs(60));
     let refused = |overrides: &[&str]| read(GUARD, overrides).unwrap_err().to_string();
     assert!(refused(&["engines[0].command=[engine]"]).contains("command"));
-    assert!(refused(&["engines[0].fence=null"]).contains("needs engines[].fence"));
+    assert!(refused(&["engines[0].kubelet=null"]).contains("needs engines[].kubelet"));
     assert!(refused(&["engines[0].operator.subject=''"]).contains("engines[].operator.subject"));
 }
 
 #[test]
 fn a_gateway_finds_pools_that_its_models_name() {
     let config = read(GATEWAY, &[]).unwrap();
-    assert!(config.has(Kind::Parakeet) && config.has(Kind::Magpie));
+    assert!(config.has(Capability::Stt) && config.has(Capability::Tts));
     assert_eq!(config.gateway.drain_delay, Duration::from_secs(5));
     let refused = |overrides: &[&str]| read(GATEWAY, overrides).unwrap_err().to_string();
-    assert!(refused(&["gateway.models[0].pool=mouth"]).contains("no pool of kind parakeet"));
+    assert!(refused(&["gateway.models[0].pool=mouth"]).contains("no pool of capability stt"));
     assert!(refused(&["gateway.discovery.pools[1].name=ears"]).contains("pools[].name"));
     assert!(refused(&["gateway.discovery.pools[1].service=s-ears"]).contains("pools[].service"));
     assert!(refused(&["gateway.discovery.namespace=''"]).contains("namespace"));
@@ -111,7 +111,7 @@ fn a_gateway_finds_pools_that_its_models_name() {
         1,
     );
     assert!(read(&both, &[]).unwrap_err().to_string().contains("excludes the list engines"));
-    assert!(read(STACK, &["gateway.models=[{id: a, kind: parakeet, pool: parakeet}]"]).is_ok());
+    assert!(read(STACK, &["gateway.models=[{id: a, capability: stt, pool: stt}]"]).is_ok());
 }
 
 #[test]

@@ -7,10 +7,11 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::health::tests::{Fake, Mode, policy};
-use super::identity::tests::{OPERATOR, Server, Signer, claims};
-use super::*;
-use crate::report::{Kind, State};
+use contract::{Capability, State};
+
+use crate::guard::heal::control::tests::{Fake, Mode, policy};
+use crate::guard::heal::identity::tests::{OPERATOR, Server, Signer, claims};
+use crate::guard::*;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -39,13 +40,13 @@ impl Pod {
         fs::write(&helper, "").unwrap();
         let engine = config::Engine {
             name: "pod-0".into(),
-            kind: Kind::Parakeet,
+            capability: Capability::Stt,
             url: format!("http://{address}"),
             guard: ([127, 0, 0, 1], 0).into(),
             guard_admin: ([127, 0, 0, 1], 0).into(),
             command: Vec::new(),
             env: Default::default(),
-            fence: Some(config::Fence { dir: dir.path().into(), helper, direct_kill: false }),
+            kubelet: Some(config::Kubelet { dir: dir.path().into(), helper, direct_kill: false }),
             operator: Some(config::Operator {
                 audience: "speechstack-guard".into(),
                 subject: OPERATOR.into(),
@@ -81,9 +82,9 @@ impl Pod {
     }
 
     async fn reaches(&self, what: impl FnMut(&EngineReport) -> bool) -> EngineReport {
-        let mut reports = self.guard.board.reports();
+        let mut reports = self.guard.snapshot.reports();
         let reached = timeout(PATIENCE, reports.wait_for(what)).await;
-        let reached = reached.unwrap_or_else(|_| panic!("never: {:?}", self.guard.board.full_report()));
+        let reached = reached.unwrap_or_else(|_| panic!("never: {:?}", self.guard.snapshot.full_report()));
         reached.unwrap().clone()
     }
 
@@ -108,7 +109,7 @@ async fn from_before_the_first_container_to_the_next_one_by_the_operators_leave(
     let started = pod.client.get(pod.url("/startz")).send().await.unwrap();
     assert_eq!(started.status(), 200, "the engine's container may start");
     assert!(pod.dir.path().join("livez").exists());
-    assert_eq!(pod.guard.board.full_report().instance, "");
+    assert_eq!(pod.guard.snapshot.full_report().instance, "");
     probe(pod.dir.path(), "7-ab");
     pod.reaches(|report| report.instance == "7-ab").await;
     *pod.fake.mode.lock() = Mode::Well;
@@ -125,7 +126,7 @@ async fn from_before_the_first_container_to_the_next_one_by_the_operators_leave(
         seen.push_str(&String::from_utf8_lossy(&chunk));
     }
     assert_eq!(pod.ready().await, 503);
-    assert!(!pod.dir.path().join("fence").exists(), "it waits for the operator");
+    assert!(!pod.dir.path().join("eject").exists(), "it waits for the operator");
 
     let grant = |instance: &str| json!({"order": "grant", "instance": instance, "attempt": 0});
     assert_eq!(
@@ -133,13 +134,13 @@ async fn from_before_the_first_container_to_the_next_one_by_the_operators_leave(
         (409, json!({"instance": "7-ab", "attempt": 0}))
     );
     assert_eq!(pod.order(Some(&token), grant("7-ab")).await.0, 202);
-    pod.appears("fence").await;
+    pod.appears("eject").await;
     assert_eq!(pod.order(Some(&token), grant("7-ab")).await.0, 202, "idempotent");
     *pod.fake.mode.lock() = Mode::Well;
     probe(pod.dir.path(), "8-cd");
     let healed = pod.reaches(|report| report.instance == "8-cd" && report.state == State::Healthy).await;
     assert_eq!((healed.restarts, healed.repair), (1, None));
-    assert!(!pod.dir.path().join("fence").exists());
+    assert!(!pod.dir.path().join("eject").exists());
     pod.drain.finish(Duration::from_secs(5)).await;
 }
 

@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes};
 use memchr::memmem::Finder;
 
-use super::Boundary;
+use crate::multipart::Boundary;
 
 /// Most blanks accepted between a boundary and its line end (RFC 2046 allows any number, nobody sends one).
 const MAX_PADDING: usize = 32;

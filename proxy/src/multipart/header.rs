@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::Error;
+use crate::multipart::Error;
 
 /// The boundary of a multipart body: 1 to 70 printable ASCII characters, no blank at the end (RFC 2046, section 5.1.1).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 use bytes::{Buf, Bytes};
 use memchr::memmem;
 
-use super::delimiter::{Scanner, Step};
-use super::header::PartHeader;
-use super::{Boundary, Error, Event, Limits};
+use crate::multipart::delimiter::{Scanner, Step};
+use crate::multipart::header::PartHeader;
+use crate::multipart::{Boundary, Error, Event, Limits};
 
 /// A multipart/form-data parser that is fed with [`Parser::push`] and asked at the end with [`Parser::finish`].
 ///

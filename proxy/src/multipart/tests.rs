@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
-use super::*;
+use crate::multipart::*;
 
 const BOUNDARY: &str = "----b0undary";
 

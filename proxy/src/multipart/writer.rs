@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use memchr::memmem;
 
-use super::{Boundary, Error};
+use crate::multipart::{Boundary, Error};
 
 /// Makes everything of a body but the file data, in body order.
 ///

@@ -1,8 +1,8 @@
-//! Picks the endpoint with the least predicted wait. Pure: no clock, no dice of its own.
+//! Picks the endpoint with the least predicted wait. Pure: no clock, no rng of its own.
 
 use tokio::time::Instant;
 
-use super::dice::{mix, unit};
+use crate::upstream::rng::{mix, unit};
 
 /// Waits closer to each other than this are equal, seconds.
 const TIE_SECONDS: f64 = 0.01;

@@ -13,9 +13,9 @@ use sse_stream::{Sse, SseByteStream};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::dice::Dice;
-use super::endpoint::Endpoint;
-use crate::http::Client;
+use crate::net::Client;
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::rng::Rng;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ enum Error {
 
 /// Follows the stream for ever. A stream that ends is opened anew at once; the endpoint counts as lost when
 /// that fails, and as refused when its traffic port takes no connection either.
-pub(super) async fn follow(endpoint: Arc<Endpoint>, client: Client, dice: Arc<Dice>) {
+pub(super) async fn follow(endpoint: Arc<Endpoint>, client: Client, rng: Arc<Rng>) {
     let mut backoff = FIRST_BACKOFF;
     loop {
         let begun = Instant::now();
@@ -65,7 +65,7 @@ pub(super) async fn follow(endpoint: Arc<Endpoint>, client: Client, dice: Arc<Di
                 endpoint.refuse(Instant::now());
             }
         }
-        sleep(backoff.mul_f64(dice.jitter(JITTER))).await;
+        sleep(backoff.mul_f64(rng.jitter(JITTER))).await;
         backoff = (backoff * 2).min(LAST_BACKOFF);
     }
 }

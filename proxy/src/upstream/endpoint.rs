@@ -12,11 +12,13 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::balance::Candidate;
-use super::membership::Target;
-use super::metrics::StateGauge;
-use super::poison;
-use crate::report::{EngineReport, Incident, Kind, Predictor, State};
+use contract::{Capability, EngineReport, Incident, Predictor, State};
+
+use crate::job::input::InputHash;
+use crate::job::poison;
+use crate::upstream::balance::Candidate;
+use crate::upstream::membership::Target;
+use crate::upstream::metrics::StateGauge;
 
 mod live;
 
@@ -28,7 +30,7 @@ pub struct Endpoint {
     /// The engine's name.
     pub name: Arc<str>,
     /// What it does.
-    pub kind: Kind,
+    pub capability: Capability,
     /// The engines it is alike with.
     pub pool: Arc<str>,
     /// The engine's own base URL, for show.
@@ -64,7 +66,7 @@ impl Endpoint {
         gauge.show(live.shown(Instant::now()));
         Ok(Self {
             name: engine.name.as_str().into(),
-            kind: engine.kind,
+            capability: engine.capability,
             url: engine.url.clone(),
             guard: engine.guard,
             pool: engine.pool.as_str().into(),
@@ -85,7 +87,7 @@ impl Endpoint {
     pub(super) fn is_of(&self, engine: &Target) -> bool {
         *self.name == *engine.name
             && *self.pool == *engine.pool
-            && self.kind == engine.kind
+            && self.capability == engine.capability
             && self.guard == engine.guard
             && self.stream == stream(engine).as_str()
     }
@@ -210,9 +212,9 @@ impl Endpoint {
     /// The last report with its incidents; a stand-in when there is none, or when it cannot be reached.
     pub fn snapshot(&self, now: Instant) -> EngineReport {
         let live = self.live.lock();
-        let mut report = live
-            .last_report()
-            .unwrap_or_else(|| EngineReport::unknown(&self.name, self.kind, &self.url, live.predictor()));
+        let mut report = live.last_report().unwrap_or_else(|| {
+            EngineReport::unknown(&self.name, self.capability, &self.url, live.predictor())
+        });
         match live.shown(now) {
             Some(state) => report.state = state,
             None => (report.state, report.weight) = (State::Unknown, 0.0),
@@ -223,8 +225,8 @@ impl Endpoint {
     }
 
     /// How often a request of that hash showed up first in an incident here; see [`poison::sightings`].
-    pub fn sightings(&self, hash: &str, now_unix_ms: u64, window: Duration) -> usize {
-        poison::sightings(hash, self.live.lock().incidents(), now_unix_ms, window)
+    pub fn sightings(&self, input: InputHash, now_unix_ms: u64, window: Duration) -> usize {
+        poison::sightings(input, self.live.lock().incidents(), now_unix_ms, window)
     }
 }
 

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use ::http::{HeaderMap, StatusCode};
 
+use contract::{Capability, Class, header};
+
 use crate::error::Error;
-use crate::report::{Class, Kind, header};
 
 /// How an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,14 +82,14 @@ impl Failure {
 
     /// What the client gets when nothing else is left. Any timeout is final, so that a long job does not run
     /// again and again; else a full queue is, because waiting helps.
-    pub fn error(failures: &[Failure], kind: Kind, retry_after: Duration) -> Option<Error> {
+    pub fn error(failures: &[Failure], capability: Capability, retry_after: Duration) -> Option<Error> {
         let last = *failures.last()?;
         Some(if failures.iter().any(|failure| failure.is_timeout()) {
-            Error::Deadline { kind }
+            Error::Deadline { capability }
         } else if failures.contains(&Self::Busy) {
-            Error::Overloaded { kind, retry_after }
+            Error::Overloaded { capability, retry_after }
         } else {
-            Error::EngineFailed { kind, reason: last.reason(), retry_after }
+            Error::EngineFailed { capability, reason: last.reason(), retry_after }
         })
     }
 }
@@ -119,10 +120,10 @@ mod tests {
 
     #[test]
     fn the_client_is_told_what_helps_it_most() {
-        let kind = Kind::Parakeet;
-        let error = |failures: &[Failure]| Failure::error(failures, kind, Duration::from_secs(3));
+        let capability = Capability::Stt;
+        let error = |failures: &[Failure]| Failure::error(failures, capability, Duration::from_secs(3));
         assert_eq!(error(&[]), None);
-        assert_eq!(error(&[Failure::Deadline, Failure::Busy]), Some(Error::Deadline { kind }));
+        assert_eq!(error(&[Failure::Deadline, Failure::Busy]), Some(Error::Deadline { capability }));
         assert!(matches!(error(&[Failure::Busy, Failure::Faulty(None)]), Some(Error::Overloaded { .. })));
         assert!(matches!(
             error(&[Failure::Refused, Failure::Reset]),

@@ -1,4 +1,4 @@
-//! Small questions that any engine of a kind can answer, such as which voices it has.
+//! Small questions that any engine of a capability can answer, such as which voices it has.
 
 use std::time::Duration;
 
@@ -8,34 +8,35 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use tokio::time::{Instant, timeout};
 
-use super::endpoint::Endpoint;
-use super::failure::Failure;
-use super::send::{Tried, Wish};
-use super::{Route, Upstreams};
+use contract::Capability;
+
 use crate::error::Error;
-use crate::report::Kind;
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::failure::Failure;
+use crate::upstream::send::{Tried, Wish};
+use crate::upstream::{Route, Upstreams};
 
 /// Largest answer.
 const ANSWER_BYTES: usize = 4 << 20;
 
 impl Upstreams {
-    /// GETs a path from some engine of the kind: its reply, 2xx or 4xx, with the whole body of at most 4 MiB.
+    /// GETs a path from some engine of the capability: its reply, 2xx or 4xx, with the whole body of at most 4 MiB.
     ///
     /// # Errors
     /// [`Error::Deadline`] when there is no answer within `limit`; else as [`Upstreams::send`].
     pub async fn get(
         &self,
-        kind: Kind,
+        capability: Capability,
         path: &'static str,
         limit: Duration,
     ) -> Result<Response<Bytes>, Error> {
-        timeout(limit, self.ask(kind, path)).await.unwrap_or(Err(Error::Deadline { kind }))
+        timeout(limit, self.ask(capability, path)).await.unwrap_or(Err(Error::Deadline { capability }))
     }
 
-    async fn ask(&self, kind: Kind, path: &'static str) -> Result<Response<Bytes>, Error> {
+    async fn ask(&self, capability: Capability, path: &'static str) -> Result<Response<Bytes>, Error> {
         let budget = self.retry_budget();
         budget.deposit();
-        let (attempts, route) = (self.attempts(), Route::from(kind));
+        let (attempts, route) = (self.attempts(), Route::from(capability));
         let mut tried = Tried::default();
         while tried.failures.len() < attempts
             && let Some((endpoint, epoch)) = self.pick(&route, Wish::default(), &tried)

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::endpoint::Endpoint;
+use contract::Capability;
+
 use crate::config;
-use crate::report::Kind;
+use crate::upstream::endpoint::Endpoint;
 
 /// An engine as a source of endpoints describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub struct Target {
     /// The engines it is alike with.
     pub pool: String,
     /// What it does.
-    pub kind: Kind,
+    pub capability: Capability,
     /// The engine's own base URL, for show.
     pub url: String,
     /// Where its guard takes traffic.
@@ -27,12 +28,12 @@ pub struct Target {
 }
 
 impl Target {
-    /// A configured engine; its pool has the name of its kind.
+    /// A configured engine; its pool has the name of its capability.
     pub fn of(engine: &config::Engine) -> Self {
         Self {
             name: engine.name.clone(),
-            pool: engine.kind.as_str().to_owned(),
-            kind: engine.kind,
+            pool: engine.capability.as_str().to_owned(),
+            capability: engine.capability,
             url: engine.url.clone(),
             guard: engine.guard,
             admin: engine.guard_admin,
@@ -45,7 +46,7 @@ impl Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// What they do.
-    pub kind: Kind,
+    pub capability: Capability,
     /// Of these, only those of this pool.
     pub pool: Option<Arc<str>>,
 }
@@ -53,13 +54,14 @@ pub struct Route {
 impl Route {
     /// Whether that endpoint is one of them.
     pub(super) fn includes(&self, endpoint: &Endpoint) -> bool {
-        endpoint.kind == self.kind && self.pool.as_ref().is_none_or(|pool| **pool == *endpoint.pool)
+        endpoint.capability == self.capability
+            && self.pool.as_ref().is_none_or(|pool| **pool == *endpoint.pool)
     }
 }
 
-impl From<Kind> for Route {
-    fn from(kind: Kind) -> Self {
-        Self { kind, pool: None }
+impl From<Capability> for Route {
+    fn from(capability: Capability) -> Self {
+        Self { capability, pool: None }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use super::failure::Failure;
-use crate::report::{Kind, State};
+use contract::{Capability, State};
+
+use crate::upstream::failure::Failure;
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +48,7 @@ impl Outcome {
 /// The metrics, all present from the start.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    attempts: [[IntCounter; Outcome::NAMES.len()]; 2],
+    attempts: [[IntCounter; Outcome::NAMES.len()]; Capability::ALL.len()],
     retries: [IntCounter; Outcome::NAMES.len()],
     pub(super) budget_exhausted: IntCounter,
     pub(super) parked: IntGauge,
@@ -61,16 +62,16 @@ impl Metrics {
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let name = |name: &str, help: &str| Opts::new(format!("speechstack_gateway_upstream_{name}"), help);
         let attempts = IntCounterVec::new(
-            name("attempts_total", "requests sent to a guard, by engine kind and how that ended"),
-            &["kind", "outcome"],
+            name("attempts_total", "requests sent to a guard, by engine capability and how that ended"),
+            &["capability", "outcome"],
         )?;
         let retries = IntCounterVec::new(
             name("retries_total", "requests sent again, by what the attempt before showed"),
             &["reason"],
         )?;
         let metrics = Self {
-            attempts: Kind::ALL.map(|kind| {
-                Outcome::NAMES.map(|outcome| attempts.with_label_values(&[kind.as_str(), outcome]))
+            attempts: Capability::ALL.map(|capability| {
+                Outcome::NAMES.map(|outcome| attempts.with_label_values(&[capability.as_str(), outcome]))
             }),
             retries: Outcome::NAMES.map(|reason| retries.with_label_values(&[reason])),
             budget_exhausted: IntCounter::with_opts(name(
@@ -98,8 +99,8 @@ impl Metrics {
         Ok(metrics)
     }
 
-    pub(super) fn attempt(&self, kind: Kind, outcome: Outcome) {
-        self.attempts[kind as usize][outcome.index()].inc();
+    pub(super) fn attempt(&self, capability: Capability, outcome: Outcome) {
+        self.attempts[capability as usize][outcome.index()].inc();
     }
 
     pub(super) fn retry(&self, after: Failure) {

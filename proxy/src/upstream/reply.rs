@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::endpoint::InFlight;
+use crate::upstream::endpoint::InFlight;
 
 /// A reply that the dialect renders: 2xx or 4xx.
 #[derive(Debug)]

@@ -8,15 +8,16 @@ use axum::body::Body;
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep};
 
-use super::balance::{self, Candidate};
-use super::endpoint::Endpoint;
-use super::failure::Failure;
-use super::metrics::Outcome;
-use super::reply::{Reply, ReplyBody};
-use super::{Route, Upstreams};
+use contract::header;
+
 use crate::error::Error;
-use crate::report::header;
-use crate::spool::Replay;
+use crate::upstream::balance::{self, Candidate};
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::failure::Failure;
+use crate::upstream::metrics::Outcome;
+use crate::upstream::reply::{Reply, ReplyBody};
+use crate::upstream::spool::Replay;
+use crate::upstream::{Route, Upstreams};
 
 /// Beyond what the guard's own deadlines allow.
 const BACKSTOP_MARGIN: Duration = Duration::from_secs(10);
@@ -137,7 +138,7 @@ impl Upstreams {
     ) -> Result<Result<Reply, Failure>, Error> {
         let predicted = endpoint.predict(outgoing.audio_seconds);
         let in_flight = endpoint.dispatch(predicted, Instant::now());
-        let count = |outcome| self.inner.metrics.attempt(outgoing.route.kind, outcome);
+        let count = |outcome| self.inner.metrics.attempt(outgoing.route.capability, outcome);
         let outcome = match request(endpoint, outgoing) {
             Ok(request) => {
                 let silence = async {
@@ -232,7 +233,7 @@ impl Upstreams {
             endpoints.remove(at);
             candidates.remove(at);
         }
-        let at = balance::pick(&candidates, self.inner.dice.roll())?;
+        let at = balance::pick(&candidates, self.inner.rng.roll())?;
         endpoints.get(at).map(|(endpoint, epoch)| (Arc::clone(endpoint), *epoch))
     }
 
@@ -242,9 +243,9 @@ impl Upstreams {
     }
 
     pub(super) fn give_up(&self, route: &Route, tried: &Tried) -> Error {
-        let (kind, retry_after) = (route.kind, self.retry_after(route));
-        Failure::error(&tried.failures, kind, retry_after).unwrap_or_else(|| Error::NoEngine {
-            kind,
+        let (capability, retry_after) = (route.capability, self.retry_after(route));
+        Failure::error(&tried.failures, capability, retry_after).unwrap_or_else(|| Error::NoEngine {
+            capability,
             reason: self.absence(route),
             retry_after,
         })

@@ -10,9 +10,9 @@ use kube::Api;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 
-use super::Upstreams;
-use super::membership::Target;
 use crate::config::{Config, Current, Discovery, Pool};
+use crate::upstream::Upstreams;
+use crate::upstream::membership::Target;
 
 #[cfg(test)]
 mod tests;
@@ -161,7 +161,7 @@ fn targets(slice: &EndpointSlice, pools: &[Pool]) -> Vec<Target> {
         Some(Target {
             name: pod.unwrap_or_else(|| address.to_string()),
             pool: pool.name.clone(),
-            kind: pool.kind,
+            capability: pool.capability,
             url: format!("http://{guard}"),
             guard,
             admin: SocketAddr::new(address, admin),

@@ -8,10 +8,11 @@ use http_body_util::BodyExt;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 
-use super::*;
+use contract::{Class, Incident, VerdictName, header};
+
 use crate::error::Error;
-use crate::report::{Class, Incident, VerdictName, header};
-use crate::spool::Replay;
+use crate::upstream::spool::Replay;
+use crate::upstream::*;
 
 mod fake;
 mod membership;
@@ -33,7 +34,7 @@ fn stack(guards: &[&Guard], adjust: impl FnOnce(&mut Config)) -> Stack {
     adjust(&mut config);
     let registry = Registry::new();
     let metrics = Metrics::register(&registry).unwrap();
-    let upstreams = Upstreams::new(Current::new(config), crate::http::client(), metrics, Dice::new(7));
+    let upstreams = Upstreams::new(Current::new(config), crate::net::client(), metrics, Rng::new(7));
     Stack { upstreams, registry, drain: Drain::new() }
 }
 
@@ -48,7 +49,7 @@ impl Stack {
 
     fn outgoing(&self, body: Replay) -> Outgoing {
         Outgoing {
-            route: Kind::Parakeet.into(),
+            route: Capability::Stt.into(),
             path: PATH,
             content_type: HeaderValue::from_static("audio/wav"),
             body,
@@ -131,7 +132,7 @@ async fn a_refused_connection_goes_elsewhere_and_is_rechecked() {
     assert_eq!(&*stack.send_to(&gone).await.unwrap().engine, "sound");
     assert_eq!(stack.metric("attempts_total", "refused"), before, "out until it is reachable again");
     gone.serve_traffic(TcpListener::bind(address).await.unwrap());
-    eventually(|| stack.upstreams.free(Kind::Parakeet) == 2).await;
+    eventually(|| stack.upstreams.free(Capability::Stt) == 2).await;
     assert_eq!(&*stack.send_to(&gone).await.unwrap().engine, "gone");
 }
 
@@ -152,10 +153,10 @@ async fn full_queues_everywhere_are_an_overload_with_the_shortest_wait() {
     right.answer(Answer::new(429).with(header::QUEUE_SECONDS, "20"));
     let stack = stack(&[&left, &right], |_| {}).start().await;
     let outgoing = Outgoing { park: true, ..stack.small() };
-    let Err(Error::Overloaded { kind, retry_after }) = stack.upstreams.send(&outgoing).await else {
+    let Err(Error::Overloaded { capability, retry_after }) = stack.upstreams.send(&outgoing).await else {
         panic!()
     };
-    assert_eq!(kind, Kind::Parakeet);
+    assert_eq!(capability, Capability::Stt);
     assert!((15.0..=24.1).contains(&retry_after.as_secs_f64()), "{retry_after:?}");
     assert_eq!((left.requests(), right.requests()), (1, 1));
 }
@@ -164,12 +165,12 @@ async fn full_queues_everywhere_are_an_overload_with_the_shortest_wait() {
 async fn with_no_engine_the_client_is_told_when_one_is_due() {
     let guard = Guard::start("only").await;
     let stack = stack(&[&guard], |_| {}).start().await;
-    assert!(stack.upstreams.ready(Kind::Parakeet));
-    assert!(!stack.upstreams.ready(Kind::Magpie));
+    assert!(stack.upstreams.ready(Capability::Stt));
+    assert!(!stack.upstreams.ready(Capability::Tts));
     guard.report(|report| {
         (report.state, report.weight, report.recovery_seconds) = (State::Restarting, 0.0, Some(50.0));
     });
-    eventually(|| !stack.upstreams.ready(Kind::Parakeet)).await;
+    eventually(|| !stack.upstreams.ready(Capability::Stt)).await;
     // It may park, but what is due in 50 s does not come within 20.
     let outgoing = Outgoing { park: true, ..stack.small() };
     let Err(Error::NoEngine { reason, retry_after, .. }) = stack.upstreams.send(&outgoing).await else {
@@ -189,9 +190,9 @@ async fn a_short_request_waits_for_the_engine_to_come_back() {
     let upstreams = stack.upstreams.clone();
     let sending = tokio::spawn(async move { upstreams.send(&outgoing).await });
     eventually(|| stack.metric("_parked", "") == 1.0).await;
-    guard.report(|report| (report.state, report.weight) = (State::Fenced, 0.0));
+    guard.report(|report| (report.state, report.weight) = (State::Ejected, 0.0));
     guard.answer(Answer::new(200));
-    eventually(|| stack.upstreams.reports()[0].state == State::Fenced).await;
+    eventually(|| stack.upstreams.reports()[0].state == State::Ejected).await;
     assert!(!sending.is_finished());
     guard.report(|report| {
         (report.state, report.weight, report.instance) = (State::Probation, 0.1, "2".into());
@@ -212,8 +213,8 @@ async fn parking_is_bounded_in_time_number_and_size() {
         config.gateway.park.max_body = bytesize::ByteSize(5);
     };
     let stack = stack(&[&guard], limits).start().await;
-    guard.report(|report| (report.state, report.weight) = (State::Fenced, 0.0));
-    eventually(|| !stack.upstreams.ready(Kind::Parakeet)).await;
+    guard.report(|report| (report.state, report.weight) = (State::Ejected, 0.0));
+    eventually(|| !stack.upstreams.ready(Capability::Stt)).await;
     let large = Replay::full(Bytes::from_static(b"too large"), stack.upstreams.budget());
     let large = Outgoing { park: true, ..stack.outgoing(large) };
     assert!(matches!(stack.upstreams.send(&large).await, Err(Error::NoEngine { .. })));
@@ -229,8 +230,8 @@ async fn parking_is_bounded_in_time_number_and_size() {
 async fn a_parked_client_that_goes_away_frees_its_place() {
     let guard = Guard::start("only").await;
     let stack = stack(&[&guard], |config| config.gateway.park.max_requests = 1).start().await;
-    guard.report(|report| (report.state, report.weight) = (State::Fenced, 0.0));
-    eventually(|| !stack.upstreams.ready(Kind::Parakeet)).await;
+    guard.report(|report| (report.state, report.weight) = (State::Ejected, 0.0));
+    eventually(|| !stack.upstreams.ready(Capability::Stt)).await;
     for _ in 0..2 {
         let upstreams = stack.upstreams.clone();
         let outgoing = Outgoing { park: true, ..stack.small() };
@@ -250,7 +251,7 @@ async fn a_guard_that_is_gone_is_known_without_a_request() {
     gone.refuse_admin();
     eventually(|| stack.metric("endpoint_state", "unreachable") == 1.0).await;
     assert_eq!(stack.upstreams.reports()[0].weight, 0.0);
-    assert!(stack.upstreams.ready(Kind::Parakeet));
+    assert!(stack.upstreams.ready(Capability::Stt));
 }
 
 #[tokio::test]
@@ -287,7 +288,7 @@ async fn a_truncated_upload_is_the_clients_and_is_not_sent_again() {
     assert_eq!(outcome.err(), Some(Error::Truncated));
     assert_eq!(stack.metric("attempts_total", ""), 1.0);
     assert_eq!(stack.metric("attempts_total", "client_gone"), 1.0);
-    assert_eq!(stack.upstreams.free(Kind::Parakeet), 2, "no engine is to blame");
+    assert_eq!(stack.upstreams.free(Capability::Stt), 2, "no engine is to blame");
 }
 
 #[tokio::test]
@@ -343,16 +344,16 @@ async fn a_body_that_is_no_longer_kept_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_pushed_fence_takes_an_engine_out_before_the_next_pick() {
+async fn a_pushed_eject_takes_an_engine_out_before_the_next_pick() {
     let (left, right) = (Guard::start("left").await, Guard::start("right").await);
     let stack = stack(&[&left, &right], |_| {}).start().await;
-    left.report(|report| (report.state, report.weight) = (State::Fenced, 0.0));
-    eventually(|| stack.upstreams.reports()[0].state == State::Fenced).await;
+    left.report(|report| (report.state, report.weight) = (State::Ejected, 0.0));
+    eventually(|| stack.upstreams.reports()[0].state == State::Ejected).await;
     for _ in 0..20 {
         assert_eq!(&*stack.send_to(&left).await.unwrap().engine, "right");
     }
     assert_eq!(left.requests(), 0);
-    assert_eq!(stack.metric("endpoint_state", "fenced"), 1.0);
+    assert_eq!(stack.metric("endpoint_state", "ejected"), 1.0);
 }
 
 #[tokio::test]
@@ -363,15 +364,15 @@ async fn an_engine_without_its_stream_is_the_last_resort_and_still_serves() {
     eventually(|| {
         stack
             .upstreams
-            .of(Kind::Parakeet.into())
+            .of(Capability::Stt.into())
             .any(|endpoint| endpoint.candidate(Instant::now()).0.tier == balance::Tier::Unreported)
     })
     .await;
     for _ in 0..20 {
         assert_eq!(&*stack.send().await.unwrap().engine, "right");
     }
-    right.report(|report| (report.state, report.weight) = (State::Fenced, 0.0));
-    eventually(|| stack.upstreams.reports()[1].state == State::Fenced).await;
+    right.report(|report| (report.state, report.weight) = (State::Ejected, 0.0));
+    eventually(|| stack.upstreams.reports()[1].state == State::Ejected).await;
     assert_eq!(&*stack.send().await.unwrap().engine, "left");
 }
 
@@ -381,7 +382,7 @@ async fn the_reported_queue_decides() {
     let stack = stack(&[&left, &right], |_| {}).start().await;
     left.report(|report| report.queue_seconds = 100.0);
     eventually(|| stack.upstreams.reports()[0].queue_seconds > 0.0).await;
-    assert_eq!(stack.upstreams.free(Kind::Parakeet), 1);
+    assert_eq!(stack.upstreams.free(Capability::Stt), 1);
     for _ in 0..20 {
         assert_eq!(&*stack.send().await.unwrap().engine, "right");
     }
@@ -396,7 +397,7 @@ async fn a_timeout_is_tried_once_elsewhere_and_then_final() {
         guard.answer(Answer::new(504).with(header::RETRY, "elsewhere"));
     }
     let stack = stack(&[&guards[0], &guards[1], &guards[2]], |_| {}).start().await;
-    assert_eq!(stack.send().await.err(), Some(Error::Deadline { kind: Kind::Parakeet }));
+    assert_eq!(stack.send().await.err(), Some(Error::Deadline { capability: Capability::Stt }));
     assert_eq!(guards.iter().map(Guard::requests).sum::<usize>(), 2);
 }
 
@@ -419,12 +420,12 @@ async fn the_same_input_behind_incidents_of_two_engines_is_poison() {
     let stack = stack(&[&left, &right], |_| {}).start().await;
     left.incident("f00d");
     eventually(|| !stack.upstreams.reports()[0].incidents.is_empty()).await;
-    assert!(!stack.upstreams.is_poison("f00d"));
+    assert!(!stack.upstreams.is_poison(InputHash(0xf00d)));
     right.incident("f00d");
-    eventually(|| stack.upstreams.is_poison("f00d")).await;
-    assert!(!stack.upstreams.is_poison("beef"));
-    stack.upstreams.served("f00d");
-    assert!(!stack.upstreams.is_poison("f00d"), "an engine could do it");
+    eventually(|| stack.upstreams.is_poison(InputHash(0xf00d))).await;
+    assert!(!stack.upstreams.is_poison(InputHash(0xbeef)));
+    stack.upstreams.served(InputHash(0xf00d));
+    assert!(!stack.upstreams.is_poison(InputHash(0xf00d)), "an engine could do it");
 }
 
 #[tokio::test]
@@ -440,12 +441,12 @@ async fn a_streamed_reply_passes_chunk_by_chunk_and_counts_as_in_flight_meanwhil
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), chunk);
     }
     assert_eq!(
-        stack.upstreams.of(Kind::Parakeet.into()).next().unwrap().candidate(Instant::now()).0.in_flight,
+        stack.upstreams.of(Capability::Stt.into()).next().unwrap().candidate(Instant::now()).0.in_flight,
         1
     );
     drop(body);
     assert_eq!(
-        stack.upstreams.of(Kind::Parakeet.into()).next().unwrap().candidate(Instant::now()).0.in_flight,
+        stack.upstreams.of(Capability::Stt.into()).next().unwrap().candidate(Instant::now()).0.in_flight,
         0
     );
 }
@@ -457,13 +458,13 @@ async fn a_small_question_is_asked_elsewhere_too_and_only_for_so_long() {
     let stack = stack(&[&wedged, &sound], |_| {}).start().await;
     let limit = Duration::from_secs(10);
     for _ in 0..10 {
-        let answer = stack.upstreams.get(Kind::Parakeet, "/v1/models", limit).await.unwrap();
+        let answer = stack.upstreams.get(Capability::Stt, "/v1/models", limit).await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
     }
     let (_chunks, endless) = futures::channel::mpsc::channel::<Bytes>(0);
     sound.stream(endless);
-    let answer = stack.upstreams.get(Kind::Parakeet, "/v1/models", Duration::from_millis(50)).await;
-    assert_eq!(answer.err(), Some(Error::Deadline { kind: Kind::Parakeet }));
+    let answer = stack.upstreams.get(Capability::Stt, "/v1/models", Duration::from_millis(50)).await;
+    assert_eq!(answer.err(), Some(Error::Deadline { capability: Capability::Stt }));
 }
 
 #[tokio::test]

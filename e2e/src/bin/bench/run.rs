@@ -44,8 +44,8 @@ pub async fn all(args: &Args) -> Result<Table> {
     let folder = tempfile::Builder::new().prefix("speechstack-bench-").tempdir()?;
     let folder = folder.path();
     let real = (subject::engine("parakeet", folder)?, subject::engine("magpie", folder)?);
-    let parakeet = Fake::start("parakeet-0", "parakeet", format!("http://{}", real.0.address)).await?;
-    let magpie = Fake::start("magpie-0", "magpie", format!("http://{}", real.1.address)).await?;
+    let parakeet = Fake::start("parakeet-0", "stt", format!("http://{}", real.0.address)).await?;
+    let magpie = Fake::start("magpie-0", "tts", format!("http://{}", real.1.address)).await?;
     let engines = Pair { parakeet: parakeet.address, magpie: magpie.address };
     // All jobs at once: the lane's own queue is not what is measured here.
     let lane = json!({"jobs": 64, "max_wait_seconds": 1e6, "seconds_per_audio_second": 0.0001});

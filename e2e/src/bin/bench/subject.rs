@@ -144,8 +144,8 @@ impl Proxies {
             }))
         };
         let entries = [
-            entry("parakeet-0", "parakeet", engines.parakeet, &mut guards.parakeet)?,
-            entry("magpie-0", "magpie", engines.magpie, &mut guards.magpie)?,
+            entry("parakeet-0", "stt", engines.parakeet, &mut guards.parakeet)?,
+            entry("magpie-0", "tts", engines.magpie, &mut guards.magpie)?,
         ];
         let config = json!({
             "gateway": {"listen": gateway, "admin": admin, "spool": {"dir": folder}},

@@ -2,15 +2,16 @@
 //!
 //! A change reaches running pods through the file, without a restart; no hash of it is in any pod template.
 
+use contract::port;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::ObjectMeta;
 use serde::Serialize;
-use speechstack_crds::{ContainerRestarts, Kind, Span};
+use speechstack_crds::{ContainerRestarts, Span};
 
 use super::guard::RUN_PATH;
-use super::metadata::{self, port};
+use super::metadata;
 use crate::reconcile::validate::{ValidEngine, ValidStack};
 
 /// How long a stopping gateway goes on accepting, so that those who send to it learn of its end.
@@ -82,7 +83,7 @@ struct Startup {
 #[derive(Serialize)]
 struct Repair {
     restart: bool,
-    fence: bool,
+    eject: bool,
     burst: u32,
     refill: Span,
     spacing_seconds: Vec<f64>,
@@ -91,16 +92,16 @@ struct Repair {
 #[derive(Serialize)]
 struct Engine {
     name: &'static str,
-    kind: &'static str,
+    capability: &'static str,
     url: String,
     guard: String,
     guard_admin: String,
-    fence: Fence,
+    kubelet: Kubelet,
     operator: Operator,
 }
 
 #[derive(Serialize)]
-struct Fence {
+struct Kubelet {
     dir: &'static str,
     helper: &'static str,
     direct_kill: bool,
@@ -147,14 +148,14 @@ struct Discovery {
 #[derive(Serialize)]
 struct Pool {
     name: String,
-    kind: &'static str,
+    capability: &'static str,
     service: String,
 }
 
 #[derive(Serialize)]
 struct Model {
     id: String,
-    kind: &'static str,
+    capability: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pool: Option<String>,
     aliases: Vec<String>,
@@ -186,7 +187,7 @@ pub fn guard(stack: &ValidStack, engine: &ValidEngine) -> ConfigMap {
             startup: Startup { budget: engine.spec.startup.timeout },
             repair: Repair {
                 restart: stack.restarts(),
-                fence: stack.fences(),
+                eject: stack.ejects(),
                 burst: restarts.burst,
                 refill: restarts.refill,
                 spacing_seconds: spacing(restarts),
@@ -194,11 +195,11 @@ pub fn guard(stack: &ValidStack, engine: &ValidEngine) -> ConfigMap {
         },
         engines: [Engine {
             name: "set-by-POD_NAME",
-            kind: upstream(engine.kind),
+            capability: engine.kind.as_str(),
             url: format!("http://127.0.0.1:{}", engine.spec.ports.http),
-            guard: format!("0.0.0.0:{}", port::SPEECH),
+            guard: format!("0.0.0.0:{}", port::GUARD),
             guard_admin: format!("0.0.0.0:{}", port::GUARD_ADMIN),
-            fence: Fence {
+            kubelet: Kubelet {
                 dir: RUN_PATH,
                 helper: "/usr/local/bin/speechstack-livez",
                 direct_kill: stack.guard.direct_kill,
@@ -214,12 +215,12 @@ pub fn gateway(stack: &ValidStack) -> ConfigMap {
     let gateway = &stack.gateway;
     let pools = stack.engines.iter().map(|engine| Pool {
         name: engine.spec.name.clone(),
-        kind: upstream(engine.kind),
+        capability: engine.kind.as_str(),
         service: metadata::of_engine(stack, engine),
     });
     let models = gateway.models.iter().map(|model| Model {
         id: model.id.clone(),
-        kind: upstream(model.kind),
+        capability: model.kind.as_str(),
         pool: model.engine.clone(),
         aliases: model.aliases.clone(),
     });
@@ -250,14 +251,6 @@ fn config_map(metadata: ObjectMeta, file: &impl Serialize) -> ConfigMap {
     // Plain structs of numbers and texts always have a YAML form.
     let text = serde_saphyr::to_string(file).unwrap_or_default();
     ConfigMap { metadata, data: Some([("config.yaml".to_owned(), text)].into()), ..ConfigMap::default() }
-}
-
-/// The proxy's name of an engine kind.
-fn upstream(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Stt => "parakeet",
-        Kind::Tts => "magpie",
-    }
 }
 
 /// Waits before the restarts of a row: none, then `backoff`, then three times as long each, up to `max_backoff`.

@@ -1,5 +1,6 @@
 //! One engine: its Deployment, headless Service and cache claim.
 
+use contract::port;
 use std::collections::BTreeMap;
 
 use k8s_openapi::DeepMerge;
@@ -16,7 +17,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 use speechstack_crds::{Preset, Strategy};
 
-use super::metadata::{self, annotation, container, port, volume};
+use super::metadata::{self, annotation, container, volume};
 use super::{guard, pod};
 use crate::reconcile::fingerprint;
 use crate::reconcile::validate::{Gpu, Replicas, ValidEngine, ValidStack, Volume};
@@ -50,7 +51,7 @@ pub fn service(stack: &ValidStack, engine: &ValidEngine) -> Service {
         spec: Some(ServiceSpec {
             cluster_ip: Some("None".into()),
             selector: metadata::engine_selector(stack, engine).match_labels,
-            ports: Some(vec![port("speech", port::SPEECH), port("admin", port::GUARD_ADMIN)]),
+            ports: Some(vec![port("speech", port::GUARD.into()), port("admin", port::GUARD_ADMIN.into())]),
             ..ServiceSpec::default()
         }),
         status: None,
@@ -208,7 +209,7 @@ fn engine_container(stack: &ValidStack, engine: &ValidEngine) -> Container {
         env: Some(environment(stack, engine)).filter(|env| !env.is_empty()),
         env_from: (!spec.env_from.is_empty()).then(|| spec.env_from.clone()),
         ports: Some(vec![port("http", spec.ports.http), port("grpc", spec.ports.grpc)]),
-        // Fails only when the guard's fence names this very instance; it never measures the engine. That is why it may
+        // Fails only when a restart request names this very instance; it never measures the engine. That is why it may
         // be strict, and why there is no start-up probe to shield it.
         liveness_probe: Some(Probe {
             exec: Some(exec(&[])),

@@ -1,5 +1,6 @@
 //! The gateway: Deployment, Service, and the right to find engines.
 
+use contract::port;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, PodSpec, PodTemplateSpec, Service, ServiceAccount, ServicePort, ServiceSpec,
@@ -11,7 +12,7 @@ use kube::api::ObjectMeta;
 use speechstack_crds::ServiceType;
 
 use super::config::DRAIN_DELAY;
-use super::metadata::{self, container, port, volume};
+use super::metadata::{self, container, volume};
 use super::pod;
 use crate::reconcile::validate::ValidStack;
 
@@ -146,7 +147,7 @@ fn pod_spec(stack: &ValidStack) -> PodSpec {
             image_pull_policy: gateway.image.pull_policy.map(str::to_owned),
             command: Some(vec!["/usr/local/bin/speechstack-proxy".into()]),
             args: Some(["gateway", "--config", "/etc/speechstack/config.yaml"].map(str::to_owned).into()),
-            ports: Some(vec![port("http", port::GATEWAY), port("admin", port::GATEWAY_ADMIN)]),
+            ports: Some(vec![port("http", port::GATEWAY.into()), port("admin", port::GATEWAY_ADMIN.into())]),
             startup_probe: Some(pod::http_probe("/livez", 1, 5, 60)),
             // Ready once engines are looked up, whether one serves or not: clients then get a truthful 503 with
             // Retry-After in place of a refused connection.

@@ -1,8 +1,9 @@
 //! The guard's container: a native sidecar, so that it is there before its engine and after it.
 
+use contract::port;
 use k8s_openapi::api::core::v1::{Container, ContainerPort, EnvVar, EnvVarSource, VolumeMount};
 
-use super::metadata::{container, port, volume};
+use super::metadata::{container, volume};
 use super::pod;
 use crate::reconcile::validate::ValidStack;
 
@@ -37,7 +38,7 @@ pub fn container(stack: &ValidStack, mut mounts: Vec<VolumeMount>) -> Container 
                 ..EnvVarSource::default()
             }),
         }]),
-        ports: Some(vec![port("speech", port::SPEECH), port("admin", port::GUARD_ADMIN)]),
+        ports: Some(vec![port("speech", port::GUARD.into()), port("admin", port::GUARD_ADMIN.into())]),
         // Green once the liveness helper is in the shared folder: the engine starts after it.
         startup_probe: Some(pod::http_probe("/startz", 1, 5, 120)),
         // Turns with the golden probes; the pod is ready when its guard is.

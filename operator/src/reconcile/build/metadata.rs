@@ -67,18 +67,6 @@ pub mod volume {
     pub const CACHE: &str = "speechstack-cache";
 }
 
-/// Ports of guards and gateways.
-pub mod port {
-    /// A guard's traffic.
-    pub const SPEECH: i32 = 9400;
-    /// A guard's admin port.
-    pub const GUARD_ADMIN: i32 = 9401;
-    /// A gateway's public port.
-    pub const GATEWAY: i32 = 8080;
-    /// A gateway's admin port.
-    pub const GATEWAY_ADMIN: i32 = 9090;
-}
-
 /// Name of an engine's Deployment, Service, ConfigMap and disruption budget.
 #[must_use]
 pub fn of_engine(stack: &ValidStack, engine: &ValidEngine) -> String {

@@ -1,12 +1,13 @@
 //! Who may reach engine pods: engines have no authentication of their own.
 
+use contract::port;
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::metadata::{self, label, port};
+use super::metadata::{self, label};
 use crate::reconcile::validate::{ValidEngine, ValidStack};
 
 /// The stack's gateway reaches the guard; operator and Prometheus its admin port; nobody the engine itself.
@@ -26,7 +27,7 @@ pub fn engine(stack: &ValidStack, engine: &ValidEngine) -> NetworkPolicy {
             pod_selector: Some(metadata::engine_selector(stack, engine)),
             policy_types: Some(vec!["Ingress".into()]),
             ingress: Some(vec![
-                rule(vec![gateway], &[port::SPEECH, port::GUARD_ADMIN]),
+                rule(vec![gateway], &[port::GUARD, port::GUARD_ADMIN]),
                 rule(vec![anywhere(label::OPERATOR), anywhere("prometheus")], &[port::GUARD_ADMIN]),
             ]),
             egress: None,
@@ -34,9 +35,9 @@ pub fn engine(stack: &ValidStack, engine: &ValidEngine) -> NetworkPolicy {
     }
 }
 
-fn rule(from: Vec<NetworkPolicyPeer>, ports: &[i32]) -> NetworkPolicyIngressRule {
+fn rule(from: Vec<NetworkPolicyPeer>, ports: &[u16]) -> NetworkPolicyIngressRule {
     let ports = ports.iter().map(|port| NetworkPolicyPort {
-        port: Some(IntOrString::Int(*port)),
+        port: Some(IntOrString::Int((*port).into())),
         protocol: Some("TCP".into()),
         end_port: None,
     });

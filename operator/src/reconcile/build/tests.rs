@@ -263,7 +263,7 @@ fn writing_a_default_out_is_no_change_of_the_spec() {
 }
 
 #[test]
-fn the_engine_starts_behind_its_guard_and_ends_by_fence_only() {
+fn the_engine_starts_behind_its_guard_and_ends_by_eject_only() {
     let template = template("{stt: [{name: ears, preset: reference, drain: {timeout: 90s}}]}");
     let guard = &template["spec"]["initContainers"][0];
     assert_eq!((&guard["name"], &guard["restartPolicy"]), (&json!(container::GUARD), &json!("Always")));
@@ -277,7 +277,7 @@ fn the_engine_starts_behind_its_guard_and_ends_by_fence_only() {
         json!(["/run/speechstack/livez", "drain", "90"])
     );
     assert_eq!(template["spec"]["terminationGracePeriodSeconds"], 105);
-    assert_eq!(engine["args"], json!(["--kind", "parakeet", "--listen", "0.0.0.0:9000"]));
+    assert_eq!(engine["args"], json!(["--kind", "stt", "--listen", "0.0.0.0:9000"]));
     assert_eq!(template["spec"]["automountServiceAccountToken"], false);
     let mounts = engine["volumeMounts"].as_array().unwrap();
     assert!(!mounts.iter().any(|mount| mount["name"] == "speechstack-identity"), "the engine gets no token");

@@ -5,7 +5,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use speechstack_crds::{Endpoints, EngineStatus, Failure, Kind, PodStatus, SpeechStackStatus, Summary};
 
 use super::second;
-use crate::guards::{Seen, State};
+use contract::State;
+
+use crate::guards::Seen;
 use crate::pods::EnginePod;
 use crate::reconcile::apply::AppliedObjects;
 use crate::reconcile::build::Update;
@@ -146,8 +148,10 @@ fn add(
         Some(known) => known.since.clone(), // a state that looks the same from here has not begun anew
         None => seen.map(|seen| Time(second(seen.since))),
     };
-    let class =
-        unheard.map_or_else(|| seen.and_then(|seen| seen.report.class.clone()), |known| known.class.clone());
+    let class = unheard.map_or_else(
+        || seen.and_then(|seen| seen.report.class).map(|class| class.as_str().to_owned()),
+        |known| known.class.clone(),
+    );
     judged.status.pods.push(PodStatus {
         name,
         node,
@@ -193,7 +197,7 @@ fn state(seen: Option<&Seen>, ending: bool) -> String {
 
 /// Whether the engine is out of rotation for a fault.
 fn is_wedged(state: &str) -> bool {
-    matches!(state, "wedged" | "fenced" | "restarting" | "kill_stuck" | "exhausted")
+    matches!(state, "wedged" | "ejected" | "restarting" | "kill_stuck" | "exhausted")
 }
 
 /// `verified/desired` of each kind.

@@ -121,7 +121,7 @@ fn an_operator_that_starts_writes_nothing_until_a_guard_says_something_new() {
 #[test]
 fn one_wedge_of_two_is_degraded_and_both_is_repairing() {
     let mut pods = serving();
-    pods[0].1 = says("fenced", "wedged", true);
+    pods[0].1 = says("ejected", "wedged", true);
     let status = judged(&observed(pods.clone()));
     assert_eq!(status.phase, Some(Phase::Degraded));
     assert_eq!(reason_of(&status, "Degraded"), ("True", "Repairing"));

@@ -4,7 +4,9 @@ use speechstack_crds::{Escalation, Repair};
 
 use super::super::view::NodeView;
 use super::*;
-use crate::guards::{RepairRequest, Report, State, Wanted};
+use contract::{Act as Wanted, Class, RepairRequest, State};
+
+use crate::guards::Report;
 
 mod simulation;
 
@@ -23,7 +25,7 @@ fn seen(instance: &str, state: &str, verdict: &str, ailing: Option<Timestamp>) -
         instance: instance.into(),
         state: word(state),
         verdict: word(verdict),
-        class: (verdict == "wedged").then(|| "A".into()),
+        class: (verdict == "wedged").then_some(Class::Sticky),
         restarts: 0,
         repair: None,
     };
@@ -54,7 +56,7 @@ fn asking(uid: &str, instance: &str, attempt: u32, ailing: i64) -> PodView {
     seen.report.repair = Some(Box::new(RepairRequest {
         instance: instance.into(),
         attempt,
-        class: Some("A".into()),
+        class: Some(Class::Sticky),
         act: Wanted::Restart,
         since_unix_ms: 0,
     }));
@@ -88,7 +90,7 @@ fn record(pod: &PodView, rung: Rung, ordered: i64, outcome: Outcome) -> RepairRe
         template: pod.template.clone(),
         instance: format!("{}/{ordered}", pod.uid),
         rung,
-        class: Some("A".into()),
+        class: Some(Class::Sticky.to_string()),
         attempt: 0,
         ordered: MicroTime(at(ordered)),
         outcome,
@@ -260,7 +262,7 @@ fn restarts_in_vain_lead_to_a_new_pod() {
     // Without a request too: the guard's own budget is used up.
     let mut silent = pod;
     silent.guard.as_mut().unwrap().report.repair = None;
-    silent.guard.as_mut().unwrap().report.state = State::Fenced;
+    silent.guard.as_mut().unwrap().report.state = State::Ejected;
     assert_eq!(ordered_rungs(&plan(&stack(vec![silent.clone()]), &status(records), 0)), [Rung::Recreate]);
     let waits = plan(&stack(vec![silent]), &RepairStatus::default(), 0);
     assert!(waits.acts.is_empty(), "its guard asks when its spacing is over");
@@ -426,7 +428,7 @@ fn a_container_that_the_kubelet_cannot_end_is_not_forced() {
 fn a_lost_device_is_restarted_once_and_then_left() {
     let mut pod = asking("a", "a/1", 1, -10);
     let request = pod.guard.as_mut().unwrap();
-    request.report.class = Some("A''".into());
+    request.report.class = Some(Class::DeviceLost);
     let records = status(vec![record(&pod, Rung::Restart, -15, Outcome::Failed)]);
     let mut stack = stack(vec![pod]);
     assert_eq!(ordered_rungs(&plan(&stack, &RepairStatus::default(), 0)), [Rung::Restart]);
@@ -448,7 +450,7 @@ fn an_engine_avoids_one_node_at_a_time() {
     let (old, mut records) = exhausted_row("a");
     records.push(record(&old, Rung::AvoidNode, -25, Outcome::Failed));
     let mut pod = asking("b", "b/1", 1, -10);
-    pod.guard.as_mut().unwrap().report.class = Some("A''".into());
+    pod.guard.as_mut().unwrap().report.class = Some(Class::DeviceLost);
     records = vec![records.pop().unwrap(), record(&pod, Rung::Restart, -12, Outcome::Failed)];
     let mut stack = stack(vec![pod]);
     stack.spec.escalation = Escalation::AvoidNode;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use futures::StreamExt;
 use serde_json::json;
 
-use super::stack::{Stack, samples};
-use crate::engine::magpie;
+use crate::gateway::tests::stack::{Stack, samples};
 use crate::gateway::tests::stack::{form, wav};
+use crate::protocol::magpie;
 
 #[tokio::test]
 async fn a_stop_waits_for_speech_that_is_being_made_and_lets_nobody_in() {

@@ -5,9 +5,10 @@ use std::time::Duration;
 use prometheus::TextEncoder;
 use serde_json::Value;
 
-use super::stack::{Stack, envelope, form, wav};
+use contract::Capability;
+
 use crate::config::{Discovery, Engine, Pool};
-use crate::report::Kind;
+use crate::gateway::tests::stack::{Stack, envelope, form, wav};
 use crate::upstream::Target;
 
 #[tokio::test]
@@ -63,7 +64,7 @@ async fn browsers_may_call() {
 
 #[tokio::test]
 async fn beyond_the_limit_requests_are_refused_unread_and_lists_are_not() {
-    let stack = Stack::with(&[Kind::Parakeet], |config| config.gateway.max_in_flight = 1).await;
+    let stack = Stack::with(&[Capability::Stt], |config| config.gateway.max_in_flight = 1).await;
     *stack.engines[0].pace.lock() = Duration::from_secs(60);
     let first = tokio::spawn(stack.post("/v1/audio/transcriptions").multipart(form(&[], wav(100))).send());
     while stack.complete() == 0 {
@@ -85,10 +86,10 @@ async fn beyond_the_limit_requests_are_refused_unread_and_lists_are_not() {
 async fn ready_means_an_engine_of_each_configured_kind() {
     let stack = Stack::start().await;
     assert_eq!(stack.get("/readyz").await.status(), 200);
-    let lacking = Stack::with(&[Kind::Parakeet], |config| {
+    let lacking = Stack::with(&[Capability::Stt], |config| {
         let unreachable = Engine {
             name: "magpie-9".into(),
-            kind: Kind::Magpie,
+            capability: Capability::Tts,
             guard: ([127, 0, 0, 1], 1).into(),
             guard_admin: ([127, 0, 0, 1], 1).into(),
             ..config.engines[0].clone()
@@ -128,7 +129,7 @@ async fn requests_are_counted_when_they_end() {
     };
     for line in [
         r#"speechstack_gateway_requests_total{route="/audio/transcriptions",status="2xx"} 1"#,
-        r#"speechstack_gateway_audio_seconds_total{kind="parakeet"} 1"#,
+        r#"speechstack_gateway_audio_seconds_total{capability="parakeet"} 1"#,
         "speechstack_gateway_in_flight 0",
         r#"speechstack_gateway_request_seconds_count{route="/audio/transcriptions"} 2"#,
         r#"speechstack_gateway_body_bytes_total{direction="in"} 6"#,
@@ -161,7 +162,7 @@ async fn started_means_that_engines_are_known_and_a_coming_stop_is_told_first() 
     };
     assert_eq!((ask("/startz").await, ask("/readyz").await), (200, 200));
     let looking = Stack::with(&[], |config| {
-        let pool = Pool { name: "ears".into(), kind: Kind::Parakeet, service: "s-ears".into() };
+        let pool = Pool { name: "ears".into(), capability: Capability::Stt, service: "s-ears".into() };
         config.gateway.discovery = Some(Discovery { namespace: "ns".into(), pools: vec![pool] });
     })
     .await;
@@ -176,14 +177,15 @@ async fn started_means_that_engines_are_known_and_a_coming_stop_is_told_first() 
 
 #[tokio::test]
 async fn a_model_is_served_by_its_pool() {
-    let stack = Stack::with(&[Kind::Parakeet, Kind::Parakeet], |_| {}).await;
+    let stack = Stack::with(&[Capability::Stt, Capability::Stt], |_| {}).await;
     let mut config = (*stack.config.get()).clone();
     config.gateway.discovery = Some(Discovery { namespace: "ns".into(), pools: Vec::new() });
-    (config.gateway.models[0].pool, config.gateway.models[1].kind) = (Some("first".into()), Kind::Parakeet);
+    (config.gateway.models[0].pool, config.gateway.models[1].capability) =
+        (Some("first".into()), Capability::Stt);
     (config.gateway.models[1].pool, config.gateway.models[1].id) = (Some("second".into()), "other".into());
     let pooled = |(engine, pool): (&Engine, &str)| Target { pool: pool.into(), ..Target::of(engine) };
     stack.upstreams.apply(config.engines.iter().zip(["first", "second"]).map(pooled).collect());
-    while stack.upstreams.free(Kind::Parakeet) < 2 {
+    while stack.upstreams.free(Capability::Stt) < 2 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     stack.config.replace(config);

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::stack::{Stack, envelope};
-use crate::report::Kind;
+use contract::Capability;
+
+use crate::gateway::tests::stack::{Stack, envelope};
 
 fn ids(list: &Value) -> Vec<&str> {
     list.as_array().unwrap().iter().map(|entry| entry["id"].as_str().unwrap()).collect()
@@ -73,7 +74,7 @@ async fn voices_are_objects_or_names() {
 
 #[tokio::test]
 async fn lists_survive_without_engines() {
-    let stack = Stack::with(&[Kind::Parakeet], |_| {}).await;
+    let stack = Stack::with(&[Capability::Stt], |_| {}).await;
     let models: Value = stack.get("/v1/models").await.json().await.unwrap();
     assert_eq!(ids(&models["data"]), ["parakeet-tdt-0.6b-v3", "magpie-tts-multilingual"]);
     let voices: Value = stack.get("/v1/audio/voices").await.json().await.unwrap();

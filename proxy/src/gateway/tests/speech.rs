@@ -3,8 +3,8 @@
 use futures::StreamExt;
 use serde_json::json;
 
-use super::stack::{Stack, envelope, samples};
-use crate::engine::magpie;
+use crate::gateway::tests::stack::{Stack, envelope, samples};
+use crate::protocol::magpie;
 
 #[tokio::test]
 async fn every_format_comes_in_its_own_type() {

@@ -19,13 +19,14 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use contract::{Capability, Class, EngineReport, Incident, Predictor, State, VerdictName, header};
+
 use crate::config::{Config, Current, Engine};
-use crate::drain::Drain;
-use crate::engine::{magpie, parakeet};
 use crate::gateway::Gateway;
 use crate::multipart::{Boundary, Event, Limits, Parser};
-use crate::report::{Class, EngineReport, Incident, Kind, Predictor, State, VerdictName, header};
-use crate::upstream::{Dice, Metrics, Upstreams};
+use crate::net::drain::Drain;
+use crate::protocol::{magpie, parakeet};
+use crate::upstream::{Metrics, Rng, Upstreams};
 
 /// A request that a fake engine got to its end.
 #[derive(Clone, Debug)]
@@ -197,10 +198,10 @@ async fn list_voices() -> axum::Json<Value> {
     ]}}))
 }
 
-fn report(name: &str, kind: Kind) -> EngineReport {
+fn report(name: &str, capability: Capability) -> EngineReport {
     EngineReport {
         name: name.into(),
-        kind,
+        capability,
         url: "http://127.0.0.1:1".into(),
         instance: "1".into(),
         state: State::Healthy,
@@ -243,17 +244,17 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// One engine of each kind.
+    /// One engine of each capability.
     pub async fn start() -> Self {
-        Self::with(&[Kind::Parakeet, Kind::Magpie], |_| {}).await
+        Self::with(&[Capability::Stt, Capability::Tts], |_| {}).await
     }
 
-    pub async fn with(kinds: &[Kind], settings: impl FnOnce(&mut Config)) -> Self {
+    pub async fn with(capabilities: &[Capability], settings: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         let mut engines = Vec::new();
         let (drain, elsewhere) = (Drain::new(), Drain::new());
-        for (at, kind) in kinds.iter().enumerate() {
-            let name = format!("{}-{at}", kind.as_str());
+        for (at, capability) in capabilities.iter().enumerate() {
+            let name = format!("{}-{at}", capability.as_str());
             let fake = Arc::new(Fake {
                 begun: AtomicUsize::new(0),
                 seen: Mutex::default(),
@@ -261,7 +262,7 @@ impl Stack {
                 busy: AtomicUsize::new(0),
                 most_busy: AtomicUsize::new(0),
                 pace: Mutex::new(Duration::ZERO),
-                report: watch::Sender::new(report(&name, *kind)),
+                report: watch::Sender::new(report(&name, *capability)),
             });
             let reports = fake.report.subscribe();
             let stream = move || async move {
@@ -283,13 +284,13 @@ impl Stack {
             let address = serve(router, &elsewhere).await;
             config.engines.push(Engine {
                 name,
-                kind: *kind,
+                capability: *capability,
                 url: format!("http://{address}"),
                 guard: address,
                 guard_admin: address,
                 command: Vec::new(),
                 env: Default::default(),
-                fence: None,
+                kubelet: None,
                 operator: None,
             });
             engines.push(fake);
@@ -298,14 +299,17 @@ impl Stack {
         let registry = prometheus::Registry::new();
         let current = Current::new(config.clone());
         let metrics = Metrics::register(&registry).unwrap();
-        let upstreams = Upstreams::new(current.clone(), crate::http::client(), metrics, Dice::new(7));
+        let upstreams = Upstreams::new(current.clone(), crate::net::client(), metrics, Rng::new(7));
         upstreams.start(&drain);
         let gateway = Gateway::new(current.clone(), upstreams.clone(), drain.clone(), &registry).unwrap();
         let (address, admin) =
             (serve(gateway.router(), &drain).await, serve(gateway.admin_router(), &elsewhere).await);
-        for kind in Kind::ALL {
-            while config.engines.iter().any(|engine| engine.kind == kind && kinds.contains(&kind))
-                && !upstreams.ready(kind)
+        for capability in Capability::ALL {
+            while config
+                .engines
+                .iter()
+                .any(|engine| engine.capability == capability && capabilities.contains(&capability))
+                && !upstreams.ready(capability)
             {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
@@ -350,7 +354,7 @@ impl Stack {
 async fn serve(router: Router, drain: &Drain) -> std::net::SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(crate::http::serve(listener, TowerToHyperService::new(router), drain.clone()));
+    tokio::spawn(crate::net::serve(listener, TowerToHyperService::new(router), drain.clone()));
     address
 }
 

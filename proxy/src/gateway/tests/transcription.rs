@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::stack::{Stack, envelope, form, wav};
-use crate::report::Kind;
+use contract::Capability;
+
+use crate::gateway::tests::stack::{Stack, envelope, form, wav};
 
 #[tokio::test]
 async fn json_is_text_and_usage() {
@@ -170,7 +171,7 @@ async fn a_late_bad_field_of_a_large_upload_completes_at_no_engine() {
 
 #[tokio::test]
 async fn too_large_is_said_at_once_or_when_it_is_seen() {
-    let stack = Stack::with(&[Kind::Parakeet], |config| {
+    let stack = Stack::with(&[Capability::Stt], |config| {
         config.gateway.body_limit = bytesize::ByteSize::mib(1);
     })
     .await;
@@ -232,7 +233,7 @@ async fn a_client_that_leaves_amid_its_upload_leaves_nothing_complete() {
 
 #[tokio::test]
 async fn the_client_is_told_to_go_on_only_after_its_head_was_accepted() {
-    let stack = Stack::with(&[Kind::Parakeet], |config| {
+    let stack = Stack::with(&[Capability::Stt], |config| {
         config.gateway.body_limit = bytesize::ByteSize::mib(1);
     })
     .await;
@@ -251,7 +252,7 @@ async fn the_client_is_told_to_go_on_only_after_its_head_was_accepted() {
 
 #[tokio::test]
 async fn a_sick_engine_costs_the_client_nothing_while_another_lives() {
-    let stack = Stack::with(&[Kind::Parakeet, Kind::Parakeet], |_| {}).await;
+    let stack = Stack::with(&[Capability::Stt, Capability::Stt], |_| {}).await;
     for engine in &stack.engines {
         let headers = [("x-speechstack-class", "A"), ("x-speechstack-retry", "elsewhere")];
         engine.answer(500, &headers, "CUBLAS_STATUS_EXECUTION_FAILED");
@@ -346,7 +347,7 @@ async fn an_engines_refusal_is_passed_on_and_its_nonsense_is_not() {
 
 #[tokio::test]
 async fn without_an_engine_the_client_is_told_when_to_come_back() {
-    let stack = Stack::with(&[Kind::Magpie], |_| {}).await;
+    let stack = Stack::with(&[Capability::Tts], |_| {}).await;
     let response = stack.transcribe(&[]).await;
     assert_eq!(response.headers()["x-should-retry"], "true");
     assert!(response.headers().contains_key("retry-after"));

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::stack::{Stack, envelope, form, wav};
-use crate::engine::parakeet;
-use crate::report::Kind;
+use contract::Capability;
+
+use crate::gateway::tests::stack::{Stack, envelope, form, wav};
+use crate::protocol::parakeet;
 
 const PATH: &str = "/api/audio/transcribe-with-speakers";
 
@@ -52,7 +53,7 @@ async fn one_engine_gets_one_job_after_the_other() {
 
 #[tokio::test]
 async fn two_free_engines_work_side_by_side() {
-    let stack = Stack::with(&[Kind::Parakeet, Kind::Parakeet], |_| {}).await;
+    let stack = Stack::with(&[Capability::Stt, Capability::Stt], |_| {}).await;
     for engine in &stack.engines {
         *engine.pace.lock() = Duration::from_millis(50);
     }

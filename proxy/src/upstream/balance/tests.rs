@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::*;
+use crate::upstream::balance::*;
 
 fn candidate(weight: f64, wait: f64, in_flight: usize) -> Candidate {
     Candidate { tier: Tier::Reported, weight, wait, in_flight }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use ::http::HeaderMap;
 use tokio::time::Instant;
 
-use crate::report::{Class, EngineReport, Incident, Predictor, State, header};
+use contract::{Class, EngineReport, Incident, Predictor, State, header};
+
 use crate::upstream::balance::{Backlog, Candidate, Tier};
 
 /// How long a reply's bad news counts before the stream's word does again: the stream brings the same news
@@ -210,12 +211,12 @@ impl Live {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Kind, VerdictName};
+    use contract::{Capability, VerdictName};
 
     fn report(state: State, weight: f64, queue_seconds: f64) -> EngineReport {
         EngineReport {
             name: "parakeet-0".into(),
-            kind: Kind::Parakeet,
+            capability: Capability::Stt,
             url: "http://127.0.0.1:1".into(),
             instance: "1".into(),
             state,
@@ -250,11 +251,11 @@ mod tests {
     }
 
     #[test]
-    fn a_fence_takes_it_out_and_a_recovery_readmits_it() {
+    fn a_eject_takes_it_out_and_a_recovery_readmits_it() {
         let now = Instant::now();
         let mut live = live(now);
         assert!(live.report(report(State::Healthy, 1.0, 0.0), now));
-        assert!(!live.report(report(State::Fenced, 0.0, 0.0), now));
+        assert!(!live.report(report(State::Ejected, 0.0, 0.0), now));
         assert!(!live.is_ready(now));
         assert_eq!(live.opens_in(now + Duration::from_secs(10)), Some(20.0));
         let epoch = live.epoch();
@@ -277,7 +278,7 @@ mod tests {
         assert_eq!(live.candidate(0, now + NEWS_LAST).weight, 1.0);
         live.news(News { class: Some(Class::Capture), ..News::default() }, true, now);
         assert_eq!(live.candidate(0, now).weight, 0.0);
-        live.report(report(State::Fenced, 0.0, 0.0), now);
+        live.report(report(State::Ejected, 0.0, 0.0), now);
         live.news(News { state: Some(State::Healthy), queue_seconds: Some(1.5), class: None }, false, now);
         assert_eq!(live.candidate(0, now).weight, 0.0, "good news comes by the stream alone");
         assert_eq!(live.candidate(0, now).wait, 1.5);
@@ -290,7 +291,7 @@ mod tests {
         assert_eq!(live.candidate(0, now).tier, Tier::Unreported);
         assert_eq!(live.candidate(0, now).weight, 1.0);
         assert!(!live.is_ready(now), "nothing has vouched for it yet");
-        live.report(report(State::Fenced, 0.0, 0.0), now);
+        live.report(report(State::Ejected, 0.0, 0.0), now);
         live.lost();
         assert_eq!(live.candidate(0, now).tier, Tier::Unreported);
         assert_eq!(live.candidate(0, now).weight, 1.0);

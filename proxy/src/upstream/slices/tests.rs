@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::*;
-use crate::report::Kind;
-use crate::upstream::{Dice, Metrics};
+use contract::Capability;
+
+use crate::upstream::slices::*;
+use crate::upstream::{Metrics, Rng};
 
 fn endpoint(pod: &str, address: &str, ready: bool, terminating: bool) -> Value {
     json!({
@@ -104,7 +105,7 @@ struct Stack {
 fn pools(names: &[&str]) -> Discovery {
     let pool = |name: &&str| Pool {
         name: (*name).into(),
-        kind: if name.starts_with("mouth") { Kind::Magpie } else { Kind::Parakeet },
+        capability: if name.starts_with("mouth") { Capability::Tts } else { Capability::Stt },
         service: format!("s-{name}"),
     };
     Discovery { namespace: "ns".into(), pools: names.iter().map(pool).collect() }
@@ -117,7 +118,7 @@ impl Stack {
         let config = Current::new(config);
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
-        let upstreams = Upstreams::new(config.clone(), crate::http::client(), metrics, Dice::new(7));
+        let upstreams = Upstreams::new(config.clone(), crate::net::client(), metrics, Rng::new(7));
         let server = Server::default();
         server.state.lock().list = list;
         let follow = tokio::spawn(follow(server.client(), config.clone(), upstreams.clone()));

@@ -8,8 +8,8 @@ use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
-use super::*;
 use crate::config;
+use crate::upstream::tests::*;
 
 /// What it answers to every request: the request's own body, unless it fails.
 #[derive(Clone)]
@@ -63,7 +63,7 @@ impl Guard {
     pub async fn start(name: &str) -> Self {
         let report = EngineReport {
             name: name.into(),
-            kind: Kind::Parakeet,
+            capability: Capability::Stt,
             url: "http://127.0.0.1:1".into(),
             instance: "1".into(),
             state: State::Healthy,
@@ -104,13 +104,13 @@ impl Guard {
     pub fn engine(&self) -> config::Engine {
         config::Engine {
             name: self.name.clone(),
-            kind: Kind::Parakeet,
+            capability: Capability::Stt,
             url: "http://127.0.0.1:1".into(),
             guard: self.traffic,
             guard_admin: self.admin,
             command: Vec::new(),
             env: Default::default(),
-            fence: None,
+            kubelet: None,
             operator: None,
         }
     }
@@ -204,7 +204,7 @@ async fn serve(listener: TcpListener, knobs: Arc<Knobs>) {
 }
 
 async fn serve_app(listener: TcpListener, app: Router) {
-    crate::http::serve(listener, TowerToHyperService::new(app), Drain::new()).await;
+    crate::net::serve(listener, TowerToHyperService::new(app), Drain::new()).await;
 }
 
 impl Knobs {

@@ -1,6 +1,6 @@
 //! Engines that come and go, pools, and new settings.
 
-use super::*;
+use crate::upstream::tests::*;
 
 fn targets(guards: &[&Guard]) -> Vec<Target> {
     guards.iter().map(|guard| Target::of(&guard.engine())).collect()
@@ -17,7 +17,7 @@ async fn an_engine_that_comes_is_followed_and_one_that_goes_finishes_what_it_has
     let mut both = targets(&[&old, &new]);
     both[0].terminating = true;
     stack.upstreams.apply(both);
-    eventually(|| stack.upstreams.free(Kind::Parakeet) == 1).await;
+    eventually(|| stack.upstreams.free(Capability::Stt) == 1).await;
     for _ in 0..20 {
         assert_eq!(&*stack.send_to(&old).await.unwrap().engine, "new");
     }
@@ -39,8 +39,10 @@ async fn an_engine_that_comes_is_followed_and_one_that_goes_finishes_what_it_has
 async fn a_request_that_waits_is_served_by_an_engine_that_comes() {
     let (gone, new) = (Guard::start("gone").await, Guard::start("new").await);
     let stack = stack(&[&gone], |_| {}).start().await;
-    gone.report(|report| (report.state, report.weight, report.recovery_seconds) = (State::Fenced, 0.0, None));
-    eventually(|| !stack.upstreams.ready(Kind::Parakeet)).await;
+    gone.report(|report| {
+        (report.state, report.weight, report.recovery_seconds) = (State::Ejected, 0.0, None)
+    });
+    eventually(|| !stack.upstreams.ready(Capability::Stt)).await;
     let outgoing = Outgoing { park: true, ..stack.small() };
     let upstreams = stack.upstreams.clone();
     let sending = tokio::spawn(async move { upstreams.send(&outgoing).await });
@@ -56,9 +58,9 @@ async fn a_pool_serves_its_own_requests_alone() {
     let mut both = targets(&[&left, &right]);
     (both[0].pool, both[1].pool) = ("english".into(), "german".into());
     stack.upstreams.apply(both.clone());
-    eventually(|| stack.upstreams.free(Kind::Parakeet) == 2).await;
+    eventually(|| stack.upstreams.free(Capability::Stt) == 2).await;
     let of_pool = |pool: &str| Outgoing {
-        route: Route { kind: Kind::Parakeet, pool: Some(pool.into()) },
+        route: Route { capability: Capability::Stt, pool: Some(pool.into()) },
         ..stack.small()
     };
     for _ in 0..10 {
@@ -86,7 +88,7 @@ async fn new_limits_count_at_once() {
     let before = stack.upstreams.inner.config.replace(config);
     stack.upstreams.reconfigure(&before);
     assert_eq!(stack.upstreams.reports().len(), 1);
-    eventually(|| stack.upstreams.free(Kind::Parakeet) == 1).await;
+    eventually(|| stack.upstreams.free(Capability::Stt) == 1).await;
     assert!(matches!(stack.send_to(&left).await, Err(Error::EngineFailed { .. })));
     assert_eq!(left.requests(), 2);
 }

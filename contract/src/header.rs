@@ -1,0 +1,20 @@
+//! Header names that gateway and guard exchange; other clients may ignore them.
+
+use http::HeaderName;
+
+/// Response: the engine's [`State`](crate::State).
+pub const STATE: HeaderName = HeaderName::from_static("x-speechstack-state");
+/// Response: seconds of predicted work ahead in the lane, decimal.
+pub const QUEUE_SECONDS: HeaderName = HeaderName::from_static("x-speechstack-queue-seconds");
+/// Response: the fault [`Class`](crate::Class) that this reply shows.
+pub const CLASS: HeaderName = HeaderName::from_static("x-speechstack-class");
+/// Response: `elsewhere` when the fault lies with the engine and another one may serve the same request.
+pub const RETRY: HeaderName = HeaderName::from_static("x-speechstack-retry");
+/// Response: the name of the engine that answered.
+pub const ENGINE: HeaderName = HeaderName::from_static("x-speechstack-engine");
+/// Request: seconds of audio in (or expected out of) the request, decimal.
+pub const AUDIO_SECONDS: HeaderName = HeaderName::from_static("x-speechstack-audio-seconds");
+/// Response: the input wedged engines before and is refused.
+pub const POISON: HeaderName = HeaderName::from_static("x-speechstack-poison");
+/// Both: the request's id from end to end.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -1,0 +1,28 @@
+//! What SpeechStack's processes tell each other, as plain types: no IO, no async.
+//!
+//! | module | between |
+//! |---|---|
+//! | [`report`], [`incident`], [`state`], [`class`] | guard -> gateway, operator: the state of one engine |
+//! | [`repair`] | guard -> operator: a wanted restart; operator -> guard: an order |
+//! | [`restart_request`] | guard -> the liveness helper of the engine's container |
+//! | [`header`] | gateway <-> guard: headers of forwarded requests |
+//! | [`port`] | all: where each process listens in a pod |
+//!
+//! Readers accept words of newer versions: an unknown state, verdict or act is `Other`, an unknown class is none.
+
+mod capability;
+pub mod class;
+pub mod header;
+pub mod incident;
+pub mod port;
+pub mod repair;
+pub mod report;
+pub mod restart_request;
+pub mod state;
+
+pub use capability::Capability;
+pub use class::Class;
+pub use incident::{Incident, Moment, ProbeRecord};
+pub use repair::{Act, RepairOrder, RepairRequest, Verb};
+pub use report::{EngineReport, Predictor};
+pub use state::{State, VerdictName};

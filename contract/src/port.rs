@@ -1,0 +1,10 @@
+//! Ports inside the pods that the operator makes.
+
+/// Guard: traffic for its engine.
+pub const GUARD: u16 = 9400;
+/// Guard: state, metrics, probes, repair orders.
+pub const GUARD_ADMIN: u16 = 9401;
+/// Gateway: the public API.
+pub const GATEWAY: u16 = 8080;
+/// Gateway: state, metrics, probes.
+pub const GATEWAY_ADMIN: u16 = 9090;

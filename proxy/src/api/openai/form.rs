@@ -1,0 +1,283 @@
+//! The text fields of a transcription form, read strictly where they change meaning and leniently in spelling.
+//!
+//! Clients spell arrays in three ways (`name[]` repeated, `name` repeated, one JSON or comma list), send numbers as text, and
+//! mean "not set" by `""`, `"None"` or `"null"`. A parameter that changes what comes back and cannot be met is refused by
+//! name; a hint that only helps is taken or ignored.
+
+use serde_json::Value;
+
+use crate::api::form::Fields;
+use crate::error::Error;
+use crate::job::language;
+
+/// How the transcript is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// `{"text", "usage"}`.
+    #[default]
+    Json,
+    /// The text alone.
+    Text,
+    /// Text with segments, words or both.
+    VerboseJson,
+    /// SubRip.
+    Srt,
+    /// WebVTT.
+    Vtt,
+}
+
+impl Format {
+    const NAMES: [(&'static str, Format); 5] = [
+        ("json", Format::Json),
+        ("text", Format::Text),
+        ("srt", Format::Srt),
+        ("verbose_json", Format::VerboseJson),
+        ("vtt", Format::Vtt),
+    ];
+
+    /// Whether times of words are needed to write it.
+    pub fn needs_words(self) -> bool {
+        matches!(self, Format::VerboseJson | Format::Srt | Format::Vtt)
+    }
+}
+
+/// A transcription as asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parameters {
+    /// Model name as the client gave it.
+    pub model: Option<String>,
+    /// How to write the transcript.
+    pub format: Format,
+    /// Language tag, or detect.
+    pub language: Option<String>,
+    /// Vocabulary, or the text before.
+    pub prompt: Option<String>,
+    /// Sampling temperature, 0 to 1; 0 is unset.
+    pub temperature: Option<f64>,
+    /// `words` in `verbose_json`.
+    pub words: bool,
+    /// `segments` in `verbose_json`.
+    pub segments: bool,
+}
+
+impl Parameters {
+    /// Reads the fields that have arrived, each by itself: more may follow that change how they go together.
+    ///
+    /// # Errors
+    /// A 400 that names the parameter.
+    pub fn read(fields: &Fields) -> Result<Self, Error> {
+        refuse_unsupported(fields)?;
+        let granularities = list(fields, "timestamp_granularities");
+        let mut parameters = Self {
+            model: set(fields, "model").map(str::to_owned),
+            format: format(fields)?,
+            language: requested_language(fields)?,
+            prompt: set(fields, "prompt").map(str::to_owned),
+            temperature: temperature(fields)?,
+            words: false,
+            segments: granularities.is_empty(),
+        };
+        for granularity in granularities {
+            match granularity.as_str() {
+                "word" => parameters.words = true,
+                "segment" => parameters.segments = true,
+                other => {
+                    let message = format!("timestamp_granularities[] must be word or segment, not '{other}'");
+                    return Err(Error::param("timestamp_granularities", message));
+                }
+            }
+        }
+        Ok(parameters)
+    }
+
+    /// Judges how the fields go together, once all have arrived.
+    ///
+    /// # Errors
+    /// A 400 that names the parameter.
+    pub fn check_together(&self) -> Result<(), Error> {
+        if self.words && self.format != Format::VerboseJson {
+            let message = "word timestamps need response_format=verbose_json";
+            return Err(Error::param("timestamp_granularities", message));
+        }
+        Ok(())
+    }
+}
+
+/// Parameters that change meaning and that no engine here can meet.
+fn refuse_unsupported(fields: &Fields) -> Result<(), Error> {
+    if let Some(stream) = set(fields, "stream") {
+        match stream.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => {
+                return Err(Error::param(
+                    "stream",
+                    "streamed transcripts are not supported; leave out stream",
+                ));
+            }
+            "false" | "0" | "no" | "off" => {}
+            _ => return Err(Error::param("stream", "stream must be true or false")),
+        }
+    }
+    if let Some(include) = list(fields, "include").first() {
+        let message = format!("include[]={include} is not supported: the engine gives no log probabilities");
+        return Err(Error::param("include", message));
+    }
+    for name in ["known_speaker_names", "known_speaker_references"] {
+        if !list(fields, name).is_empty() {
+            return Err(Error::param(name, format!("{name}[] is not supported")));
+        }
+    }
+    Ok(())
+}
+
+fn format(fields: &Fields) -> Result<Format, Error> {
+    let Some(name) = set(fields, "response_format") else { return Ok(Format::default()) };
+    let known = Format::NAMES.iter().find(|(known, _)| *known == name);
+    known.map(|(_, format)| *format).ok_or_else(|| {
+        let supported: Vec<&str> = Format::NAMES.iter().map(|(name, _)| *name).collect();
+        let message =
+            format!("response_format '{name}' is not supported; use one of {}", supported.join(", "));
+        Error::param("response_format", message)
+    })
+}
+
+/// `language`, or the only entry of `languages[]`. Several languages are a hint, and the engine detects by itself.
+fn requested_language(fields: &Fields) -> Result<Option<String>, Error> {
+    let languages = list(fields, "languages");
+    let (name, value) = match (set(fields, "language"), languages.as_slice()) {
+        (Some(_), [_, ..]) => {
+            return Err(Error::param("languages", "send language or languages[], not both"));
+        }
+        (Some(language), []) => ("language", language),
+        (None, [language]) => ("languages", language.as_str()),
+        (None, _) => return Ok(None),
+    };
+    language::requested(value)
+        .map_err(|_| Error::param(name, format!("'{value}' is not a language code such as en or en-US")))
+}
+
+fn temperature(fields: &Fields) -> Result<Option<f64>, Error> {
+    let Some(text) = set(fields, "temperature") else { return Ok(None) };
+    match text.trim().parse::<f64>() {
+        Ok(0.0) => Ok(None),
+        Ok(temperature) if (0.0..=1.0).contains(&temperature) => Ok(Some(temperature)),
+        _ => Err(Error::param("temperature", "temperature must be a number from 0 to 1")),
+    }
+}
+
+/// The last value of `name`, unless it stands for "not set".
+fn set<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
+    let value = fields.last(name)?.trim();
+    (!is_unset(value)).then_some(value)
+}
+
+fn is_unset(value: &str) -> bool {
+    matches!(value, "" | "None" | "null" | "undefined")
+}
+
+/// All values of `name` and `name[]`, lists taken apart.
+fn list(fields: &Fields, name: &str) -> Vec<String> {
+    let mut values = Vec::new();
+    for value in fields.all(name).chain(fields.all_bracketed(name)) {
+        match serde_json::from_str(value) {
+            Ok(Value::Array(items)) => {
+                values.extend(items.iter().filter_map(Value::as_str).map(str::to_owned));
+            }
+            _ => values.extend(value.split(',').map(|item| item.trim().to_owned())),
+        }
+    }
+    values.retain(|value| !is_unset(value));
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(fields: &[(&str, &str)]) -> Result<Parameters, Error> {
+        let mut all = Fields::default();
+        for (name, value) in fields {
+            all.push((*name).to_owned(), (*value).to_owned());
+        }
+        let parameters = Parameters::read(&all)?;
+        parameters.check_together()?;
+        Ok(parameters)
+    }
+
+    fn blamed(fields: &[(&str, &str)]) -> Option<&'static str> {
+        read(fields).unwrap_err().param_name()
+    }
+
+    #[test]
+    fn nothing_given_means_json_and_segments() {
+        let parameters = read(&[]).unwrap();
+        assert_eq!(parameters, Parameters { segments: true, ..Parameters::default() });
+    }
+
+    #[test]
+    fn arrays_are_read_in_every_spelling() {
+        for fields in [
+            &[("timestamp_granularities[]", "word"), ("timestamp_granularities[]", "segment")][..],
+            &[("timestamp_granularities", "word"), ("timestamp_granularities", "segment")],
+            &[("timestamp_granularities", "word,segment")],
+            &[("timestamp_granularities", "[\"word\", \"segment\"]")],
+            &[("timestamp_granularities[0]", "word"), ("timestamp_granularities[1]", "segment")],
+        ] {
+            let fields = [fields, &[("response_format", "verbose_json")]].concat();
+            let parameters = read(&fields).unwrap();
+            assert!(parameters.words && parameters.segments, "{fields:?}");
+        }
+        let words =
+            read(&[("response_format", "verbose_json"), ("timestamp_granularities[]", "word")]).unwrap();
+        assert!(words.words && !words.segments);
+    }
+
+    #[test]
+    fn values_that_stand_for_nothing_are_not_set() {
+        let parameters = read(&[
+            ("language", ""),
+            ("prompt", ""),
+            ("temperature", "0"),
+            ("stream", "false"),
+            ("chunking_strategy", "auto"),
+            ("include[]", ""),
+            ("unknown", "x"),
+        ])
+        .unwrap();
+        assert_eq!(parameters, read(&[]).unwrap());
+    }
+
+    #[test]
+    fn the_last_of_several_values_counts() {
+        let parameters = read(&[("model", "a"), ("model", "b"), ("response_format", "text")]).unwrap();
+        assert_eq!(parameters.model.as_deref(), Some("b"));
+        assert_eq!(parameters.format, Format::Text);
+    }
+
+    #[test]
+    fn what_changes_meaning_is_refused_by_name() {
+        assert_eq!(blamed(&[("stream", "True")]), Some("stream"));
+        assert_eq!(blamed(&[("stream", "maybe")]), Some("stream"));
+        assert_eq!(blamed(&[("include[]", "logprobs")]), Some("include"));
+        assert_eq!(blamed(&[("response_format", "diarized_json")]), Some("response_format"));
+        assert_eq!(blamed(&[("known_speaker_names[]", "agent")]), Some("known_speaker_names"));
+        assert_eq!(blamed(&[("timestamp_granularities[]", "char")]), Some("timestamp_granularities"));
+        assert_eq!(blamed(&[("timestamp_granularities[]", "word")]), Some("timestamp_granularities"));
+        for wrong in ["hot", "-1", "2", "NaN", "inf"] {
+            assert_eq!(blamed(&[("temperature", wrong)]), Some("temperature"), "{wrong}");
+        }
+        assert_eq!(blamed(&[("language", "klingon")]), Some("language"));
+        assert_eq!(blamed(&[("language", "en"), ("languages[]", "de")]), Some("languages"));
+    }
+
+    #[test]
+    fn the_refusal_of_a_format_lists_the_supported_ones() {
+        let message = read(&[("response_format", "aac")]).unwrap_err().to_string();
+        assert!(message.contains("json, text, srt, verbose_json, vtt"), "{message}");
+    }
+
+    #[test]
+    fn one_language_of_a_list_is_the_language() {
+        assert_eq!(read(&[("languages[]", "german")]).unwrap().language.as_deref(), Some("de"));
+        assert_eq!(read(&[("languages[]", "de"), ("languages[]", "fr")]).unwrap().language, None);
+    }
+}

@@ -1,0 +1,227 @@
+//! The JSON of a speech request, judged parameter by parameter.
+
+use axum::body::Body;
+use http_body_util::{BodyExt, Limited};
+use serde_json::{Map, Value};
+
+use contract::Capability;
+
+use crate::api::Context;
+use crate::audio::OutputFormat;
+use crate::error::Error;
+use crate::job::language;
+use crate::protocol::magpie::VoiceName;
+use crate::upstream::Route;
+
+/// Largest body: 4096 code points in the longest escapes, instructions, and room.
+const BODY_BYTES: usize = 256 * 1024;
+/// Longest input, Unicode code points.
+const INPUT_CODE_POINTS: usize = 4096;
+/// Rate of OpenAI's audio, and of all that names no other.
+const SAMPLE_RATE: u32 = 24_000;
+const SUPPORTED: &str = "mp3, opus, flac, wav, pcm";
+
+/// A speech that can be made.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Speech {
+    /// The text, trimmed.
+    pub(super) input: String,
+    /// Full name of the engine's voice.
+    pub(super) voice: String,
+    /// `en-US`.
+    pub(super) language: String,
+    /// What the client gets.
+    pub(super) format: OutputFormat,
+    /// Samples per second.
+    pub(super) sample_rate: u32,
+    /// Which engines can speak it.
+    pub(super) route: Route,
+}
+
+/// What the client sent.
+#[derive(Debug)]
+pub(super) struct Wanted(Map<String, Value>);
+
+impl Wanted {
+    /// Reads the body.
+    pub(super) async fn read(body: Body) -> Result<Self, Error> {
+        let body = match Limited::new(body, BODY_BYTES).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+                return Err(Error::TooLarge { limit: BODY_BYTES as u64 });
+            }
+            Err(_) => return Err(invalid("the request body ended early")),
+        };
+        match serde_json::from_slice(&body) {
+            Ok(Value::Object(fields)) => Ok(Self(fields)),
+            Ok(_) => Err(invalid("the request body must be a JSON object")),
+            Err(error) => Err(invalid(format!("the request body is not valid JSON: {error}"))),
+        }
+    }
+
+    /// Judges everything that needs no list of voices, then the voice.
+    pub(super) async fn check(&self, context: &Context) -> Result<Speech, Error> {
+        let input = self.input()?;
+        let model = self.text("model")?;
+        let route = match model {
+            None => context.default_route(Capability::Tts),
+            Some(model) => {
+                let route = context.model_route(model)?;
+                if route.capability != Capability::Tts {
+                    let message = format!("the model '{model}' does not speak; see GET /v1/models");
+                    return Err(Error::param("model", message));
+                }
+                route
+            }
+        };
+        let format = self.format(model)?;
+        let sample_rate = self.sample_rate(format)?;
+        self.refuse_unsupported()?;
+        // Before names are looked up: what is left can only fail by the voice.
+        let language = self.language()?;
+        let voice = context.voice(self.voice()?, model).await?;
+        let language = language.unwrap_or_else(|| {
+            VoiceName::parse(&voice).map_or_else(|| "en-US".into(), |name| name.language())
+        });
+        Ok(Speech { input, voice, language, format, sample_rate, route })
+    }
+
+    fn input(&self) -> Result<String, Error> {
+        let input = self.text("input")?.map(str::trim).unwrap_or_default();
+        if input.is_empty() {
+            return Err(Error::param("input", "input text is required"));
+        }
+        if input.chars().count() > INPUT_CODE_POINTS {
+            return Err(Error::InvalidRequest {
+                param: Some("input"),
+                code: Some("string_too_long"),
+                message: format!("input: String should have at most {INPUT_CODE_POINTS} characters"),
+            });
+        }
+        Ok(input.to_owned())
+    }
+
+    /// OpenAI's default is MP3. Who names no model, or a sample rate, speaks spark-control's dialect, whose default is WAV.
+    fn format(&self, model: Option<&str>) -> Result<OutputFormat, Error> {
+        let openai = model.is_some() && self.given("sample_rate_hz").is_none();
+        let format = match self.text("response_format")? {
+            None if openai && cfg!(feature = "mp3lame") => OutputFormat::Mp3,
+            None => OutputFormat::Wav,
+            Some(name) => OutputFormat::parse(name).ok_or_else(|| {
+                let message = format!("response_format '{name}' is not supported; use one of {SUPPORTED}");
+                Error::param("response_format", message)
+            })?,
+        };
+        if format == OutputFormat::Mp3 && !cfg!(feature = "mp3lame") {
+            return Err(Error::param("response_format", "mp3 is not built in; use opus, flac, wav or pcm"));
+        }
+        Ok(format)
+    }
+
+    /// `sample_rate_hz`: any sensible one for WAV, which names it; the others have theirs.
+    fn sample_rate(&self, format: OutputFormat) -> Result<u32, Error> {
+        let Some(value) = self.given("sample_rate_hz") else { return Ok(SAMPLE_RATE) };
+        let rate = value.as_u64().filter(|rate| (8_000..=48_000).contains(rate));
+        match rate.and_then(|rate| u32::try_from(rate).ok()) {
+            Some(rate) if format == OutputFormat::Wav || rate == SAMPLE_RATE => Ok(rate),
+            Some(_) => {
+                let message = format!("sample_rate_hz is for wav only; {} has {SAMPLE_RATE}", format.name());
+                Err(Error::param("sample_rate_hz", message))
+            }
+            None => Err(Error::param(
+                "sample_rate_hz",
+                "sample_rate_hz must be a whole number from 8000 to 48000",
+            )),
+        }
+    }
+
+    /// What changes the speech and no engine can do. `instructions` ask for a manner of speaking and change no word: they
+    /// are ignored, as OpenAI's own tts-1 does.
+    fn refuse_unsupported(&self) -> Result<(), Error> {
+        match self.given("speed").map(Value::as_f64) {
+            None => {}
+            Some(Some(speed)) if (speed - 1.0).abs() < 1e-6 => {}
+            Some(Some(speed)) if (0.25..=4.0).contains(&speed) => {
+                return Err(Error::param("speed", "speed other than 1.0 is not supported by this engine"));
+            }
+            Some(_) => return Err(Error::param("speed", "speed must be a number from 0.25 to 4.0")),
+        }
+        match self.text("stream_format")? {
+            None | Some("audio") => {}
+            Some(other) => {
+                let message = format!("stream_format '{other}' is not supported; use audio");
+                return Err(Error::param("stream_format", message));
+            }
+        }
+        match self.text("encoding")? {
+            None | Some("LINEAR_PCM") => Ok(()),
+            Some(_) => {
+                Err(Error::param("encoding", "encoding must be LINEAR_PCM; choose with response_format"))
+            }
+        }
+    }
+
+    fn language(&self) -> Result<Option<String>, Error> {
+        let Some(name) = self.text("language")? else { return Ok(None) };
+        language::requested(name)
+            .map_err(|_| Error::param("language", format!("'{name}' is not a language code such as en-US")))
+    }
+
+    /// A name, or an object with an `id`.
+    fn voice(&self) -> Result<Option<&str>, Error> {
+        match self.given("voice") {
+            Some(Value::Object(voice)) => match voice.get("id").and_then(Value::as_str) {
+                Some(id) => Ok(Some(id)),
+                None => Err(Error::param("voice", "voice must be a name or an object with an id")),
+            },
+            _ => self.text("voice"),
+        }
+    }
+
+    /// A string that is there and not empty.
+    fn text(&self, name: &'static str) -> Result<Option<&str>, Error> {
+        match self.given(name) {
+            None => Ok(None),
+            Some(Value::String(text)) if text.trim().is_empty() => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(Error::param(name, format!("{name} must be a string"))),
+        }
+    }
+
+    fn given(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+}
+
+impl Context {
+    /// The engine's voice for a client's name; without one the model's, if a voice is named as model, else the default.
+    async fn voice(&self, name: Option<&str>, model: Option<&str>) -> Result<String, Error> {
+        let config = self.config.get();
+        let settings = &config.gateway;
+        let Some(name) = name else {
+            let model = model.filter(|model| VoiceName::parse(model).is_some());
+            return Ok(model.unwrap_or(&settings.default_voice).to_owned());
+        };
+        if let Some(voice) = settings.voices.get(&name.to_ascii_lowercase()) {
+            return Ok(voice.clone());
+        }
+        let find = |voices: &[String]| voices.iter().find(|voice| voice.eq_ignore_ascii_case(name)).cloned();
+        if let Some(voice) = find(&self.voices.known()) {
+            return Ok(voice);
+        }
+        let voices = self.voices.current().await;
+        match find(&voices) {
+            Some(voice) => Ok(voice),
+            // With no list to look it up in, the engine judges a name that is built like its own.
+            None if voices.is_empty() && VoiceName::parse(name).is_some() => Ok(name.to_owned()),
+            None => {
+                let name: String = name.chars().take(128).collect();
+                Err(Error::param("voice", format!("no voice '{name}'; see GET /v1/audio/voices")))
+            }
+        }
+    }
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::InvalidRequest { param: None, code: Some("invalid_json"), message: message.into() }
+}

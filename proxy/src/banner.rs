@@ -1,0 +1,109 @@
+//! What a person sees in the terminal while a standalone stack starts, and the lines to try it with.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Instant;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+
+use contract::{Capability, EngineReport};
+
+use crate::app::Bound;
+use crate::config::Engine;
+
+/// Prints each engine's way to health, then the lines to try once each capability is served.
+pub fn start(bound: &Bound, config: &Path) {
+    let settings = bound.config.get();
+    let began = Instant::now();
+    let mut changes: FuturesUnordered<_> =
+        bound.guards.iter().map(|guard| next_state(guard.snapshot.reports())).collect();
+    let mut missing: Vec<Capability> = Capability::ALL
+        .into_iter()
+        .filter(|capability| settings.engines.iter().any(|engine| engine.capability == *capability))
+        .collect();
+    let Some(public) = bound.public else { return };
+    let admin = bound.admin;
+    let dialogue = config.with_file_name("dialogue.wav");
+    let dialogue = std::path::absolute(&dialogue).unwrap_or(dialogue);
+    let dialogue = dialogue.exists().then_some(dialogue);
+    let wedgeable = settings.engines.iter().find(|engine| takes_faults(engine)).cloned();
+
+    print(&format!("speechstack: gateway on http://{public}, waiting for {} engines", bound.guards.len()));
+    tokio::spawn(async move {
+        while let Some((report, reports)) = changes.next().await {
+            let seconds = began.elapsed().as_secs_f64();
+            print(&format!("  {seconds:6.1} s  {:<12} {}", report.name, report.state.as_str()));
+            if report.weight > 0.0 && !missing.is_empty() {
+                missing.retain(|capability| *capability != report.capability);
+                if missing.is_empty() {
+                    print(&lines(public, admin, dialogue.as_deref(), wedgeable.as_ref()));
+                }
+            }
+            changes.push(next_state(reports));
+        }
+    });
+}
+
+type Reports = tokio::sync::watch::Receiver<EngineReport>;
+
+/// The next report whose state differs from the one now shown.
+async fn next_state(mut reports: Reports) -> (EngineReport, Reports) {
+    let shown = reports.borrow_and_update().state;
+    let changed = reports.wait_for(|report| report.state != shown).await.ok().map(|report| report.clone());
+    match changed {
+        Some(report) => (report, reports),
+        None => std::future::pending().await, // the guard is gone: nothing more to tell
+    }
+}
+
+/// Whether it is the reference engine with its fault switchboard on.
+fn takes_faults(engine: &Engine) -> bool {
+    engine.capability == Capability::Stt && engine.command.iter().any(|word| word == "--faults")
+}
+
+fn lines(
+    public: SocketAddr,
+    admin: Option<SocketAddr>,
+    dialogue: Option<&Path>,
+    wedgeable: Option<&Engine>,
+) -> String {
+    let mut text = format!(
+        "\nReady: http://{public}/v1 speaks OpenAI's audio API. Try, in another terminal:\n\n\
+         # speak\n\
+         curl -s http://{public}/v1/audio/speech -H 'content-type: application/json' -o hello.wav -d \
+         '{{\"model\":\"tts-1\",\"voice\":\"nova\",\"response_format\":\"wav\",\"input\":\"good morning and welcome to our little town\"}}'\n\
+         # transcribe\n\
+         curl -s http://{public}/v1/audio/transcriptions -F model=whisper-1 -F file=@hello.wav\n"
+    );
+    if let Some(dialogue) = dialogue {
+        let _ = writeln!(
+            text,
+            "# transcribe with speakers\n\
+             curl -s http://{public}/api/audio/transcribe-with-speakers -F 'file=@{}'",
+            dialogue.display()
+        );
+    }
+    if let Some(engine) = wedgeable {
+        let _ = writeln!(
+            text,
+            "# wedge {}: its health stays green, every inference fails\n\
+             curl -s {}/_engine/fault -H 'content-type: application/json' -d '{{\"mode\":\"F1\"}}'",
+            engine.name, engine.url
+        );
+    }
+    if let Some(admin) = admin {
+        let _ = writeln!(text, "# watch it heal\ncurl -s http://{admin}/state");
+    }
+    text.push_str("\nCtrl-C stops everything.");
+    text
+}
+
+/// Standard output is for the person; log lines go to standard error.
+fn print(text: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    // A closed terminal is no reason to stop serving.
+    let _ = writeln!(out, "{text}");
+}

@@ -1,0 +1,102 @@
+//! The body of a reply at the edge: counted, and what tells that a request has ended.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tracing::Span;
+
+use crate::edge::metrics::Metrics;
+use crate::net::permits::Permit;
+
+/// A request in flight; when dropped, it has ended.
+pub(super) struct InFlight {
+    pub(super) metrics: Metrics,
+    pub(super) route: Arc<str>,
+    pub(super) span: Span,
+    pub(super) started: Instant,
+    /// The reply's status; 499 until there is one.
+    pub(super) status: u16,
+    /// Bytes of the reply's body so far.
+    pub(super) bytes: u64,
+    /// The reply went out to its end.
+    pub(super) complete: bool,
+    /// Its place among the requests in flight, if it needs one.
+    pub(super) place: Option<Permit>,
+}
+
+/// Status of a request whose client left before the reply.
+pub(super) const CLIENT_GONE: u16 = 499;
+
+impl InFlight {
+    /// Counts the request in.
+    pub(super) fn begin(metrics: Metrics, route: Arc<str>, span: Span, started: Instant) -> Self {
+        metrics.in_flight().inc();
+        Self { metrics, route, span, started, status: CLIENT_GONE, bytes: 0, complete: false, place: None }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        self.metrics.in_flight().dec();
+        self.metrics.requests(&self.route, self.status).inc();
+        self.metrics.seconds(&self.route).observe(took.as_secs_f64());
+        self.metrics.bytes_out().inc_by(self.bytes);
+        self.span.record("status", self.status);
+        let (complete, bytes) = (self.complete, self.bytes);
+        tracing::info!(parent: &self.span, complete, bytes, took_ms = took.as_millis() as u64, "request ended");
+    }
+}
+
+/// A reply's body.
+pub(super) struct Outbound {
+    body: Body,
+    request: InFlight,
+}
+
+impl Outbound {
+    /// Wraps the body of the reply to `request`.
+    pub(super) fn new(body: Body, mut request: InFlight) -> Self {
+        request.complete = body.is_end_stream();
+        Self { body, request }
+    }
+}
+
+impl HttpBody for Outbound {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = {
+            let span = self.request.span.clone();
+            let _entered = span.enter();
+            ready!(Pin::new(&mut self.body).poll_frame(cx))
+        };
+        match &frame {
+            Some(Ok(frame)) => {
+                self.request.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                // A body of known length is not polled again after its last frame.
+                self.request.complete = self.body.is_end_stream();
+            }
+            Some(Err(_)) => {}
+            None => self.request.complete = true,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,421 @@
+//! The whole loop against a fake engine over real sockets: wedge it, and see it found, ejected, restarted and proven.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State as Extract;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use futures::future::BoxFuture;
+use prometheus::Registry;
+use serde_json::json;
+use tokio_util::task::AbortOnDropHandle;
+
+use contract::{Capability, Incident};
+
+use crate::guard::heal::control::*;
+use crate::guard::heal::golden::{CLIP_A, CLIP_B, Clip};
+use crate::guard::judge::observation::{Hint, Observer};
+use crate::guard::judge::remediation::Kill;
+use crate::guard::path::forward;
+use crate::guard::path::signatures::Catalogue;
+
+mod operated;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::guard) enum Mode {
+    Well,
+    Sticky,
+    Cublas,
+    Hung,
+    Garbage,
+    Loading,
+}
+
+/// An engine that answers golden clips right, until told otherwise.
+pub(in crate::guard) struct Fake {
+    pub(in crate::guard) mode: Mutex<Mode>,
+    /// What a restart makes of it.
+    after_restart: Mutex<Mode>,
+    asked: AtomicU32,
+}
+
+impl Fake {
+    /// Serves on a port of its own until what is returned is dropped.
+    pub(in crate::guard) async fn serve() -> (Arc<Self>, SocketAddr, AbortOnDropHandle<()>) {
+        let fake = Arc::new(Fake {
+            mode: Mutex::new(Mode::Well),
+            after_restart: Mutex::new(Mode::Well),
+            asked: AtomicU32::new(0),
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let routes = Router::new()
+            .route("/v1/audio/transcriptions", post(transcribe))
+            .route("/v1/health/ready", get(ready))
+            .with_state(fake.clone());
+        let service = hyper_util::service::TowerToHyperService::new(routes);
+        let server = tokio::spawn(crate::net::serve(listener, service, Drain::new()));
+        (fake, address, AbortOnDropHandle::new(server))
+    }
+}
+
+async fn transcribe(Extract(fake): Extract<Arc<Fake>>, body: Bytes) -> Response {
+    fake.asked.fetch_add(1, Ordering::Relaxed);
+    let contains = |clip: &Clip| memchr::memmem::find(&body, &clip.wav[44..]).is_some();
+    let words = if contains(&CLIP_A) { CLIP_A.words } else { CLIP_B.words };
+    let failure =
+        |text: &str| (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({"detail": text}))).into_response();
+    let mode = *fake.mode.lock();
+    match mode {
+        Mode::Well | Mode::Loading => Json(json!({"text": words})).into_response(),
+        Mode::Sticky => failure("CUDA error: an illegal memory access was encountered"),
+        Mode::Cublas => failure("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"),
+        Mode::Hung => std::future::pending().await,
+        Mode::Garbage => Json(json!({"text": "the the the"})).into_response(),
+    }
+}
+
+async fn ready(Extract(fake): Extract<Arc<Fake>>) -> StatusCode {
+    let loading = *fake.mode.lock() == Mode::Loading;
+    if loading { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
+}
+
+struct FakeActuator {
+    fake: Arc<Fake>,
+    instance: watch::Sender<Instance>,
+    kills: Mutex<Vec<Kill>>,
+}
+
+impl Actuator for FakeActuator {
+    fn instance(&self) -> watch::Receiver<Instance> {
+        self.instance.subscribe()
+    }
+
+    fn restart(&self, key: String, kill: Kill, _why: String) -> BoxFuture<'static, Result<(), child::Error>> {
+        self.kills.lock().push(kill);
+        *self.fake.mode.lock() = *self.fake.after_restart.lock();
+        self.instance.send_replace(Instance { key: format!("{key}+"), life: Life::Running });
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+struct Stack {
+    fake: Arc<Fake>,
+    actuator: Arc<FakeActuator>,
+    snapshot: Arc<Snapshot>,
+    lane: Lane,
+    observer: Observer,
+    orders: Orders,
+    contact: Contact,
+    draining: watch::Sender<bool>,
+    policies: watch::Sender<Policy>,
+    _server: AbortOnDropHandle<()>,
+}
+
+/// Windows short enough for a test, rules as shipped.
+pub(in crate::guard) fn policy() -> Policy {
+    let mut policy = Policy::default();
+    policy.probe.idle_period = Duration::from_millis(300);
+    policy.probe.timeout_min = Duration::from_millis(500);
+    policy.probe.timeout_max = Duration::from_secs(1);
+    policy.confirm.spacing_seconds = vec![0.0, 0.1, 0.2];
+    policy.startup.poll = Duration::from_millis(20);
+    policy.repair.probation = Duration::from_millis(500);
+    policy.repair.spacing_seconds = vec![0.0, 0.1];
+    policy.repair.ejected_probe = Duration::from_millis(200);
+    policy.repair.burst = 100;
+    policy.repair.max_per_day = 100;
+    policy
+}
+
+impl Stack {
+    async fn start(policy: Policy) -> Self {
+        Self::start_with(policy, false).await
+    }
+
+    /// With an operator whose leave is needed.
+    async fn operated(policy: Policy) -> Self {
+        Self::start_with(policy, true).await
+    }
+
+    async fn start_with(policy: Policy, operated: bool) -> Self {
+        let contact = Contact::default();
+        let draining = watch::Sender::new(false);
+        let policies = watch::Sender::new(policy.clone());
+        let (fake, address, server) = Fake::serve().await;
+        let drain = Drain::new();
+        let engine = config::Engine {
+            name: "parakeet-0".into(),
+            capability: Capability::Stt,
+            url: format!("http://{address}"),
+            guard: address,
+            guard_admin: address,
+            command: Vec::new(),
+            env: Default::default(),
+            kubelet: None,
+            operator: None,
+        };
+        let first = Instance { key: "parakeet-0/1".into(), life: Life::Running };
+        let actuator = Arc::new(FakeActuator {
+            fake: fake.clone(),
+            instance: watch::Sender::new(first),
+            kills: Mutex::default(),
+        });
+        let catalogue = Arc::new(Catalogue::new(&[]));
+        let poison = Arc::new(Mutex::new(Poison::new(policy.repair.poison)));
+        let lane = Lane::new(&policy.lane);
+        let snapshot = Arc::new(Snapshot::new(
+            crate::guard::judge::observation::Standing::starting(),
+            crate::guard::first_report(&engine, &policy),
+        ));
+        let (observer, observations) = Observer::channel();
+        let registry = Registry::new();
+        let forward = Forward::new(forward::Parts {
+            engine: engine.clone(),
+            policy: policy.clone(),
+            lane: lane.clone(),
+            observer: observer.clone(),
+            standing: snapshot.standing(),
+            client: crate::net::client(),
+            catalogue: catalogue.clone(),
+            poison: poison.clone(),
+            metrics: forward::Metrics::register(&registry).unwrap(),
+        });
+        let parts = Parts {
+            prober: Arc::new(Prober::new(&engine.url, None, &policy.probe, catalogue).unwrap()),
+            metrics: Metrics::register(&registry, &engine.name).unwrap(),
+            actuator: Some(actuator.clone()),
+            draining: draining.subscribe(),
+            operator: operated.then(|| contact.clone()),
+            snapshot: snapshot.clone(),
+            lane: lane.clone(),
+            forward: Arc::new(forward.unwrap()),
+            poison,
+            engine,
+            policies: policies.subscribe(),
+            policy,
+        };
+        let orders = start(parts, observations, &drain);
+        let stack = Self {
+            fake,
+            actuator,
+            snapshot,
+            lane,
+            observer,
+            orders,
+            contact,
+            draining,
+            policies,
+            _server: server,
+        };
+        stack.reaches(State::Healthy).await;
+        stack
+    }
+
+    async fn reaches(&self, state: State) {
+        let mut reports = self.snapshot.reports();
+        let reached = reports.wait_for(|report| report.state == state);
+        let reached = tokio::time::timeout(PATIENCE, reached).await.map(|report| report.is_ok());
+        assert_eq!(reached, Ok(true), "never {state:?}: {:?}", self.snapshot.full_report());
+    }
+
+    /// Waits for the restart and for health after it; returns the incident.
+    async fn heals(&self) -> Incident {
+        let mut reports = self.snapshot.reports();
+        let healed = reports.wait_for(|report| report.restarts > 0 && report.state == State::Healthy);
+        let healed = tokio::time::timeout(PATIENCE, healed).await.map(|report| report.is_ok());
+        assert_eq!(healed, Ok(true), "never healed: {:?}", self.snapshot.full_report());
+        let report = self.snapshot.full_report();
+        assert_eq!(report.incidents.len(), 1, "{:?}", report.incidents);
+        report.incidents[0].clone()
+    }
+
+    fn hint(&self, class: Class) {
+        let now = Instant::now();
+        self.observer.observe(Observation::Hint(Hint {
+            class,
+            signature: Some("test".into()),
+            status: Some(500),
+            body: Some("CUDA error".into()),
+            request_hash: None,
+            started: now,
+            seen: now,
+        }));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sticky_fault_is_ejected_killed_at_once_and_proven_well_again() {
+    let stack = Stack::start(policy()).await;
+    assert!(!stack.lane.is_ejected());
+    *stack.fake.mode.lock() = Mode::Sticky;
+    stack.hint(Class::Sticky);
+    let incident = stack.heals().await;
+    assert_eq!(incident.class, Class::Sticky);
+    assert_eq!(incident.signature.as_deref(), Some("test"));
+    assert_eq!(incident.remediation.as_deref(), Some("restart"));
+    assert!(incident.healthy_after_ms.is_some());
+    let events: Vec<&str> = incident.timeline.iter().map(|moment| moment.event.as_str()).collect();
+    let order = ["hint", "ejected", "wedged", "restart", "started", "verified"];
+    let mut rest = events.iter();
+    assert!(order.iter().all(|event| rest.any(|seen| seen == event)), "{events:?}");
+    assert_eq!(*stack.actuator.kills.lock(), [Kill::AtOnce]);
+    assert!(!stack.lane.is_ejected());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_engine_that_fails_or_lies_is_found_by_probes_alone() {
+    for (mode, class) in
+        [(Mode::Cublas, Class::Ambiguous), (Mode::Garbage, Class::Quality), (Mode::Hung, Class::Periodic)]
+    {
+        let stack = Stack::start(policy()).await;
+        *stack.fake.mode.lock() = mode;
+        let incident = stack.heals().await;
+        assert_eq!(incident.class, class, "{mode:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hint_that_probes_do_not_confirm_restarts_nothing() {
+    let stack = Stack::start(policy()).await;
+    stack.hint(Class::Ambiguous);
+    stack.reaches(State::Suspect).await;
+    stack.reaches(State::Healthy).await;
+    let report = stack.snapshot.full_report();
+    assert_eq!((report.restarts, report.incidents.len()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_no_restart_cures_is_given_up_and_taken_back_when_it_answers() {
+    let mut policy = policy();
+    policy.repair.futility_of = 3;
+    let stack = Stack::start(policy).await;
+    *stack.fake.after_restart.lock() = Mode::Sticky;
+    *stack.fake.mode.lock() = Mode::Sticky;
+    stack.hint(Class::Sticky);
+    stack.reaches(State::Exhausted).await;
+    assert_eq!(stack.actuator.kills.lock().len(), 3);
+    assert!(stack.lane.is_ejected());
+    *stack.fake.mode.lock() = Mode::Well;
+    stack.reaches(State::Healthy).await;
+    assert_eq!(stack.snapshot.full_report().restarts, 3, "it healed by itself");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_gives_an_exhausted_engine_new_restarts() {
+    let mut policy = policy();
+    policy.repair.max_per_day = 1;
+    let stack = Stack::start(policy).await;
+    *stack.fake.after_restart.lock() = Mode::Sticky;
+    *stack.fake.mode.lock() = Mode::Sticky;
+    stack.hint(Class::Sticky);
+    stack.reaches(State::Exhausted).await;
+    *stack.fake.after_restart.lock() = Mode::Well;
+    stack.orders.reset();
+    stack.reaches(State::Healthy).await;
+    assert_eq!(stack.snapshot.full_report().restarts, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_start_after_a_restart_is_waited_for() {
+    let stack = Stack::start(policy()).await;
+    *stack.fake.after_restart.lock() = Mode::Loading;
+    *stack.fake.mode.lock() = Mode::Sticky;
+    stack.hint(Class::Sticky);
+    stack.reaches(State::Starting).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(stack.snapshot.full_report().state, State::Starting);
+    *stack.fake.mode.lock() = Mode::Well;
+    assert_eq!(stack.heals().await.restarts, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_ends_by_itself_is_started_again() {
+    let stack = Stack::start(policy()).await;
+    stack.actuator.instance.send_modify(|instance| instance.life = Life::Exited);
+    let incident = stack.heals().await;
+    assert_eq!((incident.class, incident.restarts), (Class::Refused, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn out_of_memory_halves_a_lane_of_several_jobs() {
+    let mut policy = policy();
+    policy.lane.jobs = 4;
+    policy.trend.window = Duration::from_millis(800);
+    let stack = Stack::start(policy).await;
+    assert_eq!(stack.lane.jobs(), 4);
+    stack.hint(Class::Memory);
+    let deadline = Instant::now() + PATIENCE;
+    while stack.lane.jobs() != 2 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(stack.lane.jobs(), 2);
+    while stack.lane.jobs() != 4 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(stack.lane.jobs(), 4, "the strain is over");
+    assert_eq!(stack.snapshot.full_report().restarts, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guard_that_only_observes_reports_a_wedge_and_keeps_serving() {
+    let mut policy = policy();
+    (policy.repair.restart, policy.repair.eject) = (false, false);
+    let stack = Stack::start(policy).await;
+    *stack.fake.mode.lock() = Mode::Sticky;
+    stack.hint(Class::Sticky);
+    stack.reaches(State::Ejected).await;
+    assert_eq!(stack.snapshot.full_report().weight, 1.0);
+    assert!(!stack.lane.is_ejected() && stack.snapshot.standing().borrow().serves());
+    assert!(stack.actuator.kills.lock().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draining_engine_takes_nothing_new_and_is_not_restarted() {
+    let stack = Stack::start(policy()).await;
+    let now = Instant::now();
+    let waiting = stack.lane.enqueue(0.1, now).unwrap();
+    stack.draining.send_replace(true);
+    let mut reports = stack.snapshot.reports();
+    let drains = reports.wait_for(|report| report.draining && report.weight == 0.0);
+    assert!(tokio::time::timeout(PATIENCE, drains).await.unwrap().is_ok());
+    assert!(!stack.snapshot.standing().borrow().serves());
+    assert!(!stack.lane.is_ejected(), "whoever waits is still served");
+    drop(waiting);
+    *stack.fake.mode.lock() = Mode::Sticky;
+    stack.hint(Class::Sticky);
+    stack.reaches(State::Wedged).await;
+    assert!(stack.actuator.kills.lock().is_empty());
+}
+
+#[test]
+fn a_container_that_has_not_started_is_awaited_without_end() {
+    let now = Instant::now();
+    let policy = Policy::default();
+    let mut evidence = Evidence::new(Capability::Stt, false, now);
+    evidence.awaited = true;
+    let judged = |evidence: &Evidence| {
+        verdict(evidence, &LaneView::default(), &policy, now + 2 * policy.startup.budget)
+    };
+    assert_eq!(judged(&evidence), Verdict::Starting);
+    evidence.awaited = false;
+    assert_eq!(judged(&evidence), Verdict::Wedged(Class::Refused));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_rules_count_at_once() {
+    let mut rules = policy();
+    rules.repair.restart = false;
+    let stack = Stack::start(rules).await;
+    *stack.fake.mode.lock() = Mode::Sticky;
+    stack.hint(Class::Sticky);
+    stack.reaches(State::Ejected).await;
+    stack.policies.send_replace(policy());
+    assert_eq!(stack.heals().await.class, Class::Sticky);
+}

@@ -1,0 +1,128 @@
+use proptest::prelude::*;
+
+use crate::guard::heal::golden::*;
+
+/// A WAV file of `samples` at 22,050 Hz.
+fn wav(samples: &[i16]) -> Vec<u8> {
+    let length = samples.len() as u32 * 2;
+    let mut wav = Vec::new();
+    wav.extend_from_slice(b"RIFF");
+    wav.extend_from_slice(&(36 + length).to_le_bytes());
+    wav.extend_from_slice(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+    wav.extend_from_slice(&22_050u32.to_le_bytes());
+    wav.extend_from_slice(&44_100u32.to_le_bytes());
+    wav.extend_from_slice(b"\x02\0\x10\0data");
+    wav.extend_from_slice(&length.to_le_bytes());
+    for sample in samples {
+        wav.extend_from_slice(&sample.to_le_bytes());
+    }
+    wav
+}
+
+/// Something with the spread and the smoothness of speech: two seconds of a wavering tone.
+fn voice(seconds: f64) -> Vec<i16> {
+    (0..(seconds * 22_050.0) as usize)
+        .map(|at| {
+            let time = at as f64 / 22_050.0;
+            (8000.0 * (time * 1400.0).sin() * (time * 21.0).sin()) as i16
+        })
+        .collect()
+}
+
+/// Numbers without pattern.
+fn noise(count: usize) -> Vec<i16> {
+    let mut state = 1u32;
+    (0..count)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 18) as i16 - 8192
+        })
+        .collect()
+}
+
+#[test]
+fn the_clips_are_short_voiced_and_share_no_word() {
+    for clip in [CLIP_A, CLIP_B] {
+        let wave = Wave::parse(clip.wav).unwrap();
+        assert_eq!((wave.rate, wave.channels), (16_000.0, 1));
+        let seconds = wave.data.len() as f64 / 32_000.0;
+        assert!((1.5..2.5).contains(&seconds), "{seconds}");
+        assert!((5..=8).contains(&normalise(clip.words).len()));
+    }
+    let words: HashSet<String> = normalise(CLIP_A.words).into_iter().collect();
+    assert!(normalise(CLIP_B.words).iter().all(|word| !words.contains(word)));
+}
+
+#[test]
+fn case_and_punctuation_do_not_count() {
+    assert_eq!(word_error("we will leave early", "We will leave, early."), 0.0);
+    assert_eq!(word_error("don't go", "\u{2014} Don't go!"), 0.0);
+}
+
+#[test]
+fn each_wrong_missing_and_extra_word_counts() {
+    assert_eq!(word_error("a b c d", "a x c d"), 0.25);
+    assert_eq!(word_error("a b c d", "a c d"), 0.25);
+    assert_eq!(word_error("a b c d", "a b b c d"), 0.25);
+    assert_eq!(word_error("a b c d", ""), 1.0);
+    assert_eq!(word_error("a b", "x y z w"), 2.0);
+}
+
+#[test]
+fn a_transcript_may_have_few_wrong_words() {
+    assert_eq!(check_transcript(&CLIP_A, "We will leave early tomorrow, mining", 0.34), Ok(()));
+    assert_eq!(check_transcript(&CLIP_A, "...", 0.34), Err(Fault::Words { word_error: 1.0 }));
+    assert!(check_transcript(&CLIP_A, CLIP_B.words, 0.34).is_err());
+}
+
+#[test]
+fn the_same_text_for_both_clips_is_seen() {
+    assert!(unlike(CLIP_A.words, CLIP_B.words));
+    assert!(!unlike("Thank you.", "thank you"));
+    assert!(!unlike(". . .", ""));
+}
+
+#[test]
+fn speech_passes() {
+    assert_eq!(check_speech(&wav(&voice(4.0))), Ok(()));
+    // The clips say other sentences, of about the length.
+    assert_eq!(check_speech(CLIP_B.wav), Ok(()));
+}
+
+#[test]
+fn broken_audio_does_not() {
+    assert_eq!(check_speech(b""), Err(Fault::NotWav));
+    assert_eq!(check_speech(b"{\"detail\":\"no\"}"), Err(Fault::NotWav));
+    assert!(matches!(check_speech(&wav(&voice(0.3))), Err(Fault::Duration { .. })));
+    assert!(matches!(check_speech(&wav(&voice(20.0))), Err(Fault::Duration { .. })));
+    assert!(matches!(check_speech(&wav(&[0; 80_000])), Err(Fault::Silence { .. })));
+    assert!(matches!(check_speech(&wav(&[12_345; 80_000])), Err(Fault::Silence { .. })));
+    let square: Vec<i16> = (0..80_000).map(|at| if at / 50 % 2 == 0 { 8000 } else { -8000 }).collect();
+    assert!(matches!(check_speech(&wav(&square)), Err(Fault::Constant { distinct: 2 })));
+    let loud: Vec<i16> = voice(4.0).iter().map(|sample| sample.saturating_mul(50)).collect();
+    assert!(matches!(check_speech(&wav(&loud)), Err(Fault::Clipping { .. })));
+    assert_eq!(check_speech(&wav(&noise(80_000))), Err(Fault::Noise));
+    let whole = wav(&voice(4.0));
+    assert!(matches!(check_speech(&whole[..whole.len() / 2]), Err(Fault::Length { .. })));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_judged_without_panic(
+        bytes in proptest::collection::vec(any::<u8>(), 0..200), cut in 0..200usize,
+    ) {
+        let _ = check_speech(&bytes);
+        let mut mangled = wav(&voice(0.001));
+        mangled.truncate(cut);
+        for (at, byte) in bytes.iter().enumerate().take(mangled.len()).skip(12) {
+            mangled[at] = *byte;
+        }
+        let _ = check_speech(&mangled);
+    }
+
+    #[test]
+    fn word_error_is_zero_only_for_equal_words(text in "[a-z ]{0,40}", other in "[a-z ]{0,40}") {
+        prop_assert_eq!(word_error(&text, &text), 0.0);
+        prop_assert_eq!(word_error(&text, &other) == 0.0, !unlike(&text, &other));
+    }
+}

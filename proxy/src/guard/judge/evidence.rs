@@ -1,0 +1,262 @@
+//! All that is known of the running engine instance: a bounded record of what was seen, and no judgement.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use contract::{Capability, Class};
+
+use crate::guard::heal::prober::Which;
+use crate::guard::judge::observation::{Hint, Observation, Success};
+
+/// Probes, hints and the like kept; every rule looks at far fewer.
+const KEPT: usize = 64;
+
+/// How one golden probe ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Probed {
+    /// Which probe.
+    pub which: Which,
+    /// When it was sent.
+    pub started: Instant,
+    /// When it ended.
+    pub ended: Instant,
+    /// `None` is a pass.
+    pub failure: Option<Failed>,
+}
+
+/// Why a golden probe failed, as far as a verdict cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// No answer within its deadline.
+    Timeout,
+    /// Refused or reset.
+    Unreachable,
+    /// An error status, of the class that its body shows.
+    Fault(Class),
+    /// Answered, and the content is wrong.
+    Content,
+    /// A client error without any fault's text: the engine does not take such a probe. It proves nothing.
+    Rejected,
+}
+
+impl Failed {
+    /// The class of suspicion that such a failure raises by itself.
+    pub fn class(self) -> Class {
+        match self {
+            Failed::Timeout => Class::Periodic,
+            Failed::Unreachable => Class::Refused,
+            Failed::Fault(class) => class,
+            Failed::Content => Class::Quality,
+            Failed::Rejected => Class::Periodic,
+        }
+    }
+}
+
+/// An open doubt about the instance.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Suspicion {
+    /// Class of the evidence that raised it; sticky replaces any other, and a hang any but sticky.
+    pub class: Class,
+    /// Start of the request or probe that raised it.
+    pub started: Instant,
+    /// When it was raised.
+    pub seen: Instant,
+}
+
+impl Suspicion {
+    /// From when on probes count. The probe of a hang goes past the lane and is given time for the work ahead; earlier
+    /// ones were not.
+    pub fn counts_from(&self) -> Instant {
+        if self.class == Class::Hang { self.seen } else { self.started }
+    }
+}
+
+/// Why an instance is not up yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shallow {
+    /// Not asked yet, or not listening yet.
+    Silent,
+    /// It answers that it is loading.
+    Loading,
+    /// Its reply has a text that no restart cures (class D).
+    Unfit,
+    /// Green.
+    Green,
+}
+
+/// The record of one instance.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    /// What the engine does.
+    pub capability: Capability,
+    /// When the instance started.
+    pub started: Instant,
+    /// Whether its container has not been seen yet: until then its start is not overdue.
+    pub awaited: bool,
+    /// Whether it replaced a wedged one, and so has more to prove.
+    pub after_restart: bool,
+    /// Its shallow health, asked until green.
+    pub shallow: Shallow,
+    /// When the process ended, if it did.
+    pub exited: Option<Instant>,
+    /// When golden probes first proved it.
+    pub verified: Option<Instant>,
+    /// The open doubt.
+    pub suspicion: Option<Suspicion>,
+    /// Probes, oldest first.
+    pub probes: VecDeque<Probed>,
+    /// The last request served.
+    pub success: Option<Success>,
+    /// When the engine last gave any sign of work: an answer, good or bad.
+    pub progress: Instant,
+    /// Doubts that probes cleared.
+    pub cleared: VecDeque<Instant>,
+    /// Single requests lost and single memory faults.
+    pub losses: VecDeque<Instant>,
+    /// Since when service has been slower than the degraded factor.
+    pub slow_since: Option<Instant>,
+    /// Since when service has been slower than the recycle factor.
+    pub very_slow_since: Option<Instant>,
+}
+
+impl Evidence {
+    /// The record of an instance that starts now.
+    pub fn new(capability: Capability, after_restart: bool, now: Instant) -> Self {
+        Self {
+            capability,
+            started: now,
+            awaited: false,
+            after_restart,
+            shallow: Shallow::Silent,
+            exited: None,
+            verified: None,
+            suspicion: None,
+            probes: VecDeque::new(),
+            success: None,
+            progress: now,
+            cleared: VecDeque::new(),
+            losses: VecDeque::new(),
+            slow_since: None,
+            very_slow_since: None,
+        }
+    }
+
+    /// Records what a request showed.
+    pub fn observe(&mut self, observation: &Observation) {
+        match observation {
+            Observation::Hint(hint) => self.hint(hint),
+            Observation::Success(success) if success.started < self.started => {}
+            Observation::Success(success) => {
+                self.progress = self.progress.max(success.ended);
+                let newer = self.success.is_none_or(|last| success.started >= last.started);
+                if newer {
+                    self.success = Some(*success);
+                }
+            }
+            Observation::Loss { seen, .. } => push(&mut self.losses, *seen),
+            Observation::Busy { seen } => self.progress = self.progress.max(*seen),
+        }
+    }
+
+    fn hint(&mut self, hint: &Hint) {
+        if hint.started < self.started {
+            return; // it belongs to an instance that is gone
+        }
+        if hint.status.is_some() {
+            self.progress = self.progress.max(hint.seen);
+        }
+        if hint.class == Class::Memory {
+            push(&mut self.losses, hint.seen);
+        }
+        self.suspect(hint.class, hint.started, hint.seen);
+    }
+
+    /// Raises a doubt, or strengthens the open one.
+    pub fn suspect(&mut self, class: Class, started: Instant, seen: Instant) {
+        match &mut self.suspicion {
+            None => self.suspicion = Some(Suspicion { class, started, seen }),
+            Some(open) if class.is_sticky() && !open.class.is_sticky() => open.class = class,
+            // A hung job keeps the lane from the probes that other doubts wait for.
+            Some(open) if class == Class::Hang && !open.class.is_sticky() => {
+                *open = Suspicion { class, started, seen };
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Records a golden probe; a failure raises a doubt if none is open.
+    pub fn probed(&mut self, probed: Probed) {
+        if probed.started < self.started {
+            return;
+        }
+        push(&mut self.probes, probed);
+        match probed.failure {
+            Some(Failed::Rejected) => {}
+            Some(failed) if self.verified.is_some() => {
+                self.suspect(failed.class(), probed.started, probed.ended);
+            }
+            Some(_) => {}
+            None => self.passed(probed.ended),
+        }
+    }
+
+    fn passed(&mut self, ended: Instant) {
+        self.progress = self.progress.max(ended);
+        let passes = self.probes.iter().rev().take_while(|probe| probe.failure.is_none()).count();
+        if self.verified.is_none() && passes >= passes_to_verify(self.capability, self.after_restart) {
+            self.verified = Some(ended);
+        }
+    }
+
+    /// Closes the open doubt.
+    pub fn clear(&mut self, now: Instant) {
+        if self.suspicion.take().is_some_and(|open| open.class != Class::Hang) {
+            push(&mut self.cleared, now);
+        }
+    }
+
+    /// Records how service time compares with the learned baseline.
+    pub fn trend(&mut self, ratio: f64, degraded: f64, recycle: f64, now: Instant) {
+        let mark = |since: &mut Option<Instant>, beyond| match (beyond, since.is_some()) {
+            (true, false) => *since = Some(now),
+            (false, true) => *since = None,
+            _ => {}
+        };
+        mark(&mut self.slow_since, ratio > degraded);
+        mark(&mut self.very_slow_since, ratio > recycle);
+    }
+
+    /// Probes sent at or after `since` that tell something: a timeout while others completed tells only load, and a
+    /// rejection only that the probe does not suit the engine.
+    pub fn telling_probes(&self, since: Instant) -> impl DoubleEndedIterator<Item = &Probed> {
+        self.probes.iter().filter(move |probe| probe.started >= since && !self.tells_nothing(probe))
+    }
+
+    fn tells_nothing(&self, probe: &Probed) -> bool {
+        let completed =
+            self.success.is_some_and(|last| last.ended >= probe.started && last.ended <= probe.ended);
+        probe.failure == Some(Failed::Rejected) || (probe.failure == Some(Failed::Timeout) && completed)
+    }
+
+    /// Events of a queue within `window`.
+    pub fn recent(queue: &VecDeque<Instant>, window: Duration, now: Instant) -> u32 {
+        let count = queue.iter().filter(|at| now.saturating_duration_since(**at) <= window).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+}
+
+/// Golden probes in a row that prove an instance: every clip, and one more after a restart.
+pub fn passes_to_verify(capability: Capability, after_restart: bool) -> usize {
+    let clips = match capability {
+        Capability::Stt => 2,
+        Capability::Tts | Capability::Llm => 1,
+    };
+    clips + usize::from(after_restart)
+}
+
+fn push<T>(queue: &mut VecDeque<T>, item: T) {
+    if queue.len() == KEPT {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}

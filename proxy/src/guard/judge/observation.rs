@@ -1,0 +1,112 @@
+//! What requests and probes showed of an engine, and how the data path tells it to the health loop.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use contract::{Class, State};
+
+/// One thing seen.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Observation {
+    /// A request showed a fault.
+    Hint(Hint),
+    /// A request, not a probe, was answered completely and validly.
+    Success(Success),
+    /// One request passed its deadline while the engine may still serve others.
+    Loss {
+        /// When it was sent to the engine.
+        started: Instant,
+        /// When its deadline passed.
+        seen: Instant,
+    },
+    /// The engine itself said that it is busy (429, or 503 without a fault's signature).
+    Busy {
+        /// When.
+        seen: Instant,
+    },
+}
+
+/// A fault that a request showed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hint {
+    /// Class by signature, status or transport error.
+    pub class: Class,
+    /// Which signature matched.
+    pub signature: Option<String>,
+    /// The engine's status, if it answered.
+    pub status: Option<u16>,
+    /// The error body, redacted, at most 4 KiB.
+    pub body: Option<String>,
+    /// Hash of the request's input, hex.
+    pub request_hash: Option<String>,
+    /// When the request was sent to the engine.
+    pub started: Instant,
+    /// When the fault was seen.
+    pub seen: Instant,
+}
+
+/// A request that the engine served.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Success {
+    /// When it was sent to the engine.
+    pub started: Instant,
+    /// When its last byte arrived.
+    pub ended: Instant,
+    /// Seconds of audio in or out.
+    pub audio: f64,
+    /// Service time of such a request when the engine was healthy, seconds.
+    pub predicted: f64,
+    /// From grant of the lane to the last byte.
+    pub service: Duration,
+}
+
+/// Where the data path reports to. Cheap to clone; never waits.
+#[derive(Clone, Debug)]
+pub struct Observer {
+    sender: mpsc::Sender<Observation>,
+}
+
+/// Observations that may wait for the health loop, which takes microseconds for each.
+const BACKLOG: usize = 4096;
+
+impl Observer {
+    /// An observer and the end where the health loop reads.
+    pub fn channel() -> (Self, mpsc::Receiver<Observation>) {
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        (Self { sender }, receiver)
+    }
+
+    /// Reports one observation.
+    pub fn observe(&self, observation: Observation) {
+        // A closed channel means that the guard is stopping.
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.sender.try_send(observation) {
+            tracing::warn!("observation dropped: the health loop does not keep up");
+        }
+    }
+}
+
+/// What the health loop last concluded, for the data path to act on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    /// Lifecycle state.
+    pub state: State,
+    /// Class of the fault behind it.
+    pub class: Option<Class>,
+    /// Share of traffic, 0 (ejected) to 1.
+    pub weight: f64,
+    /// Expected time until it serves again, when it does not.
+    pub recovery: Option<Duration>,
+}
+
+impl Standing {
+    /// Before the first conclusion.
+    pub fn starting() -> Self {
+        Self { state: State::Starting, class: None, weight: 0.0, recovery: None }
+    }
+
+    /// Whether requests may be sent to the engine.
+    pub fn serves(&self) -> bool {
+        self.weight > 0.0
+    }
+}

@@ -1,0 +1,125 @@
+//! Which golden probe is due now: pure.
+
+use std::time::{Duration, Instant};
+
+use contract::{Capability, Class};
+
+use crate::config::{self, Policy};
+use crate::guard::heal::prober::Which;
+use crate::guard::judge::evidence::{Evidence, Shallow};
+use crate::guard::judge::verdict::{Verdict, hang};
+use crate::guard::path::lane::LaneView;
+
+/// Longest deadline of a probe that waits behind work.
+const DEADLINE_CAP: Duration = Duration::from_secs(60);
+/// The content check yields to queues longer than this, seconds...
+const BUSY_SECONDS: f64 = 5.0;
+/// ...but not for more than this many periods.
+const MAX_SKIPS: u32 = 3;
+
+/// A probe to send now.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Due {
+    /// Which.
+    pub which: Which,
+    /// How long it is given once sent.
+    pub deadline: Duration,
+    /// Whether it goes past the lane: a hung job never gives the lane back.
+    pub bypass: bool,
+}
+
+/// The probe that is due at `now`, if any.
+pub fn due(
+    evidence: &Evidence,
+    verdict: Verdict,
+    lane: &LaneView,
+    policy: &Policy,
+    now: Instant,
+) -> Option<Due> {
+    let since_last = evidence.probes.back().map(|probe| now.saturating_duration_since(probe.ended));
+    let older_than = |period: Duration| since_last.is_none_or(|since| since >= period);
+    let wanted = match verdict {
+        Verdict::Starting | Verdict::Gone | Verdict::Unstartable | Verdict::Cleared(_) => false,
+        // A first failure may be a cold start: leave it a moment.
+        Verdict::Warming => match evidence.probes.back() {
+            Some(last) if last.failure.is_some() => older_than(policy.confirm.spacing(1)),
+            _ => true,
+        },
+        Verdict::Suspect(_) => suspect_due(evidence, policy, now),
+        Verdict::Wedged(_) | Verdict::Undecided(_) => {
+            evidence.shallow == Shallow::Green && older_than(policy.repair.ejected_probe)
+        }
+        Verdict::Serving | Verdict::Saturated | Verdict::Degraded(_) | Verdict::Worn(_) => {
+            routine_due(evidence, lane, policy, now)
+        }
+    };
+    let overdue =
+        verdict == Verdict::Suspect(Class::Hang) || hang(evidence, lane, &policy.hang, now).is_some();
+    wanted.then(|| Due {
+        which: next_clip(evidence),
+        deadline: deadline(evidence, verdict, lane, &policy.probe, now),
+        bypass: matches!(verdict, Verdict::Suspect(_)) && overdue,
+    })
+}
+
+/// Probes of a doubt are spaced from its start.
+fn suspect_due(evidence: &Evidence, policy: &Policy, now: Instant) -> bool {
+    let Some(open) = evidence.suspicion else { return false };
+    let sent = evidence.probes.iter().filter(|probe| probe.started >= open.counts_from()).count();
+    now >= open.seen + policy.confirm.spacing(sent)
+}
+
+/// While requests succeed only content is checked, rarely; when idle the probe is the only sign of life.
+fn routine_due(evidence: &Evidence, lane: &LaneView, policy: &Policy, now: Instant) -> bool {
+    let Some(verified) = evidence.verified else { return false };
+    let on_trial =
+        evidence.after_restart && now.saturating_duration_since(verified) < policy.repair.probation;
+    let last_probe = evidence.probes.back().map_or(verified, |probe| probe.ended);
+    let since_probe = now.saturating_duration_since(last_probe);
+    if on_trial && since_probe >= policy.repair.probation / 4 {
+        return true;
+    }
+    let period = policy.probe.content_period;
+    if since_probe >= period {
+        return lane.waiting_seconds <= BUSY_SECONDS || since_probe >= period * (1 + MAX_SKIPS);
+    }
+    let last_sign = evidence.success.map_or(last_probe, |success| success.ended.max(last_probe));
+    let idle = lane.running.is_empty() && lane.waiting == 0;
+    idle && now.saturating_duration_since(last_sign) >= policy.probe.idle_period
+}
+
+/// The two clips alternate, so that a constant answer cannot pass twice.
+fn next_clip(evidence: &Evidence) -> Which {
+    match (evidence.capability, evidence.probes.back().map(|probe| probe.which)) {
+        (Capability::Tts | Capability::Llm, _) => Which::Tts,
+        (Capability::Stt, Some(Which::SttA)) => Which::SttB,
+        (Capability::Stt, _) => Which::SttA,
+    }
+}
+
+/// Three times the slowest recent pass, plus what is known to be ahead of a probe that passes the lane.
+fn deadline(
+    evidence: &Evidence,
+    verdict: Verdict,
+    lane: &LaneView,
+    policy: &config::Probe,
+    now: Instant,
+) -> Duration {
+    let slowest = evidence
+        .probes
+        .iter()
+        .filter(|probe| probe.failure.is_none())
+        .map(|probe| probe.ended.saturating_duration_since(probe.started))
+        .max();
+    let usual = slowest
+        .map_or(policy.timeout_max, |slowest| (slowest * 3).clamp(policy.timeout_min, policy.timeout_max));
+    if verdict != Verdict::Suspect(Class::Hang) {
+        return usual;
+    }
+    let remaining: f64 = lane.running.iter().map(|job| job.remaining(now)).sum();
+    let ahead = Duration::try_from_secs_f64(1.5 * remaining).unwrap_or(DEADLINE_CAP);
+    (usual + ahead).min(DEADLINE_CAP)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+use crate::guard::judge::evidence::{Failed, Probed};
+use crate::guard::judge::observation::{Observation, Success};
+use crate::guard::judge::schedule::*;
+use crate::guard::path::lane::Running;
+
+fn idle() -> LaneView {
+    LaneView { running: Vec::new(), waiting: 0, waiting_seconds: 0.0 }
+}
+
+fn at(start: Instant, seconds: f64) -> Instant {
+    start + Duration::from_secs_f64(seconds)
+}
+
+fn proven(start: Instant) -> Evidence {
+    let mut evidence = Evidence::new(Capability::Stt, false, start);
+    evidence.shallow = Shallow::Green;
+    for (which, from) in [(Which::SttA, 0.0), (Which::SttB, 1.0)] {
+        evidence.probed(Probed {
+            which,
+            started: at(start, from),
+            ended: at(start, from + 0.5),
+            failure: None,
+        });
+    }
+    evidence
+}
+
+fn success(evidence: &mut Evidence, start: Instant, from: f64, to: f64) {
+    evidence.observe(&Observation::Success(Success {
+        started: at(start, from),
+        ended: at(start, to),
+        audio: 2.0,
+        predicted: 0.3,
+        service: Duration::from_secs_f64(to - from),
+    }));
+}
+
+#[test]
+fn a_warming_engine_is_probed_with_both_clips_in_turn() {
+    let start = Instant::now();
+    let policy = Policy::default();
+    let mut evidence = Evidence::new(Capability::Stt, false, start);
+    evidence.shallow = Shallow::Green;
+    let first = due(&evidence, Verdict::Warming, &idle(), &policy, start).unwrap();
+    assert_eq!((first.which, first.deadline), (Which::SttA, policy.probe.timeout_max));
+    evidence.probed(Probed { which: Which::SttA, started: start, ended: at(start, 0.3), failure: None });
+    let second = due(&evidence, Verdict::Warming, &idle(), &policy, at(start, 0.3)).unwrap();
+    assert_eq!(second.which, Which::SttB);
+}
+
+#[test]
+fn an_idle_engine_is_probed_each_idle_period_and_a_busy_one_only_for_content() {
+    let start = Instant::now();
+    let policy = Policy::default();
+    let mut evidence = proven(start);
+    let due_at =
+        |evidence: &Evidence, seconds| due(evidence, Verdict::Serving, &idle(), &policy, at(start, seconds));
+    assert!(due_at(&evidence, 31.0).is_none());
+    assert!(due_at(&evidence, 32.0).is_some());
+    success(&mut evidence, start, 30.0, 31.0);
+    assert!(due_at(&evidence, 32.0).is_none());
+    success(&mut evidence, start, 300.0, 301.0);
+    assert!(due_at(&evidence, 301.0).is_none());
+    assert!(due_at(&evidence, 302.0).is_some(), "content is checked under traffic");
+}
+
+#[test]
+fn the_content_check_yields_to_a_long_queue_but_not_for_ever() {
+    let start = Instant::now();
+    let policy = Policy::default();
+    let mut evidence = proven(start);
+    success(&mut evidence, start, 1300.0, 1400.0);
+    let queue = LaneView { running: Vec::new(), waiting: 9, waiting_seconds: 9.0 };
+    assert!(due(&evidence, Verdict::Saturated, &queue, &policy, at(start, 400.0)).is_none());
+    assert!(due(&evidence, Verdict::Saturated, &queue, &policy, at(start, 1202.0)).is_some());
+}
+
+#[test]
+fn probes_of_a_doubt_are_spaced() {
+    let start = Instant::now();
+    let policy = Policy::default();
+    let mut evidence = proven(start);
+    evidence.suspect(Class::Ambiguous, at(start, 10.0), at(start, 10.0));
+    let verdict = Verdict::Suspect(Class::Ambiguous);
+    let due_at =
+        |evidence: &Evidence, seconds| due(evidence, verdict, &idle(), &policy, at(start, seconds)).is_some();
+    assert!(due_at(&evidence, 10.0));
+    let failure = Some(Failed::Unreachable);
+    evidence.probed(Probed { which: Which::SttA, started: at(start, 10.0), ended: at(start, 10.1), failure });
+    assert!(!due_at(&evidence, 10.5));
+    assert!(due_at(&evidence, 11.0));
+}
+
+#[test]
+fn the_probe_of_a_hang_goes_past_the_lane_and_waits_for_known_work() {
+    let start = Instant::now();
+    let policy = Policy::default();
+    let mut evidence = proven(start);
+    evidence.suspect(Class::Hang, at(start, 2.0), at(start, 12.0));
+    let lane = LaneView {
+        running: vec![Running { started: at(start, 2.0), predicted: 14.0 }],
+        waiting: 3,
+        waiting_seconds: 2.0,
+    };
+    let probe = due(&evidence, Verdict::Suspect(Class::Hang), &lane, &policy, at(start, 12.0)).unwrap();
+    assert!(probe.bypass);
+    assert_eq!(probe.deadline, policy.probe.timeout_min + Duration::from_secs(6), "4 s left, times 1.5");
+}
+
+#[test]
+fn a_ejected_engine_is_probed_rarely() {
+    let start = Instant::now();
+    let policy = Policy::default();
+    let evidence = proven(start);
+    let verdict = Verdict::Wedged(Class::Sticky);
+    assert!(due(&evidence, verdict, &idle(), &policy, at(start, 30.0)).is_none());
+    assert!(due(&evidence, verdict, &idle(), &policy, at(start, 31.6)).is_some());
+}

@@ -1,0 +1,320 @@
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use contract::Capability;
+
+use crate::guard::heal::prober::Which;
+use crate::guard::judge::observation::{Hint, Observation, Success};
+use crate::guard::judge::verdict::*;
+use crate::guard::path::lane::Running;
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+fn idle() -> LaneView {
+    LaneView { running: Vec::new(), waiting: 0, waiting_seconds: 0.0 }
+}
+
+/// An instance proven at `start`, and helpers that write its record in seconds since then.
+struct Case {
+    start: Instant,
+    evidence: Evidence,
+    policy: Policy,
+}
+
+impl Case {
+    fn unproven() -> Self {
+        let start = Instant::now();
+        Self { start, evidence: Evidence::new(Capability::Stt, false, start), policy: Policy::default() }
+    }
+
+    fn proven() -> Self {
+        let mut case = Self::unproven();
+        case.evidence.shallow = Shallow::Green;
+        case.evidence.verified = Some(case.start);
+        case
+    }
+
+    fn at(&self, after: f64) -> Instant {
+        self.start + seconds(after)
+    }
+
+    fn hint(&mut self, class: Class, after: f64) {
+        let hint = Hint {
+            class,
+            signature: None,
+            status: Some(500),
+            body: None,
+            request_hash: None,
+            started: self.at(after),
+            seen: self.at(after),
+        };
+        self.evidence.observe(&Observation::Hint(hint));
+    }
+
+    fn probe(&mut self, failure: Option<Failed>, from: f64, to: f64) {
+        let which = if self.evidence.probes.len().is_multiple_of(2) { Which::SttA } else { Which::SttB };
+        let probed = Probed { which, started: self.at(from), ended: self.at(to), failure };
+        self.evidence.probed(probed);
+    }
+
+    fn success(&mut self, from: f64, to: f64) {
+        self.evidence.observe(&Observation::Success(Success {
+            started: self.at(from),
+            ended: self.at(to),
+            audio: 2.0,
+            predicted: 0.3,
+            service: seconds(to - from),
+        }));
+    }
+
+    fn verdict(&self, after: f64) -> Verdict {
+        verdict(&self.evidence, &idle(), &self.policy, self.at(after))
+    }
+}
+
+#[test]
+fn an_engine_serves_only_after_both_clips_passed() {
+    let mut case = Case::unproven();
+    assert_eq!(case.verdict(1.0), Verdict::Starting);
+    case.evidence.shallow = Shallow::Green;
+    assert_eq!(case.verdict(1.0), Verdict::Warming);
+    case.probe(None, 1.0, 1.5);
+    assert_eq!(case.verdict(1.6), Verdict::Warming);
+    case.probe(None, 1.6, 2.0);
+    assert_eq!(case.verdict(2.1), Verdict::Serving);
+}
+
+#[test]
+fn an_engine_that_cannot_fit_here_is_unstartable() {
+    let mut case = Case::unproven();
+    case.evidence.shallow = Shallow::Unfit;
+    assert_eq!(case.verdict(1.0), Verdict::Unstartable);
+}
+
+#[test]
+fn a_slow_start_is_waited_for_up_to_the_budget() {
+    let mut case = Case::unproven();
+    case.evidence.shallow = Shallow::Loading;
+    assert_eq!(case.verdict(1199.0), Verdict::Starting);
+    assert_eq!(case.verdict(1201.0), Verdict::Wedged(Class::Refused));
+}
+
+#[test]
+fn a_sticky_fault_needs_one_failing_probe() {
+    let mut case = Case::proven();
+    case.hint(Class::Sticky, 1.0);
+    assert_eq!(case.verdict(1.0), Verdict::Suspect(Class::Sticky));
+    case.probe(Some(Failed::Fault(Class::Sticky)), 1.01, 1.02);
+    assert_eq!(case.verdict(1.03), Verdict::Wedged(Class::Sticky));
+}
+
+#[test]
+fn an_ambiguous_fault_needs_two_of_three() {
+    let mut case = Case::proven();
+    case.hint(Class::Ambiguous, 1.0);
+    case.probe(Some(Failed::Fault(Class::Ambiguous)), 1.0, 1.1);
+    assert_eq!(case.verdict(1.2), Verdict::Suspect(Class::Ambiguous));
+    case.probe(None, 2.0, 2.1);
+    assert_eq!(case.verdict(2.2), Verdict::Suspect(Class::Ambiguous));
+    case.probe(Some(Failed::Fault(Class::Ambiguous)), 4.0, 4.1);
+    assert_eq!(case.verdict(4.2), Verdict::Wedged(Class::Ambiguous));
+}
+
+#[test]
+fn a_single_bad_answer_is_cleared_by_passing_probes() {
+    let mut case = Case::proven();
+    case.hint(Class::Ambiguous, 1.0);
+    for nth in 0..4 {
+        assert_eq!(
+            case.verdict(1.0 + f64::from(nth)),
+            Verdict::Suspect(Class::Ambiguous),
+            "after {nth} passes"
+        );
+        case.probe(None, 1.0 + f64::from(nth), 1.5 + f64::from(nth));
+    }
+    assert_eq!(case.verdict(5.0), Verdict::Cleared(Class::Ambiguous));
+    case.evidence.clear(case.at(5.0));
+    assert_eq!(case.verdict(5.0), Verdict::Serving);
+}
+
+#[test]
+fn a_request_served_after_the_hint_vetoes_failing_probes() {
+    let mut case = Case::proven();
+    case.hint(Class::Ambiguous, 1.0);
+    case.probe(Some(Failed::Unreachable), 1.0, 1.1);
+    case.success(1.5, 1.9);
+    case.probe(Some(Failed::Unreachable), 2.0, 2.1);
+    assert_eq!(case.verdict(2.2), Verdict::Suspect(Class::Ambiguous), "the count starts again");
+}
+
+#[test]
+fn garbage_that_succeeds_is_no_veto() {
+    let mut case = Case::proven();
+    case.hint(Class::Quality, 1.0);
+    case.success(1.5, 1.9);
+    case.probe(Some(Failed::Content), 1.0, 1.1);
+    case.probe(Some(Failed::Content), 2.0, 2.1);
+    assert_eq!(case.verdict(2.2), Verdict::Wedged(Class::Quality));
+}
+
+#[test]
+fn a_probe_that_the_engine_rejects_proves_nothing() {
+    let mut case = Case::proven();
+    for nth in 0..5 {
+        case.probe(Some(Failed::Rejected), f64::from(nth), 0.1 + f64::from(nth));
+    }
+    assert_eq!(case.verdict(6.0), Verdict::Serving);
+    case.hint(Class::Sticky, 6.0);
+    case.probe(Some(Failed::Rejected), 6.0, 6.1);
+    assert_eq!(case.verdict(6.2), Verdict::Suspect(Class::Sticky));
+}
+
+#[test]
+fn an_idle_engine_needs_three_silent_probes() {
+    let mut case = Case::proven();
+    for nth in 0..3 {
+        assert_ne!(case.verdict(f64::from(nth) * 3.0), Verdict::Wedged(Class::Periodic));
+        case.probe(Some(Failed::Timeout), 1.0 + f64::from(nth) * 3.0, 3.0 + f64::from(nth) * 3.0);
+    }
+    assert_eq!(case.verdict(10.0), Verdict::Wedged(Class::Periodic));
+}
+
+#[test]
+fn a_probe_that_times_out_while_requests_complete_tells_nothing() {
+    let mut case = Case::proven();
+    case.hint(Class::Sticky, 1.0);
+    case.success(0.5, 2.0); // started before the hint: no veto, yet a sign of life
+    case.probe(Some(Failed::Timeout), 1.1, 3.1);
+    assert_eq!(case.verdict(3.2), Verdict::Suspect(Class::Sticky));
+}
+
+#[test]
+fn a_busy_engine_is_cleared_of_a_hang_by_any_answer() {
+    let mut case = Case::proven();
+    case.evidence.suspect(Class::Hang, case.at(1.0), case.at(12.0));
+    assert_eq!(case.verdict(12.1), Verdict::Suspect(Class::Hang));
+    case.success(1.0, 13.0);
+    assert_eq!(case.verdict(13.1), Verdict::Cleared(Class::Hang));
+}
+
+#[test]
+fn a_hung_engine_is_wedged_when_the_probe_gets_no_answer() {
+    let mut case = Case::proven();
+    case.evidence.suspect(Class::Hang, case.at(1.0), case.at(12.0));
+    case.probe(Some(Failed::Timeout), 12.0, 15.0);
+    assert_eq!(case.verdict(15.1), Verdict::Wedged(Class::Hang));
+}
+
+#[test]
+fn a_job_that_hangs_behind_another_doubt_makes_it_a_hang() {
+    let mut case = Case::proven();
+    case.probe(Some(Failed::Timeout), 1.0, 3.0);
+    assert_eq!(case.verdict(3.1), Verdict::Suspect(Class::Periodic));
+    case.evidence.suspect(Class::Hang, case.at(3.2), case.at(13.3));
+    assert_eq!(case.verdict(13.3), Verdict::Suspect(Class::Hang), "the early timeout does not count");
+    case.probe(Some(Failed::Timeout), 13.3, 15.3);
+    assert_eq!(case.verdict(15.4), Verdict::Wedged(Class::Hang));
+}
+
+#[test]
+fn silence_is_a_hang_only_beyond_the_predicted_work() {
+    let case = Case::proven();
+    let policy = Policy::default().hang;
+    let job = |predicted| LaneView {
+        running: vec![Running { started: case.at(0.0), predicted }],
+        waiting: 0,
+        waiting_seconds: 0.0,
+    };
+    assert_eq!(hang(&case.evidence, &idle(), &policy, case.at(1000.0)), None);
+    assert_eq!(hang(&case.evidence, &job(0.3), &policy, case.at(9.0)), None);
+    assert_eq!(hang(&case.evidence, &job(0.3), &policy, case.at(11.0)), Some(case.at(0.0)));
+    assert_eq!(hang(&case.evidence, &job(90.0), &policy, case.at(200.0)), None, "a half-hour file is busy");
+    assert_eq!(hang(&case.evidence, &job(90.0), &policy, case.at(271.0)), Some(case.at(0.0)));
+}
+
+#[test]
+fn one_failing_probe_ends_the_probation() {
+    let mut case = Case::proven();
+    case.evidence.after_restart = true;
+    case.probe(Some(Failed::Timeout), 10.0, 12.0);
+    assert_eq!(case.verdict(12.1), Verdict::Wedged(Class::Periodic));
+}
+
+#[test]
+fn an_old_doubt_without_a_quorum_is_undecided() {
+    let mut case = Case::proven();
+    case.hint(Class::Ambiguous, 1.0);
+    case.probe(Some(Failed::Unreachable), 1.0, 1.1);
+    case.probe(None, 2.0, 2.1);
+    case.probe(None, 4.0, 4.1);
+    assert_eq!(case.verdict(32.0), Verdict::Undecided(Class::Ambiguous));
+}
+
+#[test]
+fn repeated_losses_and_lasting_slowness_wear_an_engine_out() {
+    let mut case = Case::proven();
+    for after in [1.0, 2.0, 3.0] {
+        assert_eq!(case.verdict(after), Verdict::Serving);
+        let loss = Observation::Loss { started: case.at(after), seen: case.at(after) };
+        case.evidence.observe(&loss);
+    }
+    assert_eq!(case.verdict(4.0), Verdict::Worn(Class::Memory));
+
+    let mut case = Case::proven();
+    case.evidence.trend(2.8, 2.5, 3.0, case.at(0.0));
+    assert_eq!(case.verdict(299.0), Verdict::Serving);
+    assert_eq!(case.verdict(301.0), Verdict::Degraded(Class::Trend));
+    case.evidence.trend(3.5, 2.5, 3.0, case.at(301.0));
+    assert_eq!(case.verdict(902.0), Verdict::Worn(Class::Trend));
+    case.evidence.trend(1.0, 2.5, 3.0, case.at(903.0));
+    assert_eq!(case.verdict(903.0), Verdict::Serving);
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Hint(usize),
+    Probe(Option<usize>, u16),
+    Success(u16),
+    Clear,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (0..Class::ALL.len()).prop_map(Step::Hint),
+        (prop::option::of(0..4usize), 0..5000u16).prop_map(|(failure, took)| Step::Probe(failure, took)),
+        (0..5000u16).prop_map(Step::Success),
+        Just(Step::Clear),
+    ]
+}
+
+proptest! {
+    /// Total: no history panics. Safe: without a failing probe nothing is ever wedged.
+    #[test]
+    fn no_history_panics_and_none_without_a_failing_probe_is_wedged(
+        steps in prop::collection::vec((step(), 0..3000u32), 0..60)
+    ) {
+        let mut case = Case::proven();
+        let mut now = 0.0;
+        let mut failed = false;
+        for (step, wait) in steps {
+            now += f64::from(wait) / 1000.0;
+            match step {
+                Step::Hint(class) => case.hint(Class::ALL[class], now),
+                Step::Probe(failure, took) => {
+                    let failures =
+                        [Failed::Timeout, Failed::Unreachable, Failed::Content, Failed::Fault(Class::Sticky)];
+                    let failure = failure.map(|at| failures[at]);
+                    failed |= failure.is_some();
+                    case.probe(failure, now, now + f64::from(took) / 1000.0);
+                }
+                Step::Success(took) => case.success(now, now + f64::from(took) / 1000.0),
+                Step::Clear => case.evidence.clear(case.at(now)),
+            }
+            let verdict = case.verdict(now);
+            prop_assert!(failed || !matches!(verdict, Verdict::Wedged(_)), "{verdict:?}");
+        }
+    }
+}

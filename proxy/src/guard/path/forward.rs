@@ -1,0 +1,464 @@
+//! The path of a request through the guard: admission, lane, engine, classification, answer.
+//!
+//! ```text
+//! client -> admit -> enqueue -> upload, all but its tail -> lane granted -> tail -> engine works -> classify -> client
+//!            |         |                                       |                       |
+//!           503       429                                  422 poison        hint, success, loss -> health loop
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use contract::Capability;
+
+use crate::config::{self, Hang, RetryAfter};
+use crate::guard::judge::observation::{Observer, Standing};
+use crate::guard::path::lane::{self, Lane, Ticket};
+use crate::guard::path::predictor::Predictor;
+use crate::guard::path::signatures::Catalogue;
+use crate::job::input::InputHash;
+use crate::job::poison::Poison;
+use crate::net::Client;
+
+mod call;
+mod content;
+mod downstream;
+mod input;
+mod metrics;
+mod reply;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod work;
+
+use call::{Call, Inputs};
+use content::Transcripts;
+use input::Input;
+pub use metrics::Metrics;
+use metrics::{Outcome, Tally};
+use reply::Refusal;
+use tail::{Hold, HoldTail};
+use work::{Work, is_hidden};
+
+/// A job with its place in the lane.
+struct Queued {
+    ticket: Ticket,
+    /// Seconds of audio, and whether that is a guess.
+    audio: f64,
+    guessed: bool,
+    arrived: Instant,
+}
+
+/// What a data path is made of.
+pub struct Parts {
+    /// The engine in front of which it stands.
+    pub engine: config::Engine,
+    /// Deadlines and the bounds of Retry-After.
+    pub policy: config::Policy,
+    /// The engine's lane.
+    pub lane: Lane,
+    /// Where it reports to.
+    pub observer: Observer,
+    /// What the health loop last concluded.
+    pub standing: watch::Receiver<Standing>,
+    /// The client for engine calls.
+    pub client: Client,
+    /// Known faults.
+    pub catalogue: Arc<Catalogue>,
+    /// Inputs to refuse.
+    pub poison: Arc<Mutex<Poison>>,
+    /// Its metrics.
+    pub metrics: Metrics,
+}
+
+/// Why a data path cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The engine's URL is no URL.
+    #[error("{url:?} is not an engine URL")]
+    Url {
+        /// As configured.
+        url: String,
+    },
+    /// The engine's name does not fit into a header.
+    #[error("{name:?} cannot be an engine's name")]
+    Name {
+        /// As configured.
+        name: String,
+    },
+}
+
+/// The data path of one engine.
+pub struct Forward {
+    name: HeaderValue,
+    capability: Capability,
+    scheme: Scheme,
+    authority: Authority,
+    /// Path of the engine's base URL, without a slash at its end.
+    base_path: String,
+    rules: RwLock<Arc<Rules>>,
+    lane: Lane,
+    observer: Observer,
+    standing: watch::Receiver<Standing>,
+    client: Client,
+    poison: Arc<Mutex<Poison>>,
+    metrics: Metrics,
+    predictors: [Mutex<Predictor>; 3],
+    transcripts: Mutex<Transcripts>,
+    /// Cancelled and replaced when the engine's instance is.
+    instance: Mutex<CancellationToken>,
+    /// Cancelled and replaced when lost calls are forgotten.
+    lost: Mutex<CancellationToken>,
+    inputs: Inputs,
+    progress: Mutex<Progress>,
+    serial: AtomicU64,
+}
+
+/// What of the policy counts here.
+struct Rules {
+    hang: Hang,
+    retry_after: RetryAfter,
+    /// Known faults.
+    catalogue: Arc<Catalogue>,
+}
+
+impl Rules {
+    fn of(policy: &config::Policy, catalogue: Arc<Catalogue>) -> Arc<Self> {
+        let (hang, retry_after) = (policy.hang.clone(), policy.retry_after.clone());
+        Arc::new(Self { hang, retry_after, catalogue })
+    }
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    last: Option<Instant>,
+    /// Calls in which the engine waits for the client.
+    waiting_for_client: usize,
+}
+
+impl Forward {
+    /// A data path.
+    ///
+    /// # Errors
+    /// [`Error`] when the engine's URL or name cannot be used.
+    pub fn new(parts: Parts) -> Result<Self, Error> {
+        let url = || Error::Url { url: parts.engine.url.clone() };
+        let uri: Uri = parts.engine.url.parse().map_err(|_| url())?;
+        let base_path = uri.path().trim_end_matches('/').to_owned();
+        let name = HeaderValue::from_str(&parts.engine.name)
+            .map_err(|_| Error::Name { name: parts.engine.name.clone() })?;
+        let predictor = || Mutex::new(Predictor::new(&parts.policy.lane));
+        Ok(Self {
+            name,
+            capability: parts.engine.capability,
+            scheme: uri.scheme().cloned().ok_or_else(url)?,
+            authority: uri.authority().cloned().ok_or_else(url)?,
+            base_path,
+            rules: RwLock::new(Rules::of(&parts.policy, parts.catalogue)),
+            predictors: [predictor(), predictor(), predictor()],
+            lane: parts.lane,
+            observer: parts.observer,
+            standing: parts.standing,
+            client: parts.client,
+            poison: parts.poison,
+            metrics: parts.metrics,
+            transcripts: Mutex::default(),
+            instance: Mutex::default(),
+            lost: Mutex::default(),
+            inputs: Inputs::default(),
+            progress: Mutex::default(),
+            serial: AtomicU64::new(0),
+        })
+    }
+
+    /// Takes over new rules.
+    pub fn configure(&self, policy: &config::Policy, catalogue: Arc<Catalogue>) {
+        *self.rules.write() = Rules::of(policy, catalogue);
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read())
+    }
+
+    /// Serves one request. Its future may be dropped at any time: a request that the engine does not have yet leaves no
+    /// job behind, one that it has is seen to its end.
+    pub async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let id = request.headers().get(contract::header::REQUEST_ID).cloned();
+        let mut response = if is_hidden(request.uri().path()) {
+            self.refuse(Refusal::Hidden)
+        } else if let Some(work) = Work::of(&request) {
+            self.serve(work, request).await
+        } else {
+            self.pass_through(request).await
+        };
+        let headers = response.headers_mut();
+        if let Some(id) = id {
+            headers.entry(contract::header::REQUEST_ID).or_insert(id);
+        }
+        self.stamp(headers);
+        response
+    }
+
+    async fn serve(self: &Arc<Self>, work: Work, request: Request<Incoming>) -> Response<Body> {
+        let tally = self.metrics.tally();
+        let (audio, guessed) = work.audio(request.headers());
+        let arrived = clock();
+        let ticket = match self.admit(work, audio, arrived) {
+            Ok(ticket) => ticket,
+            Err(refusal) => {
+                tally.settle(refusal.outcome());
+                downstream::discard(request);
+                return self.refuse(refusal);
+            }
+        };
+        // Boxed: else every connection, idle ones too, carries the space of an upload's state.
+        let queued = Queued { ticket, audio, guessed, arrived };
+        match Box::pin(self.job(work, request, queued, tally.clone())).await {
+            Ok(response) => response,
+            Err(refusal) => {
+                tally.settle(refusal.outcome());
+                self.refuse(refusal)
+            }
+        }
+    }
+
+    /// The path of a job up to the point from which the engine works on it.
+    async fn job(
+        self: &Arc<Self>,
+        work: Work,
+        request: Request<Incoming>,
+        queued: Queued,
+        tally: Tally,
+    ) -> Result<Response<Body>, Refusal> {
+        let Queued { mut ticket, audio, guessed, arrived } = queued;
+        // The upload overlaps the queue. Until the release, dropping `engine` cuts the connection and leaves no job.
+        let instance = self.instance.lock().clone();
+        let (request, mut hold) = self.held(request);
+        let mut engine = self.client.request(request);
+        let mut call = Call {
+            forward: Arc::clone(self),
+            work,
+            audio,
+            guessed,
+            input: None,
+            started: arrived,
+            tally,
+            slot: None,
+            instance: instance.clone(),
+        };
+        let upload = tokio::select! {
+            biased;
+            () = instance.cancelled() => return Err(Refusal::Replaced),
+            upload = hold.reached() => upload.map_err(Refusal::Upload)?,
+            ejected = ticket.ejected() => return Err(ejected.into()),
+            early = &mut engine => return call.begin(std::future::ready(early)).await,
+        };
+        call.input = upload.input;
+        if guessed {
+            call.audio = work.audio_of_bytes(upload.bytes as f64);
+            ticket.revise(self.predict(work, call.audio));
+        }
+        let slot = tokio::select! {
+            biased;
+            () = instance.cancelled() => return Err(Refusal::Replaced),
+            slot = ticket.granted() => slot?,
+            early = &mut engine => return call.begin(std::future::ready(early)).await,
+        };
+
+        call.started = clock();
+        self.metrics.lane_wait_seconds.observe((call.started - arrived).as_secs_f64());
+        // A gateway, which tells the seconds, knows what other engines made of this input and judges better.
+        if guessed && call.input.is_some_and(|input| self.poison.lock().is_poison(input, call.started)) {
+            return Err(Refusal::Poison);
+        }
+
+        // From here on the engine has the job, whatever the client does.
+        call.slot = Some(slot);
+        hold.release();
+        call.begin(engine).await
+    }
+
+    /// Takes a place in the lane. Decided without reading: a client that expects 100-continue never sends its audio.
+    fn admit(&self, work: Work, audio: f64, arrived: Instant) -> Result<Ticket, Refusal> {
+        if !self.standing.borrow().serves() {
+            return Err(lane::Ejected.into());
+        }
+        Ok(self.lane.enqueue(self.predict(work, audio), arrived)?)
+    }
+
+    /// The request for the engine, with its body held.
+    fn held(&self, request: Request<Incoming>) -> (Request<Body>, Hold) {
+        let (mut parts, body) = request.into_parts();
+        let input = Input::new(&parts.headers);
+        let (body, hold) = HoldTail::new(body, input);
+        // Answers must be readable here.
+        parts.headers.remove(header::ACCEPT_ENCODING);
+        if parts.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0") {
+            // Complete with its head, it could not be held; chunked it can.
+            parts.headers.remove(header::CONTENT_LENGTH);
+        }
+        (self.upstream(parts, Body::new(body)), hold)
+    }
+
+    /// What is no job goes straight through, without the lane.
+    async fn pass_through(&self, request: Request<Incoming>) -> Response<Body> {
+        let tally = self.metrics.tally();
+        let (parts, body) = request.into_parts();
+        match self.client.request(self.upstream(parts, Body::new(body))).await {
+            Ok(response) => {
+                tally.settle(Outcome::Passed);
+                let (mut parts, body) = response.into_parts();
+                reply::strip_hop_by_hop(&mut parts.headers);
+                Response::from_parts(parts, Body::new(body))
+            }
+            Err(error) => {
+                tracing::debug!(%error, "unable to pass a request through");
+                tally.settle(Outcome::Broken);
+                self.refuse(Refusal::Unreachable)
+            }
+        }
+    }
+
+    /// The same request, addressed to the engine.
+    fn upstream(&self, mut parts: http::request::Parts, body: Body) -> Request<Body> {
+        reply::strip_hop_by_hop(&mut parts.headers);
+        for name in [header::HOST, header::EXPECT, contract::header::AUDIO_SECONDS] {
+            parts.headers.remove(name);
+        }
+        let path = parts.uri.path_and_query().cloned();
+        let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let path = if self.base_path.is_empty() {
+            path
+        } else {
+            // Two valid paths make a valid path.
+            format!("{}{path}", self.base_path).parse().unwrap_or(path)
+        };
+        let mut uri = http::uri::Parts::default();
+        uri.scheme = Some(self.scheme.clone());
+        uri.authority = Some(self.authority.clone());
+        uri.path_and_query = Some(path);
+        parts.uri = Uri::from_parts(uri).unwrap_or_default();
+        parts.version = Version::HTTP_11;
+        parts.extensions.clear();
+        Request::from_parts(parts, body)
+    }
+
+    /// The guard's own reply.
+    fn refuse(&self, refusal: Refusal) -> Response<Body> {
+        let refusal = match refusal {
+            Refusal::OutOfRotation { .. } => {
+                let standing = self.standing.borrow();
+                Refusal::OutOfRotation { class: standing.class, recovery: standing.recovery }
+            }
+            other => other,
+        };
+        // Multiples of the golden ratio spread evenly, however many there are.
+        let spread = (self.next_id() as f64 * 0.618_033_988_749_895).fract();
+        refusal.into_response(&self.rules().retry_after, spread)
+    }
+
+    /// What every reply tells of the engine.
+    fn stamp(&self, headers: &mut HeaderMap) {
+        let standing = self.standing.borrow().clone();
+        // Whoever only observes goes on serving: a state that says otherwise would turn gateways away.
+        if !standing.serves() || !standing.state.is_out() {
+            headers.insert(contract::header::STATE, HeaderValue::from_static(standing.state.as_str()));
+        }
+        headers.insert(contract::header::ENGINE, self.name.clone());
+        let queue = format!("{:.3}", self.lane.queue_seconds(clock()));
+        if let Ok(queue) = HeaderValue::try_from(queue) {
+            headers.insert(contract::header::QUEUE_SECONDS, queue);
+        }
+    }
+
+    /// Ends all calls in flight and frees their slots: the engine that had them is gone.
+    pub fn instance_changed(&self) {
+        std::mem::take(&mut *self.instance.lock()).cancel();
+        *self.transcripts.lock() = Transcripts::default();
+    }
+
+    /// Ends the calls whose deadline has passed and frees their slots. For use when a probe has passed meanwhile: the engine
+    /// works and has lost them.
+    pub fn forget_lost(&self) {
+        std::mem::take(&mut *self.lost.lock()).cancel();
+    }
+
+    /// When the engine last made progress on a request: a complete answer, or a part of one. While it waits for a client
+    /// that is slow to read, that is `now`.
+    pub fn last_progress(&self, now: Instant) -> Option<Instant> {
+        let progress = self.progress.lock();
+        if progress.waiting_for_client > 0 { Some(now) } else { progress.last }
+    }
+
+    /// The inputs that the engine works on.
+    pub fn inputs_in_flight(&self) -> Vec<InputHash> {
+        self.inputs.lock().values().copied().collect()
+    }
+
+    /// The service-time model of the engine's main work.
+    pub fn predictor(&self) -> contract::Predictor {
+        let work = match self.capability {
+            Capability::Stt | Capability::Llm => Work::Transcribe,
+            Capability::Tts => Work::Speak,
+        };
+        self.predictors[work.predictor()].lock().report()
+    }
+
+    fn predict(&self, work: Work, audio: f64) -> f64 {
+        self.predictors[work.predictor()].lock().predict(audio)
+    }
+
+    /// Teaches the predictor; returns what a healthy engine would have taken, in seconds.
+    fn learn(&self, work: Work, audio: f64, service: Duration, now: Instant) -> f64 {
+        let mut predictor = self.predictors[work.predictor()].lock();
+        let healthy = predictor.healthy(audio);
+        predictor.learn(audio, service, now);
+        healthy
+    }
+
+    /// How long the engine may be silent on a job.
+    fn deadline(&self, work: Work, audio: f64) -> Duration {
+        let rules = self.rules();
+        let predicted = rules.hang.deadline_factor * self.predict(work, audio);
+        Duration::try_from_secs_f64(predicted).unwrap_or(Duration::MAX).max(rules.hang.deadline_floor)
+    }
+
+    fn note_progress(&self) {
+        self.progress.lock().last = Some(clock());
+    }
+
+    fn wait_for_client(&self) -> WaitForClient<'_> {
+        self.progress.lock().waiting_for_client += 1;
+        WaitForClient { forward: self }
+    }
+
+    fn next_id(&self) -> u64 {
+        self.serial.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Counts as progress for as long as it lives.
+struct WaitForClient<'forward> {
+    forward: &'forward Forward,
+}
+
+impl Drop for WaitForClient<'_> {
+    fn drop(&mut self) {
+        self.forward.progress.lock().waiting_for_client -= 1;
+    }
+}
+
+/// The clock that paused tests control.
+fn clock() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

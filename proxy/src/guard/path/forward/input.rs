@@ -1,0 +1,106 @@
+//! The hash of what a request asks the engine to work on, taken while its body passes.
+
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::job::input::InputHash;
+use crate::multipart::{Boundary, Event, Limits, Parser};
+
+/// Taps a body. Of a multipart form it hashes the part `file` and the field `text`, of any other body all of it.
+pub struct Input {
+    hash: Box<Xxh3>,
+    form: Option<Form>,
+    found: bool,
+}
+
+struct Form {
+    parser: Box<Parser>,
+    in_file: bool,
+}
+
+impl Input {
+    /// A tap for the body of a request with these headers.
+    pub fn new(headers: &HeaderMap) -> Self {
+        let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let form = content_type.and_then(Boundary::parse).map(|boundary| Form {
+            parser: Box::new(Parser::new(&boundary, Limits::default())),
+            in_file: false,
+        });
+        Self { hash: Box::new(Xxh3::new()), form, found: false }
+    }
+
+    /// Takes the next bytes of the body.
+    pub fn push(&mut self, data: &Bytes) {
+        let Some(form) = &mut self.form else {
+            self.found = true;
+            self.hash.update(data);
+            return;
+        };
+        let Ok(events) = form.parser.push(data.clone()) else {
+            // Malformed: hash the rest as it is. The engine will refuse it.
+            self.form = None;
+            return;
+        };
+        for event in events {
+            match event {
+                Event::Field { name, value } if name == "text" => {
+                    self.found = true;
+                    self.hash.update(value.as_bytes());
+                }
+                Event::FileStart { name, .. } => form.in_file = name == "file",
+                Event::FileData(data) if form.in_file => {
+                    self.found = true;
+                    self.hash.update(&data);
+                }
+                Event::Field { .. } | Event::FileData(_) | Event::FileEnd | Event::End => {}
+            }
+        }
+    }
+
+    /// The hash, if there was any input.
+    pub fn finish(&self) -> Option<InputHash> {
+        self.found.then(|| InputHash(self.hash.digest()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use xxhash_rust::xxh3::xxh3_64;
+
+    use super::*;
+
+    fn hash(content_type: &str, body: &[u8], chunk: usize) -> Option<InputHash> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap());
+        let mut input = Input::new(&headers);
+        for data in body.chunks(chunk) {
+            input.push(&Bytes::copy_from_slice(data));
+        }
+        input.finish()
+    }
+
+    const FORM: &str = "multipart/form-data; boundary=x";
+    const UPLOAD: &[u8] = b"--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nparakeet\r\n\
+        --x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\nRIFF audio\r\n--x--\r\n";
+    const SPEECH: &[u8] = b"--x\r\nContent-Disposition: form-data; name=\"text\"\r\n\r\nhello\r\n--x--\r\n";
+
+    #[test]
+    fn only_the_file_of_a_form_counts_however_it_is_cut() {
+        for chunk in [1, 7, 1000] {
+            assert_eq!(hash(FORM, UPLOAD, chunk), Some(InputHash(xxh3_64(b"RIFF audio"))));
+        }
+    }
+
+    #[test]
+    fn the_text_to_speak_counts() {
+        assert_eq!(hash(FORM, SPEECH, 10), Some(InputHash(xxh3_64(b"hello"))));
+    }
+
+    #[test]
+    fn any_other_body_counts_whole() {
+        assert_eq!(hash("application/json", b"{}", 1), Some(InputHash(xxh3_64(b"{}"))));
+        assert_eq!(hash("application/json", b"", 1), None);
+    }
+}

@@ -1,0 +1,177 @@
+//! Admission, the lane and clients that leave.
+
+use crate::guard::path::forward::tests::*;
+
+#[tokio::test]
+async fn jobs_wait_in_line_and_beyond_it_are_refused() {
+    let stack = Stack::with(|policy| policy.lane.max_waiting = 1).await;
+    let first = occupied(&stack).await;
+    let second = stack.send(TRANSCRIBE, Body::from("second"));
+    eventually("the second job waits", || stack.lane.view().waiting == 1).await;
+    let third = stack.post(TRANSCRIBE, b"third").await;
+    assert_eq!(third.status(), 429);
+    assert_eq!(third.headers()["x-speechstack-retry"], "elsewhere");
+    assert!(third.headers()["retry-after"].to_str().unwrap().parse::<u64>().unwrap() >= 1);
+    stack.engine.gate.add_permits(2);
+    assert_eq!(first.await.unwrap().status, 200);
+    assert_eq!(second.await.unwrap().status, 200);
+    assert_eq!(stack.engine.most_running.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn an_engine_out_of_rotation_refuses_without_reading() {
+    let stack = Stack::start().await;
+    stack.standing.send_replace(Standing {
+        state: State::Wedged,
+        class: Some(Class::Sticky),
+        weight: 0.0,
+        recovery: Some(Duration::from_secs(9)),
+    });
+    // The body never comes.
+    let (_sender, body) = upload();
+    let response = stack.client.request(stack.request(TRANSCRIBE, body)).await.unwrap();
+    assert_eq!(response.status(), 503);
+    let headers = response.headers();
+    assert_eq!(headers["x-speechstack-retry"], "elsewhere");
+    assert_eq!(headers["x-speechstack-state"], "wedged");
+    assert_eq!(headers["x-speechstack-class"], "A");
+    let after: u64 = headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((9..=11).contains(&after), "{after}");
+    assert_eq!(stack.engine.heads.load(SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_eject_sends_all_who_wait_or_upload_elsewhere_at_once() {
+    let stack = Stack::start().await;
+    let _first = occupied(&stack).await;
+    let waiting = stack.send(TRANSCRIBE, Body::from("second"));
+    let (_sender, body) = upload();
+    let uploading = stack.send(TRANSCRIBE, body);
+    eventually("both wait", || stack.lane.view().waiting == 2).await;
+    stack.lane.eject();
+    for reply in [waiting.await.unwrap(), uploading.await.unwrap()] {
+        assert_eq!(reply.status, 503);
+        assert_eq!(reply.header("x-speechstack-retry"), "elsewhere");
+    }
+    assert_eq!(stack.engine.complete.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn the_upload_overlaps_the_queue_but_its_tail_waits_for_the_lane() {
+    let stack = Stack::start().await;
+    let first = occupied(&stack).await;
+    let before = stack.engine.received.load(SeqCst);
+    let (sender, body) = upload();
+    let second = stack.send(TRANSCRIBE, body);
+    for _ in 0..64 {
+        sender.send(Bytes::from(vec![7; 16 * 1024])).await.unwrap();
+    }
+    drop(sender);
+    eventually("most of the second upload is at the engine", || {
+        stack.engine.received.load(SeqCst) - before > 800 * 1024
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(stack.engine.received.load(SeqCst) - before < 1024 * 1024);
+    assert_eq!(stack.engine.complete.load(SeqCst), 1);
+    stack.engine.gate.add_permits(2);
+    assert_eq!(first.await.unwrap().status, 200);
+    assert_eq!(second.await.unwrap().status, 200);
+    assert_eq!(stack.engine.received.load(SeqCst) - before, 1024 * 1024);
+    assert_eq!(stack.engine.most_running.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn an_empty_request_waits_for_the_lane_too() {
+    let stack = Stack::start().await;
+    let first = occupied(&stack).await;
+    let empty = stack.send(TRANSCRIBE, Body::empty());
+    eventually("the empty request waits", || stack.lane.view().waiting == 1).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(stack.engine.complete.load(SeqCst), 1);
+    stack.engine.gate.add_permits(2);
+    assert_eq!((first.await.unwrap().status, empty.await.unwrap().status), (StatusCode::OK, StatusCode::OK));
+}
+
+#[tokio::test]
+async fn a_slow_upload_does_not_hold_the_lane() {
+    let stack = Stack::start().await;
+    let (sender, body) = upload();
+    let slow = stack.send(TRANSCRIBE, body);
+    sender.send(Bytes::from_static(b"begin")).await.unwrap();
+    eventually("the slow upload has a place", || stack.lane.view().waiting == 1).await;
+    assert_eq!(stack.post(TRANSCRIBE, b"quick").await.status(), 200);
+    drop(sender);
+    assert_eq!(slow.await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_queued_leaves_no_job() {
+    let stack = Stack::start().await;
+    let first = occupied(&stack).await;
+    for chunked in [false, true] {
+        let mut socket = TcpStream::connect(stack.address).await.unwrap();
+        let framing = if chunked { "transfer-encoding: chunked" } else { "content-length: 5" };
+        let body = if chunked { "5\r\naudio\r\n0\r\n\r\n" } else { "audio" };
+        let request = format!("POST {TRANSCRIBE} HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n{body}");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        eventually("it waits", || stack.lane.view().waiting == 1).await;
+        drop(socket);
+        eventually("its place is free", || stack.lane.view().waiting == 0).await;
+    }
+    // The engine's connections are cut, which it sees as bodies that break off.
+    eventually("both calls are cut", || stack.engine.broken.load(SeqCst) == 2).await;
+    stack.engine.gate.add_permits(10);
+    first.await.unwrap();
+    assert_eq!(stack.post(TRANSCRIBE, b"next").await.status(), 200);
+    assert_eq!(stack.engine.complete.load(SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_in_the_middle_of_its_upload_leaves_no_job() {
+    let mut stack = Stack::start().await;
+    let mut socket = TcpStream::connect(stack.address).await.unwrap();
+    let head = format!("POST {TRANSCRIBE} HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\nhalf");
+    socket.write_all(head.as_bytes()).await.unwrap();
+    eventually("the engine has its head", || stack.engine.heads.load(SeqCst) == 1).await;
+    drop(socket);
+    eventually("the call is cut", || stack.engine.broken.load(SeqCst) == 1).await;
+    eventually("its place is free", || stack.lane.view().waiting == 0).await;
+    stack.nothing_observed();
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_its_job_runs_leaves_the_lane_charged_until_the_answer() {
+    let mut stack = Stack::start().await;
+    let first = occupied(&stack).await;
+    first.abort();
+    assert!(first.await.is_err());
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(stack.lane.view().running.len(), 1);
+    assert_eq!(stack.forward.inputs_in_flight(), [InputHash(xxh3_64(b"first"))]);
+    stack.engine.gate.add_permits(1);
+    eventually("the lane is free", || stack.lane.view().running.is_empty()).await;
+    assert!(matches!(stack.observed().await, Observation::Success(_)));
+    assert!(stack.forward.inputs_in_flight().is_empty());
+}
+
+#[tokio::test]
+async fn a_refused_upload_is_read_so_that_its_connection_serves_on() {
+    let stack = Stack::start().await;
+    stack.lane.eject();
+    let mut connection = TcpStream::connect(stack.address).await.unwrap();
+    let upload = vec![0; 4 << 20];
+    for _ in 0..3 {
+        let head =
+            format!("POST {TRANSCRIBE} HTTP/1.1\r\nhost: guard\r\ncontent-length: {}\r\n\r\n", upload.len());
+        connection.write_all(head.as_bytes()).await.unwrap();
+        connection.write_all(&upload).await.unwrap();
+        let mut reply = [0; 12];
+        connection.read_exact(&mut reply).await.unwrap();
+        assert_eq!(&reply, b"HTTP/1.1 503");
+        let mut rest = vec![0; 4096];
+        while !rest.windows(4).any(|end| end == b"\r\n\r\n") {
+            assert!(connection.read(&mut rest).await.unwrap() > 0);
+        }
+    }
+}

@@ -1,0 +1,256 @@
+use futures::FutureExt;
+use proptest::prelude::*;
+
+use crate::guard::path::lane::*;
+
+fn lane(jobs: usize) -> Lane {
+    Lane::new(&config::Lane { jobs, max_waiting: 8, max_wait_seconds: 100.0, ..config::Lane::default() })
+}
+
+fn enqueue(lane: &Lane, predicted: f64) -> Ticket {
+    lane.enqueue(predicted, clock()).unwrap()
+}
+
+/// What the ticket has right now.
+fn claim(ticket: &mut Ticket) -> Option<Result<Slot, Ejected>> {
+    ticket.granted().now_or_never()
+}
+
+#[test]
+fn an_empty_lane_is_granted_at_once() {
+    let lane = lane(1);
+    assert!(claim(&mut enqueue(&lane, 1.0)).unwrap().is_ok());
+}
+
+#[test]
+fn jobs_start_in_the_order_in_which_they_came() {
+    let lane = lane(1);
+    let first = claim(&mut enqueue(&lane, 1.0)).unwrap().unwrap();
+    let (mut second, mut third) = (enqueue(&lane, 1.0), enqueue(&lane, 1.0));
+    assert!(claim(&mut third).is_none());
+    assert!(claim(&mut second).is_none());
+    drop(first);
+    assert!(claim(&mut third).is_none());
+    let slot = claim(&mut second).unwrap().unwrap();
+    drop(slot);
+    assert!(claim(&mut third).unwrap().is_ok());
+}
+
+#[test]
+fn a_job_that_is_not_ready_is_overtaken_and_keeps_its_place() {
+    let lane = lane(1);
+    let (mut slow, mut quick, mut late) = (enqueue(&lane, 1.0), enqueue(&lane, 1.0), enqueue(&lane, 1.0));
+    let slot = claim(&mut quick).unwrap().unwrap();
+    assert!(claim(&mut late).is_none());
+    assert!(claim(&mut slow).is_none());
+    drop(slot);
+    assert!(claim(&mut late).is_none());
+    assert!(claim(&mut slow).unwrap().is_ok());
+}
+
+#[test]
+fn a_dropped_ticket_leaves_the_queue() {
+    let lane = lane(1);
+    let running = claim(&mut enqueue(&lane, 1.0)).unwrap().unwrap();
+    let mut gone = enqueue(&lane, 5.0);
+    assert!(claim(&mut gone).is_none());
+    drop(gone);
+    assert_eq!(lane.view().waiting, 0);
+    drop(running);
+    assert!(lane.view().running.is_empty());
+}
+
+#[test]
+fn a_slot_that_nobody_claimed_is_not_lost() {
+    let lane = lane(1);
+    let running = claim(&mut enqueue(&lane, 1.0)).unwrap().unwrap();
+    let mut second = enqueue(&lane, 1.0);
+    assert!(claim(&mut second).is_none());
+    drop(running);
+    assert_eq!(lane.view().running.len(), 1);
+    drop(second);
+    assert!(claim(&mut enqueue(&lane, 1.0)).unwrap().is_ok());
+}
+
+#[test]
+fn a_eject_ends_all_waiting_and_refuses_newcomers_until_opened() {
+    let lane = lane(1);
+    let running = claim(&mut enqueue(&lane, 1.0)).unwrap().unwrap();
+    let (mut ready, mut uploading) = (enqueue(&lane, 1.0), enqueue(&lane, 1.0));
+    assert!(claim(&mut ready).is_none());
+    assert!(uploading.ejected().now_or_never().is_none());
+    lane.eject();
+    assert_eq!(claim(&mut ready).unwrap().unwrap_err(), Ejected);
+    assert_eq!(uploading.ejected().now_or_never(), Some(Ejected));
+    assert_eq!(lane.enqueue(1.0, clock()).unwrap_err(), Refusal::Ejected(Ejected));
+    assert_eq!(lane.view().running.len(), 1);
+    lane.readmit();
+    drop(running);
+    assert!(claim(&mut ready).unwrap().is_err());
+    assert!(claim(&mut enqueue(&lane, 1.0)).unwrap().is_ok());
+}
+
+#[test]
+fn a_probe_goes_first_also_while_ejected_but_never_beside_a_job() {
+    let lane = lane(1);
+    let running = claim(&mut enqueue(&lane, 1.0)).unwrap().unwrap();
+    let mut waiting = enqueue(&lane, 1.0);
+    assert!(claim(&mut waiting).is_none());
+    let mut probe = Box::pin(lane.probe_slot());
+    assert!(probe.as_mut().now_or_never().is_none());
+    drop(running);
+    let slot = probe.as_mut().now_or_never().unwrap();
+    assert!(claim(&mut waiting).is_none());
+    lane.eject();
+    drop(slot);
+    assert!(lane.probe_slot().now_or_never().is_some());
+}
+
+#[test]
+fn an_abandoned_probe_does_not_block_the_lane() {
+    let lane = lane(1);
+    let running = claim(&mut enqueue(&lane, 1.0)).unwrap().unwrap();
+    let mut probe = Box::pin(lane.probe_slot());
+    assert!(probe.as_mut().now_or_never().is_none());
+    drop(probe);
+    drop(running);
+    assert!(claim(&mut enqueue(&lane, 1.0)).unwrap().is_ok());
+}
+
+#[test]
+fn fewer_jobs_take_effect_as_jobs_end_and_more_at_once() {
+    let lane = lane(2);
+    let first = claim(&mut enqueue(&lane, 1.0)).unwrap().unwrap();
+    let second = claim(&mut enqueue(&lane, 1.0)).unwrap().unwrap();
+    let mut third = enqueue(&lane, 1.0);
+    lane.set_jobs(1);
+    drop(first);
+    assert!(claim(&mut third).is_none());
+    lane.set_jobs(2);
+    assert!(claim(&mut third).unwrap().is_ok());
+    drop(second);
+}
+
+#[test]
+fn the_queue_counts_what_is_left_of_running_work() {
+    let lane = lane(1);
+    let now = clock();
+    assert_eq!(lane.queue_seconds(now), 0.0);
+    let _running = claim(&mut enqueue(&lane, 10.0)).unwrap().unwrap();
+    let _waiting = enqueue(&lane, 5.0);
+    let later = lane.view().running[0].started + Duration::from_secs(4);
+    assert_eq!(lane.queue_seconds(later), 11.0);
+    assert_eq!(lane.queue_seconds(later + Duration::from_secs(60)), 5.0);
+    assert_eq!(lane.view().waiting_seconds, 5.0);
+}
+
+#[test]
+fn too_much_work_ahead_is_refused_with_the_time_until_there_is_room() {
+    let lane = lane(1);
+    let _running = claim(&mut enqueue(&lane, 90.0)).unwrap().unwrap();
+    let started = lane.view().running[0].started;
+    let _waiting = lane.enqueue(40.0, started).unwrap();
+    assert_eq!(
+        lane.enqueue(1.0, started).unwrap_err(),
+        Refusal::Full { wait: Duration::from_secs(90) },
+        "nothing leaves the queue before the running job ends"
+    );
+    assert!(lane.enqueue(1.0, started + Duration::from_secs(30)).is_ok());
+}
+
+#[test]
+fn too_many_waiting_jobs_are_refused() {
+    let lane = lane(1);
+    let _running = claim(&mut enqueue(&lane, 7.0)).unwrap().unwrap();
+    let _waiting: Vec<Ticket> = (0..8).map(|_| enqueue(&lane, 0.0)).collect();
+    let refusal = lane.enqueue(0.0, lane.view().running[0].started).unwrap_err();
+    assert_eq!(refusal, Refusal::Full { wait: Duration::from_secs(7) });
+}
+
+#[test]
+fn one_job_larger_than_the_bound_is_admitted_to_an_empty_lane() {
+    let lane = lane(1);
+    assert!(claim(&mut enqueue(&lane, 4000.0)).unwrap().is_ok());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Enqueue,
+    Claim(usize),
+    DropTicket(usize),
+    DropSlot(usize),
+    Probe,
+    Eject,
+    Open,
+    Jobs(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => Just(Step::Enqueue),
+        6 => (0..16usize).prop_map(Step::Claim),
+        2 => (0..16usize).prop_map(Step::DropTicket),
+        4 => (0..16usize).prop_map(Step::DropSlot),
+        1 => Just(Step::Probe),
+        1 => Just(Step::Eject),
+        2 => Just(Step::Open),
+        1 => (1..4usize).prop_map(Step::Jobs),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_slot_is_lost_and_never_too_many_run(steps in proptest::collection::vec(step(), 0..200)) {
+        let lane = lane(2);
+        let mut most_jobs = 2;
+        let mut tickets: Vec<Ticket> = Vec::new();
+        let mut slots: Vec<Slot> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Enqueue => if let Ok(ticket) = lane.enqueue(1.0, clock()) {
+                    tickets.push(ticket);
+                },
+                Step::Claim(at) if at < tickets.len() => {
+                    match claim(&mut tickets[at]) {
+                        Some(Ok(slot)) => {
+                            slots.push(slot);
+                            tickets.remove(at);
+                        }
+                        Some(Err(Ejected)) => { tickets.remove(at); }
+                        None => {}
+                    }
+                }
+                Step::DropTicket(at) if at < tickets.len() => { tickets.remove(at); }
+                Step::DropSlot(at) if at < slots.len() => { slots.remove(at); }
+                Step::Probe => if let Some(slot) = lane.probe_slot().now_or_never() { slots.push(slot); },
+                Step::Eject => lane.eject(),
+                Step::Open => lane.readmit(),
+                Step::Jobs(jobs) => { lane.set_jobs(jobs); most_jobs = most_jobs.max(jobs); }
+                Step::Claim(_) | Step::DropTicket(_) | Step::DropSlot(_) => {}
+            }
+            let state = lane.shared.state.lock();
+            prop_assert!(state.running.len() + state.probing <= most_jobs);
+            let ready_waits = state.waiting.iter().any(|waiter| waiter.ready);
+            prop_assert!(!(ready_waits && state.has_room()), "room and a ready job, yet nothing started");
+        }
+        drop(slots);
+        drop(tickets);
+        lane.readmit();
+        let state = lane.shared.state.lock();
+        prop_assert_eq!((state.running.len(), state.probing, state.waiting.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn ready_jobs_are_granted_in_arrival_order(order in Just((0..8usize).collect::<Vec<_>>()).prop_shuffle()) {
+        let lane = lane(1);
+        let mut running = Some(claim(&mut enqueue(&lane, 1.0)).unwrap().unwrap());
+        let mut tickets: Vec<Ticket> = order.iter().map(|_| enqueue(&lane, 1.0)).collect();
+        for at in &order {
+            prop_assert!(claim(&mut tickets[*at]).is_none());
+        }
+        for ticket in &mut tickets {
+            running.take();
+            running = Some(claim(ticket).unwrap().unwrap());
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! How long a job will take, learned from those that were served, and how that compares with the engine's healthy days.
+
+use std::time::{Duration, Instant};
+
+use crate::config;
+
+/// A service-time model of one class of job: `fixed + per_audio_second * audio`.
+///
+/// Two estimates share one form. The current one follows the engine within some dozen jobs and predicts. The baseline is
+/// taught by the first jobs of each length and then stands still, but for a drift that takes a day upwards: an engine that
+/// decays within hours shows as a ratio above one.
+#[derive(Clone, Debug)]
+pub struct Predictor {
+    current: Line,
+    /// The configured guess.
+    seed: Line,
+    /// Longest audio that was served, seconds.
+    longest: f64,
+    baseline: Line,
+    /// Correction of the baseline; falls within dozens of jobs, rises within a day.
+    scale: f64,
+    last_drift: Option<Instant>,
+}
+
+/// Jobs that exceed the prediction by more than this many standard deviations teach as if they were at that bound.
+const OUTLIER: f64 = 2.5;
+/// Spread of real service times around a perfect prediction.
+const NOISE: f64 = 0.2;
+/// Share by which the engine's true constants may wander from one job to the next.
+const WANDER: f64 = 0.03;
+/// Jobs of a similar length after which the baseline takes no more lessons from that length.
+const BASELINE_JOBS: f64 = 30.0;
+/// Times the longest audio served beyond which the model is not trusted alone.
+const FAR: f64 = 2.0;
+/// How long the baseline takes to accept a slower engine as normal.
+const DRIFT: Duration = Duration::from_secs(24 * 3600);
+
+impl Predictor {
+    /// A model that knows the configured first guesses only.
+    pub fn new(config: &config::Lane) -> Self {
+        let seed = Line::seeded(config.fixed_seconds, config.seconds_per_audio_second);
+        Self {
+            current: seed.clone(),
+            seed: seed.clone(),
+            longest: 0.0,
+            baseline: seed,
+            scale: 1.0,
+            last_drift: None,
+        }
+    }
+
+    /// Learns from a job of `audio` seconds that the engine served in `service`.
+    pub fn learn(&mut self, audio: f64, service: Duration, now: Instant) {
+        let service = service.as_secs_f64();
+        if !audio.is_finite() || audio < 0.0 || service <= 0.0 {
+            return;
+        }
+        self.current.wander();
+        self.current.learn(audio, service);
+        self.longest = self.longest.max(audio);
+        self.teach_baseline(audio, service, now);
+    }
+
+    fn teach_baseline(&mut self, audio: f64, service: f64, now: Instant) {
+        let passed = self.last_drift.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        self.last_drift = Some(now);
+        if self.baseline.uncertainty(audio) > NOISE * NOISE / BASELINE_JOBS {
+            self.baseline.learn(audio, service / self.scale);
+            return;
+        }
+        let ratio = (service / self.baseline.predict(audio)).min(10.0);
+        let share =
+            if ratio < self.scale { 0.02 } else { 1.0 - (-passed.as_secs_f64() / DRIFT.as_secs_f64()).exp() };
+        self.scale += share * (ratio - self.scale);
+    }
+
+    /// Predicted service time of `audio` seconds, in seconds.
+    ///
+    /// Short jobs teach little about long ones: far beyond what was served the configured guess is the least. A busy engine
+    /// must not look hung.
+    pub fn predict(&self, audio: f64) -> f64 {
+        let learned = self.current.predict(audio);
+        if audio > FAR * self.longest { learned.max(self.seed.predict(audio)) } else { learned }
+    }
+
+    /// Service time of `audio` seconds when the engine was healthy, in seconds.
+    pub fn healthy(&self, audio: f64) -> f64 {
+        self.scale * self.baseline.predict(audio)
+    }
+
+    /// The current model.
+    pub fn report(&self) -> contract::Predictor {
+        contract::Predictor { fixed: self.current.fixed, per_audio_second: self.current.slope }
+    }
+}
+
+/// A line fitted by recursive least squares on relative errors, so that long jobs do not outweigh short ones. Both
+/// coefficients stay non-negative; the configured guess is the prior.
+#[derive(Clone, Debug)]
+struct Line {
+    fixed: f64,
+    slope: f64,
+    /// Covariance of (fixed, slope): variances and the shared term.
+    variance: [f64; 2],
+    shared: f64,
+    /// Variances of the prior; doubt never grows beyond it.
+    prior: [f64; 2],
+}
+
+/// Shortest prediction, seconds.
+const SHORTEST: f64 = 1e-3;
+
+impl Line {
+    fn seeded(fixed: f64, slope: f64) -> Self {
+        let (fixed, slope) = (fixed.max(0.0), slope.max(0.0));
+        // The guess may be off by several times.
+        let prior = [(3.0 * fixed.max(0.02)).powi(2), (3.0 * slope.max(0.002)).powi(2)];
+        Self { fixed, slope, variance: prior, shared: 0.0, prior }
+    }
+
+    fn predict(&self, audio: f64) -> f64 {
+        (self.fixed + self.slope * audio.max(0.0)).max(SHORTEST)
+    }
+
+    /// Variance of the relative error of a prediction that comes from not knowing the coefficients.
+    fn uncertainty(&self, audio: f64) -> f64 {
+        let at = [1.0 / self.predict(audio), audio / self.predict(audio)];
+        self.variance[0] * at[0] * at[0]
+            + 2.0 * self.shared * at[0] * at[1]
+            + self.variance[1] * at[1] * at[1]
+    }
+
+    /// The constants may have changed since the last job.
+    fn wander(&mut self) {
+        for (at, value) in [self.fixed, self.slope].into_iter().enumerate() {
+            let grown = self.variance[at] + (WANDER * value).powi(2);
+            self.variance[at] = grown.min(self.prior[at]);
+        }
+    }
+
+    fn learn(&mut self, audio: f64, service: f64) {
+        let predicted = self.predict(audio);
+        let at = [1.0 / predicted, audio / predicted];
+        let gain =
+            [self.variance[0] * at[0] + self.shared * at[1], self.shared * at[0] + self.variance[1] * at[1]];
+        let total = NOISE * NOISE + at[0] * gain[0] + at[1] * gain[1];
+        let error = (service / predicted - 1.0).min(OUTLIER * total.sqrt());
+        self.fixed = (self.fixed + gain[0] / total * error).max(0.0);
+        self.slope = (self.slope + gain[1] / total * error).max(0.0);
+        self.variance[0] = (self.variance[0] - gain[0] * gain[0] / total).max(0.0);
+        self.variance[1] = (self.variance[1] - gain[1] * gain[1] / total).max(0.0);
+        self.shared -= gain[0] * gain[1] / total;
+        // Clamps and rounding must not leave an impossible covariance.
+        let limit = (self.variance[0] * self.variance[1]).sqrt();
+        self.shared = self.shared.clamp(-limit, limit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Service times of `fixed + slope * audio` with a spread of 10 %, audio from 1 to 60 s.
+    fn jobs(count: usize, fixed: f64, slope: f64) -> impl Iterator<Item = (f64, Duration)> {
+        (0..count).map(move |at| {
+            let audio = 1.0 + (at * 37 % 60) as f64;
+            let noise = 0.9 + 0.2 * ((at * 61 % 100) as f64 / 100.0);
+            (audio, Duration::from_secs_f64((fixed + slope * audio) * noise))
+        })
+    }
+
+    fn taught(count: usize, fixed: f64, slope: f64) -> (Predictor, Instant) {
+        let mut predictor = Predictor::new(&config::Lane::default());
+        let mut now = Instant::now();
+        for (audio, service) in jobs(count, fixed, slope) {
+            now += Duration::from_secs(1);
+            predictor.learn(audio, service, now);
+        }
+        (predictor, now)
+    }
+
+    /// Service time over that of healthy days: about 1 normally, 3 for an engine that has become three times slower.
+    fn ratio(predictor: &Predictor, audio: f64, service: Duration) -> f64 {
+        service.as_secs_f64() / predictor.healthy(audio)
+    }
+
+    fn close(actual: f64, expected: f64, share: f64) {
+        assert!((actual / expected - 1.0).abs() <= share, "{actual} is not near {expected}");
+    }
+
+    #[test]
+    fn it_predicts_from_the_configured_guess_at_first() {
+        let predictor = Predictor::new(&config::Lane::default());
+        close(predictor.predict(10.0), 0.7, 1e-9);
+    }
+
+    #[test]
+    fn it_learns_both_constants() {
+        for (fixed, slope) in [(0.08, 1.0 / 120.0), (1.0, 0.2), (0.3, 0.0)] {
+            let (predictor, _) = taught(100, fixed, slope);
+            for audio in [2.0, 20.0, 60.0] {
+                close(predictor.predict(audio), fixed + slope * audio, 0.15);
+            }
+        }
+    }
+
+    #[test]
+    fn jobs_of_one_length_do_not_make_it_wild_for_others() {
+        let mut predictor = Predictor::new(&config::Lane::default());
+        let now = Instant::now();
+        for _ in 0..2000 {
+            predictor.learn(2.0, Duration::from_secs_f64(0.1), now);
+        }
+        close(predictor.predict(2.0), 0.1, 0.05);
+        assert!(predictor.predict(600.0) < 60.0);
+    }
+
+    #[test]
+    fn short_jobs_do_not_make_long_ones_look_short() {
+        let lane = config::Lane::default();
+        let mut predictor = Predictor::new(&lane);
+        for _ in 0..2000 {
+            predictor.learn(1.0, Duration::from_secs_f64(0.15), Instant::now());
+        }
+        assert!(predictor.predict(600.0) >= lane.fixed_seconds + lane.seconds_per_audio_second * 600.0);
+        predictor.learn(600.0, Duration::from_secs_f64(12.0), Instant::now());
+        assert!(predictor.predict(600.0) < 20.0);
+    }
+
+    #[test]
+    fn one_outlier_changes_little() {
+        let (mut predictor, now) = taught(100, 0.2, 0.05);
+        let before = predictor.predict(10.0);
+        predictor.learn(10.0, Duration::from_secs(600), now);
+        close(predictor.predict(10.0), before, 0.15);
+    }
+
+    #[test]
+    fn it_follows_an_engine_that_has_become_slower() {
+        let (mut predictor, now) = taught(100, 0.2, 0.05);
+        for (audio, service) in jobs(60, 0.6, 0.15) {
+            predictor.learn(audio, service, now);
+        }
+        close(predictor.predict(10.0), 2.1, 0.2);
+    }
+
+    #[test]
+    fn slow_decay_shows_against_the_baseline() {
+        let (mut predictor, mut now) = taught(200, 0.2, 0.05);
+        let mut last = 0.0;
+        for (at, (audio, service)) in jobs(600, 0.2, 0.05).enumerate() {
+            // A ramp from 1 to 3 within ten minutes.
+            let slower = service.mul_f64(1.0 + 2.0 * at as f64 / 600.0);
+            now += Duration::from_secs(1);
+            predictor.learn(audio, slower, now);
+            last = ratio(&predictor, audio, slower);
+        }
+        assert!(last > 2.5, "{last}");
+    }
+
+    #[test]
+    fn a_healthy_engine_stays_near_one() {
+        let (predictor, _) = taught(500, 0.2, 0.05);
+        for (audio, service) in jobs(60, 0.2, 0.05) {
+            let ratio = self::ratio(&predictor, audio, service);
+            assert!((0.7..1.4).contains(&ratio), "{ratio}");
+        }
+    }
+
+    #[test]
+    fn a_length_not_seen_before_teaches_the_baseline() {
+        let mut predictor = Predictor::new(&config::Lane::default());
+        let now = Instant::now();
+        for _ in 0..200 {
+            predictor.learn(1.0, Duration::from_secs_f64(0.25), now);
+        }
+        for _ in 0..20 {
+            predictor.learn(600.0, Duration::from_secs_f64(120.0), now);
+        }
+        close(ratio(&predictor, 600.0, Duration::from_secs(120)), 1.0, 0.3);
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_makes_a_prediction_negative_or_infinite(
+            samples in proptest::collection::vec((0.0..1e5f64, 0.0..1e5f64), 0..100),
+            audio in 0.0..1e5f64,
+        ) {
+            let mut predictor = Predictor::new(&config::Lane::default());
+            let now = Instant::now();
+            for (audio, service) in samples {
+                predictor.learn(audio, Duration::from_secs_f64(service), now);
+            }
+            for value in [predictor.predict(audio), predictor.healthy(audio)] {
+                prop_assert!(value.is_finite() && value > 0.0, "{value}");
+            }
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Engine-neutral units of work.
+
+pub mod input;
+pub mod language;
+pub mod poison;
+pub mod sentence;
