@@ -4,3 +4,4 @@ pub mod input;
 pub mod language;
 pub mod poison;
 pub mod sentence;
+pub mod work;

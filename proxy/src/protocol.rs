@@ -1,54 +1,281 @@
-//! How engines are spoken to: the paths, the forms to send and the replies to read. Pure, no IO.
+//! How engines are spoken to: one file per protocol, and one line each in [`Protocol::ALL`]. Pure, no IO.
+//!
+//! The gateway encodes an engine-neutral job for the engine that was picked and decodes its reply; the guard recognises
+//! jobs by their path, judges the content of replies and makes its golden probes with the same code.
 
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+use contract::Capability;
+use http::{HeaderValue, Method};
+use serde::{Deserialize, Deserializer};
+
+use crate::job::work::{Audio, Transcript, Turns, Work};
+use crate::multipart;
+
+mod form;
 mod json;
 pub mod magpie;
+pub mod old_magpie;
+pub mod old_parakeet;
 pub mod parakeet;
+mod refusal;
+mod samples;
+#[cfg(test)]
+mod testing;
+pub mod voice;
 
-/// A reply with status 200 whose content is not what such an engine sends.
+pub use refusal::refusal;
+pub use samples::{Samples, WholeBytes};
+
+/// A protocol by its name in configuration. Cheap to copy.
+#[derive(Clone, Copy)]
+pub struct Protocol(&'static dyn Codec);
+
+impl Protocol {
+    /// Every protocol. The order means nothing: an engine's own list is in order of preference.
+    pub const ALL: [Protocol; 2] = [Protocol(&parakeet::Parakeet), Protocol(&magpie::Magpie)];
+
+    /// The protocol of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|protocol| protocol.name() == name)
+    }
+
+    /// The protocol of engines of a capability for which none is configured.
+    pub fn default_of(capability: Capability) -> Self {
+        match capability {
+            Capability::Stt | Capability::Llm => Protocol(&parakeet::Parakeet),
+            Capability::Tts => Protocol(&magpie::Magpie),
+        }
+    }
+}
+
+/// What a protocol is made of.
+pub trait Codec: Send + Sync {
+    /// Its name in configuration and metrics.
+    fn name(&self) -> &'static str;
+
+    /// What engines of it are for.
+    fn capabilities(&self) -> &'static [Capability];
+
+    /// What carries it.
+    fn transport(&self) -> Transport {
+        Transport::Http
+    }
+
+    /// What it gives beyond the text of a transcription.
+    fn offers(&self) -> Offers {
+        Offers::default()
+    }
+
+    /// The form in which an engine takes the client's file.
+    fn intake(&self, audio: &Audio) -> Intake;
+
+    /// The request for a job. `file` is what follows [`Encoded::before`], for jobs that have one.
+    ///
+    /// # Errors
+    /// What of the job cannot be expressed.
+    fn encode(&self, work: &Work, file: Option<&File<'_>>, engine: &Settings) -> Result<Encoded, Error>;
+
+    /// Reads the reply to [`Work::Transcribe`].
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when it is not one.
+    fn transcript(&self, reply: &[u8]) -> Result<Transcript, Error>;
+
+    /// Reads the reply to [`Work::Diarize`].
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when it is not one.
+    fn turns(&self, reply: &[u8]) -> Result<Turns, Error> {
+        let _ = reply;
+        Err(Error::Unsupported { param: "speakers", what: "speaker turns" })
+    }
+
+    /// Reads the reply to [`Work::Synthesize`] as it comes.
+    fn samples(&self) -> Box<dyn Samples> {
+        Box::new(WholeBytes)
+    }
+
+    /// Samples per second that a synthesis at the wanted rate has.
+    fn sample_rate(&self, wanted: u32) -> u32 {
+        wanted
+    }
+
+    /// Where the voices are listed; `None` when they cannot be asked for.
+    fn voices_path(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Reads the list of voices: full names, sorted, each once.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when it is not one.
+    fn voices(&self, reply: &[u8]) -> Result<Vec<String>, Error> {
+        let _ = reply;
+        Ok(Vec::new())
+    }
+
+    /// The task that a request asks for; `None` when it needs no GPU.
+    fn task(&self, method: &Method, path: &str) -> Option<Task>;
+
+    /// The text in a complete reply to [`Task::Transcribe`], if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the reply cannot be read.
+    fn text<'reply>(&self, reply: &'reply [u8]) -> Result<Option<Cow<'reply, str>>, Error> {
+        json::text(reply)
+    }
+
+    /// Paths of the engine's own health, asked in turn until one is known; see the guard's shallow check.
+    fn health_paths(&self) -> &'static [&'static str] {
+        &["/v1/health/ready", "/health"]
+    }
+}
+
+impl std::ops::Deref for Protocol {
+    type Target = dyn Codec;
+
+    fn deref(&self) -> &Self::Target {
+        self.0
+    }
+}
+
+impl fmt::Debug for Protocol {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl PartialEq for Protocol {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Protocol {}
+
+impl<'de> Deserialize<'de> for Protocol {
+    fn deserialize<D: Deserializer<'de>>(name: D) -> Result<Self, D::Error> {
+        let name = Cow::<str>::deserialize(name)?;
+        Self::named(&name).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(|protocol| protocol.name()).collect();
+            serde::de::Error::custom(format!("no protocol {name:?}; use one of {}", known.join(", ")))
+        })
+    }
+}
+
+/// What carries a protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// HTTP/1.1.
+    Http,
+    /// gRPC: length-prefixed messages over HTTP/2, the status in trailers.
+    Grpc,
+}
+
+/// What engines of a protocol give beyond the text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offers {
+    /// Times of words.
+    pub words: bool,
+    /// Speaker turns.
+    pub speakers: Speakers,
+}
+
+/// How speaker turns are asked for. In order of preference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Speakers {
+    /// Not at all.
+    #[default]
+    No,
+    /// By a call of their own.
+    OwnCall,
+    /// In the same call as the text.
+    SameCall,
+}
+
+/// The form in which an engine takes a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intake {
+    /// As the client sent it.
+    AsSent,
+    /// As a WAV file of 16 kHz, mono, 16-bit PCM.
+    Wav,
+    /// As raw samples of 16 kHz, mono, s16le.
+    Pcm,
+}
+
+/// The file as it is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct File<'a> {
+    /// What is known of the client's file.
+    pub audio: &'a Audio,
+    /// The form in which it is sent.
+    pub form: Intake,
+    /// Its length in bytes; always known for [`Transport::Grpc`].
+    pub len: Option<u64>,
+}
+
+/// What of an engine's configuration its protocol needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Language of speech for which the client names none; the protocol's way of detecting it when unset.
+    pub language: Option<String>,
+    /// Model name to send, where a protocol sends one.
+    pub model: Option<String>,
+}
+
+/// A request for an engine: `before`, the file if there is one, `after`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// Path and query on the engine.
+    pub path: &'static str,
+    /// Type of the body.
+    pub content_type: HeaderValue,
+    /// Body up to the file.
+    pub before: Bytes,
+    /// Body after the file.
+    pub after: Bytes,
+}
+
+/// What a request asks an engine to do, as a guard sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Task {
+    /// Speech to text, translated or not.
+    Transcribe,
+    /// Who spoke when.
+    Diarize,
+    /// Text to a whole file of speech.
+    Synthesize,
+    /// Text to speech that streams as it is made.
+    SynthesizeStream,
+    /// Speech to text while it is spoken.
+    TranscribeStream,
+}
+
+/// Why a job cannot be sent, or a reply of an engine be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Not JSON, or not of the expected shape.
+    /// Status 200, and not of the expected shape.
     #[error("the reply of {path} is not of the expected shape")]
     Shape {
         /// The path that was asked.
         path: &'static str,
-        /// What the reader met. It names a place, never content.
+        /// What the reader found. It names a place, never content.
         #[source]
         source: serde_json::Error,
     },
-}
-
-/// Longest message of an engine that is passed on, characters.
-const MESSAGE_CHARACTERS: usize = 500;
-
-/// What an engine says in the body of a 4xx, in whichever envelope: OpenAI's `error`, FastAPI's `detail`, or plain text.
-pub fn refusal(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let envelope: serde_json::Value = json::parse(body).unwrap_or_default();
-    let permits = ["/error/message", "/error", "/detail", "/message"];
-    let message = permits.iter().find_map(|place| envelope.pointer(place)?.as_str());
-    let message = message.unwrap_or(&text).trim();
-    if message.is_empty() {
-        return "the engine refused the input".into();
-    }
-    message.chars().take(MESSAGE_CHARACTERS).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_message_is_found_in_every_envelope() {
-        for body in [
-            r#"{"error":{"message":"audio too long"},"detail":"x"}"#,
-            r#"{"error":"audio too long"}"#,
-            r#"{"detail":"audio too long"}"#,
-            " audio too long\n",
-        ] {
-            assert_eq!(refusal(body.as_bytes()), "audio too long", "{body}");
-        }
-        assert_eq!(refusal(b""), "the engine refused the input");
-        assert_eq!(refusal(&[b'x'; 10_000]).len(), 500);
-    }
+    /// The protocol has no way to ask for it.
+    #[error("the engine gives no {what}")]
+    Unsupported {
+        /// The client's parameter that asks for it.
+        param: &'static str,
+        /// What it asks for.
+        what: &'static str,
+    },
+    /// The form cannot be written.
+    #[error("unable to write the form")]
+    Form(#[source] multipart::Error),
 }

@@ -15,7 +15,7 @@ use crate::api::{Context, RequestId};
 use crate::error::Error;
 use crate::job::input::InputHash;
 use crate::protocol;
-use crate::protocol::parakeet::{self, Diarization, Options, Transcription};
+use crate::protocol::old_parakeet::{self as parakeet, Diarization, Options, Transcription};
 use crate::transcript::{self, Params, Rule};
 use crate::upstream::Outgoing;
 

@@ -1,8 +1,10 @@
 //! Reads the parameters of Content-Type and Content-Disposition.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
+use http::HeaderValue;
 use uuid::Uuid;
 
 use crate::multipart::Error;
@@ -35,6 +37,23 @@ impl Boundary {
     #[must_use]
     pub fn unique() -> Self {
         Self(format!("speechstack-{}", Uuid::now_v7().simple()))
+    }
+
+    /// The boundary of every form that this process writes: random, so that no client can write it into a file.
+    pub fn process() -> &'static Self {
+        static BOUNDARY: LazyLock<Boundary> =
+            LazyLock::new(|| Boundary(format!("speechstack-{}", Uuid::now_v7().simple())));
+        &BOUNDARY
+    }
+
+    /// The Content-Type of those forms.
+    pub fn process_header() -> &'static HeaderValue {
+        static HEADER: LazyLock<HeaderValue> = LazyLock::new(|| {
+            // Letters, digits and hyphens make a valid value.
+            HeaderValue::try_from(Boundary::process().content_type())
+                .unwrap_or(HeaderValue::from_static("multipart/form-data"))
+        });
+        &HEADER
     }
 
     /// The boundary itself, without hyphens or quotes.

@@ -2,7 +2,11 @@
 
 use std::borrow::Cow;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::Error;
 
 /// Numbers that Python's `json.dumps` writes by default and JSON does not have.
 const NOT_JSON: [&[u8]; 3] = [b"NaN", b"-Infinity", b"Infinity"];
@@ -47,9 +51,53 @@ fn nulled(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
+/// The `text` of a JSON object, if it has one.
+///
+/// # Errors
+/// [`Error::Shape`] when it is not JSON. Bare `NaN` counts as not JSON here: no engine that works writes it.
+pub(super) fn text(reply: &[u8]) -> Result<Option<Cow<'_, str>>, Error> {
+    #[derive(Deserialize)]
+    struct Reply<'json> {
+        #[serde(default, borrow)]
+        text: Option<Cow<'json, str>>,
+    }
+    let reply: Reply<'_> =
+        serde_json::from_slice(reply).map_err(|source| Error::Shape { path: "the job", source })?;
+    Ok(reply.text)
+}
+
+/// A number, or a number in quotes, as some servers write durations.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum Number {
+    Plain(f64),
+    Quoted(String),
+}
+
+impl Number {
+    /// The number, unless it is none.
+    pub(super) fn finite(self) -> Option<f64> {
+        let number = match self {
+            Number::Plain(number) => number,
+            Number::Quoted(text) => text.trim().parse().ok()?,
+        };
+        number.is_finite().then_some(number)
+    }
+}
+
+/// Seconds; NaN where there are none.
+pub(super) fn seconds(number: Option<Number>) -> f64 {
+    number.and_then(Number::finite).unwrap_or(f64::NAN)
+}
+
+/// A string; other values count as none.
+pub(super) fn string(value: Option<Value>) -> Option<String> {
+    value.and_then(|value| value.as_str().map(str::to_owned))
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

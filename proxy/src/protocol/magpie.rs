@@ -1,146 +1,115 @@
-//! Magpie's dialect: a form of text and voice, answered with raw samples as they are made; and the list of voices.
+//! `magpie`: NVIDIA's Magpie TTS NIM over HTTP: a form of text and voice, answered with raw samples as they are made.
+//!
+//! Limits of one call: 2,000 characters of normalised text, in which numbers grow, and about 20 s of audio offline. Without
+//! a sample rate the server chooses one. A text of one word may come back cut, and `{ } < > *` make a call fail or sound odd.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use contract::Capability;
+use http::Method;
 use serde::Deserialize;
 
-use crate::multipart::{self, Boundary, Writer};
-use crate::protocol::{Error, json};
+use super::form::Form;
+use super::{Codec, Encoded, Error, File, Intake, Settings, Task, json};
+use crate::job::work::{Audio, Transcript, Work};
 
-/// Where text becomes samples: s16le, mono, no header, chunked as they are made.
-pub const SYNTHESIZE: &str = "/v1/audio/synthesize_online";
-/// Where the voices are listed.
-pub const LIST_VOICES: &str = "/v1/audio/list_voices";
-/// Longest text of one synthesis. The engine's own limit is 2,000 characters of *normalised* text, in which numbers grow.
-pub const TEXT_CHARACTERS: usize = 1_800;
-/// Speaking rate by which the length of a synthesis is foreseen.
-const CHARACTERS_PER_SECOND: f64 = 15.0;
+const SYNTHESIZE: &str = "/v1/audio/synthesize";
+const SYNTHESIZE_ONLINE: &str = "/v1/audio/synthesize_online";
+const LIST_VOICES: &str = "/v1/audio/list_voices";
 
-/// One synthesis.
-#[derive(Clone, Debug)]
-pub struct Synthesis<'a> {
-    /// What to say, at most [`TEXT_CHARACTERS`].
-    pub text: &'a str,
-    /// Full name of the voice.
-    pub voice: &'a str,
-    /// Language of the text, `en-US`.
-    pub language: &'a str,
-    /// Samples per second to be sent.
-    pub sample_rate: u32,
-}
+/// The protocol.
+pub struct Magpie;
 
-impl Synthesis<'_> {
-    /// The form: its Content-Type and body.
-    ///
-    /// # Errors
-    /// [`multipart::Error::BoundaryInValue`], which a unique boundary rules out in practice.
-    pub fn form(&self) -> Result<(String, Bytes), multipart::Error> {
-        let boundary = Boundary::unique();
-        let content_type = boundary.content_type();
-        let rate = self.sample_rate.to_string();
-        let fields = [
-            ("text", self.text),
-            ("language", self.language),
-            ("voice", self.voice),
-            ("sample_rate_hz", &rate),
-            ("encoding", "LINEAR_PCM"),
-        ];
-        let mut writer = Writer::new(boundary);
-        let mut body = Vec::with_capacity(self.text.len() + 1024);
-        for (name, value) in fields {
-            body.extend_from_slice(&writer.field(name, value)?);
+impl Codec for Magpie {
+    fn name(&self) -> &'static str {
+        "magpie"
+    }
+
+    fn capabilities(&self) -> &'static [Capability] {
+        &[Capability::Tts]
+    }
+
+    fn intake(&self, _: &Audio) -> Intake {
+        Intake::AsSent
+    }
+
+    fn encode(&self, work: &Work, _: Option<&File<'_>>, _: &Settings) -> Result<Encoded, Error> {
+        let Work::Synthesize(wanted) = work else {
+            return Err(Error::Unsupported { param: "file", what: "transcripts" });
+        };
+        let form = Form::new(SYNTHESIZE_ONLINE)
+            .field("text", &speakable(&wanted.text))?
+            .field("language", &wanted.language)?
+            .field("voice", &wanted.voice)?
+            .field("sample_rate_hz", &wanted.sample_rate.to_string())?
+            .field("encoding", "LINEAR_PCM")?;
+        Ok(form.close())
+    }
+
+    fn transcript(&self, _: &[u8]) -> Result<Transcript, Error> {
+        Err(Error::Unsupported { param: "file", what: "transcripts" })
+    }
+
+    fn voices_path(&self) -> Option<&'static str> {
+        Some(LIST_VOICES)
+    }
+
+    /// The engine groups voices by lists of locales, and one voice may be in several groups.
+    fn voices(&self, reply: &[u8]) -> Result<Vec<String>, Error> {
+        #[derive(Deserialize)]
+        struct Group {
+            voices: Vec<String>,
         }
-        body.extend_from_slice(&writer.close());
-        Ok((content_type, body.into()))
+        let groups: BTreeMap<String, Group> =
+            json::parse(reply).map_err(|source| Error::Shape { path: LIST_VOICES, source })?;
+        let mut voices: Vec<String> = groups.into_values().flat_map(|group| group.voices).collect();
+        voices.sort_unstable();
+        voices.dedup();
+        Ok(voices)
     }
 
-    /// Seconds of speech to be expected.
-    pub fn expected_seconds(&self) -> f64 {
-        self.text.chars().count() as f64 / CHARACTERS_PER_SECOND
-    }
-}
-
-/// Reads the list of voices: all names, emotions included, sorted, each once.
-///
-/// The engine groups them by lists of locales, and one voice may stand in several groups.
-///
-/// # Errors
-/// [`Error::Shape`] when it is not such a list.
-pub fn parse_voices(reply: &[u8]) -> Result<Vec<String>, Error> {
-    #[derive(Deserialize)]
-    struct Group {
-        voices: Vec<String>,
-    }
-    let groups: BTreeMap<String, Group> =
-        json::parse(reply).map_err(|source| Error::Shape { path: LIST_VOICES, source })?;
-    let mut voices: Vec<String> = groups.into_values().flat_map(|group| group.voices).collect();
-    voices.sort_unstable();
-    voices.dedup();
-    Ok(voices)
-}
-
-/// The parts of a voice's name, `Magpie-Multilingual.EN-US.Mia.Angry`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VoiceName<'a> {
-    /// Model, locale and speaker: the name without its emotion.
-    pub base: &'a str,
-    /// `EN-US`.
-    pub locale: &'a str,
-    /// `Mia`.
-    pub speaker: &'a str,
-    /// `Angry`, if the name has an emotion.
-    pub emotion: Option<&'a str>,
-}
-
-impl<'a> VoiceName<'a> {
-    /// The parts of `name`, if it is built like a Magpie voice.
-    pub fn parse(name: &'a str) -> Option<Self> {
-        let mut parts = name.split('.');
-        let (model, locale, speaker) = (parts.next()?, parts.next()?, parts.next()?);
-        let emotion = parts.next();
-        let whole = parts.next().is_none() && [model, locale, speaker].iter().all(|part| !part.is_empty());
-        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
-        let (primary, region) = locale.split_once('-')?;
-        if !whole || !plain || primary.is_empty() || region.is_empty() {
-            return None;
+    fn task(&self, method: &Method, path: &str) -> Option<Task> {
+        match path {
+            _ if method != Method::POST => None,
+            SYNTHESIZE => Some(Task::Synthesize),
+            SYNTHESIZE_ONLINE => Some(Task::SynthesizeStream),
+            _ => None,
         }
-        let base = &name[..model.len() + locale.len() + speaker.len() + 2];
-        Some(Self { base, locale, speaker, emotion })
     }
+}
 
-    /// The voice's language as forms name it: `en-US`.
-    pub fn language(&self) -> String {
-        let (primary, region) = self.locale.split_once('-').unwrap_or((self.locale, ""));
-        format!("{}-{}", primary.to_ascii_lowercase(), region.to_ascii_uppercase())
+/// The text without characters that harm a synthesis, and with an end: a single word without one may come back cut.
+pub(super) fn speakable(text: &str) -> Cow<'_, str> {
+    let harmful = |letter: char| matches!(letter, '{' | '}' | '<' | '>' | '*');
+    let text = text.trim();
+    let ends = text.ends_with(|letter: char| !letter.is_alphanumeric());
+    let is_long = text.split_whitespace().nth(1).is_some();
+    if (ends || is_long) && !text.contains(harmful) {
+        return Cow::Borrowed(text);
     }
+    let mut clean: String = text.chars().map(|letter| if harmful(letter) { ' ' } else { letter }).collect();
+    if !ends && !is_long {
+        clean.push('.');
+    }
+    Cow::Owned(clean)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::multipart::{Event, Limits, Parser};
+    use crate::job::work::Synthesize;
+    use crate::protocol::testing::fields;
 
     #[test]
     fn the_form_reads_back() {
-        let synthesis = Synthesis {
-            text: "Hello there.",
-            voice: "Magpie-Multilingual.EN-US.Mia",
-            language: "en-US",
+        let work = Work::Synthesize(Synthesize {
+            text: "Hello there.".into(),
+            voice: "Magpie-Multilingual.EN-US.Mia".into(),
+            language: "en-US".into(),
             sample_rate: 24_000,
-        };
-        let (content_type, body) = synthesis.form().unwrap();
-        let mut parser = Parser::new(&Boundary::parse(&content_type).unwrap(), Limits::default());
-        let fields: Vec<_> = parser
-            .push(body)
-            .unwrap()
-            .into_iter()
-            .filter_map(|event| match event {
-                Event::Field { name, value } => Some((name, value)),
-                _ => None,
-            })
-            .collect();
-        parser.finish().unwrap();
+        });
+        let fields = fields(&Magpie.encode(&work, None, &Settings::default()).unwrap(), b"");
         assert_eq!(fields[0], ("text".into(), "Hello there.".into()));
         assert_eq!(fields[3], ("sample_rate_hz".into(), "24000".into()));
         assert_eq!(fields.len(), 5);
@@ -150,19 +119,16 @@ mod tests {
     fn voices_of_all_groups_are_listed_once() {
         let reply = br#"{"en-US,es-US":{"voices":["M.EN-US.Mia","M.EN-US.Mia.Angry"]},
                          "fr-FR":{"voices":["M.FR-FR.Pascal","M.EN-US.Mia"]}}"#;
-        assert_eq!(parse_voices(reply).unwrap(), ["M.EN-US.Mia", "M.EN-US.Mia.Angry", "M.FR-FR.Pascal"]);
-        assert!(parse_voices(b"[]").is_err());
-        assert!(parse_voices(br#"{"detail":"initializing"}"#).is_err());
+        assert_eq!(Magpie.voices(reply).unwrap(), ["M.EN-US.Mia", "M.EN-US.Mia.Angry", "M.FR-FR.Pascal"]);
+        assert!(Magpie.voices(b"[]").is_err());
+        assert!(Magpie.voices(br#"{"detail":"initializing"}"#).is_err());
     }
 
     #[test]
-    fn names_come_apart() {
-        let name = VoiceName::parse("Magpie-Multilingual.ES-US.Diego.Calm").unwrap();
-        assert_eq!(name.base, "Magpie-Multilingual.ES-US.Diego");
-        assert_eq!(name.language(), "es-US");
-        assert_eq!((name.speaker, name.emotion), ("Diego", Some("Calm")));
-        for wrong in ["alloy", "", "a.b.c", "a.EN-US", "a.EN-US.", "a.EN-US.b.c.d", "a.EN-US.b\r\nx: y"] {
-            assert_eq!(VoiceName::parse(wrong), None, "{wrong}");
-        }
+    fn one_word_gets_an_end_and_harmful_characters_go() {
+        assert_eq!(speakable("Yes"), "Yes.");
+        assert_eq!(speakable("Yes!"), "Yes!");
+        assert_eq!(speakable("good morning"), "good morning");
+        assert_eq!(speakable("a *bold* <b>word</b> {x}"), "a  bold   b word /b   x ");
     }
 }

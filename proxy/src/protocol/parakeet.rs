@@ -1,209 +1,176 @@
-//! Parakeet's dialect: transcription with words, and diarization, each a multipart form answered with JSON.
+//! `parakeet`: a Parakeet container with OpenAI-shaped transcription and diarization, each a form answered with JSON.
 //!
-//! This is the Parakeet container's HTTP API: `words[]` are `{start, end, text}` in seconds, and a text may carry its own
-//! leading space. Fields that it does not send are absent here, not invented.
+//! `words[]` are `{start, end, text}` in seconds, and a text may carry its own leading space. Fields that the container does
+//! not send are absent here, not invented. It decodes any container of audio by itself.
 
+use contract::Capability;
+use http::Method;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::protocol::{Error, json};
+use super::form::Form;
+use super::json::{self, Number, seconds, string};
+use super::{Codec, Encoded, Error, File, Intake, Offers, Settings, Speakers, Task};
+use crate::job::work::{Audio, Need, Transcribe, Transcript, Turns, Work};
 use crate::transcript::{Turn, Word};
 
-/// Where speech becomes text.
-pub const TRANSCRIBE: &str = "/v1/audio/transcriptions";
-/// Where speech becomes speaker turns.
-pub const DIARIZE: &str = "/v1/audio/diarize";
+const TRANSCRIBE: &str = "/v1/audio/transcriptions";
+const TRANSLATE: &str = "/v1/audio/translations";
+const DIARIZE: &str = "/v1/audio/diarize";
 
-/// What a transcription is asked for beside the file.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Options {
-    /// Times of words and segments, not the text alone.
-    pub timestamps: bool,
-    /// Language code of the speech; detected when unset.
-    pub language: Option<String>,
-    /// Text that the recording continues, or its vocabulary.
-    pub prompt: Option<String>,
-    /// Sampling temperature.
-    pub temperature: Option<f64>,
-}
+/// The protocol.
+pub struct Parakeet;
 
-impl Options {
-    /// The form fields, without the file.
-    pub fn fields(&self) -> Vec<(&'static str, String)> {
-        let format = if self.timestamps { "verbose_json" } else { "json" };
-        let mut fields = vec![("response_format", format.to_owned())];
-        if let Some(language) = &self.language {
-            fields.push(("language", language.clone()));
-        }
-        if let Some(prompt) = &self.prompt {
-            fields.push(("prompt", prompt.clone()));
-        }
-        if let Some(temperature) = self.temperature {
-            fields.push(("temperature", temperature.to_string()));
-        }
-        fields
+impl Codec for Parakeet {
+    fn name(&self) -> &'static str {
+        "parakeet"
     }
-}
 
-/// The reply to a transcription.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Transcription {
-    /// All of the text.
-    pub text: String,
-    /// Language as the engine names it: a code or an English name.
-    pub language: Option<String>,
-    /// Seconds of audio.
-    pub duration: Option<f64>,
-    /// Words in spoken order; empty when no times were asked for.
-    pub words: Vec<Word>,
-    /// The engine's name for its model.
-    pub model: Option<String>,
-}
+    fn capabilities(&self) -> &'static [Capability] {
+        &[Capability::Stt]
+    }
 
-impl Transcription {
-    /// Reads the engine's reply.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when it is not JSON, or has no text where text was due.
-    pub fn parse(reply: &[u8]) -> Result<Self, Error> {
+    fn offers(&self) -> Offers {
+        Offers { words: true, speakers: Speakers::OwnCall }
+    }
+
+    fn intake(&self, _: &Audio) -> Intake {
+        Intake::AsSent
+    }
+
+    fn encode(&self, work: &Work, file: Option<&File<'_>>, engine: &Settings) -> Result<Encoded, Error> {
+        let Some(file) = file else { return Err(Error::Unsupported { param: "input", what: "speech" }) };
+        match work {
+            Work::Transcribe(wanted) => transcription(wanted, file, engine),
+            Work::Diarize => Ok(Form::new(DIARIZE).file(file).close()),
+            Work::Synthesize(_) => Err(Error::Unsupported { param: "input", what: "speech" }),
+        }
+    }
+
+    fn transcript(&self, reply: &[u8]) -> Result<Transcript, Error> {
         #[derive(Deserialize)]
-        struct Wire {
+        struct Reply {
             text: String,
             language: Option<String>,
             duration: Option<Number>,
-            words: Option<Vec<WireWord>>,
+            words: Option<Vec<ReplyWord>>,
             model: Option<Value>,
         }
-        let wire: Wire = json::parse(reply).map_err(|source| Error::Shape { path: TRANSCRIBE, source })?;
-        Ok(Self {
-            text: wire.text,
-            language: wire.language.filter(|language| !language.is_empty()),
-            duration: wire.duration.and_then(Number::finite),
-            words: wire.words.unwrap_or_default().into_iter().map(WireWord::into_word).collect(),
-            model: string(wire.model),
+        let reply: Reply = json::parse(reply).map_err(|source| Error::Shape { path: TRANSCRIBE, source })?;
+        Ok(Transcript {
+            text: reply.text,
+            language: reply.language.filter(|language| !language.is_empty()),
+            duration: reply.duration.and_then(Number::finite),
+            words: reply.words.unwrap_or_default().into_iter().map(ReplyWord::into_word).collect(),
+            turns: None,
+            model: string(reply.model),
         })
     }
-}
 
-/// The reply to a diarization.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Diarization {
-    /// Who spoke when; turns of different speakers may overlap.
-    pub turns: Vec<Turn>,
-    /// Speaker labels in the engine's order, as sent.
-    pub speakers: Vec<String>,
-    /// Seconds of audio.
-    pub duration: Option<f64>,
-    /// The engine's name for its model.
-    pub model: Option<String>,
-}
-
-impl Diarization {
-    /// Reads the engine's reply.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when it is not JSON, or has no segments.
-    pub fn parse(reply: &[u8]) -> Result<Self, Error> {
+    fn turns(&self, reply: &[u8]) -> Result<Turns, Error> {
         #[derive(Deserialize)]
-        struct Wire {
-            segments: Vec<WireTurn>,
+        struct Reply {
+            segments: Vec<ReplyTurn>,
             speakers_detected: Option<Vec<String>>,
             duration: Option<Number>,
             model: Option<Value>,
         }
-        let wire: Wire = json::parse(reply).map_err(|source| Error::Shape { path: DIARIZE, source })?;
-        Ok(Self {
-            turns: wire.segments.into_iter().map(WireTurn::into_turn).collect(),
-            speakers: wire.speakers_detected.unwrap_or_default(),
-            duration: wire.duration.and_then(Number::finite),
-            model: string(wire.model),
+        let reply: Reply = json::parse(reply).map_err(|source| Error::Shape { path: DIARIZE, source })?;
+        Ok(Turns {
+            turns: reply.segments.into_iter().map(ReplyTurn::into_turn).collect(),
+            speakers: reply.speakers_detected.unwrap_or_default(),
+            duration: reply.duration.and_then(Number::finite),
+            model: string(reply.model),
         })
+    }
+
+    fn task(&self, method: &Method, path: &str) -> Option<Task> {
+        match path {
+            _ if method != Method::POST => None,
+            TRANSCRIBE | TRANSLATE => Some(Task::Transcribe),
+            DIARIZE => Some(Task::Diarize),
+            _ => None,
+        }
     }
 }
 
+fn transcription(wanted: &Transcribe, file: &File<'_>, engine: &Settings) -> Result<Encoded, Error> {
+    let format = if wanted.words == Need::No && !wanted.speakers { "json" } else { "verbose_json" };
+    let temperature = wanted.temperature.map(|temperature| temperature.to_string());
+    let form = Form::new(TRANSCRIBE)
+        .file(file)
+        .field("response_format", format)?
+        .optional("language", wanted.language.as_deref().or(engine.language.as_deref()))?
+        .optional("prompt", wanted.prompt.as_deref())?
+        .optional("temperature", temperature.as_deref())?;
+    Ok(form.close())
+}
+
 #[derive(Deserialize)]
-struct WireWord {
+struct ReplyWord {
     start: Option<Number>,
     end: Option<Number>,
     #[serde(alias = "word")]
     text: Option<String>,
 }
 
-impl WireWord {
+impl ReplyWord {
     fn into_word(self) -> Word {
         Word { start: seconds(self.start), end: seconds(self.end), text: self.text.unwrap_or_default() }
     }
 }
 
 #[derive(Deserialize)]
-struct WireTurn {
+struct ReplyTurn {
     start_s: Option<Number>,
     end_s: Option<Number>,
     speaker: String,
 }
 
-impl WireTurn {
+impl ReplyTurn {
     fn into_turn(self) -> Turn {
         Turn { start: seconds(self.start_s), end: seconds(self.end_s), speaker: self.speaker }
     }
 }
 
-/// A number, or a number in quotes as vLLM's servers write durations.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Number {
-    Plain(f64),
-    Quoted(String),
-}
-
-impl Number {
-    fn finite(self) -> Option<f64> {
-        let number = match self {
-            Number::Plain(number) => number,
-            Number::Quoted(text) => text.trim().parse().ok()?,
-        };
-        number.is_finite().then_some(number)
-    }
-}
-
-fn seconds(number: Option<Number>) -> f64 {
-    number.and_then(Number::finite).unwrap_or(f64::NAN)
-}
-
-fn string(value: Option<Value>) -> Option<String> {
-    value.and_then(|value| value.as_str().map(str::to_owned))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::testing::{fields, wav};
 
     #[test]
     fn only_fields_that_were_given_are_sent() {
-        assert_eq!(Options::default().fields(), [("response_format", "json".to_owned())]);
-        let options = Options {
-            timestamps: true,
+        let audio = wav();
+        let file = File { audio: &audio, form: Intake::AsSent, len: Some(3) };
+        let sent = |wanted: Transcribe| {
+            let work = Work::Transcribe(wanted);
+            fields(&Parakeet.encode(&work, Some(&file), &Settings::default()).unwrap(), b"abc")
+        };
+        let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let file = field("file", "abc");
+        assert_eq!(sent(Transcribe::default()), [file.clone(), field("response_format", "json")]);
+        let wanted = Transcribe {
+            words: Need::Required,
             language: Some("de".into()),
             prompt: Some("Nvidia".into()),
             temperature: Some(0.2),
+            speakers: false,
         };
-        let fields = options.fields();
-        assert_eq!(fields[0].1, "verbose_json");
-        assert_eq!(
-            fields[1..],
-            [
-                ("language", "de".to_owned()),
-                ("prompt", "Nvidia".to_owned()),
-                ("temperature", "0.2".to_owned())
-            ]
-        );
+        let expected = [
+            file,
+            field("response_format", "verbose_json"),
+            field("language", "de"),
+            field("prompt", "Nvidia"),
+            field("temperature", "0.2"),
+        ];
+        assert_eq!(sent(wanted), expected);
     }
 
     #[test]
     fn a_verbose_reply_is_read_with_its_holes() {
         let reply = br#"{"text":"so it is","language":"en","duration":"2.5","model":"parakeet-tdt-0.6b-v3",
             "words":[{"start":0.1,"end":0.4,"text":"so"},{"start":null,"end":NaN,"text":" it"},{"text":" is"}]}"#;
-        let read = Transcription::parse(reply).unwrap();
+        let read = Parakeet.transcript(reply).unwrap();
         assert_eq!(read.duration, Some(2.5));
         assert_eq!(read.model.as_deref(), Some("parakeet-tdt-0.6b-v3"));
         assert_eq!(read.words[0], Word { start: 0.1, end: 0.4, text: "so".into() });
@@ -213,24 +180,30 @@ mod tests {
 
     #[test]
     fn a_bare_reply_is_read() {
-        let read = Transcription::parse(br#"{"text":""}"#).unwrap();
-        assert_eq!(read, Transcription::default());
+        assert_eq!(Parakeet.transcript(br#"{"text":""}"#).unwrap(), Transcript::default());
     }
 
     #[test]
     fn replies_without_their_content_are_refused() {
-        assert!(Transcription::parse(b"{}").is_err());
-        assert!(Transcription::parse(b"<html>").is_err());
-        assert!(Diarization::parse(br#"{"speakers_detected":[]}"#).is_err());
+        assert!(Parakeet.transcript(b"{}").is_err());
+        assert!(Parakeet.transcript(b"<html>").is_err());
+        assert!(Parakeet.turns(br#"{"speakers_detected":[]}"#).is_err());
     }
 
     #[test]
     fn turns_are_read() {
         let reply = br#"{"segments":[{"start_s":0.0,"end_s":1.5,"speaker":"Speaker_0"}],
             "speakers_detected":["Speaker_0"],"duration":2,"model":"nvidia/diar_sortformer_4spk-v1"}"#;
-        let read = Diarization::parse(reply).unwrap();
+        let read = Parakeet.turns(reply).unwrap();
         assert_eq!(read.turns, [Turn { start: 0.0, end: 1.5, speaker: "Speaker_0".into() }]);
         assert_eq!(read.speakers, ["Speaker_0"]);
         assert_eq!(read.duration, Some(2.0));
+    }
+
+    #[test]
+    fn posts_to_audio_paths_are_tasks() {
+        assert_eq!(Parakeet.task(&Method::POST, DIARIZE), Some(Task::Diarize));
+        assert_eq!(Parakeet.task(&Method::GET, TRANSCRIBE), None);
+        assert_eq!(Parakeet.task(&Method::POST, "/v1/models"), None);
     }
 }

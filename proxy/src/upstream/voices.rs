@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use contract::Capability;
 
-use crate::protocol::magpie::{self, VoiceName};
+use crate::protocol::old_magpie::{self as magpie, VoiceName};
 use crate::upstream::Upstreams;
 
 /// How long a list counts as current.

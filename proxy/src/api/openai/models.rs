@@ -12,7 +12,7 @@ use contract::Capability;
 use crate::api::Context;
 use crate::config;
 use crate::error::Error;
-use crate::protocol::magpie::VoiceName;
+use crate::protocol::old_magpie::VoiceName;
 use crate::upstream::Route;
 
 /// One model. `kind` is beyond OpenAI's schema: it tells pickers which list a model belongs to.

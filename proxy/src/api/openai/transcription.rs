@@ -13,7 +13,7 @@ use crate::api::openai::wire;
 use crate::api::{Context, RequestId};
 use crate::error::Error;
 use crate::job::input::InputHash;
-use crate::protocol::parakeet::{self, Options, Transcription};
+use crate::protocol::old_parakeet::{self as parakeet, Options, Transcription};
 use crate::upstream::Route;
 
 /// Takes the upload, sends it to an engine while it arrives, renders the engine's reply.

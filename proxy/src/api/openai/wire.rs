@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::api::form::Playing;
 use crate::api::openai::form::{Format, Parameters};
 use crate::job::language;
-use crate::protocol::parakeet::Transcription;
+use crate::protocol::old_parakeet::Transcription;
 use crate::transcript::segments::{Segment, segments};
 use crate::transcript::{Word, repair, subtitle};
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::gateway::tests::stack::{Stack, samples};
 use crate::gateway::tests::stack::{form, wav};
-use crate::protocol::magpie;
+use crate::protocol::old_magpie as magpie;
 
 #[tokio::test]
 async fn a_stop_waits_for_speech_that_is_being_made_and_lets_nobody_in() {

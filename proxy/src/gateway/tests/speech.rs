@@ -4,7 +4,7 @@ use futures::StreamExt;
 use serde_json::json;
 
 use crate::gateway::tests::stack::{Stack, envelope, samples};
-use crate::protocol::magpie;
+use crate::protocol::old_magpie as magpie;
 
 #[tokio::test]
 async fn every_format_comes_in_its_own_type() {

@@ -25,7 +25,7 @@ use crate::config::{Config, Current, Engine};
 use crate::gateway::Gateway;
 use crate::multipart::{Boundary, Event, Limits, Parser};
 use crate::net::drain::Drain;
-use crate::protocol::{magpie, parakeet};
+use crate::protocol::{old_magpie as magpie, old_parakeet as parakeet};
 use crate::upstream::{Metrics, Rng, Upstreams};
 
 /// A request that a fake engine got to its end.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use contract::Capability;
 
 use crate::gateway::tests::stack::{Stack, envelope, form, wav};
-use crate::protocol::parakeet;
+use crate::protocol::old_parakeet as parakeet;
 
 const PATH: &str = "/api/audio/transcribe-with-speakers";
 

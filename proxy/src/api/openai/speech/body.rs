@@ -14,7 +14,7 @@ use crate::api::{Context, Form, RequestId};
 use crate::audio::{Encoder, Samples, encode};
 use crate::error::Error;
 use crate::job::sentence::{self, Limit};
-use crate::protocol::magpie::{self, Synthesis};
+use crate::protocol::old_magpie::{self as magpie, Synthesis};
 use crate::upstream::spool::Replay;
 use crate::upstream::{Reply, ReplyBody, Route};
 

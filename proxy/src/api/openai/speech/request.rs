@@ -10,7 +10,7 @@ use crate::api::Context;
 use crate::audio::OutputFormat;
 use crate::error::Error;
 use crate::job::language;
-use crate::protocol::magpie::VoiceName;
+use crate::protocol::old_magpie::VoiceName;
 use crate::upstream::Route;
 
 /// Largest body: 4096 code points in the longest escapes, instructions, and room.
