@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
+use crate::audio::quality;
 use crate::drain::Drain;
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -102,7 +103,10 @@ async fn speech_is_judged_by_its_sound() {
     })
     .await;
     let outcome = prober.probe(Which::Tts, DEADLINE).await;
-    assert!(matches!(outcome.result, Err(Failure::Content(golden::Fault::Silence { .. }))));
+    assert!(matches!(
+        outcome.result,
+        Err(Failure::Content(golden::Fault::Samples(quality::Fault::Silence { .. })))
+    ));
 }
 
 #[tokio::test]
