@@ -1,16 +1,23 @@
-//! Audio containers, encoders and checks; pure, no IO.
+//! Audio containers, decoders, encoders and checks; pure, no IO but the readers and writers passed in.
 
+mod aiff;
+mod boxes;
+pub mod convert;
+mod decode;
+mod describe;
 pub mod duration;
+mod ebml;
 pub mod encode;
 pub mod format;
 mod mpeg;
 pub mod quality;
+pub mod resample;
 #[cfg(test)]
 mod signal;
 mod sniff;
 pub mod wav;
 
+pub use describe::{Codec, Description, describe};
 pub use duration::{Estimate, estimate};
 pub use encode::{Encoder, OutputFormat, Samples};
 pub use format::Container;
-pub use quality::Quality;

@@ -7,6 +7,8 @@ mod ogg;
 #[cfg(test)]
 mod tests;
 
+use super::aiff::Common;
+use super::boxes::{be_u32, be_u64};
 use super::format::Container;
 use super::mpeg::{self, Frame, Walk};
 use super::wav;
@@ -25,26 +27,33 @@ const UNKNOWN_BYTES_PER_SECOND: f64 = 16_000.0;
 
 /// Estimates the length of a file of `total_len` bytes that begins with `prefix`. 64 KiB of prefix are enough for most files.
 ///
-/// `None` if the file states no length and `total_len` is unknown too.
+/// What a file states is believed as far as its bytes can hold it: a longer statement is replaced by an estimate from
+/// `total_len`, or is not exact without one. `None` if the file states no length and `total_len` is unknown too.
 #[must_use]
 pub fn estimate(prefix: &[u8], total_len: Option<u64>) -> Option<Estimate> {
     let file = File { prefix, total_len };
-    let container = Container::sniff(prefix);
-    let found = match container {
-        Some(Container::Wav) => file.wav(),
-        Some(Container::Aiff) => file.aiff(),
-        Some(Container::Flac) => file.flac(),
-        Some(Container::Mp3) => file.mp3(),
-        Some(Container::Adts) => file.walked(mpeg::walk(prefix, mpeg::id3_len(prefix), Frame::adts)),
-        Some(Container::OggOpus | Container::OggVorbis | Container::OggFlac) => ogg::estimate(&file),
-        Some(Container::Mp4 | Container::M4a | Container::ThreeGp) => mp4::duration(prefix).and_then(stated),
-        Some(Container::WebM | Container::Matroska) => matroska::estimate(&file),
-        Some(Container::Amr) => file.amr(),
-        Some(Container::Caf) => file.caf(),
-        Some(Container::Wave64 | Container::Ogg) | None => None,
+    let Some(container) = Container::sniff(prefix) else {
+        return file.at_rate(0, UNKNOWN_BYTES_PER_SECOND);
     };
-    let rate = container.map_or(UNKNOWN_BYTES_PER_SECOND, Container::typical_bytes_per_second);
-    found.or_else(|| file.at_rate(0, rate))
+    let found = match container {
+        Container::Wav => file.wav(),
+        Container::Aiff => file.aiff(),
+        Container::Flac => file.flac(),
+        Container::Mp3 => file.mp3(),
+        Container::Adts => file.walked(mpeg::walk(prefix, mpeg::id3_len(prefix), Frame::adts)),
+        Container::OggOpus | Container::OggVorbis | Container::OggFlac => ogg::estimate(&file),
+        Container::Mp4 | Container::M4a | Container::ThreeGp => mp4::duration(prefix).and_then(stated),
+        Container::WebM | Container::Matroska => matroska::estimate(&file),
+        Container::Amr => file.amr(),
+        Container::Caf => file.caf(),
+        Container::Wave64 | Container::Ogg => None,
+    };
+    let by_bytes = || file.at_rate(0, container.typical_bytes_per_second());
+    let Some(found) = found else { return by_bytes() };
+    if found.seconds <= file.seen() as f64 / container.least_bytes_per_second() {
+        return Some(found);
+    }
+    by_bytes().or(Some(Estimate { exact: false, ..found }))
 }
 
 /// What is known of a file.
@@ -54,6 +63,11 @@ struct File<'a> {
 }
 
 impl File<'_> {
+    /// The bytes that the file is known to have.
+    fn seen(&self) -> u64 {
+        self.total_len.unwrap_or(self.prefix.len() as u64)
+    }
+
     /// The prefix is the whole file.
     fn complete(&self) -> bool {
         self.total_len == Some(self.prefix.len() as u64)
@@ -78,37 +92,26 @@ impl File<'_> {
 
     fn wav(&self) -> Option<Estimate> {
         let wav = wav::parse(self.prefix)?;
-        let plain = matches!(
-            wav.coding,
-            wav::Coding::Pcm | wav::Coding::Float | wav::Coding::ALaw | wav::Coding::MuLaw
-        );
-        let rate = if plain {
-            f64::from(wav.rate) * f64::from(wav.channels) * f64::from(wav.bits.div_ceil(8))
-        } else {
-            f64::from(wav.bytes_per_second)
-        };
-        let rest = self.total_len.map(|total| total.saturating_sub(wav.data_offset as u64));
-        let bytes = match (wav.data_len, rest) {
-            (Some(declared), Some(rest)) => declared.min(rest),
-            (Some(declared), None) => declared,
-            (None, rest) => rest?,
-        };
-        stated(bytes as f64 / rate)
+        if let (wav::Coding::Other(_), Some(frames)) = (wav.coding, wav.frames) {
+            return stated(f64::from(frames) / f64::from(wav.rate));
+        }
+        let rest = self.seen().saturating_sub(wav.data_offset as u64);
+        match (wav.data_len, self.total_len) {
+            (Some(declared), None) if declared > rest => estimated(declared as f64 / wav.byte_rate()),
+            (None, None) => None,
+            (declared, _) => stated(declared.unwrap_or(rest).min(rest) as f64 / wav.byte_rate()),
+        }
     }
 
-    /// The common chunk counts frames and gives the rate as an 80-bit float.
+    /// The common chunk counts frames.
     fn aiff(&self) -> Option<Estimate> {
-        let mut at = 12;
-        loop {
-            let len = be_u32(self.prefix, at + 4)?;
-            if self.prefix.get(at..at + 4)? == b"COMM" {
-                let frames = be_u32(self.prefix, at + 10)?;
-                let exponent = be_u16(self.prefix, at + 16)?;
-                let mantissa = be_u32(self.prefix, at + 18)?;
-                let rate = f64::from(mantissa) * 2f64.powi(i32::from(exponent & 0x7FFF) - 16_383 - 31);
-                return stated(f64::from(frames) / rate);
+        let common = Common::find(self.prefix)?;
+        let seconds = f64::from(common.frames) / common.rate;
+        match common.byte_rate() {
+            Some(rate) if seconds * rate > self.seen() as f64 => {
+                self.at_rate(0, rate).or_else(|| estimated(seconds))
             }
-            at = at.checked_add(8 + len as usize + (len & 1) as usize)?;
+            _ => stated(seconds),
         }
     }
 
@@ -144,9 +147,11 @@ impl File<'_> {
     fn amr(&self) -> Option<Estimate> {
         const NARROW: [u8; 16] = [13, 14, 16, 18, 20, 21, 27, 32, 6, 1, 1, 1, 1, 1, 1, 1];
         const WIDE: [u8; 16] = [18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 1, 1, 1, 1, 1, 1];
-        let (start, sizes) = if self.prefix.starts_with(b"#!AMR-WB\n") { (9, WIDE) } else { (6, NARROW) };
+        // A first frame without speech is not what the others are like.
+        let (start, sizes, least) =
+            if self.prefix.starts_with(b"#!AMR-WB\n") { (9, WIDE, 18) } else { (6, NARROW, 13) };
         let first = usize::from(self.prefix.get(start)? >> 3) & 15;
-        self.at_rate(start, f64::from(sizes[first]) * 50.0)
+        self.at_rate(start, f64::from(sizes[first].max(least)) * 50.0)
     }
 
     /// The description chunk comes first: rate, then how many bytes make how many samples.
@@ -186,16 +191,4 @@ impl Estimate {
     fn is_sane(&self) -> bool {
         self.seconds.is_finite() && self.seconds >= 0.0
     }
-}
-
-fn be_u16(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..)?.first_chunk().copied().map(u16::from_be_bytes)
-}
-
-fn be_u32(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().copied().map(u32::from_be_bytes)
-}
-
-fn be_u64(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes.get(at..)?.first_chunk().copied().map(u64::from_be_bytes)
 }

@@ -150,7 +150,7 @@ impl Encoder {
             return Err(Error::UnsupportedRate { format, rate });
         }
         let kind = match format {
-            OutputFormat::Wav => Kind::Pcm { header: Some(wav::streaming_header(rate)) },
+            OutputFormat::Wav => Kind::Pcm { header: Some(wav::header(rate, 1, None)) },
             OutputFormat::Pcm => Kind::Pcm { header: None },
             OutputFormat::Flac => Kind::Flac(Box::new(flac::Encoder::new(rate)?)),
             OutputFormat::Opus => Kind::Opus(Box::new(opus::Encoder::new(rate)?)),

@@ -1,6 +1,6 @@
 //! The audio containers that clients send: their names, file extensions and MIME types.
 
-/// A container of audio, told by its first bytes ([`Container::sniff`]) or, second best, by its name.
+/// A container of audio: by its first bytes ([`Container::sniff`]) or, second best, by a file name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Container {
     /// RIFF/WAVE, RF64 and BW64.
@@ -39,63 +39,40 @@ pub enum Container {
     Caf,
 }
 
-/// One row of the table: name, file extensions, MIME types; the first of each is the one to write.
-type Row = (Container, &'static str, &'static [&'static str], &'static [&'static str]);
+/// One row of the table: file extensions, the first of which is the one to write, and the MIME type.
+struct Row(Container, &'static [&'static str], &'static str);
 
 const TABLE: [Row; 17] = [
-    (
-        Container::Wav,
-        "wav",
-        &["wav", "wave", "rf64", "bwf"],
-        &["audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave"],
-    ),
-    (Container::Wave64, "wave64", &["w64"], &["audio/x-w64"]),
-    (Container::Aiff, "aiff", &["aiff", "aif", "aifc"], &["audio/aiff", "audio/x-aiff"]),
-    (Container::Flac, "flac", &["flac"], &["audio/flac", "audio/x-flac"]),
-    (
-        Container::Mp3,
-        "mp3",
-        &["mp3", "mpga", "mpeg", "mp2"],
-        &["audio/mpeg", "audio/mp3", "audio/mpga", "video/mpeg"],
-    ),
-    (Container::Adts, "aac", &["aac", "adts"], &["audio/aac", "audio/aacp", "audio/x-aac"]),
-    (Container::OggOpus, "ogg/opus", &["opus"], &["audio/opus", "audio/ogg; codecs=opus"]),
-    (Container::OggVorbis, "ogg/vorbis", &["ogg"], &["audio/vorbis", "audio/ogg; codecs=vorbis"]),
-    (Container::OggFlac, "ogg/flac", &["oga"], &["audio/ogg; codecs=flac"]),
-    (Container::Ogg, "ogg", &["ogg", "oga", "ogx"], &["audio/ogg", "application/ogg", "video/ogg"]),
-    (Container::Mp4, "mp4", &["mp4", "mov"], &["audio/mp4", "video/mp4", "video/quicktime"]),
-    (Container::M4a, "m4a", &["m4a", "m4b"], &["audio/x-m4a", "audio/m4a"]),
-    (Container::ThreeGp, "3gp", &["3gp", "3g2", "3gpp"], &["audio/3gpp", "video/3gpp", "audio/3gpp2"]),
-    (Container::WebM, "webm", &["webm", "weba"], &["audio/webm", "video/webm"]),
-    (Container::Matroska, "matroska", &["mka", "mkv"], &["audio/x-matroska", "video/x-matroska"]),
-    (Container::Amr, "amr", &["amr", "awb"], &["audio/amr", "audio/amr-wb"]),
-    (Container::Caf, "caf", &["caf"], &["audio/x-caf"]),
+    Row(Container::Wav, &["wav", "wave", "rf64", "bwf"], "audio/wav"),
+    Row(Container::Wave64, &["w64"], "audio/x-w64"),
+    Row(Container::Aiff, &["aiff", "aif", "aifc"], "audio/aiff"),
+    Row(Container::Flac, &["flac"], "audio/flac"),
+    Row(Container::Mp3, &["mp3", "mpga", "mpeg", "mp2"], "audio/mpeg"),
+    Row(Container::Adts, &["aac", "adts"], "audio/aac"),
+    Row(Container::OggOpus, &["opus"], "audio/ogg"),
+    Row(Container::OggVorbis, &["ogg"], "audio/ogg"),
+    Row(Container::OggFlac, &["oga"], "audio/ogg"),
+    Row(Container::Ogg, &["ogg", "oga", "ogx"], "audio/ogg"),
+    Row(Container::Mp4, &["mp4", "mov", "qt"], "audio/mp4"),
+    Row(Container::M4a, &["m4a", "m4b"], "audio/x-m4a"),
+    Row(Container::ThreeGp, &["3gp", "3g2", "3gpp"], "audio/3gpp"),
+    Row(Container::WebM, &["webm", "weba"], "audio/webm"),
+    Row(Container::Matroska, &["mka", "mkv"], "audio/x-matroska"),
+    Row(Container::Amr, &["amr", "awb"], "audio/amr"),
+    Row(Container::Caf, &["caf"], "audio/x-caf"),
 ];
 
 impl Container {
-    /// File extensions that OpenAI's transcription API accepts. We accept more.
-    pub const OPENAI_EXTENSIONS: [&'static str; 9] =
-        ["flac", "mp3", "mp4", "mpeg", "mpga", "m4a", "ogg", "wav", "webm"];
-
-    /// A short name for logs and errors.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.row().1
-    }
-
     /// The usual file extension, without a dot.
     #[must_use]
     pub fn extension(self) -> &'static str {
-        self.row().2[0]
+        self.row().1[0]
     }
 
-    /// The MIME type to declare, with a codec parameter only where the bare type says less.
+    /// The MIME type to declare, without parameters.
     #[must_use]
     pub fn mime(self) -> &'static str {
-        match self {
-            Self::OggOpus | Self::OggVorbis | Self::OggFlac => Self::Ogg.mime(),
-            _ => self.row().3[0],
-        }
+        self.row().2
     }
 
     /// The container that a file name's extension suggests.
@@ -103,19 +80,36 @@ impl Container {
     pub fn from_filename(filename: &str) -> Option<Self> {
         let (_, extension) = filename.rsplit_once('.')?;
         // Last match, so that the bare `ogg` names the container and not one codec in it.
-        let row =
-            TABLE.iter().rfind(|row| row.2.iter().any(|known| extension.eq_ignore_ascii_case(known)))?;
-        Some(row.0)
+        TABLE.iter().rfind(|row| row.has(extension)).map(|row| row.0)
     }
 
-    /// The container that a Content-Type suggests; parameters other than a sole `codecs` are ignored.
+    /// A name for a file of this container: the client's, with this container's extension unless its own belongs to the
+    /// container too (`mp4`, `m4a` and `mov` are one family, as are `ogg`, `oga` and `opus`). Directories, control characters
+    /// and quotes are removed, and the stem is cut to 120 bytes.
     #[must_use]
-    pub fn from_mime(mime: &str) -> Option<Self> {
-        let find = |wanted: &str| {
-            TABLE.iter().find(|row| row.3.iter().any(|known| wanted.eq_ignore_ascii_case(known)))
+    pub fn filename(self, client_name: Option<&str>) -> String {
+        const MAX_STEM_BYTES: usize = 120;
+        let name = client_name.unwrap_or_default().rsplit(['/', '\\']).next().unwrap_or_default();
+        let name: String =
+            name.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\'' | '`')).collect();
+        let (stem, extension) = match name.rsplit_once('.') {
+            Some((stem, extension)) if TABLE.iter().any(|row| row.has(extension)) => (stem, extension),
+            _ => (&name[..], ""),
         };
-        let bare = mime.split(';').next().unwrap_or(mime).trim();
-        find(mime.trim()).or_else(|| find(bare)).map(|row| row.0)
+        let belongs = TABLE.iter().any(|row| row.0.family() == self.family() && row.has(extension));
+        let extension = if belongs { extension } else { self.extension() };
+        let stem = &stem[..stem.floor_char_boundary(MAX_STEM_BYTES)];
+        let stem = stem.trim_matches(|c: char| c == '.' || c.is_whitespace());
+        format!("{}.{extension}", if stem.is_empty() { "audio" } else { stem })
+    }
+
+    /// One of the containers that share their file extensions.
+    fn family(self) -> Self {
+        match self {
+            Self::OggOpus | Self::OggVorbis | Self::OggFlac | Self::Ogg => Self::Ogg,
+            Self::Mp4 | Self::M4a | Self::ThreeGp => Self::Mp4,
+            other => other,
+        }
     }
 
     /// Bytes of one second, when nothing but the container is known: speech as phones, browsers and encoders write it.
@@ -132,27 +126,49 @@ impl Container {
         }
     }
 
+    /// The least bytes that a second takes: no plausible codec in this container, nor silence in it, is smaller.
+    pub(super) fn least_bytes_per_second(self) -> f64 {
+        match self {
+            // G.729 and MP3 of 8 kbit/s are the smallest codecs in these.
+            Self::Wav | Self::Wave64 | Self::Aiff | Self::Mp3 => 1_000.0,
+            Self::Amr => 250.0,
+            Self::Adts | Self::Mp4 | Self::M4a | Self::ThreeGp | Self::Caf => 200.0,
+            // Opus with discontinuous transmission.
+            Self::Ogg | Self::OggOpus | Self::OggVorbis | Self::WebM | Self::Matroska => 100.0,
+            // Silence is 14 bytes for 4096 samples.
+            Self::Flac | Self::OggFlac => 50.0,
+        }
+    }
+
     fn row(self) -> &'static Row {
         // The table is in the order of the enum; a test holds it to that.
         &TABLE[self as usize]
     }
 }
 
+impl Row {
+    fn has(&self, extension: &str) -> bool {
+        self.1.iter().any(|known| extension.eq_ignore_ascii_case(known))
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn table_is_in_the_order_of_the_enum() {
         for (index, row) in TABLE.iter().enumerate() {
             assert_eq!(row.0 as usize, index);
-            assert!(!row.1.is_empty() && !row.2.is_empty() && !row.3.is_empty());
+            assert!(row.0.least_bytes_per_second() < row.0.typical_bytes_per_second());
         }
     }
 
     #[test]
-    fn every_openai_extension_is_known() {
-        for extension in Container::OPENAI_EXTENSIONS {
+    fn every_extension_of_the_transcription_api_is_known() {
+        for extension in ["flac", "mp3", "mp4", "mpeg", "mpga", "m4a", "ogg", "wav", "webm"] {
             assert!(Container::from_filename(&format!("speech.{extension}")).is_some(), "{extension}");
         }
         assert_eq!(Container::from_filename("A.OGG"), Some(Container::Ogg));
@@ -161,14 +177,37 @@ mod tests {
     }
 
     #[test]
-    fn mime_types_are_read_with_parameters() {
-        assert_eq!(Container::from_mime("audio/webm;codecs=opus"), Some(Container::WebM));
-        assert_eq!(Container::from_mime("Audio/Ogg; codecs=opus"), Some(Container::OggOpus));
-        assert_eq!(Container::from_mime("audio/ogg"), Some(Container::Ogg));
-        assert_eq!(Container::from_mime("application/octet-stream"), None);
-        assert_eq!(Container::OggOpus.mime(), "audio/ogg");
-        for row in TABLE {
-            assert!(Container::from_mime(row.0.mime()).is_some());
+    fn names_agree_with_the_container() {
+        for (container, given, name) in [
+            (Container::Mp4, Some("recording.webm"), "recording.mp4"),
+            (Container::Mp4, Some("voice memo.M4A"), "voice memo.M4A"),
+            (Container::M4a, Some("clip.mov"), "clip.mov"),
+            (Container::OggOpus, Some("a.ogg"), "a.ogg"),
+            (Container::Ogg, Some("a.mp3"), "a.ogg"),
+            (Container::Mp3, Some("a.mpga"), "a.mpga"),
+            (Container::Wav, Some("a.WAVE"), "a.WAVE"),
+            (Container::Wav, Some("talk.v2"), "talk.v2.wav"),
+            (Container::WebM, Some("blob"), "blob.webm"),
+            (Container::WebM, None, "audio.webm"),
+            (Container::Flac, Some(""), "audio.flac"),
+            (Container::Flac, Some(".flac"), "audio.flac"),
+            (Container::Flac, Some("../.."), "audio.flac"),
+            (Container::Flac, Some("/etc/../passwd"), "passwd.flac"),
+            (Container::Flac, Some("C:\\music\\Grüße \"1\".mp3"), "Grüße 1.flac"),
+            (Container::Flac, Some("a\r\nb\0.flac"), "ab.flac"),
+        ] {
+            assert_eq!(container.filename(given), name, "{given:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn names_are_safe_and_short(name in "\\PC{0,200}|[\\x00-\\x7F]{0,40}|[ä€𝄞.]{0,200}", row in 0..TABLE.len()) {
+            let container = TABLE[row].0;
+            let name = container.filename(Some(&name));
+            prop_assert!(name.len() <= 126 && !name.starts_with('.'), "{name}");
+            prop_assert!(!name.contains(|c: char| c.is_control() || "\"'`/\\".contains(c)), "{name}");
+            prop_assert_eq!(Container::from_filename(&name).map(Container::family), Some(container.family()));
         }
     }
 }

@@ -5,6 +5,8 @@
 pub(super) struct Frame {
     /// Samples per second.
     pub(super) rate: u32,
+    /// Number of channels; 0 if the frame leaves it to its content.
+    pub(super) channels: u16,
     /// Samples per channel in this frame.
     pub(super) samples: u32,
     /// Bytes of the frame, header included.
@@ -60,7 +62,7 @@ impl Frame {
             (false, true) => 9,
             _ => 17,
         };
-        Some(Self { rate, samples, bytes: bytes as usize, side_end })
+        Some(Self { rate, channels: if mono { 1 } else { 2 }, samples, bytes: bytes as usize, side_end })
     }
 
     /// Reads an ADTS frame header.
@@ -76,7 +78,11 @@ impl Frame {
         let rate = *RATES.get(usize::from((c >> 2) & 15))?;
         let bytes = usize::from(d & 3) << 11 | usize::from(e) << 3 | usize::from(f >> 5);
         let blocks = u32::from(g & 3) + 1;
-        (bytes >= 7).then_some(Self { rate, samples: 1024 * blocks, bytes, side_end: 7 })
+        let channels = match (c & 1) << 2 | d >> 6 {
+            7 => 8,
+            channels => u16::from(channels),
+        };
+        (bytes >= 7).then_some(Self { rate, channels, samples: 1024 * blocks, bytes, side_end: 7 })
     }
 }
 
@@ -166,7 +172,7 @@ mod tests {
     fn adts_header_is_read() {
         // AAC-LC, 24 kHz, mono, 100 bytes.
         let frame = Frame::adts(&[0xFF, 0xF1, 0x58, 0x40, 0x0C, 0x9F, 0xFC]).unwrap();
-        assert_eq!((frame.rate, frame.samples, frame.bytes), (24_000, 1024, 100));
+        assert_eq!((frame.rate, frame.channels, frame.samples, frame.bytes), (24_000, 1, 1024, 100));
         assert_eq!(Frame::mpeg(&[0xFF, 0xF1, 0x58, 0x40]), None);
         assert_eq!(Frame::adts(&[0xFF, 0xFB, 0x90, 0, 0, 0, 0]), None);
     }

@@ -49,3 +49,15 @@ impl Noise {
         (self.0 >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     }
 }
+
+/// The signal of the fixture files, full scale is 1.0: a sweep from 200 to 1800 Hz in 1.5 s whose level swells three times a
+/// second. The script named in the fixtures' README has the same formula.
+pub(crate) fn sweep(rate: u32) -> Vec<f64> {
+    const SECONDS: f64 = 1.5;
+    let sample = |at: usize| {
+        let time = at as f64 / f64::from(rate);
+        let phase = TAU * (200.0 * time + (1800.0 - 200.0) / (2.0 * SECONDS) * time * time);
+        (0.25 + 0.2 * (TAU * 3.0 * time).sin()) * phase.sin()
+    };
+    (0..(f64::from(rate) * SECONDS) as usize).map(sample).collect()
+}

@@ -2,6 +2,7 @@
 
 use memchr::memmem;
 
+use super::boxes;
 use super::format::Container;
 use super::mpeg::{self, Frame};
 
@@ -20,14 +21,9 @@ impl Container {
             [0x1A, 0x45, 0xDF, 0xA3, rest @ ..] => Some(ebml(rest)),
             [b'#', b'!', b'A', b'M', b'R', b'\n' | b'-', ..] => Some(Self::Amr),
             [b'c', b'a', b'f', b'f', 0, 1, ..] => Some(Self::Caf),
-            [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..] => Some(mp4(brand)),
-            // QuickTime of old, and what is left of MP4 streams without their first box.
-            [_, _, _, _, b'm', b'o', b'o', b'v' | b'f', ..] | [_, _, _, _, b's', b't', b'y', b'p', ..] => {
-                Some(Self::Mp4)
-            }
             [b'I', b'D', b'3', ..] => Some(tagged(prefix)),
             [0xFF, ..] => frames(prefix),
-            _ => None,
+            _ => mp4(prefix),
         }
     }
 }
@@ -52,11 +48,40 @@ fn ebml(header: &[u8]) -> Container {
     if memmem::find(header, b"matroska").is_some() { Container::Matroska } else { Container::WebM }
 }
 
-fn mp4(brand: &[u8]) -> Container {
-    match brand {
-        [b'M', b'4', b'A' | b'B', ..] => Container::M4a,
-        [b'3', b'g', b'p' | b'2' | b'r' | b's' | b'e', ..] => Container::ThreeGp,
+/// MP4 and QuickTime. Old QuickTime files, and streams that lost their first box, begin with another box than `ftyp`.
+fn mp4(prefix: &[u8]) -> Option<Container> {
+    let first = boxes::Header::parse(prefix)?;
+    // Longer ones would be plain text as likely.
+    const MAX_PADDING: u64 = 1 << 24;
+    let plausible = match (&first.kind, first.size) {
+        (b"mdat", None) => true,
+        (b"ftyp" | b"styp" | b"moov" | b"moof" | b"mdat", Some(size)) => size < 1 << 48,
+        (b"free" | b"skip" | b"pnot", Some(size)) => size <= MAX_PADDING,
+        (b"wide", Some(size)) => size == 8,
+        _ => false,
+    };
+    if !plausible || !is_followed(prefix, first) {
+        return None;
+    }
+    Some(match (&first.kind, &prefix[8..]) {
+        (b"ftyp", [b'M', b'4', b'A' | b'B', ..]) => Container::M4a,
+        (b"ftyp", [b'3', b'g', b'p' | b'2' | b'r' | b's' | b'e', ..]) => Container::ThreeGp,
         _ => Container::Mp4,
+    })
+}
+
+/// Whether the box behind the first one is one that stands at the top of a file, if it is within the prefix.
+fn is_followed(prefix: &[u8], first: boxes::Header) -> bool {
+    const TOP: [&[u8; 4]; 14] = [
+        b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"pnot", b"uuid", b"meta",
+        b"sidx", b"PICT", b"udta",
+    ];
+    let next = first.size.and_then(|size| usize::try_from(size).ok()).and_then(|size| prefix.get(size..));
+    match next {
+        Some(next) if next.len() >= 16 => {
+            boxes::Header::parse(next).is_some_and(|next| TOP.contains(&&next.kind))
+        }
+        _ => true,
     }
 }
 
@@ -115,6 +140,52 @@ mod tests {
         ];
         for (prefix, expected) in cases {
             assert_eq!(Container::sniff(prefix), expected, "{}", prefix.escape_ascii());
+        }
+    }
+
+    /// A box of `size` bytes with an empty body, of which at most 64 bytes are made.
+    fn boxed(size: u32, kind: &[u8; 4]) -> Vec<u8> {
+        let mut made = [&size.to_be_bytes()[..], kind].concat();
+        made.resize(size.clamp(8, 64) as usize, 0);
+        made
+    }
+
+    #[test]
+    fn quicktime_is_recognised_by_any_first_box() {
+        let movie = boxed(600, b"moov");
+        let long = [&b"\0\0\0\x01mdat\0\0\0\x02\0\0\0\0"[..], &[0; 40]].concat();
+        for file in [
+            [boxed(8, b"wide"), boxed(9_000_000, b"mdat")].concat(),
+            [boxed(8, b"wide"), long.clone()].concat(),
+            [boxed(20, b"free"), boxed(9_000_000, b"mdat")].concat(),
+            [boxed(60, b"skip"), movie.clone()].concat(),
+            [boxed(20, b"pnot"), movie.clone()].concat(),
+            [boxed(64, b"mdat"), movie.clone()].concat(),
+            boxed(0, b"mdat"),
+            boxed(3_000_000_000, b"mdat"),
+            long,
+            movie,
+            boxed(600, b"moof"),
+            [boxed(24, b"ftyp"), boxed(8, b"wide")].concat(),
+        ] {
+            assert_eq!(Container::sniff(&file), Some(Container::Mp4), "{}", file.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn text_and_impossible_sizes_are_not_quicktime() {
+        for file in [
+            b"Be freely available to everyone who asks".to_vec(),
+            b"I'm skipping this one".to_vec(),
+            b"100 free samples".to_vec(),
+            boxed(7, b"mdat"),
+            boxed(0, b"free"),
+            boxed(9, b"wide"),
+            [&b"\0\0\0\x01mdat\0\0\0\0\0\0\0\x0f"[..], &[0; 40]].concat(),
+            [&b"\0\0\0\x01mdat\x7f\0\0\0\0\0\0\0"[..], &[0; 40]].concat(),
+            [boxed(16, b"free"), vec![b'x'; 40]].concat(),
+        ] {
+            assert_eq!(Container::sniff(&file), None, "{}", file.escape_ascii());
         }
     }
 

@@ -202,5 +202,6 @@ async fn what_is_no_form_is_refused() {
 async fn seconds_of_audio_are_known_from_the_first_bytes() {
     let body = form(&[("file", Some("a.wav"), &wav(320_000))]);
     let opened = Upload::open(request(chunked(&body, 8192)), 1 << 30, Notes).await.unwrap();
-    assert_eq!(opened.playing, Playing { seconds: 10.0, exact: true });
+    // Nothing shows yet that the file is as long as it states.
+    assert_eq!(opened.playing, Playing { seconds: 10.0, exact: false });
 }

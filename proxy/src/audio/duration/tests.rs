@@ -51,13 +51,13 @@ fn page(granule: u64, body: &[u8]) -> Vec<u8> {
 
 #[test]
 fn wav_states_its_length() {
-    let mut file = wav::header(16_000, 64_000).to_vec();
+    let mut file = wav::header(16_000, 1, Some(64_000)).to_vec();
     file.resize(44 + 64_000, 0);
     assert_eq!(whole(&file), Some((2.0, true)));
     assert_eq!(estimate(&file[..50], None).map(|estimate| estimate.seconds), Some(2.0));
     // Cut short: what is there counts.
     assert_eq!(of_len(&file[..50], 44 + 32_000), Some((1.0, true)));
-    let mut stream = wav::streaming_header(16_000).to_vec();
+    let mut stream = wav::header(16_000, 1, None).to_vec();
     stream.resize(44 + 16_000, 0);
     assert_eq!(whole(&stream), Some((0.5, true)));
     assert_eq!(estimate(&stream, None), None);
@@ -95,11 +95,11 @@ fn mp3_behind_a_picture_larger_than_the_prefix_is_guessed_without_it() {
 fn variable_mp3_counts_its_frames() {
     let mut file = mp3(3);
     file[13..25].copy_from_slice(b"Xing\0\0\0\x01\0\0\x03\xe8");
-    assert_eq!(whole(&file), Some((24.0, true)));
+    assert_eq!(of_len(&file, 50_000), Some((24.0, true)));
     let mut file = mp3(3);
     file[36..40].copy_from_slice(b"VBRI");
     file[50..54].copy_from_slice(&500_u32.to_be_bytes());
-    assert_eq!(whole(&file), Some((12.0, true)));
+    assert_eq!(of_len(&file, 50_000), Some((12.0, true)));
 }
 
 #[test]
@@ -161,9 +161,69 @@ fn unknown_bytes_are_taken_at_a_common_rate() {
     assert_eq!(whole(&[]), Some((0.0, false)));
 }
 
+/// What a file says that states 1000 hours, of 10 kB or of unknown length: an estimate from the bytes, or an inexact one.
+fn lie(file: &[u8]) {
+    let known = estimate(file, Some(10_000)).unwrap();
+    assert!(!known.exact && known.seconds <= 10.0, "{known:?}");
+    if let Some(unknown) = estimate(file, None) {
+        assert!(!unknown.exact, "{unknown:?}");
+    }
+}
+
+#[test]
+fn statements_beyond_what_the_bytes_hold_are_not_believed() {
+    const HOURS: u32 = 1000;
+    let seconds = HOURS * 3600;
+    // Xing and VBRI: frames of 24 ms.
+    let frames = seconds / 24 * 1000;
+    let mut xing = mp3(3);
+    xing[13..25].copy_from_slice(&[&b"Xing\0\0\0\x01"[..], &frames.to_be_bytes()].concat());
+    lie(&xing);
+    let mut vbri = mp3(3);
+    vbri[36..40].copy_from_slice(b"VBRI");
+    vbri[50..54].copy_from_slice(&frames.to_be_bytes());
+    lie(&vbri);
+    let packed = (8000_u64 << 44) | (15 << 36) | (u64::from(seconds) * 8000);
+    lie(&[&b"fLaC\0\0\0\x22\x10\0\x10\0\0\0\0\0\0\0"[..], &packed.to_be_bytes(), &[0; 16]].concat());
+    lie(&mp4(&mvhd(1, seconds)));
+    let fragments = boxed(b"mvex", &boxed(b"mehd", &[&[0; 4][..], &seconds.to_be_bytes()].concat()));
+    lie(&mp4(&[mvhd(1, 0), fragments].concat()));
+    let mut common = *b"FORM\0\0\0\0AIFFCOMM\0\0\0\x12\0\x01....\0\x10\x40\x0e\xac\x44\0\0\0\0\0\0";
+    common[22..26].copy_from_slice(&(seconds * 1000).to_be_bytes());
+    lie(&common);
+    let stated = element(&[0x44, 0x89], &(seconds as f32 * 1000.0).to_be_bytes());
+    lie(&webm(&[&element(&[0x15, 0x49, 0xA9, 0x66], &stated)]));
+    let head = page(0, b"OpusHead\x01\x01\x38\x01\x80\xbb\0\0\0\0\0");
+    lie(&[head, page(u64::from(seconds) * 48_000, &[1; 700])].concat());
+    let mut slow = wav::header(16_000, 1, Some(5000));
+    slow[24..28].copy_from_slice(&1_u32.to_le_bytes());
+    lie(&slow);
+    let mut fact =
+        b"RIFF\0\0\0\0WAVEfmt \x12\0\0\0\x11\0\x01\0\x40\x1f\0\0\xd7\x0f\0\0\0\x01\x04\0\0\0".to_vec();
+    fact.extend(b"fact\x04\0\0\0\x80\x3e\0\0data\x80\x1f\0\0");
+    assert_eq!(of_len(&fact, 8200), Some((2.0, true)));
+    let at = fact.len() - 12;
+    fact[at..at + 4].copy_from_slice(&4_000_000_000_u32.to_le_bytes());
+    lie(&fact);
+    lie(b"caff\0\x01\0\0desc\0\0\0\0\0\0\0\x20\x40\xe5\x88\x80\0\0\0\0lpcm\0\0\0\0\0\0\0\x02\x7f\0\0\x01\0\0\0\x01\0\0\0\x10");
+}
+
+#[test]
+fn statements_of_a_file_of_unknown_length_are_exact_only_if_seen() {
+    let mut file = wav::header(16_000, 1, Some(64_000)).to_vec();
+    assert_eq!(estimate(&file, None), Some(Estimate { seconds: 2.0, exact: false }));
+    file.resize(44 + 64_000, 0);
+    assert_eq!(estimate(&file, None), Some(Estimate { seconds: 2.0, exact: true }));
+    let mut tagged = mp3(3);
+    tagged[13..25].copy_from_slice(b"Xing\0\0\0\x01\0\0\x03\xe8");
+    assert_eq!(estimate(&tagged, None).map(|estimate| estimate.exact), Some(false));
+    tagged.resize(24_000, 0);
+    assert_eq!(estimate(&tagged, None), Some(Estimate { seconds: 24.0, exact: true }));
+}
+
 fn sample() -> impl Strategy<Value = Vec<u8>> {
     prop::sample::select(vec![
-        wav::header(8000, 100).to_vec(),
+        wav::header(8000, 1, Some(100)).to_vec(),
         mp3(4),
         [&b"ID3\x04\0\0\0\0\0\x04abcd"[..], &mp3(2)].concat(),
         mp4(&[mvhd(1000, 0), boxed(b"mvex", &boxed(b"mehd", &[0; 8]))].concat()),

@@ -360,7 +360,7 @@ async fn serve(router: Router, drain: &Drain) -> std::net::SocketAddr {
 
 /// A WAV file of so many bytes of samples, 16 kHz mono.
 pub fn wav(bytes: usize) -> Vec<u8> {
-    let mut file = crate::audio::wav::streaming_header(16_000).to_vec();
+    let mut file = crate::audio::wav::header(16_000, 1, None).to_vec();
     let len = file.len();
     file[len - 4..].copy_from_slice(&(bytes as u32).to_le_bytes());
     file.extend((0..bytes).map(|at| (at % 253) as u8));

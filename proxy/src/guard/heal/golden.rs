@@ -1,6 +1,6 @@
 //! Golden inputs and what makes an answer to them right: two spoken clips with their words, one sentence to speak.
 
-use std::collections::HashSet;
+use crate::audio::{quality, wav};
 
 /// A spoken sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,11 +26,6 @@ pub const SENTENCE: &str = "The morning train arrives at seven and leaves again 
 
 /// Characters that a voice speaks in a second, about.
 const CHARACTERS_PER_SECOND: f64 = 15.0;
-/// Loudness below which speech counts as silence, dB of full scale.
-const SILENCE_DBFS: f64 = -50.0;
-/// Correlation of neighbouring samples below which it is noise; speech has 0.7 and more.
-const NOISE_CORRELATION: f64 = 0.3;
-
 /// What is wrong with the content of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum Fault {
@@ -63,27 +58,9 @@ pub enum Fault {
         /// Its length.
         seconds: f64,
     },
-    /// Nearly silent.
-    #[error("silence at {dbfs:.0} dBFS")]
-    Silence {
-        /// Its root mean square.
-        dbfs: f64,
-    },
-    /// The samples take hardly any values.
-    #[error("{distinct} distinct sample values")]
-    Constant {
-        /// How many.
-        distinct: usize,
-    },
-    /// Too many samples are at full scale.
-    #[error("{share:.2} of the samples clip")]
-    Clipping {
-        /// Share of all samples.
-        share: f64,
-    },
-    /// Noise, not speech.
-    #[error("noise")]
-    Noise,
+    /// Not speech by its samples.
+    #[error(transparent)]
+    Samples(#[from] quality::Fault),
 }
 
 /// Wrong, missing and extra words over spoken words; 0 is perfect.
@@ -132,91 +109,33 @@ pub fn unlike(text_a: &str, text_b: &str) -> bool {
 ///
 /// # Errors
 /// The first [`Fault`] found.
-pub fn check_speech(wav: &[u8]) -> Result<(), Fault> {
-    let wave = Wave::parse(wav)?;
-    let samples: Vec<f64> = wave
-        .data
-        .chunks_exact(2)
-        .step_by(wave.channels)
-        .map(|pair| f64::from(i16::from_le_bytes([pair[0], pair[1]])))
-        .collect();
-    let seconds = samples.len() as f64 / wave.rate;
+pub fn check_speech(file: &[u8]) -> Result<(), Fault> {
+    let (wav, data) = read(file)?;
+    let channels = usize::from(wav.channels);
+    let samples: Vec<i16> =
+        data.chunks_exact(2).step_by(channels).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect();
+    let seconds = samples.len() as f64 / f64::from(wav.rate);
     let expected = SENTENCE.len() as f64 / CHARACTERS_PER_SECOND;
     if !(expected / 2.0..=expected * 2.0).contains(&seconds) {
         return Err(Fault::Duration { seconds });
     }
-    let count = samples.len() as f64;
-    let mean = samples.iter().sum::<f64>() / count;
-    let power = samples.iter().map(|sample| (sample - mean).powi(2)).sum::<f64>() / count;
-    let dbfs = 10.0 * (power / f64::from(i16::MAX).powi(2)).max(1e-12).log10();
-    if dbfs <= SILENCE_DBFS {
-        return Err(Fault::Silence { dbfs });
-    }
-    let distinct = samples.iter().map(|sample| *sample as i16).collect::<HashSet<_>>().len();
-    if distinct < samples.len().min(usize::from(u16::MAX)) / 100 {
-        return Err(Fault::Constant { distinct });
-    }
-    let clipped = samples.iter().filter(|sample| sample.abs() >= f64::from(i16::MAX)).count();
-    let share = clipped as f64 / count;
-    if share > 0.2 {
-        return Err(Fault::Clipping { share });
-    }
-    let shared: f64 = samples.windows(2).map(|pair| (pair[0] - mean) * (pair[1] - mean)).sum::<f64>() / count;
-    if shared / power < NOISE_CORRELATION {
-        return Err(Fault::Noise);
-    }
-    Ok(())
+    Ok(quality::check(&samples)?)
 }
 
-/// The parts of a WAV file that matter here.
-struct Wave<'wav> {
-    rate: f64,
-    channels: usize,
-    data: &'wav [u8],
-}
-
-impl<'wav> Wave<'wav> {
-    /// Reads the chunks of a RIFF file; its `data` must be as long as announced.
-    fn parse(wav: &'wav [u8]) -> Result<Self, Fault> {
-        let header = wav.get(..12).ok_or(Fault::NotWav)?;
-        if &header[..4] != b"RIFF" || &header[8..] != b"WAVE" {
-            return Err(Fault::NotWav);
-        }
-        let mut rest = &wav[12..];
-        let mut format = None;
-        while let Some((chunk, body)) = rest.split_at_checked(8) {
-            let length = u32::from_le_bytes([chunk[4], chunk[5], chunk[6], chunk[7]]) as usize;
-            if &chunk[..4] == b"data" {
-                let (rate, channels) = format.ok_or(Fault::NotWav)?;
-                // Servers that stream do not know the length yet and announce the largest.
-                let known = if length == u32::MAX as usize { body.len() } else { length };
-                let data = body
-                    .get(..known)
-                    .filter(|data| !data.is_empty())
-                    .ok_or(Fault::Length { announced: length as u64, present: body.len() as u64 })?;
-                return Ok(Self { rate, channels, data });
-            }
-            if &chunk[..4] == b"fmt " {
-                format = Some(read_format(body.get(..length).ok_or(Fault::NotWav)?)?);
-            }
-            rest = body.get(length + length % 2..).ok_or(Fault::NotWav)?;
-        }
-        Err(Fault::NotWav)
-    }
-}
-
-/// Sample rate in Hz and channels of a `fmt ` chunk.
-fn read_format(chunk: &[u8]) -> Result<(f64, usize), Fault> {
-    const PCM: u16 = 1;
-    const EXTENSIBLE: u16 = 0xFFFE;
-    let chunk = chunk.get(..16).ok_or(Fault::NotWav)?;
-    let word = |at: usize| u16::from_le_bytes([chunk[at], chunk[at + 1]]);
-    let rate = u32::from_le_bytes([chunk[4], chunk[5], chunk[6], chunk[7]]);
-    let channels = usize::from(word(2));
-    if !matches!(word(0), PCM | EXTENSIBLE) || word(14) != 16 || channels == 0 || rate == 0 {
+/// The header and the samples of a 16-bit WAV file, which must be as many as announced.
+fn read(file: &[u8]) -> Result<(wav::Wav, &[u8]), Fault> {
+    let wav = wav::parse(file).ok_or(Fault::NotWav)?;
+    if wav.coding != wav::Coding::Pcm || wav.bits != 16 || wav.channels == 0 || wav.rate == 0 {
         return Err(Fault::NotWav);
     }
-    Ok((f64::from(rate), channels))
+    let data = wav.data(file);
+    let present = data.len() as u64;
+    // Servers that stream do not know the length yet.
+    let announced = wav.data_len.unwrap_or(present);
+    if present == 0 || present < announced {
+        return Err(Fault::Length { announced, present });
+    }
+    Ok((wav, data))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use memchr::memmem;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::audio::quality;
 use crate::guard::heal::prober::*;
 use crate::net::drain::Drain;
 
@@ -102,7 +103,10 @@ async fn speech_is_judged_by_its_sound() {
     })
     .await;
     let outcome = prober.probe(Which::Tts, DEADLINE).await;
-    assert!(matches!(outcome.result, Err(Failure::Content(golden::Fault::Silence { .. }))));
+    assert!(matches!(
+        outcome.result,
+        Err(Failure::Content(golden::Fault::Samples(quality::Fault::Silence { .. })))
+    ));
 }
 
 #[tokio::test]

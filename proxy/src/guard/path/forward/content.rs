@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::audio::wav::{self, Search};
 use crate::job::input::InputHash;
 
 /// Bytes of an answer that are looked at as JSON.
@@ -137,14 +138,15 @@ impl Speech {
         }
         self.head.extend_from_slice(&data[..data.len().min(HEAD_BYTES)]);
         let unread = &data[data.len().min(HEAD_BYTES)..];
-        match find_header(&self.head) {
-            Some((header, length)) => {
-                self.header = Some(header);
+        match wav::search(&self.head) {
+            Search::Found(wav) => {
+                let (rate, channels) = (f64::from(wav.rate.max(1)), wav.channels.max(1));
+                self.header = Some(Header { rate, channels, announced: wav.data_len });
                 let head = std::mem::take(&mut self.head);
-                self.samples(&head[length..]);
+                self.samples(&head[wav.data_offset..]);
             }
-            None if self.head.len() < HEAD_BYTES && could_be_wav(&self.head) => return,
-            None => self.assume_raw(),
+            Search::Incomplete if self.head.len() < HEAD_BYTES => return,
+            Search::Incomplete | Search::NotWav => self.assume_raw(),
         }
         self.samples(unread);
     }
@@ -202,36 +204,6 @@ impl Speech {
             return Err(Fault::ConstantAudio);
         }
         Ok(rate_known.then_some(seconds))
-    }
-}
-
-fn could_be_wav(head: &[u8]) -> bool {
-    let magic = head.len().min(4);
-    head[..magic] == b"RIFF"[..magic]
-}
-
-/// The header of a WAV file and where its samples begin.
-fn find_header(head: &[u8]) -> Option<(Header, usize)> {
-    if head.get(..4)? != b"RIFF" || head.get(8..12)? != b"WAVE" {
-        return None;
-    }
-    let number = |at: usize| Some(u32::from_le_bytes(head.get(at..at + 4)?.try_into().ok()?));
-    let mut at: usize = 12;
-    let mut format = None;
-    loop {
-        let id = head.get(at..at + 4)?;
-        let length = number(at + 4)?;
-        let body = at + 8;
-        if id == b"data" {
-            let (channels, rate) = format?;
-            let announced = (length != 0 && length < u32::MAX - 64).then_some(u64::from(length));
-            return Some((Header { rate, channels, announced }, body));
-        }
-        if id == b"fmt " {
-            let channels = u16::from_le_bytes(head.get(body + 2..body + 4)?.try_into().ok()?);
-            format = Some((channels.max(1), f64::from(number(body + 4)?.max(1))));
-        }
-        at = body.checked_add(length as usize)?.checked_add(length as usize % 2)?;
     }
 }
 
@@ -295,13 +267,10 @@ mod tests {
     }
 
     fn wav(announced: u32, samples: &[u8]) -> Vec<u8> {
-        let mut wav = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0".to_vec();
-        wav.extend_from_slice(&16_000u32.to_le_bytes());
-        wav.extend_from_slice(&32_000u32.to_le_bytes());
-        wav.extend_from_slice(b"\x02\0\x10\0data");
-        wav.extend_from_slice(&announced.to_le_bytes());
-        wav.extend_from_slice(samples);
-        wav
+        let mut file = wav::header(16_000, 1, None).to_vec();
+        file[40..].copy_from_slice(&announced.to_le_bytes());
+        file.extend_from_slice(samples);
+        file
     }
 
     fn judge(body: &[u8], chunk: usize) -> Result<Option<f64>, Fault> {
