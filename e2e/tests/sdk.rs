@@ -44,7 +44,10 @@ async fn run_contract(name: &str, program: &Path, script: &str) -> Result<()> {
         ..stack("absent")
     });
     let (healthy, busy, absent) = tokio::try_join!(healthy, busy, absent)?;
-    busy.wait_until("the slow engine is healthy", |state| state.engines.iter().all(speechstack_e2e::report::is_healthy)).await?;
+    busy.wait_until("the slow engine is healthy", |state| {
+        state.engines.iter().all(speechstack_e2e::report::is_healthy)
+    })
+    .await?;
 
     let folder = tempfile::tempdir()?;
     let clip: PathBuf = folder.path().join("clip.wav");

@@ -127,7 +127,7 @@ impl Bound {
 
         let registry = self.registry.clone();
         let metrics = upstream::Metrics::register(&registry)?;
-        let upstreams = Upstreams::new(self.config.clone(), net::client(), metrics, Rng::random());
+        let upstreams = Upstreams::new(self.config.clone(), net::Clients::new(), metrics, Rng::random());
         upstreams.start(&self.gateway_drain);
         self.upstreams = Some(upstreams.clone());
         if let Some(client) = discovery {

@@ -16,6 +16,7 @@ mod current;
 mod kubernetes;
 mod load;
 mod policy;
+mod protocols;
 pub mod reload;
 
 pub use current::Current;
@@ -89,7 +90,7 @@ pub struct Gateway {
     /// Replay of uploads on another engine.
     pub spool: Spool,
     /// Short requests that may wait for an engine.
-    pub park: Park,
+    pub wait: Wait,
     /// Limits of retries.
     pub retry: Retry,
     /// Bounds of the Retry-After header.
@@ -113,7 +114,7 @@ impl Default for Gateway {
             drain_delay: Duration::ZERO,
             discovery: None,
             spool: Spool::default(),
-            park: Park::default(),
+            wait: Wait::default(),
             retry: Retry::default(),
             retry_after: RetryAfter::default(),
             models: Model::defaults(),
@@ -144,8 +145,8 @@ impl Default for Spool {
 /// Waiting for an engine to come back instead of failing at once.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Park {
-    /// Longest wait; zero turns parking off.
+pub struct Wait {
+    /// Longest wait; zero lets no request wait.
     #[serde(with = "duration")]
     pub max_wait: Duration,
     /// Largest body that may wait.
@@ -154,7 +155,7 @@ pub struct Park {
     pub max_requests: usize,
 }
 
-impl Default for Park {
+impl Default for Wait {
     fn default() -> Self {
         Self { max_wait: Duration::from_secs(20), max_body: ByteSize::mib(25), max_requests: 256 }
     }

@@ -55,11 +55,26 @@ pub enum Error {
         /// The method to use.
         allowed: &'static str,
     },
+    /// The file cannot be decoded, and the engine does not take it as it is.
+    #[error("Audio file might be corrupted or unsupported: {message}")]
+    Undecodable {
+        /// What the decoder says.
+        message: String,
+    },
+    /// More of the form arrived after an engine was picked for what was there: the job is to be begun anew.
+    #[error("the form changed while it was used")]
+    FormChanged,
+    /// There is no room to keep the upload until an engine has it.
+    #[error("no room to keep the upload; retry later")]
+    NoRoom {
+        /// When a retry may help.
+        retry_after: Duration,
+    },
     /// This very input wedged engines before.
     #[error("this input made engines fail before and is refused for now")]
     PoisonInput,
     /// All queues are full.
-    #[error("all {} engines are busy; retry later", capability.as_str())]
+    #[error("all {} engines are busy; retry later", capability.noun())]
     Overloaded {
         /// Which engines.
         capability: Capability,
@@ -67,7 +82,7 @@ pub enum Error {
         retry_after: Duration,
     },
     /// No engine of the capability can serve now.
-    #[error("no {} engine is ready: {reason}", capability.as_str())]
+    #[error("no {} engine is ready: {reason}", capability.noun())]
     NoEngine {
         /// Which engines.
         capability: Capability,
@@ -79,13 +94,15 @@ pub enum Error {
     /// The engine refused the input; its own message is passed on.
     #[error("{message}")]
     EngineRefused {
+        /// Which engines.
+        capability: Capability,
         /// Its status, 4xx.
         status: StatusCode,
         /// Its message.
         message: String,
     },
     /// The engine failed and no other could take over.
-    #[error("the {} engine failed ({reason})", capability.as_str())]
+    #[error("the {} engine failed ({reason})", capability.noun())]
     EngineFailed {
         /// Which engines.
         capability: Capability,
@@ -95,7 +112,7 @@ pub enum Error {
         retry_after: Duration,
     },
     /// The engine did not answer in time and no other could take over.
-    #[error("the {} engine did not answer in time", capability.as_str())]
+    #[error("the {} engine did not answer in time", capability.noun())]
     Deadline {
         /// Which engines.
         capability: Capability,
@@ -111,9 +128,12 @@ impl Error {
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::InvalidRequest { .. } | Self::Truncated | Self::UnsupportedFile { .. } => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::InvalidRequest { .. }
+            | Self::Truncated
+            | Self::Undecodable { .. }
+            | Self::UnsupportedFile { .. } => StatusCode::BAD_REQUEST,
+            Self::FormChanged => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NoRoom { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ModelNotFound { .. } | Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -136,6 +156,9 @@ impl Error {
             Self::ModelNotFound { .. } => Some("model_not_found"),
             Self::NotFound { .. } => Some("not_found"),
             Self::MethodNotAllowed { .. } => Some("method_not_allowed"),
+            Self::Undecodable { .. } => Some("invalid_value"),
+            Self::FormChanged => Some("form_changed"),
+            Self::NoRoom { .. } => Some("no_room"),
             Self::PoisonInput => Some("poison_input"),
             Self::Overloaded { .. } => Some("rate_limit_exceeded"),
             Self::NoEngine { .. } => Some("engine_unavailable"),
@@ -149,15 +172,20 @@ impl Error {
     pub fn param_name(&self) -> Option<&'static str> {
         match self {
             Self::InvalidRequest { param, .. } => *param,
-            Self::Truncated | Self::TooLarge { .. } | Self::UnsupportedFile { .. } | Self::PoisonInput => {
-                Some("file")
-            }
+            Self::Truncated
+            | Self::TooLarge { .. }
+            | Self::Undecodable { .. }
+            | Self::UnsupportedFile { .. }
+            | Self::PoisonInput => Some("file"),
+            Self::EngineRefused { capability: Capability::Stt, .. } => Some("file"),
+            Self::EngineRefused { capability: Capability::Tts | Capability::Llm, .. } => Some("input"),
             Self::ModelNotFound { .. } => Some("model"),
             Self::NotFound { .. }
             | Self::MethodNotAllowed { .. }
             | Self::Overloaded { .. }
             | Self::NoEngine { .. }
-            | Self::EngineRefused { .. }
+            | Self::NoRoom { .. }
+            | Self::FormChanged
             | Self::EngineFailed { .. }
             | Self::Deadline { .. } => None,
         }
@@ -168,6 +196,7 @@ impl Error {
         match self {
             Self::Overloaded { retry_after, .. }
             | Self::NoEngine { retry_after, .. }
+            | Self::NoRoom { retry_after }
             | Self::EngineFailed { retry_after, .. } => Some(*retry_after),
             Self::InvalidRequest { .. }
             | Self::Truncated
@@ -177,6 +206,8 @@ impl Error {
             | Self::NotFound { .. }
             | Self::MethodNotAllowed { .. }
             | Self::PoisonInput
+            | Self::Undecodable { .. }
+            | Self::FormChanged
             | Self::EngineRefused { .. }
             | Self::Deadline { .. } => None,
         }

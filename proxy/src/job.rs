@@ -4,4 +4,5 @@ pub mod input;
 pub mod language;
 pub mod poison;
 pub mod sentence;
+pub mod speech;
 pub mod work;

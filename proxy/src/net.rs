@@ -28,6 +28,22 @@ const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// The client of the forwarding path: keep-alive, no delay, small buffers, no total timeout.
 pub type Client = legacy::Client<HttpConnector, Body>;
 
+/// The clients of a gateway, by what carries a protocol.
+#[derive(Clone)]
+pub struct Clients {
+    /// HTTP/1.1.
+    pub http: Client,
+    /// HTTP/2 with prior knowledge, for gRPC.
+    pub grpc: Client,
+}
+
+impl Clients {
+    /// New clients; make one set for each process and share it.
+    pub fn new() -> Self {
+        Self { http: client(), grpc: client_h2() }
+    }
+}
+
 /// A new client; make one for each process and share it.
 pub fn client() -> Client {
     let mut connector = HttpConnector::new();
@@ -39,6 +55,21 @@ pub fn client() -> Client {
         .pool_idle_timeout(POOL_IDLE)
         .pool_max_idle_per_host(256)
         .http1_max_buf_size(BUFFER_BYTES)
+        .build(connector)
+}
+
+/// A client for HTTP/2 with prior knowledge.
+fn client_h2() -> Client {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    connector.set_keepalive(Some(Duration::from_secs(15)));
+    legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(POOL_IDLE)
+        .http2_only(true)
+        .http2_initial_stream_window_size(1 << 20)
+        .http2_initial_connection_window_size(4 << 20)
         .build(connector)
 }
 

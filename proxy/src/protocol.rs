@@ -17,8 +17,6 @@ use crate::multipart;
 mod form;
 mod json;
 pub mod magpie;
-pub mod old_magpie;
-pub mod old_parakeet;
 pub mod parakeet;
 mod refusal;
 mod samples;
@@ -101,6 +99,11 @@ pub trait Codec: Send + Sync {
     /// Samples per second that a synthesis at the wanted rate has.
     fn sample_rate(&self, wanted: u32) -> u32 {
         wanted
+    }
+
+    /// Whether it also has a call that gives speaker turns alone.
+    fn diarizes(&self) -> bool {
+        self.offers().speakers == Speakers::OwnCall
     }
 
     /// Where the voices are listed; `None` when they cannot be asked for.

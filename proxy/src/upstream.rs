@@ -10,34 +10,43 @@ use tokio::time::Instant;
 use contract::{Capability, EngineReport, Predictor, State};
 
 use crate::config::{Config, Current};
+use crate::error::Error;
 use crate::job::input::InputHash;
-use crate::job::poison::{self, Served};
-use crate::net::Client;
+use crate::job::poison::{self, ServedInputs};
+use crate::net::Clients;
 use crate::net::drain::Drain;
 use crate::net::permits::Permits;
 use crate::upstream::spool::SpoolBudget;
 
+mod ask;
 mod balance;
 mod discover;
 mod endpoint;
+mod exchange;
 mod failure;
+mod framed;
 mod get;
 mod membership;
 mod metrics;
+mod outgoing;
+mod prepare;
 mod reply;
 mod retry;
 mod rng;
 mod send;
 pub mod slices;
+mod speakers;
 pub mod spool;
 pub mod voices;
 mod wait;
 
+pub use ask::Speech;
+pub use failure::Failure;
 pub use membership::{Route, Target};
 pub use metrics::Metrics;
-pub use reply::{Reply, ReplyBody};
+pub use outgoing::{Gate, Outgoing, Upload};
 pub use rng::Rng;
-pub use send::Outgoing;
+pub use send::Served;
 
 use endpoint::Endpoint;
 use retry::RetryBudget;
@@ -58,33 +67,33 @@ struct Inner {
     following: Mutex<Option<Drain>>,
     /// Whether it is known which endpoints there are.
     synced: watch::Sender<bool>,
-    client: Client,
+    clients: Clients,
     rng: Arc<Rng>,
     metrics: Metrics,
     budget: RwLock<Arc<RetryBudget>>,
     spool: Arc<SpoolBudget>,
     /// Ticks when some endpoint has become usable or better.
     improved: watch::Sender<()>,
-    parked: Permits,
-    served: Mutex<Served>,
+    waiting: Permits,
+    served: Mutex<ServedInputs>,
 }
 
 impl Upstreams {
     /// One endpoint for each configured engine; none yet where they are to be discovered. Nothing runs before
     /// [`Upstreams::start`].
-    pub fn new(config: Current, client: Client, metrics: Metrics, rng: Rng) -> Self {
+    pub fn new(config: Current, clients: Clients, metrics: Metrics, rng: Rng) -> Self {
         let now = config.get();
         let inner = Inner {
             endpoints: RwLock::new(Arc::from([])),
             following: Mutex::new(None),
             synced: watch::Sender::new(false),
-            client,
+            clients,
             rng: Arc::new(rng),
             budget: RwLock::new(Arc::new(RetryBudget::new(&now.gateway.retry))),
             spool: SpoolBudget::new(&now.gateway.spool, metrics.replay_bytes.clone()),
             metrics,
             improved: watch::Sender::new(()),
-            parked: Permits::default(),
+            waiting: Permits::default(),
             served: Mutex::default(),
             config,
         };
@@ -103,7 +112,7 @@ impl Upstreams {
 
     fn follow(&self, endpoint: &Arc<Endpoint>) {
         let Some(drain) = self.inner.following.lock().clone() else { return };
-        let client = self.inner.client.clone();
+        let client = self.inner.clients.http.clone();
         let follow = discover::follow(Arc::clone(endpoint), client, Arc::clone(&self.inner.rng));
         let recheck = discover::recheck(Arc::clone(endpoint));
         let gone = endpoint.gone.clone();
@@ -249,6 +258,16 @@ impl Upstreams {
         let config = self.inner.config.get();
         let bounds = &config.gateway.retry_after;
         retry::retry_after(self.opens_in(route), self.inner.rng.jitter(bounds.jitter), bounds)
+    }
+
+    /// The error for an engine whose work is of no use.
+    pub fn failed(&self, capability: Capability, reason: &'static str) -> Error {
+        Error::EngineFailed { capability, reason, retry_after: self.retry_after_busy() }
+    }
+
+    /// When to come back after a refusal for want of room.
+    fn retry_after_busy(&self) -> Duration {
+        self.inner.config.get().gateway.retry_after.min
     }
 
     /// Why no engine of the route can be sent to, by the one that is nearest to serving.

@@ -5,22 +5,20 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, Request, State};
-use bytes::Bytes;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use contract::Capability;
 
-use crate::api::form::{Fields, Purpose, Upload};
-use crate::api::{Context, RequestId};
+use super::form::{Fields, Form};
+use super::{Context, RequestId, catalog, may_wait, note_engine, outgoing, rendered};
 use crate::error::Error;
-use crate::job::input::InputHash;
-use crate::protocol;
-use crate::protocol::old_parakeet::{self as parakeet, Diarization, Options, Transcription};
+use crate::job::work::{Need, Transcribe, Transcript, Turns, Work};
 use crate::transcript::{self, Params, Rule};
 use crate::upstream::Outgoing;
 
 /// Query of the call.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Choice {
     /// How words find their speaker.
     #[serde(default)]
@@ -37,7 +35,7 @@ enum MergeRule {
 
 /// The reply.
 #[derive(Debug, Serialize)]
-pub struct Reply {
+struct Reply {
     duration: f64,
     language: String,
     speakers_detected: Vec<String>,
@@ -65,100 +63,73 @@ pub async fn transcribe_with_speakers(
     Extension(request_id): Extension<RequestId>,
     choice: Result<Query<Choice>, QueryRejection>,
     request: Request,
-) -> Result<Json<Reply>, Error> {
+) -> Result<Response, Error> {
     let Query(choice) = choice.map_err(|_| Error::param("merge", "merge must be continuity or legacy"))?;
-    let purpose = Speakers { context: context.clone() };
-    let opened = Upload::open(request, context.body_limit(), purpose).await?;
-    let hash = opened.hash.clone();
-    // One form serves both calls: the diarizer has no fields and takes no notice of them.
-    let form = context.form(opened);
-    let route = context.default_route(Capability::Stt);
-    let words = context.outgoing(route.clone(), parakeet::TRANSCRIBE, form.clone(), &request_id);
-    let turns = context.outgoing(route, parakeet::DIARIZE, form, &request_id);
-    let (words, turns) = context.ask_both(&words, turns).await?;
-    let reply_bytes = words.len() + turns.len();
-    let reply = context.digest(reply_bytes, move || merge(&words, &turns, choice.merge)).await?;
-    context.served(&hash);
-    context.metrics.audio_seconds(Capability::Stt).inc_by(reply.duration);
-    Ok(Json(reply))
+    let limit = context.config.get().gateway.body_limit.as_u64();
+    let form = Form::open(request, limit, context.upstreams.budget()).await?;
+    let (context, form) = (&*context, &form);
+    form.serve(|fields| serve(context, form, fields, choice.merge, &request_id)).await
 }
 
-impl Context {
-    /// Sends both requests: the second after the first to the same engine, or, once the upload is complete, beside it if
-    /// another engine is free.
-    async fn ask_both(&self, first: &Outgoing, mut second: Outgoing) -> Result<(Bytes, Bytes), Error> {
-        let asked = self.ask(first);
-        tokio::pin!(asked);
-        let replied = tokio::select! {
-            reply = &mut asked => Some(reply?),
-            _ = first.body.complete() => None,
-        };
-        let (reply, engine) = match replied {
-            Some(reply) => reply,
-            None if self.upstreams.free(&first.route) > 0 => {
-                let beside = async { Ok(self.ask(&second).await.ok()) };
-                match tokio::try_join!(asked, beside)? {
-                    ((reply, _), Some((beside, _))) => return Ok((reply, beside)),
-                    // The other engine was not free after all.
-                    (reply, None) => reply,
-                }
-            }
-            None => asked.await?,
-        };
-        if !second.body.is_replayable() {
-            let retry_after = self.config.get().gateway.retry_after.min;
-            let reason = "no room to keep the upload for its second pass";
-            return Err(Error::NoEngine { capability: second.route.capability, reason, retry_after });
-        }
-        second.prefer = Some(engine);
-        let (other, _) = self.ask(&second).await?;
-        Ok((reply, other))
+async fn serve(
+    context: &Context,
+    form: &Form,
+    fields: Fields,
+    rule: MergeRule,
+    request_id: &RequestId,
+) -> Result<Response, Error> {
+    let job = job(context, form, &fields, request_id);
+    let served = context.upstreams.transcribe_with_speakers(&job).await?;
+    note_engine(&served.engine);
+    if let Some(input) = form.input() {
+        context.upstreams.served(input);
     }
+    let (transcript, turns) = served.value;
+    let seconds = known(transcript.duration).or_else(|| known(turns.duration)).unwrap_or(0.0);
+    context.metrics.audio_seconds(Capability::Stt).inc_by(seconds);
+    let weight = transcript.words.len() + turns.turns.len();
+    let render = move || Json(merge(transcript, turns, rule)).into_response();
+    rendered(weight, render, || context.upstreams.failed(Capability::Stt, "its reply could not be read"))
+        .await
 }
 
-fn merge(words: &[u8], turns: &[u8], rule: MergeRule) -> Result<Reply, protocol::Error> {
-    let Transcription { mut words, language, duration, model, .. } = Transcription::parse(words)?;
-    transcript::repair(&mut words);
-    let turns = Diarization::parse(turns)?;
+fn job(context: &Context, form: &Form, fields: &Fields, request_id: &RequestId) -> Outgoing {
+    let config = context.config.get();
+    let route = catalog::default_route(&config, Capability::Stt);
+    let work =
+        Work::Transcribe(Transcribe { words: Need::Required, speakers: true, ..Transcribe::default() });
+    let mut job = outgoing(route, work, form.playing.seconds, request_id);
+    job.file = Some(form.upload(fields, &context.upstreams));
+    job.may_wait = may_wait(&config, Capability::Stt, form.announced);
+    job
+}
+
+fn merge(mut transcript: Transcript, turns: Turns, rule: MergeRule) -> Reply {
+    transcript::repair(&mut transcript.words);
     let rule = match rule {
         MergeRule::Continuity => Rule::Continuity,
         MergeRule::Legacy => Rule::Legacy,
     };
-    let params = Params { rule, language: language.as_deref() };
-    let merged = transcript::merge(&words, &turns.turns, &params);
+    let params = Params { rule, language: transcript.language.as_deref() };
+    let merged = transcript::merge(&transcript.words, &turns.turns, &params);
     let segments = merged.blocks.into_iter().map(|block| Segment {
         start_ms: block.start_ms,
         end_ms: block.end_ms,
         speaker: block.speaker,
         text: block.text,
     });
-    let known = |seconds: Option<f64>| seconds.filter(|seconds| *seconds != 0.0);
-    Ok(Reply {
-        duration: known(duration).or_else(|| known(turns.duration)).unwrap_or(0.0),
+    Reply {
+        duration: known(transcript.duration).or_else(|| known(turns.duration)).unwrap_or(0.0),
         speakers_detected: turns.speakers,
         segments: segments.collect(),
         models: Models {
-            transcription: model.unwrap_or_else(|| "parakeet".into()),
-            diarization: turns.model.unwrap_or_else(|| "sortformer".into()),
+            transcription: transcript.model.unwrap_or_else(|| "unknown".into()),
+            diarization: turns.model.unwrap_or_else(|| "unknown".into()),
         },
-        language: language.unwrap_or_else(|| "en".into()),
-    })
+        language: transcript.language.unwrap_or_else(|| "en".into()),
+    }
 }
 
-/// The form has a file and nothing else that counts.
-struct Speakers {
-    context: Arc<Context>,
-}
-
-impl Purpose for Speakers {
-    fn check(&self, _: &Fields) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn finish(&mut self, _: &Fields, hash: &str) -> Result<Vec<(&'static str, String)>, Error> {
-        if self.context.upstreams.is_poison(hash.parse().unwrap_or(InputHash(0))) {
-            return Err(Error::PoisonInput);
-        }
-        Ok(Options { timestamps: true, ..Options::default() }.fields())
-    }
+fn known(seconds: Option<f64>) -> Option<f64> {
+    seconds.filter(|seconds| *seconds != 0.0)
 }

@@ -6,6 +6,8 @@ use serde::Deserialize;
 
 use contract::Capability;
 
+use crate::protocol::Protocol;
+
 use crate::config::Error;
 
 /// The folder that guard and engine container share, through which the kubelet learns that the container must go.
@@ -60,6 +62,15 @@ pub struct Pool {
     pub capability: Capability,
     /// The service whose endpoints they are.
     pub service: String,
+    /// How they can be spoken to, in order of preference; the default of the capability when empty.
+    #[serde(default)]
+    pub protocols: Vec<Protocol>,
+    /// Language of speech for which a client names none.
+    #[serde(default)]
+    pub language: Option<String>,
+    /// Model name to send, where a protocol sends one.
+    #[serde(default)]
+    pub model: Option<String>,
 }
 
 impl Discovery {

@@ -12,7 +12,7 @@ use super::input::InputHash;
 pub struct Poison {
     forget_after: Duration,
     inputs: HashMap<InputHash, Record>,
-    served: Served,
+    served: ServedInputs,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ pub const PROOF: usize = 2;
 impl Poison {
     /// An empty list that forgets an input `forget_after` its last wedge.
     pub fn new(forget_after: Duration) -> Self {
-        Self { forget_after, inputs: HashMap::new(), served: Served::default() }
+        Self { forget_after, inputs: HashMap::new(), served: ServedInputs::default() }
     }
 
     /// Forgets inputs after another time from now on.
@@ -72,17 +72,17 @@ impl Poison {
     }
 }
 
-/// Served inputs remembered.
+/// ServedInputs inputs remembered.
 const MOST_SERVED: usize = 4096;
 
 /// Hashes of inputs that were served, the oldest forgotten first.
 #[derive(Debug, Default)]
-pub struct Served {
+pub struct ServedInputs {
     inputs: HashSet<InputHash>,
     oldest_first: VecDeque<InputHash>,
 }
 
-impl Served {
+impl ServedInputs {
     /// Notes that the input of that hash was served.
     pub fn push(&mut self, input: InputHash) {
         if !self.inputs.insert(input) {
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn it_remembers_the_latest_and_no_more() {
-        let mut served = Served::default();
+        let mut served = ServedInputs::default();
         for input in 0..=MOST_SERVED as u64 {
             served.push(InputHash(input));
             served.push(InputHash(input));

@@ -131,7 +131,7 @@ fn apply(endpoint: &Endpoint, event: &Sse) -> bool {
 /// After a refused connection: tries once a second until one succeeds. For ever.
 pub(super) async fn recheck(endpoint: Arc<Endpoint>) {
     loop {
-        endpoint.refused.notified().await;
+        endpoint.recheck.notified().await;
         while endpoint.is_refused() {
             sleep(RECHECK).await;
             if connects(&endpoint).await {

@@ -16,6 +16,9 @@ use contract::{Capability, EngineReport, Incident, Predictor, State};
 
 use crate::job::input::InputHash;
 use crate::job::poison;
+use crate::job::work::Work;
+use crate::protocol::{Protocol, Settings};
+use crate::upstream::ask;
 use crate::upstream::balance::Candidate;
 use crate::upstream::membership::Target;
 use crate::upstream::metrics::StateGauge;
@@ -33,6 +36,10 @@ pub struct Endpoint {
     pub capability: Capability,
     /// The engines it is alike with.
     pub pool: Arc<str>,
+    /// How it can be spoken to, in order of preference.
+    protocols: Vec<Protocol>,
+    /// What its protocols need to know of it.
+    pub settings: Settings,
     /// The engine's own base URL, for show.
     pub url: String,
     /// Where its guard takes traffic.
@@ -50,7 +57,10 @@ pub struct Endpoint {
     gauge: StateGauge,
     /// Ticks when some endpoint has become usable or better.
     improved: watch::Sender<()>,
+    /// Connections are refused from now on.
     pub(super) refused: Notify,
+    /// Wakes what checks whether connections are taken again.
+    pub(super) recheck: Notify,
 }
 
 impl Endpoint {
@@ -70,6 +80,8 @@ impl Endpoint {
             url: engine.url.clone(),
             guard: engine.guard,
             pool: engine.pool.as_str().into(),
+            protocols: engine.protocols.clone(),
+            settings: engine.settings.clone(),
             stream: Uri::try_from(stream(engine))?,
             host: HeaderValue::try_from(authority.as_str())?,
             authority,
@@ -80,6 +92,7 @@ impl Endpoint {
             gauge,
             improved,
             refused: Notify::new(),
+            recheck: Notify::new(),
         })
     }
 
@@ -88,6 +101,8 @@ impl Endpoint {
         *self.name == *engine.name
             && *self.pool == *engine.pool
             && self.capability == engine.capability
+            && self.protocols == engine.protocols
+            && self.settings == engine.settings
             && self.guard == engine.guard
             && self.stream == stream(engine).as_str()
     }
@@ -101,6 +116,29 @@ impl Endpoint {
 
     fn is_terminating(&self) -> bool {
         self.terminating.load(Ordering::Relaxed)
+    }
+
+    /// The protocol in which it can do the work: the first that gives all that is wanted, else the first that will do.
+    pub(super) fn protocol_for(&self, work: Option<&Work>) -> Option<Protocol> {
+        let Some(work) = work else { return self.protocols.first().copied() };
+        let first = |fits: fn(Protocol, &Work) -> bool| {
+            self.protocols.iter().copied().find(|protocol| fits(*protocol, work))
+        };
+        first(ask::serves_best).or_else(|| first(ask::serves))
+    }
+
+    /// Its protocols, in order of preference.
+    pub(super) fn protocols(&self) -> &[Protocol] {
+        &self.protocols
+    }
+
+    /// Resolves when the endpoint cannot be reached any more: what it has in flight is lost.
+    pub(super) async fn death(&self) {
+        let dead = self.refused.notified();
+        tokio::select! {
+            () = self.gone.cancelled() => {}
+            () = dead => {}
+        }
     }
 
     /// The URI of a path on the guard. Formats and allocates nothing.
@@ -142,7 +180,8 @@ impl Endpoint {
     /// No connection: out until the stream reports or a connection succeeds.
     pub fn refuse(&self, now: Instant) {
         self.change(now, Live::refuse);
-        self.refused.notify_one();
+        self.refused.notify_waiters();
+        self.recheck.notify_one();
     }
 
     /// A connection succeeded.

@@ -23,6 +23,10 @@ pub enum Failure {
     Deadline,
     /// The fault lies with the engine.
     Faulty(Option<Class>),
+    /// A good status, and a reply that is not what the protocol sends.
+    Malformed,
+    /// It does not know the request.
+    Unserved,
     /// An error that no guard vouches for: another engine may well show it too.
     Internal,
 }
@@ -46,9 +50,14 @@ impl Failure {
     pub fn is_retryable(self) -> bool {
         match self {
             Self::Internal => false,
-            Self::Refused | Self::Reset | Self::Silent | Self::Busy | Self::Deadline | Self::Faulty(_) => {
-                true
-            }
+            Self::Refused
+            | Self::Reset
+            | Self::Silent
+            | Self::Busy
+            | Self::Deadline
+            | Self::Malformed
+            | Self::Unserved
+            | Self::Faulty(_) => true,
         }
     }
 
@@ -56,7 +65,13 @@ impl Failure {
     pub fn is_timeout(self) -> bool {
         match self {
             Self::Silent | Self::Deadline => true,
-            Self::Refused | Self::Reset | Self::Busy | Self::Faulty(_) | Self::Internal => false,
+            Self::Refused
+            | Self::Reset
+            | Self::Busy
+            | Self::Faulty(_)
+            | Self::Malformed
+            | Self::Unserved
+            | Self::Internal => false,
         }
     }
 
@@ -76,6 +91,8 @@ impl Failure {
             Self::Faulty(Some(Class::Hang)) => "it hangs",
             Self::Faulty(Some(Class::Refused)) => "it is not running",
             Self::Faulty(Some(Class::Ambiguous | Class::Periodic | Class::Trend) | None) => "engine fault",
+            Self::Malformed => "its reply is malformed",
+            Self::Unserved => "it does not know the request",
             Self::Internal => "internal error",
         }
     }

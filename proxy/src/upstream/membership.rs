@@ -6,6 +6,7 @@ use std::sync::Arc;
 use contract::Capability;
 
 use crate::config;
+use crate::protocol::{Protocol, Settings};
 use crate::upstream::endpoint::Endpoint;
 
 /// An engine as a source of endpoints describes it.
@@ -17,6 +18,10 @@ pub struct Target {
     pub pool: String,
     /// What it does.
     pub capability: Capability,
+    /// How it can be spoken to, in order of preference.
+    pub protocols: Vec<Protocol>,
+    /// What its protocols need to know of it.
+    pub settings: Settings,
     /// The engine's own base URL, for show.
     pub url: String,
     /// Where its guard takes traffic.
@@ -34,6 +39,8 @@ impl Target {
             name: engine.name.clone(),
             pool: engine.capability.as_str().to_owned(),
             capability: engine.capability,
+            protocols: engine.protocols(),
+            settings: engine.settings(),
             url: engine.url.clone(),
             guard: engine.guard,
             admin: engine.guard_admin,

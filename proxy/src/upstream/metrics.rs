@@ -16,7 +16,7 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    const NAMES: [&str; 10] = [
+    const NAMES: [&str; 12] = [
         "served",
         "rejected",
         "client_gone",
@@ -26,6 +26,8 @@ impl Outcome {
         "busy",
         "deadline",
         "faulty",
+        "malformed",
+        "unserved",
         "internal",
     ];
 
@@ -40,7 +42,9 @@ impl Outcome {
             Self::Failed(Failure::Busy) => 6,
             Self::Failed(Failure::Deadline) => 7,
             Self::Failed(Failure::Faulty(_)) => 8,
-            Self::Failed(Failure::Internal) => 9,
+            Self::Failed(Failure::Malformed) => 9,
+            Self::Failed(Failure::Unserved) => 10,
+            Self::Failed(Failure::Internal) => 11,
         }
     }
 }
@@ -51,8 +55,8 @@ pub struct Metrics {
     attempts: [[IntCounter; Outcome::NAMES.len()]; Capability::ALL.len()],
     retries: [IntCounter; Outcome::NAMES.len()],
     pub(super) budget_exhausted: IntCounter,
-    pub(super) parked: IntGauge,
-    pub(super) parked_total: IntCounter,
+    pub(super) waiting: IntGauge,
+    pub(super) waits_total: IntCounter,
     pub(super) replay_bytes: IntGauge,
     endpoint_state: IntGaugeVec,
 }
@@ -78,8 +82,8 @@ impl Metrics {
                 "retry_budget_exhausted_total",
                 "retries that the budget did not allow",
             ))?,
-            parked: IntGauge::with_opts(name("parked", "requests that wait for an engine to come back"))?,
-            parked_total: IntCounter::with_opts(name("parked_total", "requests that waited so"))?,
+            waiting: IntGauge::with_opts(name("waiting", "requests that wait for an engine to come back"))?,
+            waits_total: IntCounter::with_opts(name("waits_total", "requests that waited so"))?,
             replay_bytes: IntGauge::with_opts(name(
                 "replay_bytes",
                 "bytes of request bodies kept for replay, in memory and on disk",
@@ -92,8 +96,8 @@ impl Metrics {
         registry.register(Box::new(attempts))?;
         registry.register(Box::new(retries))?;
         registry.register(Box::new(metrics.budget_exhausted.clone()))?;
-        registry.register(Box::new(metrics.parked.clone()))?;
-        registry.register(Box::new(metrics.parked_total.clone()))?;
+        registry.register(Box::new(metrics.waiting.clone()))?;
+        registry.register(Box::new(metrics.waits_total.clone()))?;
         registry.register(Box::new(metrics.replay_bytes.clone()))?;
         registry.register(Box::new(metrics.endpoint_state.clone()))?;
         Ok(metrics)

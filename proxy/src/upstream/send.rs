@@ -1,51 +1,23 @@
-//! The path of one request: pick an endpoint, send, and on an engine's failure send again elsewhere.
+//! The path of one job: pick an endpoint, encode for its protocol, send, read, and on an engine's failure again elsewhere.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::{HeaderValue, Method, Request, Response, StatusCode, header as names};
-use axum::body::Body;
-use hyper::body::Incoming;
-use tokio::time::{Instant, sleep};
+use ::http::StatusCode;
+use tokio::time::Instant;
 
-use contract::header;
-
+use super::balance::{self, Candidate};
+use super::endpoint::Endpoint;
+use super::exchange::Stop;
+use super::failure::Failure;
+use super::outgoing::Outgoing;
+use super::reply::Reply;
+use super::{Route, Upstreams};
 use crate::error::Error;
-use crate::upstream::balance::{self, Candidate};
-use crate::upstream::endpoint::Endpoint;
-use crate::upstream::failure::Failure;
-use crate::upstream::metrics::Outcome;
-use crate::upstream::reply::{Reply, ReplyBody};
-use crate::upstream::spool::Replay;
-use crate::upstream::{Route, Upstreams};
+use crate::job::work::Work;
+use crate::protocol::Protocol;
 
-/// Beyond what the guard's own deadlines allow.
-const BACKSTOP_MARGIN: Duration = Duration::from_secs(10);
-
-/// A request to an engine. A clone shares the body.
-#[derive(Clone)]
-pub struct Outgoing {
-    /// Which engines can serve it.
-    pub route: Route,
-    /// Path on the engine.
-    pub path: &'static str,
-    /// Type of the body.
-    pub content_type: HeaderValue,
-    /// The body.
-    pub body: Replay,
-    /// Seconds of audio in it, or expected out of it.
-    pub audio_seconds: f64,
-    /// The request's id from end to end.
-    pub request_id: HeaderValue,
-    /// Whether it is short enough to wait for an engine to come back.
-    pub park: bool,
-    /// An engine to use only when no other can be.
-    pub avoid: Option<Arc<str>>,
-    /// An engine to use if it can be.
-    pub prefer: Option<Arc<str>>,
-}
-
-/// Which engine a request would rather go to.
+/// Which engine a job would rather go to.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Wish<'a> {
     avoid: Option<&'a str>,
@@ -58,13 +30,22 @@ impl Outgoing {
     }
 }
 
-/// What was tried for one request.
+/// What came of a job, and which engine did it.
+#[derive(Clone, Debug)]
+pub struct Served<T> {
+    /// What came of it.
+    pub value: T,
+    /// The engine's name.
+    pub engine: Arc<str>,
+}
+
+/// What was tried for one job.
 #[derive(Default)]
 pub(super) struct Tried {
     /// Endpoints that failed, with the epoch at which they were picked: they are out until they improve.
     excluded: Vec<(Arc<str>, u64)>,
     pub(super) failures: Vec<Failure>,
-    pub(super) park_until: Option<Instant>,
+    pub(super) wait_until: Option<Instant>,
 }
 
 impl Tried {
@@ -78,30 +59,45 @@ impl Tried {
     }
 }
 
+/// An endpoint that was picked.
+pub(super) struct Picked {
+    pub(super) endpoint: Arc<Endpoint>,
+    /// Another one later means that it has improved since.
+    pub(super) epoch: u64,
+    /// How it is to be spoken to.
+    pub(super) protocol: Protocol,
+}
+
 impl Upstreams {
-    /// Sends the request until some engine answers it with a reply for the client.
+    /// Runs the job on one engine after another until `read` makes something of a reply. A reply that breaks off or cannot
+    /// be read counts as a failed attempt.
     ///
     /// # Errors
-    /// What the client's body failed with; [`Error::PoisonInput`]; or, when no engine can take over any more,
-    /// what the engines showed.
-    pub async fn send(&self, outgoing: &Outgoing) -> Result<Reply, Error> {
+    /// What the client's file failed with; [`Error::PoisonInput`]; what the engine has against the input; or, when no engine
+    /// can take over any more, what the engines showed.
+    pub(crate) async fn run<T, R, F>(&self, outgoing: &Outgoing, read: R) -> Result<Served<T>, Error>
+    where
+        R: Fn(Reply) -> F,
+        F: Future<Output = Result<T, Stop>>,
+    {
         let metrics = &self.inner.metrics;
         let budget = self.retry_budget();
         budget.deposit();
         let attempts = self.attempts();
         let mut tried = Tried::default();
-        let mut parked = false;
+        let mut waited = false;
         loop {
             let after = tried.failures.last().copied();
-            let Some((endpoint, epoch)) = self.pick(&outgoing.route, outgoing.wish(), &tried) else {
-                parked = after != Some(Failure::Busy) && self.park(outgoing, &mut tried).await;
-                if parked {
+            let Some(picked) = self.pick(&outgoing.route, Some(&outgoing.work), outgoing.wish(), &tried)
+            else {
+                waited = after != Some(Failure::Busy) && self.wait(outgoing, &mut tried).await;
+                if waited {
                     continue;
                 }
                 return Err(self.give_up(&outgoing.route, &tried));
             };
-            // A replay after parking follows a recovery, so it is no part of a retry storm.
-            let is_free = std::mem::take(&mut parked);
+            // A replay after a wait follows a recovery, so it is no part of a retry storm.
+            let is_free = std::mem::take(&mut waited);
             if let Some(after) = after {
                 if !is_free && !budget.withdraw() {
                     metrics.budget_exhausted.inc();
@@ -110,134 +106,78 @@ impl Upstreams {
                 metrics.retry(after);
             }
 
-            let failure = match self.attempt(&endpoint, outgoing).await? {
-                Ok(reply) => return Ok(reply),
-                Err(failure) => failure,
+            let failure = match self.attempt(&picked, outgoing, &read).await {
+                Ok(value) => {
+                    let engine = Arc::clone(&picked.endpoint.name);
+                    return Ok(Served { value, engine });
+                }
+                Err(Stop::Final(error)) => return Err(error),
+                Err(Stop::Failed(failure)) => failure,
             };
             tracing::debug!(
-                engine = %endpoint.name, request_id = ?outgoing.request_id, reason = failure.reason(),
+                engine = %picked.endpoint.name, request_id = ?outgoing.request_id, reason = failure.reason(),
                 "attempt failed"
             );
             let timed_out = tried.failures.iter().any(|failure| failure.is_timeout());
-            tried.fail(&endpoint, epoch, failure);
+            tried.fail(&picked.endpoint, picked.epoch, failure);
             let again = failure.is_retryable()
                 && !(timed_out && failure.is_timeout())
                 && tried.failures.len() < attempts
-                && outgoing.body.is_replayable();
+                && outgoing.is_replayable();
             if !again {
                 return Err(self.give_up(&outgoing.route, &tried));
             }
         }
     }
 
-    /// One attempt. The outer error is final and the client's; the inner one is the engine's.
-    async fn attempt(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        outgoing: &Outgoing,
-    ) -> Result<Result<Reply, Failure>, Error> {
-        let predicted = endpoint.predict(outgoing.audio_seconds);
-        let in_flight = endpoint.dispatch(predicted, Instant::now());
-        let count = |outcome| self.inner.metrics.attempt(outgoing.route.capability, outcome);
-        let outcome = match request(endpoint, outgoing) {
-            Ok(request) => {
-                let silence = async {
-                    // An upload may take as long as it takes; only then is an answer due.
-                    let _ = outgoing.body.complete().await;
-                    sleep(self.patience(predicted)).await;
-                };
-                self.exchange(endpoint, request, silence).await
-            }
-            Err(error) => {
-                tracing::error!(%error, path = outgoing.path, "unable to build the request");
-                Err(Failure::Internal)
-            }
-        };
-        if let Some(error) = outgoing.body.failure() {
-            count(Outcome::ClientGone);
-            return Err(error);
-        }
-        let response = match outcome {
-            Ok(response) => response,
-            Err(failure) => {
-                count(Outcome::Failed(failure));
-                return Ok(Err(failure));
-            }
-        };
-        let served = response.status().is_success();
-        count(if served { Outcome::Served } else { Outcome::Rejected });
-        if response.status() == StatusCode::UNPROCESSABLE_ENTITY
-            && response.headers().contains_key(header::POISON)
-        {
-            return Err(Error::PoisonInput);
-        }
-        let engine = Arc::clone(&endpoint.name);
-        Ok(Ok(Reply { response: response.map(|incoming| ReplyBody::new(incoming, in_flight)), engine }))
-    }
-
-    /// Sends and waits for the reply's head, or for `silence` to resolve.
-    pub(super) async fn exchange(
-        &self,
-        endpoint: &Endpoint,
-        request: Request<Body>,
-        silence: impl Future<Output = ()>,
-    ) -> Result<Response<Incoming>, Failure> {
-        let sent = tokio::select! {
-            biased;
-            sent = self.inner.client.request(request) => sent,
-            () = silence => return Err(Failure::Silent),
-        };
-        let now = Instant::now();
-        let response = match sent {
-            Ok(response) => response,
-            Err(error) if error.is_connect() => {
-                endpoint.refuse(now);
-                return Err(Failure::Refused);
-            }
-            Err(_) => return Err(Failure::Reset),
-        };
-        let failure = Failure::of_reply(response.status(), response.headers());
-        endpoint.observe(response.headers(), matches!(failure, Some(Failure::Faulty(_))), now);
-        failure.map_or(Ok(response), Err)
-    }
-
     /// Well beyond the guard's own limits: its queue, then its deadline for the job.
-    fn patience(&self, predicted: f64) -> Duration {
+    pub(super) fn answer_timeout(&self, predicted: f64) -> Duration {
+        /// Beyond what the guard's own deadlines allow.
+        const MARGIN: Duration = Duration::from_secs(10);
         let config = self.inner.config.get();
         let (lane, hang) = (&config.guard.lane, &config.guard.hang);
         let queue = Duration::try_from_secs_f64(lane.max_wait_seconds).unwrap_or_default();
         let job = Duration::try_from_secs_f64(hang.deadline_factor * predicted).unwrap_or_default();
-        queue.saturating_add(job.max(hang.deadline_floor)).saturating_mul(2).saturating_add(BACKSTOP_MARGIN)
+        queue.saturating_add(job.max(hang.deadline_floor)).saturating_mul(2).saturating_add(MARGIN)
     }
 
-    /// The endpoint to send to next, and its epoch.
-    pub(super) fn pick(&self, route: &Route, wish: Wish<'_>, tried: &Tried) -> Option<(Arc<Endpoint>, u64)> {
+    /// The endpoint to send to next, and the protocol in which it can do the work. Without work any protocol will do.
+    pub(super) fn pick(
+        &self,
+        route: &Route,
+        work: Option<&Work>,
+        wish: Wish<'_>,
+        tried: &Tried,
+    ) -> Option<Picked> {
         let now = Instant::now();
-        let mut endpoints = Vec::new();
+        let mut picks = Vec::new();
         let mut candidates: Vec<Candidate> = Vec::new();
         for endpoint in self.of(route.clone()) {
             let (candidate, epoch) = endpoint.candidate(now);
             if candidate.weight <= 0.0 || tried.excludes(&endpoint, epoch) {
                 continue;
             }
-            if wish.prefer == Some(&endpoint.name) {
-                return Some((endpoint, epoch));
+            let Some(protocol) = endpoint.protocol_for(work) else { continue };
+            let prefers = wish.prefer == Some(&endpoint.name);
+            let pick = Picked { endpoint, epoch, protocol };
+            if prefers {
+                return Some(pick);
             }
-            endpoints.push((endpoint, epoch));
+            picks.push(pick);
             candidates.push(candidate);
         }
         if let Some(avoid) = wish.avoid
-            && endpoints.len() > 1
-            && let Some(at) = endpoints.iter().position(|(endpoint, _)| &*endpoint.name == avoid)
+            && picks.len() > 1
+            && let Some(at) = picks.iter().position(|pick| &*pick.endpoint.name == avoid)
         {
-            endpoints.remove(at);
+            picks.remove(at);
             candidates.remove(at);
         }
         let at = balance::pick(&candidates, self.inner.rng.roll())?;
-        endpoints.get(at).map(|(endpoint, epoch)| (Arc::clone(endpoint), *epoch))
+        (at < picks.len()).then(|| picks.swap_remove(at))
     }
 
-    /// Sends of one request, the first included.
+    /// Sends of one job, the first included.
     pub(super) fn attempts(&self) -> usize {
         self.inner.config.get().gateway.retry.attempts.max(1) as usize
     }
@@ -252,14 +192,19 @@ impl Upstreams {
     }
 }
 
-fn request(endpoint: &Endpoint, outgoing: &Outgoing) -> Result<Request<Body>, ::http::Error> {
-    let seconds = HeaderValue::try_from(format!("{:.3}", outgoing.audio_seconds))?;
-    Request::builder()
-        .method(Method::POST)
-        .uri(endpoint.uri(outgoing.path)?)
-        .header(names::HOST, endpoint.host())
-        .header(names::CONTENT_TYPE, outgoing.content_type.clone())
-        .header(header::REQUEST_ID, outgoing.request_id.clone())
-        .header(header::AUDIO_SECONDS, seconds)
-        .body(Body::new(outgoing.body.reader()))
+/// What an engine's status other than 2xx means for the client, given what it says.
+pub(super) fn refused(route: &Route, status: StatusCode, message: String) -> Stop {
+    match status {
+        StatusCode::NOT_FOUND
+        | StatusCode::METHOD_NOT_ALLOWED
+        | StatusCode::UNAUTHORIZED
+        | StatusCode::FORBIDDEN => {
+            tracing::error!(%status, "the engine does not serve its own protocol");
+            Stop::Failed(Failure::Unserved)
+        }
+        _ if status.is_client_error() => {
+            Stop::Final(Error::EngineRefused { capability: route.capability, status, message })
+        }
+        _ => Stop::Failed(Failure::Unserved),
+    }
 }

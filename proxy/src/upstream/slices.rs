@@ -162,6 +162,8 @@ fn targets(slice: &EndpointSlice, pools: &[Pool]) -> Vec<Target> {
             name: pod.unwrap_or_else(|| address.to_string()),
             pool: pool.name.clone(),
             capability: pool.capability,
+            protocols: pool.protocols(),
+            settings: pool.settings(),
             url: format!("http://{guard}"),
             guard,
             admin: SocketAddr::new(address, admin),

@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
+use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use prometheus::IntGauge;
 
 use crate::config;
 use crate::error;
 
+mod blocking;
 mod kept;
 mod reader;
 
+pub use blocking::Blocking;
 use kept::Kept;
 pub use reader::Reader;
 
@@ -197,6 +200,25 @@ impl Replay {
             }
             Poll::Ready(state.failure.clone().map_or(Ok(()), Err))
         })
+    }
+
+    /// Pulls the source to its end, or to its failure.
+    pub async fn fill(&self) {
+        let mut reader = self.reader();
+        while let Some(Ok(_)) = reader.frame().await {}
+    }
+
+    /// The body for code that blocks, once it is complete and if it is kept.
+    pub fn blocking(&self) -> Option<Blocking> {
+        let state = self.shared.state.lock();
+        let complete = state.source.is_none() && state.failure.is_none() && state.kept.is_some();
+        complete.then(|| Blocking::new(Arc::clone(&self.shared), state.pulled))
+    }
+
+    /// Whether all of it is there.
+    pub fn is_complete(&self) -> bool {
+        let state = self.shared.state.lock();
+        state.source.is_none() && state.failure.is_none()
     }
 
     /// How the client's body failed, if it did: then neither an engine nor a retry is to blame.

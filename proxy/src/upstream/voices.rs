@@ -3,27 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
-use contract::Capability;
-
-use crate::protocol::old_magpie::{self as magpie, VoiceName};
-use crate::upstream::Upstreams;
+use super::Upstreams;
+use crate::protocol::voice::VoiceName;
 
 /// How long a list counts as current.
-const FRESH: Duration = Duration::from_secs(60);
+const LIST_TTL: Duration = Duration::from_secs(60);
 /// How long after a failure no engine is asked.
 const PAUSE: Duration = Duration::from_secs(5);
 /// How long the engines may take to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The list of voices.
 pub struct Voices {
     upstreams: Upstreams,
     known: RwLock<Arc<[String]>>,
-    /// When a list is due again; held by whoever asks.
+    /// When a list is due again; locked while one is asked for.
     due: tokio::sync::Mutex<Instant>,
 }
 
@@ -43,7 +40,7 @@ impl Voices {
         let mut due = self.due.lock().await;
         if Instant::now() >= *due {
             let listed = self.ask().await;
-            *due = Instant::now() + if listed.is_some() { FRESH } else { PAUSE };
+            *due = Instant::now() + if listed.is_some() { LIST_TTL } else { PAUSE };
             if let Some(voices) = listed {
                 *self.known.write() = voices.into();
             }
@@ -64,10 +61,6 @@ impl Voices {
     }
 
     async fn ask(&self) -> Option<Vec<String>> {
-        let response = self.upstreams.get(Capability::Tts, magpie::LIST_VOICES, PATIENCE).await.ok()?;
-        if response.status() != StatusCode::OK {
-            return None;
-        }
-        magpie::parse_voices(response.body()).ok().filter(|voices| !voices.is_empty())
+        self.upstreams.list_voices(TIMEOUT).await.filter(|voices| !voices.is_empty())
     }
 }

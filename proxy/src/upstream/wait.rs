@@ -2,34 +2,39 @@
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::upstream::send::{Outgoing, Tried};
+use crate::upstream::outgoing::Outgoing;
+use crate::upstream::send::Tried;
 use crate::upstream::{Metrics, Upstreams};
 
 impl Upstreams {
     /// Waits until some endpoint can be picked; `false` when the request may not wait, or waited in vain.
-    pub(super) async fn park(&self, outgoing: &Outgoing, tried: &mut Tried) -> bool {
+    pub(super) async fn wait(&self, outgoing: &Outgoing, tried: &mut Tried) -> bool {
         let config = self.inner.config.get();
-        let limits = &config.gateway.park;
-        let fits = outgoing.body.len().is_none_or(|bytes| bytes <= limits.max_body.as_u64());
-        if !outgoing.park || !fits || limits.max_wait.is_zero() {
+        let limits = &config.gateway.wait;
+        let fits = outgoing
+            .file
+            .as_ref()
+            .and_then(|file| file.bytes.len())
+            .is_none_or(|bytes| bytes <= limits.max_body.as_u64());
+        if !outgoing.may_wait || !fits || limits.max_wait.is_zero() {
             return false;
         }
         let now = Instant::now();
-        let until = *tried.park_until.get_or_insert(now + limits.max_wait);
+        let until = *tried.wait_until.get_or_insert(now + limits.max_wait);
         // Waiting for what is known to come too late only keeps the client from going elsewhere.
         let known_late = |seconds: f64| seconds > until.saturating_duration_since(now).as_secs_f64();
         if self.opens_in(&outgoing.route).is_some_and(known_late) {
             return false;
         }
-        let Some(_place) = self.inner.parked.take(limits.max_requests) else { return false };
-        let _parked = Parked::new(&self.inner.metrics);
+        let Some(_place) = self.inner.waiting.take(limits.max_requests) else { return false };
+        let _waiting = Waiting::new(&self.inner.metrics);
         timeout_at(until, self.improvement(outgoing, tried)).await.is_ok()
     }
 
     /// Resolves when an endpoint can be picked that could not be, or has improved since it failed.
     async fn improvement(&self, outgoing: &Outgoing, tried: &Tried) {
         let mut improved = self.inner.improved.subscribe();
-        while self.pick(&outgoing.route, outgoing.wish(), tried).is_none() {
+        while self.pick(&outgoing.route, Some(&outgoing.work), outgoing.wish(), tried).is_none() {
             if improved.changed().await.is_err() {
                 std::future::pending().await
             }
@@ -38,18 +43,18 @@ impl Upstreams {
 }
 
 /// A request that waits, counted until dropped: its client may go away meanwhile.
-struct Parked<'a>(&'a Metrics);
+struct Waiting<'a>(&'a Metrics);
 
-impl<'a> Parked<'a> {
+impl<'a> Waiting<'a> {
     fn new(metrics: &'a Metrics) -> Self {
-        metrics.parked_total.inc();
-        metrics.parked.inc();
+        metrics.waits_total.inc();
+        metrics.waiting.inc();
         Self(metrics)
     }
 }
 
-impl Drop for Parked<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.parked.dec();
+        self.0.waiting.dec();
     }
 }

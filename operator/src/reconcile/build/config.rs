@@ -126,7 +126,7 @@ struct Gateway {
     max_in_flight: u32,
     drain: Span,
     drain_delay: Span,
-    park: Park,
+    wait: Wait,
     discovery: Discovery,
     models: Vec<Model>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -135,7 +135,7 @@ struct Gateway {
 }
 
 #[derive(Serialize)]
-struct Park {
+struct Wait {
     max_wait: Span,
 }
 
@@ -232,7 +232,7 @@ pub fn gateway(stack: &ValidStack) -> ConfigMap {
             max_in_flight: gateway.spec.limits.max_in_flight,
             drain: drain(stack),
             drain_delay: DRAIN_DELAY,
-            park: Park { max_wait: gateway.spec.limits.queue_timeout },
+            wait: Wait { max_wait: gateway.spec.limits.queue_timeout },
             discovery: Discovery { namespace: stack.namespace.clone(), pools: pools.collect() },
             models: models.collect(),
             voices: voices(&gateway.spec.voice_aliases),

@@ -10,6 +10,11 @@ impl Fields {
         self.0.push((name, value));
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The last value of `name`: what counts where one is expected.
     pub fn last(&self, name: &str) -> Option<&str> {
         self.0.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::api::form::Fields;
 use crate::error::Error;
 use crate::job::language;
+use crate::job::work::Need;
 
 /// How the transcript is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +28,7 @@ pub enum Format {
 }
 
 impl Format {
+    /// Every format by its name.
     const NAMES: [(&'static str, Format); 5] = [
         ("json", Format::Json),
         ("text", Format::Text),
@@ -34,11 +36,6 @@ impl Format {
         ("verbose_json", Format::VerboseJson),
         ("vtt", Format::Vtt),
     ];
-
-    /// Whether times of words are needed to write it.
-    pub fn needs_words(self) -> bool {
-        matches!(self, Format::VerboseJson | Format::Srt | Format::Vtt)
-    }
 }
 
 /// A transcription as asked for.
@@ -61,7 +58,7 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// Reads the fields that have arrived, each by itself: more may follow that change how they go together.
+    /// Reads the fields.
     ///
     /// # Errors
     /// A 400 that names the parameter.
@@ -87,19 +84,20 @@ impl Parameters {
                 }
             }
         }
-        Ok(parameters)
-    }
-
-    /// Judges how the fields go together, once all have arrived.
-    ///
-    /// # Errors
-    /// A 400 that names the parameter.
-    pub fn check_together(&self) -> Result<(), Error> {
-        if self.words && self.format != Format::VerboseJson {
+        if parameters.words && parameters.format != Format::VerboseJson {
             let message = "word timestamps need response_format=verbose_json";
             return Err(Error::param("timestamp_granularities", message));
         }
-        Ok(())
+        Ok(parameters)
+    }
+
+    /// Whether times of words are needed to answer. Segments and cues without them are one of all the text: true, if coarse.
+    pub fn needs_words(&self) -> Need {
+        match self.format {
+            Format::VerboseJson if self.words => Need::Required,
+            Format::VerboseJson | Format::Srt | Format::Vtt => Need::Preferred,
+            Format::Json | Format::Text => Need::No,
+        }
     }
 }
 
@@ -199,7 +197,6 @@ mod tests {
             all.push((*name).to_owned(), (*value).to_owned());
         }
         let parameters = Parameters::read(&all)?;
-        parameters.check_together()?;
         Ok(parameters)
     }
 

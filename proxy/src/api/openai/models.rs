@@ -1,4 +1,4 @@
-//! `GET /v1/models` and `/v1/models/{id}`: the configured models, and every voice as a model that speaks with it.
+//! `GET /v1/models` and `/v1/models/{id}`: the configured models, their aliases, and every voice as a model that speaks with it.
 
 use std::sync::Arc;
 
@@ -10,10 +10,8 @@ use serde::Serialize;
 use contract::Capability;
 
 use crate::api::Context;
-use crate::config;
+use crate::api::catalog::{self, Known};
 use crate::error::Error;
-use crate::protocol::old_magpie::VoiceName;
-use crate::upstream::Route;
 
 /// One model. `kind` is beyond OpenAI's schema: it tells pickers which list a model belongs to.
 #[derive(Debug, Serialize)]
@@ -23,6 +21,9 @@ pub struct Model {
     created: u64,
     owned_by: &'static str,
     kind: &'static str,
+    /// The model that an alias stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alias_of: Option<String>,
 }
 
 /// The list of models.
@@ -32,53 +33,19 @@ pub struct List {
     data: Vec<Model>,
 }
 
-impl Context {
-    /// What engines serve the model of that name: an id, an alias or a voice that is known by now.
-    pub(super) fn model_route(&self, name: &str) -> Result<Route, Error> {
-        self.known_model(name).map(|(_, route)| route).ok_or_else(|| unknown(name))
-    }
-
-    /// What engines serve a request that names no model: those of the first one configured.
-    pub(in crate::api) fn default_route(&self, capability: Capability) -> Route {
-        let config = self.config.get();
-        config
-            .gateway
-            .models
-            .iter()
-            .find(|model| model.capability == capability)
-            .map_or_else(|| capability.into(), route)
-    }
-
-    fn known_model(&self, name: &str) -> Option<(String, Route)> {
-        let config = self.config.get();
-        let models = &config.gateway.models;
-        if let Some(model) =
-            models.iter().find(|model| model.id == name || model.aliases.iter().any(|alias| alias == name))
-        {
-            return Some((model.id.clone(), route(model)));
-        }
-        let voice = self
-            .voices
-            .known()
-            .iter()
-            .any(|voice| VoiceName::parse(voice).is_some_and(|voice| voice.base == name));
-        voice.then(|| (name.to_owned(), self.default_route(Capability::Tts)))
-    }
-
-    fn describe(&self, id: String, capability: Capability) -> Model {
-        let kind = capability.as_str();
-        Model { id, object: "model", created: self.started_unix, owned_by: "nvidia", kind }
-    }
-}
-
-/// `GET /v1/models`.
+/// `GET /v1/models`: first the models, then the voices, then the names that calls also accept.
 pub async fn list(State(context): State<Arc<Context>>) -> Json<List> {
     let config = context.config.get();
-    let configured = config.gateway.models.iter().map(|model| (model.id.clone(), model.capability));
     let voices = context.voices.base_names().await;
-    let voices = voices.into_iter().map(|voice| (voice, Capability::Tts));
-    let data = configured.chain(voices).map(|(id, capability)| context.describe(id, capability)).collect();
-    Json(List { object: "list", data })
+    let models = &config.gateway.models;
+    let configured = models.iter().map(|model| describe(&context, model.id.clone(), model.capability, None));
+    let voices = voices.into_iter().map(|voice| describe(&context, voice, Capability::Tts, None));
+    let aliases = models.iter().flat_map(|model| {
+        let of = Some(model.id.clone());
+        let context = &context;
+        model.aliases.iter().map(move |alias| describe(context, alias.clone(), model.capability, of.clone()))
+    });
+    Json(List { object: "list", data: configured.chain(voices).chain(aliases).collect() })
 }
 
 /// `GET /v1/models/{id}`; an alias gives the model it stands for.
@@ -86,18 +53,23 @@ pub async fn one(
     State(context): State<Arc<Context>>,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Model>, Error> {
-    let Path(name) = name.map_err(|_| unknown("(not UTF-8)"))?;
-    if context.known_model(&name).is_none() {
-        context.voices.current().await;
+    let Path(name) = name.map_err(|_| catalog::unknown("(not UTF-8)"))?;
+    let config = context.config.get();
+    let known = match catalog::model(&config, &context.voices.known(), &name) {
+        Some(known) => Some(known),
+        None => catalog::model(&config, &context.voices.current().await, &name),
+    };
+    let Known { id, route } = known.ok_or_else(|| catalog::unknown(&name))?;
+    Ok(Json(describe(&context, id, route.capability, None)))
+}
+
+fn describe(context: &Context, id: String, capability: Capability, alias_of: Option<String>) -> Model {
+    Model {
+        id,
+        object: "model",
+        created: context.started_unix,
+        owned_by: "nvidia",
+        kind: capability.as_str(),
+        alias_of,
     }
-    let (id, route) = context.known_model(&name).ok_or_else(|| unknown(&name))?;
-    Ok(Json(context.describe(id, route.capability)))
-}
-
-fn route(model: &config::Model) -> Route {
-    Route { capability: model.capability, pool: model.pool.as_deref().map(Into::into) }
-}
-
-fn unknown(name: &str) -> Error {
-    Error::ModelNotFound { model: name.chars().take(128).collect() }
 }

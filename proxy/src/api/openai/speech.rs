@@ -1,6 +1,7 @@
 //! `POST /v1/audio/speech`: text in, audio out as the engine makes it.
 
 mod body;
+mod buffer;
 mod request;
 
 use std::sync::Arc;
@@ -10,9 +11,12 @@ use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use futures::{StreamExt, stream};
 use http::{HeaderValue, header};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
-use crate::api::openai::speech::body::Spoken;
-use crate::api::openai::speech::request::Wanted;
+use self::body::{Spoken, first};
+use self::buffer::buffer;
+use self::request::Wanted;
 use crate::api::{Context, RequestId};
 use crate::error::Error;
 
@@ -28,13 +32,16 @@ pub async fn create(
     let wanted = Wanted::read(request.into_body()).await?;
     let speech = wanted.check(&context).await?;
     let content_type = speech.format.content_type();
-    let mut spoken = Spoken::new(context, request_id, speech)?;
-    let first = spoken.next().await?;
-    let rest = stream::try_unfold(spoken, |mut spoken| async move {
-        let next = spoken.next().await?;
-        Ok::<_, Error>(next.map(|bytes| (bytes, spoken)))
+    let (writer, mut reader) = buffer();
+    let spoken = Spoken::new(context, request_id, speech, writer)?;
+    // A client that leaves drops the body, and with it the task and the engine's job.
+    let task = AbortOnDropHandle::new(tokio::spawn(spoken.make().in_current_span()));
+    let begun = first(&mut reader).await?;
+    let rest = stream::unfold((reader, task), |(mut reader, task)| async move {
+        let next = reader.next().await?;
+        Some((next, (reader, task)))
     });
-    let mut response = Response::new(Body::from_stream(stream::iter(first.map(Ok)).chain(rest)));
+    let mut response = Response::new(Body::from_stream(stream::iter(begun.map(Ok)).chain(rest)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     Ok(response)
 }

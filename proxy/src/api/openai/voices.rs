@@ -8,7 +8,7 @@ use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
 
 use crate::api::Context;
-use crate::protocol::old_magpie::VoiceName;
+use crate::protocol::voice::VoiceName;
 
 /// Query of the list.
 #[derive(Debug, Deserialize)]

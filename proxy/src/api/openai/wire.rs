@@ -1,4 +1,4 @@
-//! A transcript in the shapes that OpenAI's transcription API answers with.
+//! A transcript in the shapes that OpenAI's transcript API answers with.
 
 use axum::response::{IntoResponse, Response};
 use http::header;
@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::api::form::Playing;
 use crate::api::openai::form::{Format, Parameters};
 use crate::job::language;
-use crate::protocol::old_parakeet::Transcription;
+use crate::job::work::{Need, Transcript};
 use crate::transcript::segments::{Segment, segments};
 use crate::transcript::{Word, repair, subtitle};
 
@@ -55,30 +55,26 @@ impl Usage {
 }
 
 /// Seconds of audio of a transcript: the engine's word, else the file's, else the end of the last word, else the estimate.
-pub(super) fn duration(transcription: &Transcription, playing: Playing) -> f64 {
-    let spoken = transcription.words.iter().map(|word| word.end).fold(f64::NAN, f64::max);
+pub(super) fn duration(transcript: &Transcript, playing: Playing) -> f64 {
+    let spoken = transcript.words.iter().map(|word| word.end).fold(f64::NAN, f64::max);
     let stated = playing.exact.then_some(playing.seconds);
     let spoken = spoken.is_finite().then_some(spoken);
-    transcription.duration.or(stated).or(spoken).unwrap_or(playing.seconds)
+    transcript.duration.or(stated).or(spoken).unwrap_or(playing.seconds)
 }
 
 /// The reply to the client.
-pub(super) fn render(
-    mut transcription: Transcription,
-    parameters: &Parameters,
-    playing: Playing,
-) -> Response {
-    let duration = duration(&transcription, playing);
-    let text = transcription.text.trim().to_owned();
-    let words = &mut transcription.words;
-    if words.is_empty() && !text.is_empty() && parameters.format.needs_words() {
+pub(super) fn render(mut transcript: Transcript, parameters: &Parameters, playing: Playing) -> Response {
+    let duration = duration(&transcript, playing);
+    let text = transcript.text.trim().to_owned();
+    let words = &mut transcript.words;
+    if words.is_empty() && !text.is_empty() && parameters.needs_words() != Need::No {
         // An engine without times: one stretch of all the text is the truth that is left.
         words.push(Word { start: 0.0, end: duration, text: text.clone() });
     }
     repair(words);
     match parameters.format {
         Format::Json => {
-            let known = transcription.duration.is_some() || playing.exact;
+            let known = transcript.duration.is_some() || playing.exact;
             let usage = known.then(|| Usage::duration(duration));
             axum::Json(Json { text, usage }).into_response()
         }
@@ -86,7 +82,7 @@ pub(super) fn render(
         Format::Srt => plain("text/plain; charset=utf-8", subtitle::srt(&subtitle::cues(words, None))),
         Format::Vtt => plain("text/vtt; charset=utf-8", subtitle::vtt(&subtitle::cues(words, None))),
         Format::VerboseJson => {
-            let language = transcription.language.as_ref().or(parameters.language.as_ref());
+            let language = transcript.language.as_ref().or(parameters.language.as_ref());
             let reply = VerboseJson {
                 task: "transcribe",
                 language: language::english_name(language.map_or(DEFAULT_LANGUAGE, String::as_str)),

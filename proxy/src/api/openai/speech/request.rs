@@ -6,11 +6,11 @@ use serde_json::{Map, Value};
 
 use contract::Capability;
 
-use crate::api::Context;
+use crate::api::{Context, catalog};
 use crate::audio::OutputFormat;
 use crate::error::Error;
 use crate::job::language;
-use crate::protocol::old_magpie::VoiceName;
+use crate::protocol::voice::VoiceName;
 use crate::upstream::Route;
 
 /// Largest body: 4096 code points in the longest escapes, instructions, and room.
@@ -63,23 +63,14 @@ impl Wanted {
     pub(super) async fn check(&self, context: &Context) -> Result<Speech, Error> {
         let input = self.input()?;
         let model = self.text("model")?;
-        let route = match model {
-            None => context.default_route(Capability::Tts),
-            Some(model) => {
-                let route = context.model_route(model)?;
-                if route.capability != Capability::Tts {
-                    let message = format!("the model '{model}' does not speak; see GET /v1/models");
-                    return Err(Error::param("model", message));
-                }
-                route
-            }
-        };
+        let config = context.config.get();
+        let route = catalog::route_for(&config, &context.voices.known(), model, Capability::Tts)?;
         let format = self.format(model)?;
         let sample_rate = self.sample_rate(format)?;
         self.refuse_unsupported()?;
         // Before names are looked up: what is left can only fail by the voice.
         let language = self.language()?;
-        let voice = context.voice(self.voice()?, model).await?;
+        let voice = voice(context, self.voice()?, model).await?;
         let language = language.unwrap_or_else(|| {
             VoiceName::parse(&voice).map_or_else(|| "en-US".into(), |name| name.language())
         });
@@ -121,7 +112,10 @@ impl Wanted {
     /// `sample_rate_hz`: any sensible one for WAV, which names it; the others have theirs.
     fn sample_rate(&self, format: OutputFormat) -> Result<u32, Error> {
         let Some(value) = self.given("sample_rate_hz") else { return Ok(SAMPLE_RATE) };
-        let rate = value.as_u64().filter(|rate| (8_000..=48_000).contains(rate));
+        let rate = number(value)
+            .filter(|rate| rate.fract() == 0.0)
+            .map(|rate| rate as u64)
+            .filter(|rate| (8_000..=48_000).contains(rate));
         match rate.and_then(|rate| u32::try_from(rate).ok()) {
             Some(rate) if format == OutputFormat::Wav || rate == SAMPLE_RATE => Ok(rate),
             Some(_) => {
@@ -138,7 +132,7 @@ impl Wanted {
     /// What changes the speech and no engine can do. `instructions` ask for a manner of speaking and change no word: they
     /// are ignored, as OpenAI's own tts-1 does.
     fn refuse_unsupported(&self) -> Result<(), Error> {
-        match self.given("speed").map(Value::as_f64) {
+        match self.given("speed").map(number) {
             None => {}
             Some(Some(speed)) if (speed - 1.0).abs() < 1e-6 => {}
             Some(Some(speed)) if (0.25..=4.0).contains(&speed) => {
@@ -193,32 +187,38 @@ impl Wanted {
     }
 }
 
-impl Context {
-    /// The engine's voice for a client's name; without one the model's, if a voice is named as model, else the default.
-    async fn voice(&self, name: Option<&str>, model: Option<&str>) -> Result<String, Error> {
-        let config = self.config.get();
-        let settings = &config.gateway;
-        let Some(name) = name else {
-            let model = model.filter(|model| VoiceName::parse(model).is_some());
-            return Ok(model.unwrap_or(&settings.default_voice).to_owned());
-        };
-        if let Some(voice) = settings.voices.get(&name.to_ascii_lowercase()) {
-            return Ok(voice.clone());
+/// The engine's voice for a client's name; without one the model's, if a voice is named as model, else the default.
+async fn voice(context: &Context, name: Option<&str>, model: Option<&str>) -> Result<String, Error> {
+    let config = context.config.get();
+    let settings = &config.gateway;
+    let Some(name) = name else {
+        let model = model.filter(|model| VoiceName::parse(model).is_some());
+        return Ok(model.unwrap_or(&settings.default_voice).to_owned());
+    };
+    if let Some(voice) = settings.voices.get(&name.to_ascii_lowercase()) {
+        return Ok(voice.clone());
+    }
+    let find = |voices: &[String]| voices.iter().find(|voice| voice.eq_ignore_ascii_case(name)).cloned();
+    if let Some(voice) = find(&context.voices.known()) {
+        return Ok(voice);
+    }
+    let voices = context.voices.current().await;
+    match find(&voices) {
+        Some(voice) => Ok(voice),
+        // With no list to look it up in, the engine judges a name that is built like its own.
+        None if voices.is_empty() && VoiceName::parse(name).is_some() => Ok(name.to_owned()),
+        None => {
+            let name: String = name.chars().take(128).collect();
+            Err(Error::param("voice", format!("no voice '{name}'; see GET /v1/audio/voices")))
         }
-        let find = |voices: &[String]| voices.iter().find(|voice| voice.eq_ignore_ascii_case(name)).cloned();
-        if let Some(voice) = find(&self.voices.known()) {
-            return Ok(voice);
-        }
-        let voices = self.voices.current().await;
-        match find(&voices) {
-            Some(voice) => Ok(voice),
-            // With no list to look it up in, the engine judges a name that is built like its own.
-            None if voices.is_empty() && VoiceName::parse(name).is_some() => Ok(name.to_owned()),
-            None => {
-                let name: String = name.chars().take(128).collect();
-                Err(Error::param("voice", format!("no voice '{name}'; see GET /v1/audio/voices")))
-            }
-        }
+    }
+}
+
+/// A number, or a number in quotes.
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::String(text) => text.trim().parse().ok(),
+        value => value.as_f64(),
     }
 }
 

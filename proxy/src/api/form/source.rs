@@ -1,0 +1,184 @@
+//! The bytes of a form's file as they arrive, while the form around them is read.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use futures::Stream;
+use parking_lot::Mutex;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{Seen, joined, malformed};
+use crate::error::Error;
+use crate::job::input::InputHash;
+use crate::multipart::{Boundary, Event, Limits, Parser};
+
+/// Text fields: a prompt is the longest of them.
+const LIMITS: Limits = Limits { field_bytes: 16 * 1024, header_bytes: 8 * 1024, fields: 48 };
+
+/// The file's bytes. The stream ends once the form has ended, or with what is wrong with it.
+pub(super) struct Source {
+    body: Body,
+    parser: Parser,
+    seen: Arc<Mutex<Seen>>,
+    file: Option<File>,
+    /// The part being read is a file that nothing asks for.
+    foreign: bool,
+    hasher: Box<Xxh3>,
+    received: u64,
+    limit: u64,
+    /// Bytes of the file that have not left yet.
+    ready: VecDeque<Bytes>,
+    /// The form's closing delimiter was seen, or the upload was refused.
+    ended: bool,
+    /// Nothing more is to be read of the client's body.
+    over: bool,
+}
+
+struct File {
+    filename: Option<String>,
+    /// Bytes seen of it.
+    len: u64,
+    /// Text fields came before it.
+    after_fields: bool,
+}
+
+impl Source {
+    pub(super) fn new(body: Body, boundary: &Boundary, limit: u64, seen: Arc<Mutex<Seen>>) -> Self {
+        Self {
+            body,
+            parser: Parser::new(boundary, LIMITS),
+            seen,
+            file: None,
+            foreign: false,
+            hasher: Box::default(),
+            received: 0,
+            limit,
+            ready: VecDeque::new(),
+            ended: false,
+            over: false,
+        }
+    }
+
+    /// Reads until so many bytes of the file are there, or the form has ended.
+    pub(super) async fn read_head(&mut self, bytes: u64) -> Result<(), Error> {
+        while !self.ended && self.file.as_ref().is_none_or(|file| file.len < bytes) {
+            std::future::poll_fn(|cx| self.poll_read(cx)).await?;
+        }
+        if self.ended {
+            std::future::poll_fn(|cx| self.poll_epilogue(cx)).await;
+            self.over = true;
+        }
+        Ok(())
+    }
+
+    /// The file's first bytes, its name, and whether text fields came before it.
+    pub(super) fn file(&mut self) -> Result<(Bytes, Option<String>, bool), Error> {
+        match &self.file {
+            None => Err(Error::param("file", "file is missing")),
+            Some(file) if file.len == 0 => Err(Error::param("file", "the file is empty")),
+            Some(file) => {
+                Ok((joined(self.ready.make_contiguous()), file.filename.clone(), file.after_fields))
+            }
+        }
+    }
+
+    /// The file's length, once the form has ended.
+    pub(super) fn file_len(&self) -> Option<u64> {
+        self.file.as_ref().filter(|_| self.ended).map(|file| file.len)
+    }
+
+    /// The body's length, once the form has ended.
+    pub(super) fn received_all(&self) -> Option<u64> {
+        self.ended.then_some(self.received)
+    }
+
+    /// The whole file, if the form has ended; else the source itself.
+    pub(super) fn into_chunks(self) -> Result<VecDeque<Bytes>, Box<Self>> {
+        if self.ended { Ok(self.ready) } else { Err(Box::new(self)) }
+    }
+
+    /// Reads one frame of the client's body.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let data = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+            Some(Err(_)) | None => return Poll::Ready(Err(Error::Truncated)),
+        };
+        self.received += data.len() as u64;
+        if self.received > self.limit {
+            return Poll::Ready(Err(Error::TooLarge { limit: self.limit }));
+        }
+        let events = self.parser.push(data).map_err(malformed)?;
+        for event in events {
+            self.take(event)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads what follows the closing delimiter, so that the connection sees the request's end, and a client that leaves.
+    fn poll_epilogue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.received <= self.limit {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => self.received += frame.data_ref().map_or(0, |data| data.len() as u64),
+                Some(Err(_)) | None => break,
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn take(&mut self, event: Event) -> Result<(), Error> {
+        match event {
+            Event::Field { name, value } => self.seen.lock().fields.push(name, value),
+            Event::FileStart { name, .. } if name != "file" => self.foreign = true,
+            Event::FileStart { .. } if self.file.is_some() => {
+                return Err(Error::param("file", "send one file"));
+            }
+            Event::FileStart { filename, .. } => {
+                let after_fields = self.seen.lock().fields.len() > 0;
+                self.file = Some(File { filename, len: 0, after_fields });
+            }
+            Event::FileData(_) if self.foreign => {}
+            Event::FileData(data) => {
+                if let Some(file) = &mut self.file {
+                    file.len += data.len() as u64;
+                }
+                self.hasher.update(&data);
+                self.ready.push_back(data);
+            }
+            Event::FileEnd => self.foreign = false,
+            Event::End => {
+                self.ended = true;
+                self.seen.lock().input = Some(InputHash(self.hasher.digest()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Stream for Source {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let source = &mut *self;
+        loop {
+            if let Some(bytes) = source.ready.pop_front() {
+                return Poll::Ready(Some(Ok(bytes)));
+            }
+            if source.ended {
+                if !source.over {
+                    ready!(source.poll_epilogue(cx));
+                    source.over = true;
+                }
+                return Poll::Ready(None);
+            }
+            if let Err(error) = ready!(source.poll_read(cx)) {
+                (source.ended, source.over) = (true, true);
+                source.ready.clear();
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! How configured engines are spoken to.
+
+use contract::Capability;
+
+use super::{Config, Engine, Pool};
+use crate::protocol::{Protocol, Settings};
+
+impl Engine {
+    /// Its protocols in order of preference; the default of its capability when none is named.
+    pub fn protocols(&self) -> Vec<Protocol> {
+        or_default(&[], self.capability)
+    }
+
+    /// What its protocols need to know of it.
+    pub fn settings(&self) -> Settings {
+        Settings::default()
+    }
+}
+
+impl Pool {
+    /// The protocols of its engines in order of preference; the default of their capability when none is named.
+    pub fn protocols(&self) -> Vec<Protocol> {
+        or_default(&self.protocols, self.capability)
+    }
+
+    /// What the protocols need to know of its engines.
+    pub fn settings(&self) -> Settings {
+        Settings { language: self.language.clone(), model: self.model.clone() }
+    }
+}
+
+impl Config {
+    /// The protocols of all engines that are configured for a capability, or for one pool of it.
+    pub fn protocols(&self, capability: Capability, pool: Option<&str>) -> Vec<Protocol> {
+        let is_named = |name: &str| pool.is_none_or(|pool| pool == name);
+        match &self.gateway.discovery {
+            Some(discovery) => discovery
+                .pools
+                .iter()
+                .filter(|known| known.capability == capability && is_named(&known.name))
+                .flat_map(Pool::protocols)
+                .collect(),
+            None => self
+                .engines
+                .iter()
+                .filter(|engine| engine.capability == capability && is_named(capability.as_str()))
+                .flat_map(Engine::protocols)
+                .collect(),
+        }
+    }
+}
+
+fn or_default(protocols: &[Protocol], capability: Capability) -> Vec<Protocol> {
+    match protocols {
+        [] => vec![Protocol::default_of(capability)],
+        named => named.to_vec(),
+    }
+}

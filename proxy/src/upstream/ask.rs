@@ -1,0 +1,144 @@
+//! Jobs with their answers: transcripts, speaker turns, speech as it is made.
+
+use bytes::Bytes;
+
+use super::exchange::Stop;
+use super::failure::Failure;
+use super::outgoing::Outgoing;
+use super::reply::Reply;
+use super::send::Served;
+use super::{Route, Upstreams};
+use crate::error::Error;
+use crate::job::work::{Need, Transcript, Turns, Work};
+use crate::protocol::{self, Offers, Protocol, Samples, Speakers};
+
+/// Longer replies are parsed away from the threads that move bytes.
+const INLINE_BYTES: usize = 128 * 1024;
+
+/// Speech that an engine makes: samples as they come. Dropping it frees the engine.
+pub struct Speech {
+    reply: Reply,
+    samples: Box<dyn Samples>,
+    first: Option<Bytes>,
+    /// Samples per second.
+    pub sample_rate: u32,
+}
+
+impl Speech {
+    /// The next s16le bytes, never empty, possibly cut between the bytes of a sample; `None` at the end.
+    ///
+    /// # Errors
+    /// [`Failure`] when the reply breaks off or is not speech.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
+        while let Some(data) = self.reply.next().await? {
+            let samples = self.samples.push(data).map_err(|error| malformed(&error))?;
+            if !samples.is_empty() {
+                return Ok(Some(samples));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Upstreams {
+    /// Has a file transcribed. The work must be [`Work::Transcribe`].
+    ///
+    /// # Errors
+    /// As [`Upstreams::run`].
+    pub async fn transcribe(&self, outgoing: &Outgoing) -> Result<Served<Transcript>, Error> {
+        self.whole(outgoing, |protocol, reply| protocol.transcript(reply)).await
+    }
+
+    /// Has the speaker turns of a file found. The work must be [`Work::Diarize`].
+    ///
+    /// # Errors
+    /// As [`Upstreams::run`].
+    pub async fn diarize(&self, outgoing: &Outgoing) -> Result<Served<Turns>, Error> {
+        self.whole(outgoing, |protocol, reply| protocol.turns(reply)).await
+    }
+
+    async fn whole<T: Send + 'static>(
+        &self,
+        outgoing: &Outgoing,
+        decode: fn(Protocol, &[u8]) -> Result<T, protocol::Error>,
+    ) -> Result<Served<T>, Error> {
+        self.run(outgoing, |reply| async move {
+            let protocol = reply.protocol;
+            let body = reply.whole().await?;
+            let len = body.len();
+            let work = move || decode(protocol, &body).map_err(|error| malformed(&error));
+            if len <= INLINE_BYTES {
+                return Ok(work()?);
+            }
+            let done = tokio::task::spawn_blocking(work).await;
+            Ok(done.unwrap_or(Err(Failure::Malformed))?)
+        })
+        .await
+    }
+
+    /// Has a text spoken, once the first samples are there. The work must be [`Work::Synthesize`].
+    ///
+    /// # Errors
+    /// As [`Upstreams::run`].
+    pub async fn speak(&self, outgoing: &Outgoing) -> Result<Served<Speech>, Error> {
+        let wanted = match &outgoing.work {
+            Work::Synthesize(wanted) => wanted.sample_rate,
+            Work::Transcribe(_) | Work::Diarize => 0,
+        };
+        self.run(outgoing, |reply| first_samples(reply, wanted)).await
+    }
+
+    /// What the engines of a route offer together, by configuration.
+    pub fn offers(&self, route: &Route) -> Offers {
+        let mut all = Offers::default();
+        for protocol in self.inner.config.get().protocols(route.capability, route.pool.as_deref()) {
+            let offers = protocol.offers();
+            all.words |= offers.words;
+            all.speakers = all.speakers.max(offers.speakers);
+        }
+        all
+    }
+}
+
+/// Whether a protocol can do the work.
+pub(super) fn serves(protocol: Protocol, work: &Work) -> bool {
+    if !protocol.capabilities().contains(&work.capability()) {
+        return false;
+    }
+    let offers = protocol.offers();
+    match work {
+        Work::Transcribe(wanted) => {
+            (wanted.words != Need::Required || offers.words)
+                && (!wanted.speakers || offers.speakers == Speakers::SameCall)
+        }
+        Work::Diarize => protocol.diarizes(),
+        Work::Synthesize(_) => true,
+    }
+}
+
+/// Whether a protocol also gives what is merely preferred.
+pub(super) fn serves_best(protocol: Protocol, work: &Work) -> bool {
+    let preferred = matches!(work, Work::Transcribe(wanted) if wanted.words == Need::Preferred);
+    serves(protocol, work) && (!preferred || protocol.offers().words)
+}
+
+async fn first_samples(mut reply: Reply, wanted: u32) -> Result<Speech, Stop> {
+    let protocol = reply.protocol;
+    let mut samples = protocol.samples();
+    while let Some(data) = reply.next().await? {
+        let first = samples.push(data).map_err(|error| malformed(&error))?;
+        if !first.is_empty() {
+            let sample_rate = protocol.sample_rate(wanted);
+            return Ok(Speech { reply, samples, first: Some(first), sample_rate });
+        }
+    }
+    Err(Stop::Failed(Failure::Malformed))
+}
+
+fn malformed(error: &protocol::Error) -> Failure {
+    tracing::warn!(error = error as &dyn std::error::Error, "unable to read the engine's reply");
+    Failure::Malformed
+}

@@ -1,0 +1,194 @@
+//! One attempt: prepare the file, encode the job, send it, and read the reply.
+
+use std::future::pending;
+use std::sync::Arc;
+
+use ::http::{HeaderValue, Method, Request, Response, header as names};
+use axum::body::Body;
+use hyper::body::Incoming;
+use tokio::time::{Instant, sleep};
+
+use contract::header;
+
+use super::Upstreams;
+use super::endpoint::Endpoint;
+use super::failure::Failure;
+use super::framed::{Framed, Refused};
+use super::metrics::Outcome;
+use super::outgoing::Outgoing;
+use super::reply::{Reply, ReplyBody};
+use super::send::Picked;
+use crate::error::Error;
+use crate::protocol::{self, Encoded, File, Transport};
+
+/// Why an attempt came to nothing.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The engine failed; another one may do it.
+    Failed(Failure),
+    /// The client gets this.
+    Final(Error),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Stop::Failed(failure)
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Stop::Final(error)
+    }
+}
+
+impl Upstreams {
+    /// One attempt, counted.
+    pub(super) async fn attempt<T, R, F>(
+        &self,
+        picked: &Picked,
+        outgoing: &Outgoing,
+        read: &R,
+    ) -> Result<T, Stop>
+    where
+        R: Fn(Reply) -> F,
+        F: Future<Output = Result<T, Stop>>,
+    {
+        let count = |outcome| self.inner.metrics.attempt(outgoing.route.capability, outcome);
+        let refused = Refused::default();
+        let outcome = match self.send(picked, outgoing, &refused).await {
+            Ok(reply) => read(reply).await,
+            Err(stop) => Err(stop),
+        };
+        // A failure of the client's upload, or of its form, shows as a broken exchange: the engine is not to blame.
+        if let Some(error) = refused.lock().take().or_else(|| outgoing.upload_failure()) {
+            count(Outcome::ClientGone);
+            return Err(Stop::Final(error));
+        }
+        count(match &outcome {
+            Ok(_) => Outcome::Served,
+            Err(Stop::Final(_)) => Outcome::Rejected,
+            Err(Stop::Failed(failure)) => Outcome::Failed(*failure),
+        });
+        outcome
+    }
+
+    /// Sends the job and waits for the head of a good reply.
+    async fn send(&self, picked: &Picked, outgoing: &Outgoing, refused: &Refused) -> Result<Reply, Stop> {
+        let Picked { endpoint, protocol, .. } = picked;
+        let predicted = endpoint.predict(outgoing.audio_seconds);
+        let timeout = self.answer_timeout(predicted);
+        let request = self.request(picked, outgoing, refused).await?;
+        let in_flight = endpoint.dispatch(predicted, Instant::now());
+        let silence = async {
+            // An upload may take as long as it takes; only then is an answer due.
+            outgoing.arrived().await;
+            sleep(timeout).await;
+        };
+        let response = self.exchange(endpoint, protocol.transport(), request, silence).await?;
+        let reply = Reply {
+            response: response.map(|incoming| ReplyBody::new(incoming, in_flight)),
+            engine: Arc::clone(&endpoint.name),
+            protocol: *protocol,
+            idle: timeout,
+        };
+        reply.accepted(&outgoing.route).await
+    }
+
+    async fn request(
+        &self,
+        picked: &Picked,
+        outgoing: &Outgoing,
+        refused: &Refused,
+    ) -> Result<Request<Body>, Stop> {
+        let Picked { endpoint, protocol, .. } = picked;
+        let whole = protocol.transport() == Transport::Grpc;
+        let encode = |file: Option<&File<'_>>| {
+            protocol.encode(&outgoing.work, file, &endpoint.settings).map_err(|error| unencodable(&error))
+        };
+        let (encoded, header, bytes) = match &outgoing.file {
+            None => (encode(None)?, Default::default(), None),
+            Some(file) => {
+                let form = protocol.intake(&file.audio);
+                let prepared = self.prepare(file, form, whole).await?;
+                let sent = File { audio: &file.audio, form, len: prepared.len };
+                let bytes = (prepared.bytes.reader(), Arc::clone(&file.gate));
+                (encode(Some(&sent))?, prepared.header, Some(bytes))
+            }
+        };
+        let Encoded { path, content_type, before, after } = encoded;
+        let body = Framed::new([before, header], bytes, after, Arc::clone(refused));
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(endpoint.uri(path).map_err(|error| unbuildable(&error))?)
+            .header(names::CONTENT_TYPE, content_type)
+            .header(header::REQUEST_ID, outgoing.request_id.clone())
+            .header(header::AUDIO_SECONDS, seconds(outgoing.audio_seconds));
+        request = match protocol.transport() {
+            Transport::Http => request.header(names::HOST, endpoint.host()),
+            Transport::Grpc => request.header(names::TE, HeaderValue::from_static("trailers")),
+        };
+        if outgoing.continues {
+            request = request.header(header::CONTINUES, HeaderValue::from_static("1"));
+        }
+        request.body(Body::new(body)).map_err(|error| unbuildable(&error))
+    }
+
+    /// Sends and waits for the reply's head, for `silence` to resolve, or for the endpoint to die.
+    pub(super) async fn exchange(
+        &self,
+        endpoint: &Endpoint,
+        transport: Transport,
+        request: Request<Body>,
+        silence: impl Future<Output = ()>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let client = match transport {
+            Transport::Http => &self.inner.clients.http,
+            Transport::Grpc => &self.inner.clients.grpc,
+        };
+        let sent = tokio::select! {
+            biased;
+            sent = client.request(request) => sent,
+            () = silence => return Err(Failure::Silent),
+            () = endpoint.death() => return Err(Failure::Reset),
+        };
+        let now = Instant::now();
+        let response = match sent {
+            Ok(response) => response,
+            Err(error) if error.is_connect() => {
+                endpoint.refuse(now);
+                return Err(Failure::Refused);
+            }
+            Err(error) => {
+                tracing::debug!(engine = %endpoint.name, %error, "exchange broke");
+                return Err(Failure::Reset);
+            }
+        };
+        let failure = Failure::of_reply(response.status(), response.headers());
+        endpoint.observe(response.headers(), matches!(failure, Some(Failure::Faulty(_))), now);
+        failure.map_or(Ok(response), Err)
+    }
+}
+
+/// Resolves never: for exchanges that need no time limit of their own.
+pub(super) fn forever() -> impl Future<Output = ()> {
+    pending()
+}
+
+fn seconds(seconds: f64) -> HeaderValue {
+    HeaderValue::try_from(format!("{seconds:.3}")).unwrap_or(HeaderValue::from_static("0"))
+}
+
+fn unencodable(error: &protocol::Error) -> Stop {
+    match error {
+        protocol::Error::Unsupported { param, .. } => Stop::Final(Error::param(param, error.to_string())),
+        protocol::Error::Shape { .. } | protocol::Error::Form(_) => {
+            Stop::Final(Error::param("file", error.to_string()))
+        }
+    }
+}
+
+fn unbuildable(error: &::http::Error) -> Stop {
+    tracing::error!(%error, "unable to build the request");
+    Stop::Failed(Failure::Internal)
+}

@@ -1,0 +1,92 @@
+//! The body of one attempt: what comes before the file, the file, what comes after it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
+
+use super::outgoing::Gate;
+use super::spool::{self, Reader};
+use crate::error::Error;
+
+/// Why an attempt's body ends early.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stopped {
+    /// The file cannot be read.
+    #[error("unable to send the file")]
+    File(#[source] spool::Error),
+    /// The engine is not to have the end of it.
+    #[error("the request is not to be completed")]
+    Gate,
+}
+
+/// The error by which the gate stopped an attempt, for the attempt to find.
+pub(super) type Refused = Arc<Mutex<Option<Error>>>;
+
+/// The body.
+pub(super) struct Framed {
+    before: [Option<Bytes>; 2],
+    file: Option<(Reader, Gate)>,
+    after: Option<Bytes>,
+    refused: Refused,
+}
+
+impl Framed {
+    /// A body of these parts; empty ones are left out.
+    pub(super) fn new(
+        before: [Bytes; 2],
+        file: Option<(Reader, Gate)>,
+        after: Bytes,
+        refused: Refused,
+    ) -> Self {
+        let part = |bytes: Bytes| (!bytes.is_empty()).then_some(bytes);
+        Self { before: before.map(part), file, after: part(after), refused }
+    }
+}
+
+impl Body for Framed {
+    type Data = Bytes;
+    type Error = Stopped;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Stopped>>> {
+        let this = &mut *self;
+        if let Some(bytes) = this.before.iter_mut().find_map(Option::take) {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        if let Some((reader, gate)) = &mut this.file {
+            match ready!(Pin::new(reader).poll_frame(context)) {
+                Some(Ok(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(Stopped::File(error)))),
+                None => {}
+            }
+            if let Err(error) = gate() {
+                *this.refused.lock() = Some(error);
+                return Poll::Ready(Some(Err(Stopped::Gate)));
+            }
+            this.file = None;
+        }
+        Poll::Ready(this.after.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.before.iter().all(Option::is_none) && self.file.is_none() && self.after.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let around =
+            self.before.iter().chain([&self.after]).flatten().map(|bytes| bytes.len() as u64).sum::<u64>();
+        match &self.file {
+            None => SizeHint::with_exact(around),
+            Some((reader, _)) => match reader.size_hint().exact() {
+                Some(file) => SizeHint::with_exact(around + file),
+                None => SizeHint::default(),
+            },
+        }
+    }
+}

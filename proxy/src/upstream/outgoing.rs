@@ -1,0 +1,76 @@
+//! A job on its way to engines.
+
+use std::sync::Arc;
+
+use ::http::HeaderValue;
+use tokio::sync::OnceCell;
+
+use super::Route;
+use super::spool::Replay;
+use crate::error::Error;
+use crate::job::work::{Audio, Work};
+
+/// A job for engines. A clone shares the file.
+#[derive(Clone)]
+pub struct Outgoing {
+    /// Which engines can serve it.
+    pub route: Route,
+    /// What is asked.
+    pub work: Work,
+    /// The client's file.
+    pub file: Option<Upload>,
+    /// Seconds of audio in it, or expected out of it.
+    pub audio_seconds: f64,
+    /// The request's id from end to end.
+    pub request_id: HeaderValue,
+    /// Whether it is short enough to wait for an engine to come back.
+    pub may_wait: bool,
+    /// Whether it continues a job that the client already hears.
+    pub continues: bool,
+    /// An engine to use only when no other can be.
+    pub avoid: Option<Arc<str>>,
+    /// An engine to use if it can be.
+    pub prefer: Option<Arc<str>>,
+}
+
+/// Decides, once all of a file has arrived, whether an engine gets the end of the request.
+pub type Gate = Arc<dyn Fn() -> Result<(), Error> + Send + Sync>;
+
+/// The client's file. A clone shares its bytes.
+#[derive(Clone)]
+pub struct Upload {
+    /// What is known of it.
+    pub audio: Audio,
+    /// Its bytes, unchanged; they may still be arriving.
+    pub bytes: Replay,
+    /// Asked before the end of each attempt.
+    pub gate: Gate,
+    /// The file as 16 kHz mono PCM, made when an engine first needs it.
+    pub(super) pcm: Arc<OnceCell<Replay>>,
+}
+
+impl Upload {
+    /// A file of which at least the first bytes are there.
+    pub fn new(audio: Audio, bytes: Replay, gate: Gate) -> Self {
+        Self { audio, bytes, gate, pcm: Arc::default() }
+    }
+}
+
+impl Outgoing {
+    /// Whether another attempt can send it from its first byte.
+    pub(super) fn is_replayable(&self) -> bool {
+        self.file.as_ref().is_none_or(|file| file.bytes.is_replayable())
+    }
+
+    /// How the client's upload failed, if it did.
+    pub(super) fn upload_failure(&self) -> Option<Error> {
+        self.file.as_ref().and_then(|file| file.bytes.failure())
+    }
+
+    /// Resolves when all of the client's file is there, or has failed.
+    pub(super) async fn arrived(&self) {
+        if let Some(file) = &self.file {
+            let _ = file.bytes.complete().await;
+        }
+    }
+}
