@@ -232,12 +232,12 @@ impl Preset {
 fn reference(kind: Kind) -> PresetData {
     let of_kind = match kind {
         Kind::Stt => PresetData {
-            args: &["--kind", "parakeet"],
+            args: &["--kind", "stt"],
             model: PresetModel { id: "parakeet-tdt-0.6b-v3", aliases: STT_ALIASES },
             ..STT_NIM
         },
         Kind::Tts => PresetData {
-            args: &["--kind", "magpie"],
+            args: &["--kind", "tts"],
             model: PresetModel { id: "magpie-tts-multilingual", aliases: TTS_ALIASES },
             ..TTS_NIM
         },

@@ -49,7 +49,7 @@ async fn a_guard_and_a_gateway_serve_together_and_survive_each_other() -> Result
         "engines": [{
             "name": "parakeet-0", "kind": "parakeet", "url": format!("http://{engine}"),
             "guard": ports::free()?, "guard_admin": ports::free()?,
-            "command": [engine_binary, "--kind", "parakeet", "--listen", engine.to_string()],
+            "command": [engine_binary, "--kind", "stt", "--listen", engine.to_string()],
         }],
     });
     let file = folder.path().join("stack.yaml");
