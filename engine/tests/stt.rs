@@ -42,7 +42,7 @@ async fn ok(engine: &Engine, path: &str, file: &[u8], fields: &[(&str, &str)]) -
 
 /// The faults that strike any protocol; `fields` make a request for JSON that is served, `wedged` is its status under F1.
 async fn faults_strike(engine: &Engine, path: &str, fields: &[(&str, &str)], wedged: u16) {
-    let file = speech(Voice::Slt, SAID);
+    let file = speech(Voice::Rms, SAID);
     let upload = ("speech.wav", file.as_slice());
     engine.arm(mode("F1")).await;
     for _ in 0..2 {
