@@ -352,7 +352,8 @@ impl Drop for Stack {
 fn engine_command(engine: &EngineOptions, address: SocketAddr, folder: &Path) -> Result<Vec<String>> {
     let program = binaries::find(binaries::ENGINE)?;
     let mut command = vec![program.display().to_string()];
-    command.extend(["--kind", engine.kind, "--faults", "--listen"].map(str::to_owned));
+    let kind = if engine.kind == "magpie" { "tts" } else { "stt" };
+    command.extend(["--kind", kind, "--faults", "--listen"].map(str::to_owned));
     command.push(address.to_string());
     command.push("--state-dir".to_owned());
     command.push(folder.join(&engine.name).display().to_string());

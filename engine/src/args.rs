@@ -7,21 +7,31 @@ use clap::{Parser, Subcommand};
 
 use crate::app::{Config, Kind};
 use crate::lane::Pace;
+use crate::protocol::{self, Protocol};
 use crate::say::SayArgs;
 
 /// Reference speech engine of SpeechStack: for tests and demos, never for production speech.
 ///
-/// It speaks the HTTP dialects of GPU speech engines on a plain CPU, with libflite and libpocketsphinx, and can play
-/// every way in which such an engine fails.
+/// It speaks the protocols of GPU speech engines on a plain CPU, with libflite and libpocketsphinx, and can play every
+/// way in which such an engine fails.
 #[derive(Debug, Parser)]
 #[command(version, subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
 pub struct Args {
-    /// Dialect to speak: parakeet recognizes, magpie synthesizes
+    /// What to serve: stt recognizes, tts synthesizes
     #[arg(long, value_enum, required = true, env = "SPEECHSTACK_ENGINE_KIND")]
     pub kind: Option<Kind>,
-    /// Address to listen on
+    /// Protocols to speak, separated by commas [default: parakeet for stt, magpie for tts]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', env = "SPEECHSTACK_ENGINE_PROTOCOL")]
+    pub protocol: Vec<Protocol>,
+    /// Address of the HTTP protocols, of health and of the fault switchboard
     #[arg(long, default_value = "127.0.0.1:9101", env = "SPEECHSTACK_ENGINE_LISTEN")]
     pub listen: SocketAddr,
+    /// Address of the gRPC protocols
+    #[arg(long, value_name = "ADDRESS", env = "SPEECHSTACK_ENGINE_GRPC")]
+    pub grpc: Option<SocketAddr>,
+    /// The API key that requests of protocol openai must bear [default: none is asked for]
+    #[arg(long, value_name = "KEY", env = "SPEECHSTACK_ENGINE_API_KEY", hide_env_values = true)]
+    pub api_key: Option<String>,
     /// Serve the fault switchboard at /_engine/fault
     #[arg(long, env = "SPEECHSTACK_ENGINE_FAULTS")]
     pub faults: bool,
@@ -45,15 +55,26 @@ pub enum Command {
 
 impl Args {
     /// The configuration to serve with; `None` without a kind, which the parser demands.
-    #[must_use]
-    pub fn config(&self) -> Option<Config> {
-        Some(Config {
-            kind: self.kind?,
+    ///
+    /// # Errors
+    /// When the protocols do not go together.
+    pub fn config(&self) -> Result<Option<Config>, protocol::Error> {
+        let Some(kind) = self.kind else { return Ok(None) };
+        let mut protocols = self.protocol.clone();
+        if protocols.is_empty() {
+            protocols.push(Protocol::default_of(kind));
+        }
+        protocol::check(kind, &protocols, self.grpc)?;
+        Ok(Some(Config {
+            kind,
+            protocols,
             listen: self.listen,
+            grpc: self.grpc,
+            api_key: self.api_key.clone(),
             faults: self.faults,
             pace: self.pace,
             state_dir: self.state_dir.clone(),
-        })
+        }))
     }
 }
 
@@ -65,13 +86,31 @@ mod tests {
         Args::try_parse_from(line.split(' '))
     }
 
+    fn names(line: &str) -> Vec<&'static str> {
+        let config = parse(line).unwrap().config().unwrap().unwrap();
+        config.protocols.iter().map(|protocol| protocol.name()).collect()
+    }
+
     #[test]
     fn serving_needs_a_kind_and_saying_does_not() {
         assert!(parse("engine").is_err());
         let args = parse("engine --kind tts --listen 127.0.0.1:0 --faults --pace 0.1,0.02").unwrap();
-        assert_eq!(args.config().unwrap().pace, Pace { fixed_s: 0.1, per_audio_second: 0.02 });
-        assert!(matches!(parse("engine say --out f.wav hello").unwrap().command, Some(Command::Say(_))));
+        let config = args.config().unwrap().unwrap();
+        assert_eq!(config.pace, Pace { fixed_s: 0.1, per_audio_second: 0.02 });
+        let say = parse("engine say --out f.wav hello").unwrap();
+        assert!(matches!(say.command, Some(Command::Say(_))) && say.config().unwrap().is_none());
         assert!(parse("engine --kind whisper").is_err());
+    }
+
+    #[test]
+    fn protocols_default_by_kind_and_must_go_together() {
+        assert_eq!(names("engine --kind stt"), ["parakeet"]);
+        assert_eq!(names("engine --kind tts"), ["magpie"]);
+        let both = "engine --kind stt --protocol nim_http,riva --grpc 127.0.0.1:0";
+        assert_eq!(names(both), ["nim_http", "riva"]);
+        assert!(parse("engine --kind stt --protocol riva").unwrap().config().is_err());
+        let unknown = parse("engine --kind stt --protocol whisper").unwrap_err().to_string();
+        assert!(unknown.contains("nim_http"), "{unknown}");
     }
 
     #[test]

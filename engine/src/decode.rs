@@ -46,9 +46,51 @@ pub enum Error {
     /// The demuxer or decoder gave up by a panic.
     #[error("the file is malformed")]
     Malformed,
+    /// More than one channel, where one is taken.
+    #[error("the audio has {0} channels: only mono is supported")]
+    Channels(usize),
     /// A sample rate beyond reason.
     #[error("the sample rate of the file is not supported")]
     Rate(#[source] crate::resample::Error),
+}
+
+/// Which numbers of channels are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channels {
+    /// Any; they are mixed.
+    Any,
+    /// One.
+    Mono,
+}
+
+/// A container, by the first bytes of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Container {
+    /// RIFF/WAVE.
+    Wav,
+    /// Native FLAC.
+    Flac,
+    /// Opus in Ogg.
+    OggOpus,
+    /// Another one, or none.
+    Other,
+}
+
+impl Container {
+    /// Looks at the first bytes of a file.
+    #[must_use]
+    pub fn of(file: &[u8]) -> Self {
+        let at = |position: usize, magic: &[u8]| file.get(position..position + magic.len()) == Some(magic);
+        if at(0, b"RIFF") && at(8, b"WAVE") {
+            Self::Wav
+        } else if at(0, b"fLaC") {
+            Self::Flac
+        } else if at(0, b"OggS") && at(28, b"OpusHead") {
+            Self::OggOpus
+        } else {
+            Self::Other
+        }
+    }
 }
 
 static CODECS: LazyLock<CodecRegistry> = LazyLock::new(|| {
@@ -61,16 +103,17 @@ static CODECS: LazyLock<CodecRegistry> = LazyLock::new(|| {
 /// Decodes `file`, mixes its channels and converts it to [`RATE_HZ`]. A file that breaks off gives what it had.
 ///
 /// # Errors
-/// When the file yields no audio at all, or too much.
-pub fn decode(file: Bytes) -> Result<Vec<i16>, Error> {
+/// When the file yields no audio at all, or too much, or has more channels than are taken.
+pub fn decode(file: Bytes, channels: Channels) -> Result<Vec<i16>, Error> {
     if file.is_empty() {
         return Err(Error::Empty);
     }
     // Some malformed headers overflow inside symphonia, which panics in builds that check arithmetic.
-    std::panic::catch_unwind(AssertUnwindSafe(|| decode_tracks(file))).unwrap_or(Err(Error::Malformed))
+    std::panic::catch_unwind(AssertUnwindSafe(|| decode_tracks(file, channels)))
+        .unwrap_or(Err(Error::Malformed))
 }
 
-fn decode_tracks(file: Bytes) -> Result<Vec<i16>, Error> {
+fn decode_tracks(file: Bytes, channels: Channels) -> Result<Vec<i16>, Error> {
     let source = MediaSourceStream::new(Box::new(Cursor::new(file)), Default::default());
     let mut format = symphonia::default::get_probe()
         .probe(&Hint::new(), source, FormatOptions::default(), MetadataOptions::default())
@@ -81,7 +124,7 @@ fn decode_tracks(file: Bytes) -> Result<Vec<i16>, Error> {
         track.codec_params.as_ref().and_then(|parameters| parameters.audio()).ok_or(Error::NoTrack)?;
     let mut decoder =
         CODECS.make_audio_decoder(parameters, &AudioDecoderOptions::default()).map_err(Error::Codec)?;
-    let mut mono = Mono::default();
+    let mut mono = Mono { only: channels == Channels::Mono, ..Mono::default() };
     while decode_packet(&mut *format, &mut *decoder, track_id, &mut mono)? {}
     mono.finish()
 }
@@ -124,6 +167,8 @@ fn decode_packet(
 /// Collects decoded packets as 16 kHz mono.
 #[derive(Default)]
 struct Mono {
+    /// Several channels are refused instead of mixed.
+    only: bool,
     interleaved: Vec<f32>,
     mixed: Vec<f32>,
     converted: Vec<f32>,
@@ -136,6 +181,9 @@ impl Mono {
     fn push(&mut self, rate_hz: u32, channels: usize) -> Result<(), Error> {
         if channels == 0 || self.interleaved.is_empty() {
             return Ok(());
+        }
+        if self.only && channels > 1 {
+            return Err(Error::Channels(channels));
         }
         self.mixed.clear();
         let share = 1.0 / channels as f32;
@@ -175,6 +223,10 @@ mod tests {
     use super::*;
     use crate::wav;
 
+    fn decode(file: Bytes) -> Result<Vec<i16>, Error> {
+        super::decode(file, Channels::Any)
+    }
+
     fn tone(rate_hz: u32) -> Vec<i16> {
         (0..rate_hz)
             .map(|i| ((i as f32 * 440.0 * std::f32::consts::TAU / rate_hz as f32).sin() * 9_000.0) as i16)
@@ -187,6 +239,17 @@ mod tests {
         assert_eq!(samples.len(), 16_000);
         let loud = samples.iter().filter(|sample| sample.abs() > 4_000).count();
         assert!(loud > 8_000, "{loud}");
+    }
+
+    #[test]
+    fn several_channels_are_mixed_or_refused() {
+        let mut stereo = wav::encode(&tone(16_000), 8_000).to_vec();
+        stereo[22] = 2;
+        stereo[32] = 4;
+        let stereo = Bytes::from(stereo);
+        assert_eq!(Container::of(&stereo), Container::Wav);
+        assert_eq!(decode(stereo.clone()).unwrap().len(), 16_000);
+        assert!(matches!(super::decode(stereo, Channels::Mono), Err(Error::Channels(2))));
     }
 
     #[test]

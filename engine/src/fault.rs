@@ -226,7 +226,7 @@ fn apply(fault: &Armed, now: Instant, plan: &mut Plan, leak: &mut Vec<Vec<u8>>) 
             Fate::Fail(body::cuda(500, signature))
         }
         Mode::F2 {} => Fate::Fail(body::cublas()),
-        Mode::F3 { status } => Fate::Fail(Failure { status, detail: "Internal Server Error".into() }),
+        Mode::F3 { status } => Fate::Fail(body::server_error(status)),
         Mode::F4 { signature } => Fate::Fail(body::cuda(422, signature)),
         Mode::F5 {} => Fate::Fail(body::validation(fault.fired)),
         Mode::F6 { oom_above_s, sticky } => {
@@ -238,9 +238,7 @@ fn apply(fault: &Armed, now: Instant, plan: &mut Plan, leak: &mut Vec<Vec<u8>>) 
             }
         }
         Mode::F7 {} | Mode::F8 {} | Mode::F9 {} | Mode::F12 { variant: DeadChild::Hang } => Fate::Hang,
-        Mode::F12 { variant: DeadChild::Error } => {
-            Fate::Fail(Failure { status: 500, detail: "engine process is not running".into() })
-        }
+        Mode::F12 { variant: DeadChild::Error } => Fate::Fail(body::dead_child()),
         Mode::F31 {} => Fate::Fail(body::cuda(500, Signature::Capture)),
         Mode::F10 { .. } | Mode::F18 { .. } | Mode::F27 { .. } => Fate::Serve,
         Mode::F11 { limit, status } => {

@@ -26,7 +26,7 @@ pub enum Error {
 }
 
 /// One piece of a hypothesis: a word or a filler such as `<sil>`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Token {
     /// As the dictionary has it, with a pronunciation suffix such as `(2)`.
     pub text: String,
@@ -34,6 +34,8 @@ pub struct Token {
     pub start_frame: u32,
     /// The frame after the last one.
     pub end_frame: u32,
+    /// Posterior probability, 0 to 1.
+    pub confidence: f64,
 }
 
 /// A loaded pocketsphinx decoder: US English, 16 kHz. It stays on the thread that made it.
@@ -107,14 +109,17 @@ impl Recognizer {
             if ps_end_utt(decoder) < 0 || processed < 0 {
                 return Err(Error::Recognize("ps_process_raw"));
             }
+            let scale = ps_get_logmath(decoder);
             let mut segment = ps_seg_iter(decoder);
             while !segment.is_null() {
                 let (mut first, mut last) = (0, 0);
                 ps_seg_frames(segment, &raw mut first, &raw mut last);
+                let posterior = ps_seg_prob(segment, ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
                 tokens.push(Token {
                     text: CStr::from_ptr(ps_seg_word(segment)).to_string_lossy().into_owned(),
                     start_frame: u32::try_from(first).unwrap_or(0),
                     end_frame: u32::try_from(last + 1).unwrap_or(0),
+                    confidence: logmath_exp(scale, posterior).clamp(0.0, 1.0),
                 });
                 segment = ps_seg_next(segment);
             }
@@ -371,6 +376,9 @@ unsafe extern "C" {
     fn ps_seg_next(segment: *mut c_void) -> *mut c_void;
     fn ps_seg_word(segment: *mut c_void) -> *const c_char;
     fn ps_seg_frames(segment: *mut c_void, first: *mut c_int, last: *mut c_int);
+    fn ps_seg_prob(segment: *mut c_void, acoustic: *mut i32, language: *mut i32, backoff: *mut i32) -> i32;
+    fn ps_get_logmath(decoder: *mut c_void) -> *mut c_void;
+    fn logmath_exp(scale: *mut c_void, logarithm: c_int) -> f64;
 
     fn flite_init() -> c_int;
     fn flite_text_to_speech(text: *const c_char, voice: *mut VoiceHead, outtype: *const c_char) -> c_float;

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
 use serde_json::{Value, json};
 
-use crate::app::{Core, Kind};
+use crate::app::Core;
 use crate::fault::LoadFault;
 use crate::lane::Loaded;
 
@@ -30,19 +31,42 @@ pub enum Readiness {
     Draining,
 }
 
-impl IntoResponse for Readiness {
-    fn into_response(self) -> Response {
-        let (status, word, detail) = match self {
-            Self::Ready => (StatusCode::OK, "ok", None),
-            Self::Loading => (StatusCode::SERVICE_UNAVAILABLE, "loading", Some("model is loading")),
-            Self::Failed(reason) => (StatusCode::SERVICE_UNAVAILABLE, "error", Some(reason)),
-            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", Some("shutting down")),
+impl Readiness {
+    /// Why it would not serve; empty when it would.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Ready => "",
+            Self::Loading => "model is loading",
+            Self::Failed(reason) => reason,
+            Self::Draining => "shutting down",
+        }
+    }
+
+    /// 200 or 503.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        if self == Self::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+    }
+
+    fn body(self, ready: &str) -> Value {
+        let word = match self {
+            Self::Ready => ready,
+            Self::Loading => "loading",
+            Self::Failed(_) => "error",
+            Self::Draining => "draining",
         };
         let mut body = json!({ "status": word, "ready": self == Self::Ready });
-        if let Some(detail) = detail {
-            body["detail"] = detail.into();
+        if self != Self::Ready {
+            body["detail"] = self.reason().into();
         }
-        (status, Json(body)).into_response()
+        body
+    }
+}
+
+impl IntoResponse for Readiness {
+    fn into_response(self) -> Response {
+        (self.status(), Json(self.body("ok"))).into_response()
     }
 }
 
@@ -66,34 +90,74 @@ impl Core {
     }
 }
 
-/// `GET /health` and `GET /v1/health/ready`.
+/// Paths of [`container`].
+pub const CONTAINER: &[&str] =
+    &["/health", "/v1/health/ready", "/v1/health/live", "/v1/models", "/v1/metadata"];
+
+/// Health and model list of a speech container.
+pub fn container(core: Arc<Core>) -> Router {
+    Router::new()
+        .route("/health", get(ready))
+        .route("/v1/health/ready", get(ready))
+        .route("/v1/health/live", get(live))
+        .route("/v1/models", get(models))
+        .route("/v1/metadata", get(metadata))
+        .with_state(core)
+}
+
+/// Paths of [`nim`].
+pub const NIM: &[&str] =
+    &["/v1/health/ready", "/v1/health/live", "/v1/models", "/v1/metadata", "/v1/version", "/v1/license"];
+
+/// Health, model list and papers of a NIM, which it serves whatever its protocol is.
+pub fn nim(core: Arc<Core>) -> Router {
+    Router::new()
+        .route("/v1/health/ready", get(nim_ready))
+        .route("/v1/health/live", get(live))
+        .route("/v1/models", get(models))
+        .route("/v1/metadata", get(metadata))
+        .route("/v1/version", get(version))
+        .route("/v1/license", get(license))
+        .with_state(core)
+}
+
+/// Answers 200 when the engine would serve, 503 when not.
 pub async fn ready(State(core): State<Arc<Core>>) -> Readiness {
     core.readiness(Instant::now())
 }
 
-/// `GET /v1/health/live`.
-pub async fn live() -> Json<Value> {
+async fn nim_ready(State(core): State<Arc<Core>>) -> Response {
+    let readiness = core.readiness(Instant::now());
+    let mut body = readiness.body("ready");
+    body["object"] = "health.response".into();
+    (readiness.status(), Json(body)).into_response()
+}
+
+async fn live() -> Json<Value> {
     Json(json!({ "object": "health.response", "message": "live", "status": "live" }))
 }
 
-/// `GET /v1/models`.
+/// The one model, as OpenAI lists models.
 pub async fn models(State(core): State<Arc<Core>>) -> Json<Value> {
     let model =
         json!({ "id": core.kind.model(), "object": "model", "created": 0, "owned_by": "speechstack" });
     Json(json!({ "object": "list", "data": [model] }))
 }
 
-/// `GET /v1/metadata`.
-pub async fn metadata(State(core): State<Arc<Core>>) -> Json<Value> {
-    let dialect = match core.kind {
-        Kind::Parakeet => "parakeet",
-        Kind::Magpie => "magpie",
-    };
+async fn metadata(State(core): State<Arc<Core>>) -> Json<Value> {
     Json(json!({
         "notice": NOTICE,
         "name": "speechstack-engine",
         "version": env!("CARGO_PKG_VERSION"),
-        "dialect": dialect,
+        "protocols": core.protocols.iter().map(|protocol| protocol.name()).collect::<Vec<_>>(),
         "model": core.kind.model(),
     }))
+}
+
+async fn version() -> Json<Value> {
+    Json(json!({ "release": env!("CARGO_PKG_VERSION"), "api": "1.0.0" }))
+}
+
+async fn license() -> Json<Value> {
+    Json(json!({ "name": env!("CARGO_PKG_LICENSE"), "notice": NOTICE }))
 }

@@ -1,14 +1,14 @@
-//! The reference engine of SpeechStack: real speech software behind the HTTP dialects of GPU engines, on a plain CPU,
-//! with a switchboard for every way in which they fail. For tests and demos, never for production speech.
+//! The reference engine of SpeechStack: real speech software behind the protocols of GPU engines, on a plain CPU, with a
+//! switchboard for every way in which they fail. For tests and demos, never for production speech.
 //!
 //! ```text
-//! transcription  form -> inference (ready? place? fault?) -> lane: decode -> activity -> recognize -> parakeet (JSON)
-//! diarization    form -> inference                        -> lane: decode -> activity -> diarize   -> parakeet (JSON)
-//! synthesis      form -> inference                        -> lane: flite -> resample -> spoil -> magpie (WAV or stream)
+//! protocol: decode -> work: admission (ready? place? fault?) -> lane: decode, recognize, diarize ->  protocol: encode
+//!                                                            -> lane: flite, resample, spoil
 //! ```
 //!
-//! `lane` runs one job at a time on the thread that owns the models; `fault` decides what goes wrong with it; `app` wires
-//! and serves; `ffi` alone is unsafe.
+//! `protocol` has one file for each wire shape; `work` is the same for all of them; `lane` runs one job at a time on the
+//! thread that owns the models; `fault` decides what goes wrong with it; `app` wires and `serve` listens; `ffi` alone is
+//! unsafe.
 
 pub mod activity;
 pub mod app;
@@ -18,12 +18,15 @@ pub mod diarize;
 pub mod fault;
 pub mod ffi;
 pub mod form;
+pub mod grpc;
 pub mod health;
-pub mod inference;
 pub mod lane;
-pub mod magpie;
-pub mod parakeet;
+pub mod language;
+pub mod pcm;
+pub mod protocol;
 pub mod recognize;
 pub mod resample;
 pub mod say;
+pub mod serve;
 pub mod wav;
+pub mod work;

@@ -15,7 +15,7 @@ fn main() -> anyhow::Result<()> {
     let targets = asked.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
     let lines = tracing_subscriber::fmt::layer().with_ansi(std::io::stderr().is_terminal());
     tracing_subscriber::registry().with(targets).with(lines.with_writer(std::io::stderr)).init();
-    match (&args.command, args.config()) {
+    match (&args.command, args.config()?) {
         (Some(Command::Say(say)), _) => say::run(say),
         (None, Some(config)) => app::run(config),
         (None, None) => anyhow::bail!("--kind is missing"),

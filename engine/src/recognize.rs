@@ -17,6 +17,8 @@ pub struct Word {
     pub end_s: f64,
     /// Lower case, no space.
     pub text: String,
+    /// 0 to 1.
+    pub confidence: f64,
 }
 
 /// Recognizes a recording at 16 kHz: the words of each sentence-like piece, in order.
@@ -45,7 +47,12 @@ fn word(token: &Token, first_frame: usize) -> Option<Word> {
         return None;
     }
     let seconds = |frame: u32| (first_frame as f64 + f64::from(frame)) * FRAME_S;
-    Some(Word { start_s: seconds(token.start_frame), end_s: seconds(token.end_frame), text: text.to_owned() })
+    Some(Word {
+        start_s: seconds(token.start_frame),
+        end_s: seconds(token.end_frame),
+        text: text.to_owned(),
+        confidence: token.confidence,
+    })
 }
 
 #[cfg(test)]
@@ -54,7 +61,7 @@ mod tests {
 
     #[test]
     fn fillers_and_pronunciation_suffixes_are_stripped() {
-        let token = |text: &str| Token { text: text.into(), start_frame: 10, end_frame: 35 };
+        let token = |text: &str| Token { text: text.into(), start_frame: 10, end_frame: 35, confidence: 0.5 };
         for filler in ["<s>", "</s>", "<sil>", "[NOISE]", "++UH++", "(NULL)", ""] {
             assert_eq!(word(&token(filler), 0), None, "{filler}");
         }

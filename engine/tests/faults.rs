@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use speechstack_engine::app::{Config, Kind, build};
 use speechstack_engine::ffi::Voice;
 use speechstack_engine::lane::Pace;
-use support::{Engine, StateDir, level, mode, samples, speech, upload};
+use support::{Engine, StateDir, config, level, mode, samples, speech, upload};
 use xxhash_rust::xxh3::xxh3_64;
 
 const SAID: &str = "good morning";
 
 async fn parakeet() -> (Engine, Vec<u8>) {
-    (Engine::start(Kind::Parakeet).await, speech(Voice::Slt, SAID))
+    (Engine::start(Kind::Stt).await, speech(Voice::Slt, SAID))
 }
 
 fn fault<'a>(report: &'a Value, id: &str) -> &'a Value {
@@ -150,7 +150,7 @@ async fn f10_blocks_every_endpoint_then_all_complete() {
 #[tokio::test]
 async fn f11_refuses_beyond_its_queue() {
     let pace = Pace { fixed_s: 1.0, per_audio_second: 0.0 };
-    let engine = Engine::start_with(Kind::Parakeet, None, pace).await;
+    let engine = Engine::start_with(Kind::Stt, None, pace).await;
     engine.become_ready().await;
     let file = speech(Voice::Slt, SAID);
     engine.arm(json!({"mode": "F11", "limit": 1, "status": 429})).await;
@@ -218,7 +218,7 @@ async fn f14_gives_worthless_transcripts_with_200() {
 
 #[tokio::test]
 async fn f15_spoils_audio_with_200() {
-    let engine = Engine::start(Kind::Magpie).await;
+    let engine = Engine::start(Kind::Tts).await;
     let speak = async |path: &str| engine.synthesize(path, SAID).send().await.unwrap().bytes().await.unwrap();
     let healthy = speak("/v1/audio/synthesize").await;
     for path in ["/v1/audio/synthesize", "/v1/audio/synthesize_online"] {
@@ -245,7 +245,7 @@ async fn f15_spoils_audio_with_200() {
 #[tokio::test]
 async fn f16_slows_and_f17_leaks() {
     let pace = Pace { fixed_s: 0.3, per_audio_second: 0.0 };
-    let engine = Engine::start_with(Kind::Magpie, None, pace).await;
+    let engine = Engine::start_with(Kind::Tts, None, pace).await;
     engine.become_ready().await;
     engine.arm(json!({"mode": "F16", "factor": 4})).await;
     let began = std::time::Instant::now();
@@ -266,10 +266,10 @@ async fn f16_slows_and_f17_leaks() {
 async fn f18_unloads_at_once_and_after_restarts() {
     let state = StateDir::new();
     let file = speech(Voice::Slt, SAID);
-    let first = Engine::start_with(Kind::Parakeet, Some(&state), Pace::default()).await;
+    let first = Engine::start_with(Kind::Stt, Some(&state), Pace::default()).await;
     first.become_ready().await;
     first.arm(mode("F18")).await;
-    for engine in [first, Engine::start_with(Kind::Parakeet, Some(&state), Pace::default()).await] {
+    for engine in [first, Engine::start_with(Kind::Stt, Some(&state), Pace::default()).await] {
         let health = engine.get("/health").await;
         assert_eq!(health.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(health.json::<Value>().await.unwrap()["status"], "loading");
@@ -283,7 +283,7 @@ async fn f18_unloads_at_once_and_after_restarts() {
         engine.arm(mode("F18")).await;
         engine.stop().await;
     }
-    let last = Engine::start_with(Kind::Parakeet, Some(&state), Pace::default()).await;
+    let last = Engine::start_with(Kind::Stt, Some(&state), Pace::default()).await;
     last.disarm().await;
     last.become_ready().await;
     last.stop().await;
@@ -294,7 +294,7 @@ async fn lasting_faults_survive_as_many_starts_as_told() {
     let state = StateDir::new();
     let file = speech(Voice::Slt, SAID);
     let start = || async {
-        let engine = Engine::start_with(Kind::Parakeet, Some(&state), Pace::default()).await;
+        let engine = Engine::start_with(Kind::Stt, Some(&state), Pace::default()).await;
         engine.become_ready().await;
         engine
     };
@@ -337,7 +337,7 @@ async fn f23_poison_wedges_until_restart_and_stays_poison() {
     let (good, poison) = (speech(Voice::Slt, SAID), speech(Voice::Rms, "see you tomorrow"));
     let hash = format!("{:016x}", xxh3_64(&poison));
     for round in 0..2 {
-        let engine = Engine::start_with(Kind::Parakeet, Some(&state), Pace::default()).await;
+        let engine = Engine::start_with(Kind::Stt, Some(&state), Pace::default()).await;
         engine.become_ready().await;
         if round == 0 {
             engine.arm(json!({"mode": "F23", "trigger": {"on_input_hash": hash}})).await;
@@ -352,16 +352,16 @@ async fn f23_poison_wedges_until_restart_and_stays_poison() {
 #[tokio::test]
 async fn f27_makes_the_next_start_slow_and_only_that() {
     let state = StateDir::new();
-    let engine = Engine::start_with(Kind::Magpie, Some(&state), Pace::default()).await;
+    let engine = Engine::start_with(Kind::Tts, Some(&state), Pace::default()).await;
     engine.become_ready().await;
     engine.arm(json!({"mode": "F27", "seconds": 2.0})).await;
     assert_eq!(engine.get("/health").await.status(), StatusCode::OK);
     engine.stop().await;
-    let engine = Engine::start_with(Kind::Magpie, Some(&state), Pace::default()).await;
+    let engine = Engine::start_with(Kind::Tts, Some(&state), Pace::default()).await;
     assert_eq!(engine.get("/health").await.status(), StatusCode::SERVICE_UNAVAILABLE);
     engine.become_ready().await;
     engine.stop().await;
-    let engine = Engine::start_with(Kind::Magpie, Some(&state), Pace::default()).await;
+    let engine = Engine::start_with(Kind::Tts, Some(&state), Pace::default()).await;
     assert_eq!(engine.json("/_engine/fault").await["armed"], json!([]));
     engine.stop().await;
 }
@@ -369,7 +369,7 @@ async fn f27_makes_the_next_start_slow_and_only_that() {
 #[tokio::test]
 async fn f31_wedges_on_overlap_only() {
     let pace = Pace { fixed_s: 0.5, per_audio_second: 0.0 };
-    let engine = Engine::start_with(Kind::Parakeet, None, pace).await;
+    let engine = Engine::start_with(Kind::Stt, None, pace).await;
     engine.become_ready().await;
     let file = speech(Voice::Slt, SAID);
     engine.arm(mode("F31")).await;
@@ -388,7 +388,7 @@ async fn f31_wedges_on_overlap_only() {
 
 #[tokio::test]
 async fn switchboard_refuses_what_it_does_not_know_and_is_absent_unless_asked_for() {
-    let engine = Engine::start(Kind::Magpie).await;
+    let engine = Engine::start(Kind::Tts).await;
     let url = format!("{}/_engine/fault", engine.url);
     let refused = engine.client.post(&url).json(&json!({"mode": "F1", "colour": 1})).send().await.unwrap();
     assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
@@ -397,8 +397,7 @@ async fn switchboard_refuses_what_it_does_not_know_and_is_absent_unless_asked_fo
     let report = engine.arm(mode("none")).await;
     assert_eq!(report["armed"], json!([]));
     engine.stop().await;
-    let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    let config = Config { kind: Kind::Magpie, listen, faults: false, pace: Pace::default(), state_dir: None };
+    let config = Config { faults: false, ..config(Kind::Tts, &["magpie"]) };
     let bound = build(config).await.unwrap();
     let url = format!("http://{}/_engine/fault", bound.address);
     let serving = tokio::spawn(bound.serve(std::future::pending()));

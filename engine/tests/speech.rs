@@ -38,7 +38,7 @@ fn word_errors(said: &str, heard: &str) -> usize {
 
 #[tokio::test]
 async fn sentences_of_every_voice_come_back_as_text() {
-    let engine = Engine::start(Kind::Parakeet).await;
+    let engine = Engine::start(Kind::Stt).await;
     for voice in Voice::ALL {
         let (mut wrong, mut all) = (0, 0);
         for sentence in SENTENCES {
@@ -54,7 +54,7 @@ async fn sentences_of_every_voice_come_back_as_text() {
 
 #[tokio::test]
 async fn verbose_json_has_words_in_seconds_with_leading_spaces_and_is_repeatable() {
-    let engine = Engine::start(Kind::Parakeet).await;
+    let engine = Engine::start(Kind::Stt).await;
     let file = speech(Voice::Slt, SENTENCES[0]);
     let (_, body) = engine.transcribe(&file).await;
     let words = body["words"].as_array().unwrap();
@@ -74,7 +74,7 @@ async fn verbose_json_has_words_in_seconds_with_leading_spaces_and_is_repeatable
 
 #[tokio::test]
 async fn formats_and_refusals_are_fastapi_like() {
-    let engine = Engine::start(Kind::Parakeet).await;
+    let engine = Engine::start(Kind::Stt).await;
     let file = speech(Voice::Rms, "good morning");
     let ask = |format: &'static str| {
         engine.post("/v1/audio/transcriptions", upload(&file).text("response_format", format)).send()
@@ -99,7 +99,7 @@ async fn formats_and_refusals_are_fastapi_like() {
 
 #[tokio::test]
 async fn dialogue_is_diarized_over_http() {
-    let engine = Engine::start(Kind::Parakeet).await;
+    let engine = Engine::start(Kind::Stt).await;
     let mut dialogue = Vec::new();
     for (turn, sentence) in SENTENCES.iter().enumerate() {
         let file = speech(if turn % 2 == 0 { Voice::Slt } else { Voice::Kal16 }, sentence);
@@ -122,7 +122,7 @@ async fn dialogue_is_diarized_over_http() {
 
 #[tokio::test]
 async fn synthesis_has_the_rate_asked_for_in_every_voice() {
-    let engine = Engine::start(Kind::Magpie).await;
+    let engine = Engine::start(Kind::Tts).await;
     let list = engine.json("/v1/audio/list_voices").await;
     let voices = list["en-US"]["voices"].as_array().unwrap();
     assert!(voices.contains(&"Magpie-Multilingual.EN-US.Aria".into()));
@@ -148,7 +148,7 @@ async fn synthesis_has_the_rate_asked_for_in_every_voice() {
 
 #[tokio::test]
 async fn synthesis_refusals_name_what_is_wrong() {
-    let engine = Engine::start(Kind::Magpie).await;
+    let engine = Engine::start(Kind::Tts).await;
     let long = "a".repeat(2001);
     for (field, value, named) in [
         ("text", "  ", "text"),
@@ -175,7 +175,7 @@ async fn synthesis_refusals_name_what_is_wrong() {
 async fn stream_begins_before_the_speech_is_made_and_is_as_long_as_the_whole() {
     // At half of real time the rest of the text is not made when the first bytes are read.
     let pace = Pace { fixed_s: 0.0, per_audio_second: 0.5 };
-    let engine = Engine::start_with(Kind::Magpie, None, pace).await;
+    let engine = Engine::start_with(Kind::Tts, None, pace).await;
     engine.become_ready().await;
     let text = "good morning everyone. welcome to the meeting.";
     let mut stream =
@@ -197,7 +197,7 @@ async fn stream_begins_before_the_speech_is_made_and_is_as_long_as_the_whole() {
 async fn client_that_leaves_stops_the_synthesis() {
     // The whole text would take minutes.
     let pace = Pace { fixed_s: 0.0, per_audio_second: 5.0 };
-    let engine = Engine::start_with(Kind::Magpie, None, pace).await;
+    let engine = Engine::start_with(Kind::Tts, None, pace).await;
     engine.become_ready().await;
     let text = "we need to finish the report before the meeting starts. ".repeat(20);
     let mut stream =
@@ -215,7 +215,7 @@ async fn client_that_leaves_stops_the_synthesis() {
 
 #[tokio::test]
 async fn engine_introduces_itself_as_a_reference() {
-    let engine = Engine::start(Kind::Magpie).await;
+    let engine = Engine::start(Kind::Tts).await;
     assert!(engine.json("/v1/metadata").await["notice"].as_str().unwrap().contains("never for production"));
     assert_eq!(engine.json("/v1/models").await["data"][0]["id"], "reference-flite");
     assert_eq!(engine.get("/v1/health/live").await.status(), StatusCode::OK);

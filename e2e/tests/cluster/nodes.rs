@@ -84,7 +84,7 @@ spec:
       containers:
         - name: engine
           image: {image}
-          args: [--kind, parakeet, --listen, '0.0.0.0:9000']
+          args: [--kind, stt, --listen, '0.0.0.0:9000']
           ports: [{{name: http, containerPort: 9000}}]
           readinessProbe: {{httpGet: {{path: /v1/health/ready, port: http}}, periodSeconds: 1, timeoutSeconds: 5}}
 ---

@@ -1,8 +1,7 @@
 //! Bodies of failures as GPU engines write them.
 
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use tonic::Code;
 
 use super::mode::Signature;
 
@@ -13,18 +12,46 @@ pub struct Failure {
     pub status: u16,
     /// FastAPI's `detail`.
     pub detail: Value,
+    /// Whose fault it is.
+    pub cause: Cause,
 }
 
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, axum::Json(json!({ "detail": self.detail }))).into_response()
+/// Whose fault a failure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The inference broke.
+    Inference,
+    /// Memory did not suffice.
+    Memory,
+    /// The request is said to be wrong.
+    Request,
+    /// The server around the inference.
+    Server,
+}
+
+impl Failure {
+    /// What went wrong, as plain text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.detail.as_str().map_or_else(|| self.detail.to_string(), str::to_owned)
+    }
+
+    /// The gRPC status code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match (self.cause, self.status) {
+            (Cause::Request, _) => Code::InvalidArgument,
+            (Cause::Memory, _) | (Cause::Server, 429) => Code::ResourceExhausted,
+            (Cause::Server, 502..=504) => Code::Unavailable,
+            (Cause::Inference | Cause::Server, _) => Code::Internal,
+        }
     }
 }
 
 /// A CUDA error as PyTorch words it.
 #[must_use]
 pub fn cuda(status: u16, signature: Signature) -> Failure {
+    let cause = if status < 500 { Cause::Request } else { Cause::Inference };
     let error = match signature {
         Signature::IllegalAccess => "an illegal memory access was encountered",
         Signature::DeviceAssert => "device-side assert triggered",
@@ -38,7 +65,7 @@ pub fn cuda(status: u16, signature: Signature) -> Failure {
          stacktrace below might be incorrect.\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1\nCompile with \
          `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n"
     );
-    Failure { status, detail: detail.into() }
+    Failure { status, detail: detail.into(), cause }
 }
 
 /// F2.
@@ -48,7 +75,7 @@ pub fn cublas() -> Failure {
                   opb, (int)m, (int)n, (int)k, (void*)&falpha, a, CUDA_R_16BF, (int)lda, stridea, b, CUDA_R_16BF, \
                   (int)ldb, strideb, (void*)&fbeta, c, CUDA_R_16BF, (int)ldc, stridec, (int)num_batches, \
                   compute_type, CUBLAS_GEMM_DEFAULT_TENSOR_OP)`";
-    Failure { status: 500, detail: detail.into() }
+    Failure { status: 500, detail: detail.into(), cause: Cause::Inference }
 }
 
 /// F6.
@@ -56,18 +83,32 @@ pub fn cublas() -> Failure {
 pub fn out_of_memory() -> Failure {
     let detail = "CUDA out of memory. Tried to allocate 2.93 GiB. GPU 0 has a total capacity of 23.65 GiB of which \
                   1.02 GiB is free. Process 1 has 22.62 GiB memory in use.";
-    Failure { status: 500, detail: detail.into() }
+    Failure { status: 500, detail: detail.into(), cause: Cause::Memory }
 }
 
 /// F5: alternately a 400 and a 422.
 #[must_use]
 pub fn validation(nth: u64) -> Failure {
     if nth.is_multiple_of(2) {
-        return Failure { status: 400, detail: "Invalid value for a request parameter".into() };
+        let detail = "Invalid value for a request parameter".into();
+        return Failure { status: 400, detail, cause: Cause::Request };
     }
     let detail =
         json!([{"type": "missing", "loc": ["body", "file"], "msg": "Field required", "input": null}]);
-    Failure { status: 422, detail }
+    Failure { status: 422, detail, cause: Cause::Request }
+}
+
+/// F3.
+#[must_use]
+pub fn server_error(status: u16) -> Failure {
+    let cause = if status < 500 && status != 429 { Cause::Request } else { Cause::Server };
+    Failure { status, detail: "Internal Server Error".into(), cause }
+}
+
+/// F12.
+#[must_use]
+pub fn dead_child() -> Failure {
+    Failure { status: 500, detail: "engine process is not running".into(), cause: Cause::Inference }
 }
 
 /// The text of a load that can never succeed (class D).

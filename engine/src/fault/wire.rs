@@ -1,9 +1,9 @@
-//! The switchboard's endpoint, and faults below HTTP: answers held back, connections reset.
+//! The switchboard's endpoint, and faults below HTTP and gRPC: answers held back, connections reset.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,8 @@ use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
+use http_body_util::{BodyStream, StreamBody};
+use hyper::body::Frame;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -20,13 +22,39 @@ use tokio::net::TcpStream;
 use super::mode::Arming;
 use crate::app::Core;
 
-/// Marks a response whose connection is to be reset after this many bytes of body.
-#[derive(Debug, Clone, Copy)]
-pub struct ResetAfter(pub u64);
+/// Marks a response whose connection may be reset after a number of bytes of body, which a stream may learn only when
+/// it runs already.
+#[derive(Debug, Clone)]
+pub struct ResetAfter(Arc<AtomicU64>);
+
+impl ResetAfter {
+    /// After this many bytes; `None` for not at all, so far.
+    #[must_use]
+    pub fn at(bytes: Option<u64>) -> Self {
+        Self(Arc::new(AtomicU64::new(bytes.unwrap_or(u64::MAX))))
+    }
+
+    /// Sets the number of bytes; `None` changes nothing.
+    pub fn set(&self, bytes: Option<u64>) {
+        if let Some(bytes) = bytes {
+            self.0.store(bytes, Ordering::Release);
+        }
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
 
 /// Tells the connection of a request to end with a reset.
 #[derive(Debug, Clone, Default)]
 pub struct ResetSwitch(Arc<AtomicBool>);
+
+impl ResetSwitch {
+    fn check(&self) -> io::Result<()> {
+        if self.0.load(Ordering::Acquire) { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+    }
+}
 
 /// `POST /_engine/fault`.
 pub async fn arm(State(core): State<Arc<Core>>, body: Bytes) -> Response {
@@ -81,27 +109,51 @@ pub async fn interfere(State(core): State<Arc<Core>>, request: Request, next: Ne
     blockade().await;
     let response = next.run(request).await;
     blockade().await;
-    match (response.extensions().get::<ResetAfter>(), switch) {
-        (Some(ResetAfter(bytes)), Some(switch)) => reset_after(*bytes, switch, response),
+    match (response.extensions().get::<ResetAfter>().cloned(), switch) {
+        (Some(reset), Some(switch)) => {
+            let (parts, body) = response.into_parts();
+            let state = Cut { body: BodyStream::new(body), sent: 0, reset, switch };
+            let frames = futures::stream::unfold(Some(state), async |state| state?.next().await);
+            Response::from_parts(parts, Body::new(StreamBody::new(frames)))
+        }
         _ => response,
     }
 }
 
-fn reset_after(bytes: u64, switch: ResetSwitch, response: Response) -> Response {
-    let (parts, body) = response.into_parts();
-    let mut left = usize::try_from(bytes).unwrap_or(usize::MAX);
-    let head = body.into_data_stream().scan((), move |(), piece| {
-        let kept = piece.ok().filter(|_| left > 0).map(|piece| piece.slice(..piece.len().min(left)));
-        left -= kept.as_ref().map_or(0, Bytes::len);
-        std::future::ready(kept.map(Ok))
-    });
-    let reset = futures::stream::once(async move {
+/// A body that ends with a reset once enough of it was sent.
+struct Cut {
+    body: BodyStream<Body>,
+    sent: u64,
+    reset: ResetAfter,
+    switch: ResetSwitch,
+}
+
+impl Cut {
+    async fn next(mut self) -> Option<(Result<Frame<Bytes>, axum::Error>, Option<Self>)> {
+        if self.sent < self.reset.get() {
+            match (self.body.next().await, self.reset.get()) {
+                (frame, u64::MAX) => {
+                    if let Some(Ok(frame)) = &frame {
+                        self.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+                    }
+                    return frame.map(|frame| (frame, Some(self)));
+                }
+                (Some(Ok(frame)), limit) if self.sent < limit => {
+                    if let Ok(data) = frame.into_data() {
+                        let left = usize::try_from(limit - self.sent).unwrap_or(usize::MAX);
+                        let kept = data.slice(..data.len().min(left));
+                        self.sent += kept.len() as u64;
+                        return Some((Ok(Frame::data(kept)), Some(self)));
+                    }
+                }
+                _ => {}
+            }
+        }
         // What was sent so far gets out first.
         tokio::time::sleep(Duration::from_millis(50)).await;
-        switch.0.store(true, Ordering::Release);
-        Err(io::Error::from(io::ErrorKind::ConnectionReset))
-    });
-    Response::from_parts(parts, Body::from_stream(head.chain(reset)))
+        self.switch.0.store(true, Ordering::Release);
+        Some((Err(axum::Error::new(io::Error::from(io::ErrorKind::ConnectionReset))), None))
+    }
 }
 
 /// A connection that ends with a TCP reset when its switch was thrown.
@@ -133,6 +185,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.switch.check()?;
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -143,6 +196,8 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        // Several streams may share the connection: all of them end with it.
+        self.switch.check()?;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 

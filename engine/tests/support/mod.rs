@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use speechstack_engine::app::{Config, Kind, build};
 use speechstack_engine::ffi::{Voice, Voices};
 use speechstack_engine::lane::Pace;
+use speechstack_engine::protocol::{Protocol, check};
 use speechstack_engine::{say, wav};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Engine {
     pub url: String,
     pub address: SocketAddr,
+    /// Where gRPC is served.
+    pub grpc: Option<SocketAddr>,
+    ready: &'static str,
     pub client: Client,
     stop: CancellationToken,
     serving: JoinHandle<()>,
@@ -52,11 +56,30 @@ impl Engine {
     }
 
     pub async fn start_with(kind: Kind, state: Option<&StateDir>, pace: Pace) -> Self {
+        let protocol = if kind == Kind::Stt { "parakeet" } else { "magpie" };
         let own = StateDir::new();
         let state_dir = Some(state.map_or_else(|| own.0.clone(), |state| state.0.clone()));
-        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let bound = build(Config { kind, listen, faults: true, pace, state_dir }).await.unwrap();
-        let address = bound.address;
+        Self::launch(Config { pace, state_dir, ..config(kind, &[protocol]) }, own).await
+    }
+
+    /// A ready engine of these protocols.
+    pub async fn speaking(kind: Kind, protocols: &[&str], api_key: Option<&str>) -> Self {
+        let own = StateDir::new();
+        let (state_dir, api_key) = (Some(own.0.clone()), api_key.map(str::to_owned));
+        let engine = Self::launch(Config { state_dir, api_key, ..config(kind, protocols) }, own).await;
+        engine.become_ready().await;
+        engine
+    }
+
+    async fn launch(config: Config, own: StateDir) -> Self {
+        let ready = match config.protocols[0].name() {
+            "parakeet_fastapi" => "/healthz",
+            "nemo_speech" => "/ready",
+            "nim_http" | "riva" | "riva_tts" => "/v1/health/ready",
+            _ => "/health",
+        };
+        let bound = build(config).await.unwrap();
+        let (address, grpc) = (bound.address, bound.grpc);
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let serving = tokio::spawn(async move {
@@ -64,12 +87,12 @@ impl Engine {
             drop(own);
         });
         let client = Client::builder().no_proxy().build().unwrap();
-        Self { url: format!("http://{address}"), address, client, stop, serving }
+        Self { url: format!("http://{address}"), address, grpc, ready, client, stop, serving }
     }
 
     pub async fn become_ready(&self) {
         let ready = async {
-            while self.get("/health").await.status() != StatusCode::OK {
+            while self.get(self.ready).await.status() != StatusCode::OK {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -117,6 +140,24 @@ impl Engine {
     }
 }
 
+/// A configuration on free ports, with faults.
+pub fn config(kind: Kind, protocols: &[&str]) -> Config {
+    let free = SocketAddr::from(([127, 0, 0, 1], 0));
+    let grpc = protocols.iter().any(|protocol| protocol.starts_with("riva")).then_some(free);
+    let protocols: Vec<Protocol> = protocols.iter().map(|name| name.parse().unwrap()).collect();
+    check(kind, &protocols, grpc).unwrap();
+    Config {
+        kind,
+        protocols,
+        listen: free,
+        grpc,
+        api_key: None,
+        faults: true,
+        pace: Pace::default(),
+        state_dir: None,
+    }
+}
+
 pub fn upload(file: &[u8]) -> Form {
     Form::new().part("file", Part::bytes(file.to_vec()).file_name("speech.wav"))
 }
@@ -130,6 +171,22 @@ pub fn speech(voice: Voice, text: &str) -> Vec<u8> {
 /// Raw little-endian samples.
 pub fn samples(bytes: &[u8]) -> Vec<i16> {
     bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect()
+}
+
+/// Two voices taking turns, as a WAV file at 16 kHz.
+pub fn dialogue(sentences: &[&str]) -> Vec<u8> {
+    let mut dialogue = Vec::new();
+    for (turn, sentence) in sentences.iter().enumerate() {
+        let file = speech(if turn % 2 == 0 { Voice::Slt } else { Voice::Kal16 }, sentence);
+        dialogue.extend(samples(&file[44..]));
+        dialogue.resize(dialogue.len() + 9_600, 0);
+    }
+    wav::encode(&dialogue, 16_000).to_vec()
+}
+
+/// A transcript with runs of spaces made one.
+pub fn plain(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 pub fn level(samples: &[i16]) -> f64 {

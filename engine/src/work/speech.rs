@@ -1,31 +1,82 @@
-//! From text to samples at the rate asked for, piece by piece.
+//! A checked text with its voice, and its rendering to samples at the rate asked for, piece by piece.
 
 use std::ops::ControlFlow;
 
+use super::{Refusal, voices};
 use crate::fault::mode::BadAudio;
 use crate::ffi::{Error, Voice, Voices};
 use crate::lane::ServiceClock;
+use crate::language;
 use crate::resample::{Resampler, to_float, to_pcm};
 
 /// The rate of flite's voices, in Hz.
 const NATIVE_HZ: u32 = 16_000;
+/// The longest audio of one request that is answered in whole, as NVIDIA's synthesis NIM has it, in seconds.
+pub const LONGEST_OFFLINE_S: f64 = 20.0;
+/// The longest text of NVIDIA's synthesis NIM, in characters.
+pub const MAX_CHARACTERS: usize = 2_000;
 
 /// A checked synthesis request.
 #[derive(Debug)]
 pub struct Speech {
-    /// 1 to 2,000 characters.
+    /// Not empty.
     pub text: String,
     /// Who speaks.
     pub voice: Voice,
     /// Factor of durations.
     pub stretch: f32,
-    /// Rate of the output.
+    /// Rate of the output in Hz, 8,000 to 48,000.
     pub rate_hz: u32,
+    /// The audio ends after this many seconds.
+    pub longest_s: Option<f64>,
     /// F15.
     pub spoilt: Option<BadAudio>,
 }
 
 impl Speech {
+    /// Checks a text of at most `longest` characters.
+    ///
+    /// # Errors
+    /// When it is empty or too long.
+    pub fn new(text: &str, longest: usize, rate_hz: u32) -> Result<Self, Refusal> {
+        let text = text.trim().to_owned();
+        let length = text.chars().count();
+        if length == 0 || length > longest {
+            let message = format!("text must have 1 to {longest} characters, not {length}");
+            return Err(Refusal::parameter("text", message));
+        }
+        if !(8_000..=48_000).contains(&rate_hz) {
+            let message = format!("sample_rate_hz must be 8000 to 48000, not {rate_hz}");
+            return Err(Refusal::parameter("sample_rate_hz", message));
+        }
+        let (voice, stretch) = voices::DEFAULT;
+        Ok(Self { text, voice, stretch, rate_hz, longest_s: None, spoilt: None })
+    }
+
+    /// Has a named voice speak it; an empty name stands for the default voice.
+    ///
+    /// # Errors
+    /// When there is no such voice.
+    pub fn voiced(mut self, name: &str) -> Result<Self, Refusal> {
+        if !name.is_empty() {
+            let unknown = || Refusal::parameter("voice", format!("voice '{name}' is not known"));
+            (self.voice, self.stretch) = voices::find(name).ok_or_else(unknown)?;
+        }
+        Ok(self)
+    }
+
+    /// Checks the language.
+    ///
+    /// # Errors
+    /// When it is not English.
+    pub fn spoken_in(self, language: &str) -> Result<Self, Refusal> {
+        if language::synthesized(language) {
+            return Ok(self);
+        }
+        let text = format!("language '{language}' is not supported: use {}", language::ENGLISH);
+        Err(Refusal::parameter("language", text))
+    }
+
     /// Duration of the audio by the length of the text, in seconds.
     #[must_use]
     pub fn expected_s(&self) -> f64 {
@@ -51,7 +102,7 @@ impl Speech {
         let mut emit = |converted: &mut Vec<f32>| {
             samples.clear();
             samples.extend(converted.drain(..).map(to_pcm));
-            let enough = self.spoil(&mut samples, made);
+            let enough = self.spoil(&mut samples, made) | self.cut(&mut samples, made);
             made += samples.len();
             clock.hold(made as f64 / f64::from(self.rate_hz), gone);
             if !samples.is_empty() && !gone() {
@@ -72,6 +123,14 @@ impl Speech {
             let _end = emit(&mut converted);
         }
         Ok(())
+    }
+
+    /// Cuts a piece that begins at sample `from` at the longest duration; true when the audio is to end here.
+    fn cut(&self, samples: &mut Vec<i16>, from: usize) -> bool {
+        let Some(longest_s) = self.longest_s else { return false };
+        let limit = (longest_s * f64::from(self.rate_hz)) as usize;
+        samples.truncate(limit.saturating_sub(from));
+        from + samples.len() >= limit
     }
 
     /// Plays F15 on a piece that begins at sample `from`; true when the audio is to end here.

@@ -1,0 +1,80 @@
+//! The HTTP API of a Magpie NIM: voices, whole and streamed synthesis.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+use super::{Entry, Side};
+use crate::form::Form;
+use crate::health;
+use crate::language;
+use crate::work::speech::{LONGEST_OFFLINE_S, MAX_CHARACTERS, Speech};
+use crate::work::{Refusal, Synthesizer, voices};
+
+pub(super) static ENTRY: Entry =
+    Entry { name: "magpie", stt: None, tts: Some(Side::Http { paths: &[PATHS, health::CONTAINER], router }) };
+
+const PATHS: &[&str] = &["/v1/audio/list_voices", "/v1/audio/synthesize", "/v1/audio/synthesize_online"];
+/// Rate of a whole file when none is asked for, in Hz.
+const OFFLINE_HZ: u32 = 22_050;
+/// Rate of a stream when none is asked for, in Hz.
+const ONLINE_HZ: u32 = 44_100;
+
+fn router(tts: Arc<Synthesizer>) -> Router {
+    Router::new()
+        .route("/v1/audio/list_voices", get(list_voices))
+        .route("/v1/audio/synthesize", post(synthesize))
+        .route("/v1/audio/synthesize_online", post(synthesize_online))
+        .with_state(tts.clone())
+        .merge(health::container(tts.core.clone()))
+}
+
+async fn list_voices() -> Json<Value> {
+    Json(json!({ language::ENGLISH: { "voices": voices::names() } }))
+}
+
+/// One WAV file, cut at 20 s as a NIM cuts it.
+async fn synthesize(State(tts): State<Arc<Synthesizer>>, request: Request) -> Result<Response, Refusal> {
+    let mut speech = parse(&Form::read(request).await?, OFFLINE_HZ)?;
+    speech.longest_s = Some(LONGEST_OFFLINE_S);
+    let served = tts.whole(speech).await?;
+    Ok(served.respond(|sound| ([(header::CONTENT_TYPE, "audio/wav")], sound.wav()).into_response()))
+}
+
+/// Raw samples, little-endian, sent as they are made.
+async fn synthesize_online(
+    State(tts): State<Arc<Synthesizer>>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let speech = parse(&Form::read(request).await?, ONLINE_HZ)?;
+    let served = tts.online(speech).await?;
+    Ok(served.respond(|pieces| {
+        let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
+        (kind, Body::from_stream(pieces)).into_response()
+    }))
+}
+
+fn parse(form: &Form, default_hz: u32) -> Result<Speech, Refusal> {
+    let encoding = form.field("encoding").unwrap_or("LINEAR_PCM");
+    if encoding != "LINEAR_PCM" {
+        let text = format!("encoding '{encoding}' is not supported: use LINEAR_PCM");
+        return Err(Refusal::parameter("encoding", text));
+    }
+    let refuse = |rate| {
+        let text = format!("sample_rate_hz must be 8000 to 48000, not '{rate}'");
+        Refusal::parameter("sample_rate_hz", text)
+    };
+    let rate_hz = match form.field("sample_rate_hz") {
+        None => default_hz,
+        Some(rate) => rate.parse().map_err(|_| refuse(rate))?,
+    };
+    Speech::new(form.field("text").unwrap_or_default(), MAX_CHARACTERS, rate_hz)?
+        .spoken_in(form.field("language").unwrap_or(language::ENGLISH))?
+        .voiced(form.field("voice").unwrap_or_default())
+}

@@ -1,0 +1,189 @@
+//! Riva's speech recognition over gRPC: whole recordings and streams.
+
+mod config;
+mod intake;
+mod stream;
+mod utterances;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::sync::mpsc;
+use tonic::service::RoutesBuilder;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Entry, Side};
+use crate::app::Kind;
+use crate::decode::{Channels, Container};
+use crate::fault::wire::ResetAfter;
+use crate::grpc::MAX_MESSAGE_BYTES;
+use crate::grpc::messages::nvidia::riva::asr::riva_speech_recognition_config_response::Config;
+use crate::grpc::messages::nvidia::riva::asr::riva_speech_recognition_server::{
+    RivaSpeechRecognition, RivaSpeechRecognitionServer,
+};
+use crate::grpc::messages::nvidia::riva::asr::{
+    RecognizeRequest, RecognizeResponse, RivaSpeechRecognitionConfigRequest,
+    RivaSpeechRecognitionConfigResponse, SpeechRecognitionAlternative, SpeechRecognitionResult,
+    StreamingRecognizeRequest, StreamingRecognizeResponse, WordInfo,
+};
+use crate::language;
+use crate::work::transcribe::{Recording, Spoken, confidence, text};
+use crate::work::{Refusal, Transcriber};
+use config::{Coding, Options};
+
+pub(super) static ENTRY: Entry = Entry { name: "riva", stt: Some(Side::Grpc(add)), tts: None };
+
+/// Decoded here, so that the refusal of a larger message has gRPC's own words; no request is larger than this.
+const MAX_DECODED_BYTES: usize = 256 << 20;
+
+fn add(stt: Arc<Transcriber>, routes: &mut RoutesBuilder) {
+    let service = RivaSpeechRecognitionServer::new(Recognition { stt });
+    routes.add_service(service.max_decoding_message_size(MAX_DECODED_BYTES));
+}
+
+struct Recognition {
+    stt: Arc<Transcriber>,
+}
+
+#[tonic::async_trait]
+impl RivaSpeechRecognition for Recognition {
+    /// One result for each sentence-like piece; none when nothing was heard.
+    async fn recognize(
+        &self,
+        request: Request<RecognizeRequest>,
+    ) -> Result<Response<RecognizeResponse>, Status> {
+        let RecognizeRequest { config, audio, id } = request.into_inner();
+        fits(audio.len())?;
+        let config = config.ok_or(Refusal::Missing("config"))?;
+        let options = Options::check(&config)?;
+        let recording = recording(&options, audio)?;
+        let served = self.stt.transcribe(recording, options.speakers.is_some()).await?;
+        Ok(served.reply(|heard| {
+            let result = |sentence: &Vec<Spoken>| SpeechRecognitionResult {
+                alternatives: vec![alternative(sentence, &options, 0.0)],
+                channel_tag: 1,
+                audio_processed: heard.duration_s as f32,
+            };
+            RecognizeResponse { results: heard.sentences.iter().map(result).collect(), id }
+        }))
+    }
+
+    type StreamingRecognizeStream = BoxStream<'static, Result<StreamingRecognizeResponse, Status>>;
+
+    /// Final results at pauses and at the end, guesses in between when they are asked for.
+    async fn streaming_recognize(
+        &self,
+        request: Request<Streaming<StreamingRecognizeRequest>>,
+    ) -> Result<Response<Self::StreamingRecognizeStream>, Status> {
+        let (sender, mut answers) = mpsc::channel(4);
+        let reset = ResetAfter::at(None);
+        let session = stream::Session {
+            stt: self.stt.clone(),
+            answers: sender.clone(),
+            reset: reset.clone(),
+            id: None,
+            history: Vec::new(),
+        };
+        let requests = request.into_inner();
+        tokio::spawn(async move {
+            let ended = tokio::select! {
+                ended = session.run(requests) => ended,
+                // A client that leaves frees the place of its job.
+                () = sender.closed() => return,
+            };
+            if let Err(status) = ended {
+                let _gone = sender.send(Err(status)).await;
+            }
+        });
+        let stream = futures::stream::poll_fn(move |context| answers.poll_recv(context)).boxed();
+        let mut response = Response::new(stream);
+        response.extensions_mut().insert(reset);
+        Ok(response)
+    }
+
+    async fn get_riva_speech_recognition_config(
+        &self,
+        request: Request<RivaSpeechRecognitionConfigRequest>,
+    ) -> Result<Response<RivaSpeechRecognitionConfigResponse>, Status> {
+        let asked = request.into_inner().model_name;
+        let known = asked.is_empty() || asked == Kind::Stt.model();
+        let model_config = if known { ["offline", "online"].map(model).into() } else { Vec::new() };
+        Ok(Response::new(RivaSpeechRecognitionConfigResponse { model_config }))
+    }
+}
+
+/// A message that is larger than a gRPC server takes by default.
+fn fits(bytes: usize) -> Result<(), Status> {
+    if bytes <= MAX_MESSAGE_BYTES {
+        return Ok(());
+    }
+    let text = format!("Received message larger than max ({bytes} vs. {MAX_MESSAGE_BYTES})");
+    Err(Status::resource_exhausted(text))
+}
+
+/// The whole audio of a request, by its encoding; a container that is recognized counts more than a claim of raw samples.
+fn recording(options: &Options, audio: Bytes) -> Result<Recording, Refusal> {
+    if audio.is_empty() {
+        return Err(Refusal::parameter("audio", "audio is empty"));
+    }
+    let container = Container::of(&audio);
+    let coding = match options.coding {
+        Coding::Container(expected) if expected == container => None,
+        Coding::Unspecified if container != Container::Other => None,
+        Coding::Raw(_) if container == Container::Wav => None,
+        Coding::Raw(coding) => Some(coding),
+        Coding::Container(_) | Coding::Unspecified => {
+            return Err(Refusal::parameter(
+                "encoding",
+                "the audio does not have the encoding of the request",
+            ));
+        }
+    };
+    Ok(match coding {
+        None => Recording::File { bytes: audio, channels: Channels::Mono },
+        Some(coding) => Recording::Raw { bytes: audio, coding, rate_hz: options.raw_rate_hz()? },
+    })
+}
+
+/// The one alternative of a sentence that began `offset_s` seconds after its recording.
+fn alternative(sentence: &[Spoken], options: &Options, offset_s: f64) -> SpeechRecognitionAlternative {
+    let word = |spoken: &Spoken| WordInfo {
+        start_time: milliseconds(offset_s + spoken.word.start_s),
+        end_time: milliseconds(offset_s + spoken.word.end_s),
+        word: spoken.word.text.clone(),
+        confidence: spoken.word.confidence as f32,
+        speaker_tag: options.tag(spoken.speaker),
+        language_code: language::ENGLISH.to_owned(),
+    };
+    let words = if options.words { sentence.iter().map(word).collect() } else { Vec::new() };
+    // Clients join transcripts without a space of their own.
+    let transcript = format!("{} ", text(sentence));
+    SpeechRecognitionAlternative {
+        transcript,
+        confidence: confidence(sentence) as f32,
+        words,
+        language_code: vec![language::ENGLISH.to_owned()],
+    }
+}
+
+/// Whole milliseconds; 0 for what is no number.
+fn milliseconds(seconds: f64) -> i32 {
+    (seconds * 1000.0).round() as i32
+}
+
+fn model(kind: &str) -> Config {
+    let streaming = if kind == "online" { "True" } else { "False" };
+    let parameters = [
+        ("language_code", language::ENGLISH),
+        ("sample_rate", "16000"),
+        ("type", kind),
+        ("streaming", streaming),
+        ("max_batch_size", "1"),
+    ];
+    Config {
+        model_name: Kind::Stt.model().to_owned(),
+        parameters: parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+    }
+}

@@ -1,0 +1,119 @@
+//! One StreamingRecognize call: audio in, results out, each recognition a job of the lane.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming};
+
+use super::config::Options;
+use super::intake::Intake;
+use super::utterances::{Utterance, Utterances};
+use super::{alternative, fits};
+use crate::decode::RATE_HZ;
+use crate::fault::wire::ResetAfter;
+use crate::grpc::messages::nvidia::riva::RequestId;
+use crate::grpc::messages::nvidia::riva::asr::streaming_recognize_request::StreamingRequest;
+use crate::grpc::messages::nvidia::riva::asr::{
+    StreamingRecognitionResult, StreamingRecognizeRequest, StreamingRecognizeResponse,
+};
+use crate::work::transcribe::{Recording, Spoken, tell_speakers};
+use crate::work::{Refusal, Transcriber};
+
+/// How sure a guess is of itself.
+const STABILITY: f32 = 0.5;
+/// A guess that took long delays the next one by as much, up to this.
+const MAX_GUESS_PAUSE: Duration = Duration::from_secs(2);
+
+/// A call under way.
+pub struct Session {
+    pub stt: Arc<Transcriber>,
+    pub answers: mpsc::Sender<Result<StreamingRecognizeResponse, Status>>,
+    /// Set when a fault is to cut the answers off.
+    pub reset: ResetAfter,
+    pub id: Option<RequestId>,
+    /// All samples so far, when speakers are to be told apart.
+    pub history: Vec<i16>,
+}
+
+impl Session {
+    /// Answers until the client has sent all and has all results.
+    pub async fn run(mut self, mut requests: Streaming<StreamingRecognizeRequest>) -> Result<(), Status> {
+        let missing = || Status::invalid_argument("the first request must have a streaming_config");
+        let first = requests.message().await?.ok_or_else(missing)?;
+        self.id = first.id;
+        let Some(StreamingRequest::StreamingConfig(config)) = first.streaming_request else {
+            return Err(missing());
+        };
+        let options = Options::check(config.config.as_ref().ok_or(Refusal::Missing("config"))?)?;
+        let mut intake = Intake::new(&options);
+        let mut utterances = Utterances::default();
+        // A guess may cost as much time as it lets pass.
+        let mut next_guess = Instant::now();
+        while let Some(request) = requests.message().await? {
+            let Some(StreamingRequest::AudioContent(audio)) = request.streaming_request else {
+                return Err(Status::invalid_argument("only the first request may have a streaming_config"));
+            };
+            fits(audio.len())?;
+            intake.push(audio, utterances.samples())?;
+            while let Some(utterance) = utterances.due(config.interim_results && Instant::now() >= next_guess)
+            {
+                let (began, ended) = (Instant::now(), utterance.ended);
+                self.recognize(utterance, &options, utterances.received()).await?;
+                if !ended {
+                    next_guess = Instant::now() + began.elapsed().min(MAX_GUESS_PAUSE);
+                }
+            }
+        }
+        intake.finish(utterances.samples())?;
+        while let Some(utterance) = utterances.due(false).or_else(|| utterances.rest()) {
+            self.recognize(utterance, &options, utterances.received()).await?;
+        }
+        Ok(())
+    }
+
+    /// Recognizes an utterance and sends its results: one for each sentence, or one guess.
+    async fn recognize(
+        &mut self,
+        utterance: Utterance,
+        options: &Options,
+        received: usize,
+    ) -> Result<(), Status> {
+        let offset_s = seconds(utterance.start);
+        let speakers = options.speakers.is_some() && utterance.ended;
+        if speakers {
+            self.history.resize(utterance.start, 0);
+            self.history.extend_from_slice(&utterance.samples);
+        }
+        let served = self.stt.transcribe(Recording::Samples(utterance.samples), false).await?;
+        self.reset.set(served.reset_after);
+        let result = |sentence: &[Spoken]| StreamingRecognitionResult {
+            alternatives: vec![alternative(sentence, options, offset_s)],
+            is_final: utterance.ended,
+            stability: if utterance.ended { 1.0 } else { STABILITY },
+            channel_tag: 1,
+            audio_processed: seconds(received) as f32,
+            pipeline_states: None,
+        };
+        let mut sentences = served.made.sentences;
+        if speakers && !sentences.is_empty() {
+            // Over the whole stream, so that a speaker keeps the tag.
+            let heard = self.stt.diarize(Recording::Samples(self.history.clone())).await?;
+            tell_speakers(&mut sentences, &heard.made.turns, offset_s);
+        }
+        if !utterance.ended || sentences.is_empty() {
+            sentences = vec![sentences.concat()];
+        }
+        for sentence in &sentences {
+            let answer = StreamingRecognizeResponse { results: vec![result(sentence)], id: self.id.clone() };
+            if self.answers.send(Ok(answer)).await.is_err() {
+                return Err(Status::cancelled("the client is gone"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn seconds(samples: usize) -> f64 {
+    samples as f64 / f64::from(RATE_HZ)
+}

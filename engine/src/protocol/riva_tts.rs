@@ -1,0 +1,167 @@
+//! Riva's speech synthesis over gRPC.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::sync::mpsc;
+use tonic::service::RoutesBuilder;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Entry, Side};
+use crate::app::Kind;
+use crate::fault::wire::ResetAfter;
+use crate::grpc::messages::nvidia::riva::tts::riva_speech_synthesis_server::{
+    RivaSpeechSynthesis, RivaSpeechSynthesisServer,
+};
+use crate::grpc::messages::nvidia::riva::tts::riva_synthesis_config_response::Config;
+use crate::grpc::messages::nvidia::riva::tts::{
+    RivaSynthesisConfigRequest, RivaSynthesisConfigResponse, SynthesizeSpeechRequest,
+    SynthesizeSpeechResponse, SynthesizeSpeechResponseMetadata,
+};
+use crate::grpc::messages::nvidia::riva::{AudioEncoding, RequestId};
+use crate::language;
+use crate::work::speech::{LONGEST_OFFLINE_S, MAX_CHARACTERS, Speech};
+use crate::work::{Refusal, Synthesizer, voices};
+
+pub(super) static ENTRY: Entry = Entry { name: "riva_tts", stt: None, tts: Some(Side::Grpc(add)) };
+
+/// Rate when none is asked for, in Hz.
+const DEFAULT_HZ: u32 = 22_050;
+
+fn add(tts: Arc<Synthesizer>, routes: &mut RoutesBuilder) {
+    routes.add_service(RivaSpeechSynthesisServer::new(Synthesis { tts }));
+}
+
+struct Synthesis {
+    tts: Arc<Synthesizer>,
+}
+
+#[tonic::async_trait]
+impl RivaSpeechSynthesis for Synthesis {
+    /// All samples of one text, cut at 20 s.
+    async fn synthesize(
+        &self,
+        request: Request<SynthesizeSpeechRequest>,
+    ) -> Result<Response<SynthesizeSpeechResponse>, Status> {
+        let request = request.into_inner();
+        let mut speech = parse(&request)?;
+        speech.longest_s = Some(LONGEST_OFFLINE_S);
+        let served = self.tts.whole(speech).await?;
+        Ok(served.reply(|sound| reply(sound.raw(), Some(&request), request.id.clone())))
+    }
+
+    type SynthesizeOnlineStream = BoxStream<'static, Result<SynthesizeSpeechResponse, Status>>;
+
+    /// The texts of the stream one after the other.
+    async fn synthesize_online(
+        &self,
+        request: Request<Streaming<SynthesizeSpeechRequest>>,
+    ) -> Result<Response<Self::SynthesizeOnlineStream>, Status> {
+        let (sender, mut answers) = mpsc::channel(1);
+        let (tts, requests, reset) = (self.tts.clone(), request.into_inner(), ResetAfter::at(None));
+        let answering = speak(tts, requests, sender.clone(), reset.clone());
+        tokio::spawn(async move {
+            let ended = tokio::select! {
+                ended = answering => ended,
+                // A client that leaves frees the place of its job.
+                () = sender.closed() => return,
+            };
+            if let Err(status) = ended {
+                let _gone = sender.send(Err(status)).await;
+            }
+        });
+        let stream = futures::stream::poll_fn(move |context| answers.poll_recv(context)).boxed();
+        let mut response = Response::new(stream);
+        response.extensions_mut().insert(reset);
+        Ok(response)
+    }
+
+    async fn get_riva_synthesis_config(
+        &self,
+        request: Request<RivaSynthesisConfigRequest>,
+    ) -> Result<Response<RivaSynthesisConfigResponse>, Status> {
+        let model = Kind::Tts.model();
+        let asked = request.into_inner().model_name;
+        let known = asked.is_empty() || asked == model;
+        Ok(Response::new(RivaSynthesisConfigResponse {
+            model_config: known.then(config).into_iter().collect(),
+        }))
+    }
+}
+
+type Answers = mpsc::Sender<Result<SynthesizeSpeechResponse, Status>>;
+
+async fn speak(
+    tts: Arc<Synthesizer>,
+    mut requests: Streaming<SynthesizeSpeechRequest>,
+    answers: Answers,
+    reset: ResetAfter,
+) -> Result<(), Status> {
+    while let Some(request) = requests.message().await? {
+        let mut served = tts.online(parse(&request)?).await?;
+        reset.set(served.reset_after);
+        // Only the first piece says what the text was.
+        let mut first = Some(&request);
+        while let Some(piece) = served.made.next().await {
+            let piece = piece.map_err(Refusal::from)?;
+            if piece.is_empty() {
+                continue;
+            }
+            let answer = reply(piece, first.take(), request.id.clone());
+            if answers.send(Ok(answer)).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn parse(request: &SynthesizeSpeechRequest) -> Result<Speech, Refusal> {
+    match request.encoding() {
+        AudioEncoding::EncodingUnspecified | AudioEncoding::LinearPcm => {}
+        other => {
+            let text = format!("encoding {} is not supported: use LINEAR_PCM", other.as_str_name());
+            return Err(Refusal::parameter("encoding", text));
+        }
+    }
+    let rate_hz = if request.sample_rate_hz == 0 {
+        DEFAULT_HZ
+    } else {
+        u32::try_from(request.sample_rate_hz).unwrap_or_default()
+    };
+    Speech::new(&request.text, MAX_CHARACTERS, rate_hz)?
+        .spoken_in(&request.language_code)?
+        .voiced(&request.voice_name)
+}
+
+fn reply(
+    audio: Bytes,
+    request: Option<&SynthesizeSpeechRequest>,
+    id: Option<RequestId>,
+) -> SynthesizeSpeechResponse {
+    let meta = request.map(|request| SynthesizeSpeechResponseMetadata {
+        text: request.text.clone(),
+        processed_text: request.text.trim().to_owned(),
+        ..SynthesizeSpeechResponseMetadata::default()
+    });
+    SynthesizeSpeechResponse { audio, meta, id }
+}
+
+/// The model with its voices: `voice_name`, a dot and one of `subvoices`, each with its number, make a full name.
+fn config() -> Config {
+    let numbered =
+        voices::subvoices().into_iter().enumerate().map(|(index, voice)| format!("{voice}:{index}"));
+    let parameters = [
+        ("language_code", language::ENGLISH.to_owned()),
+        ("voice_name", voices::MODEL.to_owned()),
+        ("subvoices", numbered.collect::<Vec<_>>().join(",")),
+        ("sample_rate", DEFAULT_HZ.to_string()),
+        ("type", "streaming".to_owned()),
+    ];
+    Config {
+        model_name: Kind::Tts.model().to_owned(),
+        parameters: parameters.map(|(name, value)| (name.to_owned(), value)).into(),
+    }
+}

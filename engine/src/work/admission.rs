@@ -1,0 +1,61 @@
+//! Admission: what every inference passes before it may queue for the lane.
+
+use std::time::Instant;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Refusal;
+use crate::app::Core;
+use crate::fault::{Fate, Plan, body};
+use crate::health::Readiness;
+use crate::lane::{CAPACITY, Place};
+
+/// An admitted inference.
+#[derive(Debug)]
+pub struct Ticket {
+    /// Its place in the lane.
+    pub place: Place,
+    /// What the armed faults do to it.
+    pub plan: Plan,
+}
+
+/// Admits an inference whose input has arrived; `input` is what a fault's trigger is compared with.
+///
+/// # Errors
+/// Not ready, queue full, or an armed fault. Under a hang it never returns.
+pub async fn admit(core: &Core, input: &[u8]) -> Result<Ticket, Refusal> {
+    match core.readiness(Instant::now()) {
+        Readiness::Ready | Readiness::Draining => {}
+        other => return Err(Refusal::NotReady(other)),
+    }
+    let place = core.gate.enter(CAPACITY).ok_or(Refusal::QueueFull(503))?;
+    let plan = core
+        .faults
+        .as_ref()
+        .map(|faults| faults.infer(xxh3_64(input), place.ahead, Instant::now()))
+        .unwrap_or_default();
+    match &plan.fate {
+        Fate::Serve => {}
+        Fate::Fail(failure) => return Err(Refusal::Failed(failure.clone())),
+        Fate::Hang => std::future::pending().await,
+    }
+    if let Some((limit, status)) = plan.queue.filter(|(limit, _)| place.ahead > *limit) {
+        tracing::debug!(limit, "queue full");
+        return Err(Refusal::QueueFull(status));
+    }
+    Ok(Ticket { place, plan })
+}
+
+/// Plays F6 on audio of a known duration in seconds.
+///
+/// # Errors
+/// When the audio is longer than the armed limit; the strike is counted.
+pub fn fits_memory(core: &Core, limit_s: Option<f64>, audio_s: f64) -> Result<(), Refusal> {
+    if limit_s.is_none_or(|limit| audio_s <= limit) {
+        return Ok(());
+    }
+    if let Some(faults) = &core.faults {
+        faults.count_oom();
+    }
+    Err(Refusal::Failed(body::out_of_memory()))
+}
