@@ -26,23 +26,32 @@ COMPONENTS := coredns etcd kube-apiserver kube-controller-manager kube-proxy kub
 # Built as that Kubernetes release says it is; otherwise its parts refuse each other's version.
 KUBERNETES_VERSION = $(shell sed -n 's/^	k8s.io\/kubernetes //p' e2e/cluster/go.mod)
 
+# The version of rust-toolchain.toml may be installed under another name, such as stable, where rustup has no network.
+CHANNEL := $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+ifeq ($(RUSTUP_TOOLCHAIN)$(shell rustup toolchain list 2>/dev/null | grep '^$(CHANNEL)-'),)
+ifneq ($(shell RUSTUP_TOOLCHAIN=stable rustc --version 2>/dev/null | grep '^rustc $(CHANNEL) '),)
+export RUSTUP_TOOLCHAIN := stable
+endif
+endif
+
 # Compilers for the codecs that are built from source, and the speech software of the reference engine.
 PACKAGES_BUILD := ca-certificates cmake g++ make pkg-config \
 	flite1-dev libpocketsphinx-dev libsphinxbase-dev pocketsphinx-en-us
 PACKAGES_TEST = $(shell command -v $(NODE) >/dev/null || echo nodejs) $(shell command -v $(NPM) >/dev/null || echo npm) \
 	$(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo python3-venv)
-PACKAGES_BENCH = $(shell command -v nginx >/dev/null || test -x /usr/sbin/nginx || echo nginx-light)
+PACKAGES_COUNT = strace valgrind
+PACKAGES_BENCH = $(PACKAGES_COUNT) $(shell command -v nginx >/dev/null || test -x /usr/sbin/nginx || echo nginx-light)
 # A cluster's nodes and network, and what builds images without a registry.
 # (containerd and runc may be there already under other packages' names.)
 PACKAGES_CLUSTER = binutils buildah conntrack containernetworking-plugins ethtool iproute2 iptables kmod mmdebstrap mount \
 	socat util-linux $(foreach program,containerd runc,$(shell command -v $(program) >/dev/null || echo $(program)))
 
-.PHONY: help run build test lint bench advisories cluster cluster-down cluster-test cluster-bench images cargo packages \
-	packages-test packages-bench packages-cluster sdks cluster-binaries cluster-ready go fmt clippy doc deny rules \
+.PHONY: help run build test check lint bench bench-instructions advisories cluster cluster-down cluster-test cluster-bench images cargo packages \
+	packages-test packages-bench packages-count packages-cluster sdks cluster-binaries cluster-ready go fmt clippy doc deny rules \
 	chart chart-docs crds
 
 help: ## Say what there is to run.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 run: build ## Build all and start a whole speech stack on this machine; ARGS='...' are passed on.
 	@exec target/release/speechstack-proxy standalone --config demo/stack.yaml $(ARGS)
@@ -54,6 +63,9 @@ test: packages-test cargo sdks ## Run every test: unit, in process, whole stack,
 	$(CARGO) build --workspace --all-targets
 	SPEECHSTACK_CLUSTER=later $(CARGO) test --workspace --no-fail-fast
 	$(MAKE) cluster-test
+
+check: fmt rules clippy ## The quick part of lint and test: form, warnings, unit and in-process tests; no whole stacks.
+	$(CARGO) test --workspace --lib --bins --test drift --test layout --no-fail-fast
 
 lint: fmt clippy doc deny rules chart ## Check form, warnings, documentation, licences and the house rules.
 
@@ -67,14 +79,22 @@ bench: packages-bench build ## Measure speed and size against a direct call and 
 	$(CARGO) bench --workspace --bench merge
 	target/release/bench $(ARGS)
 
+bench-instructions: packages-count build ## Count the gateway's instructions and system calls per request; under a minute.
+	target/release/bench --instructions-only $(ARGS)
+
 advisories: $(TOOLS)/bin/cargo-deny ## Look the dependencies up in the advisory database; needs the network, fails nothing.
 	-$(TOOLS)/bin/cargo-deny check advisories
 
 cluster: cluster-ready $(TOOLS)/bin/helm ## Start a real Kubernetes of two nodes with all images, and say how to enter it.
 	target/$(PROFILE)/cluster up
 
-cluster-down: ## End it.
-	target/$(PROFILE)/cluster down
+# The program that started it, which `cluster up` wrote into its script, or any other build of it.
+cluster-down: ## End it, whichever PROFILE it was started with.
+	@started=$$(sed -n "s|^exec '\($(CURDIR)/.*\)' enter .*|\1|p" target/cluster/bin/enter 2>/dev/null); \
+	for program in "$$started" target/$(PROFILE)/cluster target/release/cluster target/debug/cluster; do \
+		[ ! -x "$$program" ] || exec "$$program" down; \
+	done; \
+	echo 'no build of target/*/cluster is there to end a cluster with: run `make build` first' >&2; exit 1
 
 cluster-test: ## Run the tests that need a real Kubernetes, in one that ends with them; ARGS='NAME' for some of them.
 	@if [ "$$(uname -s)" = Linux ] && [ "$$(id -u)" = 0 ]; then \
@@ -113,7 +133,7 @@ chart: $(addprefix $(TOOLS)/bin/,helm helm-docs kubeconform promtool) $(VENV)/py
 	charts/check.sh $(TOOLS)/bin $(VENV)/bin/python
 
 # A long file says why in a line `// long: reason`; nothing is left to do, no test is left out.
-rules:
+rules: cargo
 	@find . -name '*.rs' -not -path './target/*' -not -path '*/node_modules/*' | sort | xargs awk ' \
 		FNR == 1 { if (lines > 500 && !reason) long[file] = lines; file = FILENAME; reason = 0 } \
 		{ lines = FNR } \
@@ -122,6 +142,10 @@ rules:
 		END { if (lines > 500 && !reason) long[file] = lines; \
 			for (file in long) { print file ": " long[file] " lines, give a `// long:` reason or split it"; bad = 1 } \
 			exit bad }'
+	@docs/check.sh
+	@# The arrows between crates and rooms; by the compiler alone, as it needs no crate.
+	@mkdir -p target && CARGO_MANIFEST_DIR='$(CURDIR)/e2e' rustc --edition 2024 --test e2e/tests/layout.rs -o target/layout
+	@target/layout --quiet >target/layout.log 2>&1 || { cat target/layout.log >&2; exit 1; }
 
 # --- what they need ---
 
@@ -148,6 +172,9 @@ packages-test: packages
 
 packages-cluster: packages
 	$(call ensure,$(PACKAGES_CLUSTER))
+
+packages-count: packages
+	$(call ensure,$(PACKAGES_COUNT))
 
 packages-bench: packages
 	$(if $(strip $(PACKAGES_BENCH)),$(call ensure,$(PACKAGES_BENCH)))
@@ -192,7 +219,7 @@ $(TOOLS)/bin/cargo-deny: | cargo
 # --- the cluster ---
 
 RELEASE = $(if $(filter release,$(PROFILE)),--release)
-HOST = $(shell rustc --print host-tuple)
+HOST = $(shell RUSTUP_TOOLCHAIN=$(RUSTUP_TOOLCHAIN) rustc --print host-tuple)
 
 cluster-ready: packages-cluster cluster-binaries images
 

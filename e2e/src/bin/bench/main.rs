@@ -4,6 +4,7 @@
 //! A goal that is missed is a number to publish, not a failure.
 
 mod fake;
+mod instructions;
 mod meter;
 mod report;
 mod run;
@@ -34,6 +35,9 @@ pub struct Args {
     /// Where `cargo bench` left its results.
     #[arg(long, default_value = "target/criterion")]
     criterion: PathBuf,
+    /// Only instructions and system calls per request: seconds, without nginx and the real engines.
+    #[arg(long)]
+    instructions_only: bool,
     /// CPU on which everything runs; the last one when not given.
     #[arg(long)]
     cpu: Option<usize>,

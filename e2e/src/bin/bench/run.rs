@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::Args;
 use crate::fake::{Fake, SPEECH_MARK};
+use crate::instructions;
 use crate::meter::{cpu_ns, median, median_ratio, peak_kib, percentile, reset_peak, resident_kib};
 use crate::report::{Table, criterion_ms};
 use crate::subject::{self, Pair, Proxies, Subject};
@@ -17,7 +18,7 @@ use crate::wire::{self, Connection};
 
 const MIB: u64 = 1 << 20;
 /// A second of speech, 16 kHz, 16 bit.
-const CLIP_BYTES: u64 = 32_000;
+pub const CLIP_BYTES: u64 = 32_000;
 const PARALLEL_UPLOAD: u64 = 64 * MIB;
 
 /// One way to the engine.
@@ -39,10 +40,18 @@ struct Samples {
     cpu_us: Vec<f64>,
 }
 
-/// Runs every measurement.
+/// Runs every measurement, or those alone that count instead of taking time.
 pub async fn all(args: &Args) -> Result<Table> {
     let folder = tempfile::Builder::new().prefix("speechstack-bench-").tempdir()?;
-    let folder = folder.path();
+    let mut table = Table::default();
+    if !args.instructions_only {
+        timed(&mut table, args, folder.path()).await?;
+    }
+    instructions::all(&mut table, folder.path()).await?;
+    Ok(table)
+}
+
+async fn timed(table: &mut Table, args: &Args, folder: &Path) -> Result<()> {
     let real = (subject::engine("parakeet", folder)?, subject::engine("magpie", folder)?);
     let parakeet = Fake::start("parakeet-0", "stt", format!("http://{}", real.0.address)).await?;
     let magpie = Fake::start("magpie-0", "tts", format!("http://{}", real.1.address)).await?;
@@ -52,12 +61,11 @@ pub async fn all(args: &Args) -> Result<Table> {
     let alone = Proxies::new("alone", engines, false, json!({}), folder)?;
     let guarded = Proxies::new("guarded", engines, true, lane, folder)?;
 
-    let mut table = Table::default();
     let nginx = subject::nginx(engines, folder)?;
     let gateway_alone = alone.gateway().await?;
     let guards = (guarded.guard("parakeet")?, guarded.guard("magpie")?);
     let gateway = guarded.gateway().await?;
-    idle(&mut table, &gateway, &guards.0, nginx.as_ref())?;
+    idle(table, &gateway, &guards.0, nginx.as_ref())?;
 
     let speech = json!({"model": "tts-1", "voice": "alloy", "input": SPEECH_MARK, "response_format": "pcm"});
     let speech = wire::json("/v1/audio/speech", &speech.to_string());
@@ -86,12 +94,12 @@ pub async fn all(args: &Args) -> Result<Table> {
     });
     // The clients block; the fake engine runs on the runtime's own worker.
     tokio::task::block_in_place(|| {
-        transcriptions(&mut table, args, &sides, &parakeet)?;
-        first_bytes(&mut table, args, &sides)?;
-        uploads(&mut table, args, &sides, &parakeet)
+        transcriptions(table, args, &sides, &parakeet)?;
+        first_bytes(table, args, &sides)?;
+        uploads(table, args, &sides, &parakeet)
     })?;
-    merge(&mut table, &args.criterion);
-    Ok(table)
+    merge(table, &args.criterion);
+    Ok(())
 }
 
 fn idle(table: &mut Table, gateway: &Subject, guard: &Subject, nginx: Option<&Subject>) -> Result<()> {
@@ -115,7 +123,7 @@ fn transcriptions(table: &mut Table, args: &Args, sides: &[Side<'_>], engine: &F
         let mut connection = Connection::open(side.address)?;
         let before = engine.received.bytes.load(Ordering::Relaxed);
         for _ in 0..20 {
-            checked(side, connection.exchange(&request)?)?;
+            checked(side.name, connection.exchange(&request)?)?;
         }
         // A proxy that drops the body would look fast.
         let received = (engine.received.bytes.load(Ordering::Relaxed) - before) / 20;
@@ -134,7 +142,7 @@ fn transcriptions(table: &mut Table, args: &Args, sides: &[Side<'_>], engine: &F
             let mut latencies = Vec::with_capacity(args.requests);
             for _ in 0..args.requests {
                 let begun = Instant::now();
-                checked(side, connection.exchange(&request)?)?;
+                checked(side.name, connection.exchange(&request)?)?;
                 latencies.push(begun.elapsed().as_secs_f64() * 1e6);
             }
             let samples = &mut samples[nth];
@@ -188,7 +196,7 @@ fn first_bytes(table: &mut Table, args: &Args, sides: &[Side<'_>]) -> Result<()>
     }
     for _ in 0..streams {
         for (nth, side) in sides.iter().enumerate() {
-            let reply = checked(side, connections[nth].exchange(&side.speech.1)?)?;
+            let reply = checked(side.name, connections[nth].exchange(&side.speech.1)?)?;
             samples[nth].push(reply.first_byte.as_secs_f64() * 1e3);
         }
     }
@@ -214,7 +222,7 @@ fn uploads(table: &mut Table, args: &Args, sides: &[Side<'_>], engine: &Fake) ->
             let before = memory(side, true)?;
             let begun = Instant::now();
             let received = engine.received.bytes.load(Ordering::Relaxed);
-            checked(side, Connection::open(side.address)?.upload("/v1/audio/transcriptions", large)?)?;
+            checked(side.name, Connection::open(side.address)?.upload("/v1/audio/transcriptions", large)?)?;
             let received = engine.received.bytes.load(Ordering::Relaxed) - received;
             ensure!(received >= large, "{}: {received} of {large} bytes arrived", side.name);
             table.row(
@@ -236,7 +244,7 @@ fn uploads(table: &mut Table, args: &Args, sides: &[Side<'_>], engine: &Fake) ->
                 .map(|_| {
                     scope.spawn(|| {
                         let mut connection = Connection::open(side.address)?;
-                        checked(side, connection.upload("/v1/audio/transcriptions", PARALLEL_UPLOAD)?)
+                        checked(side.name, connection.upload("/v1/audio/transcriptions", PARALLEL_UPLOAD)?)
                     })
                 })
                 .collect();
@@ -289,8 +297,9 @@ fn cpu_of(side: &Side<'_>) -> Result<u64> {
     side.processes.iter().map(|subject| cpu_ns(subject.pid())).sum()
 }
 
-fn checked(side: &Side<'_>, reply: wire::Reply) -> Result<wire::Reply> {
-    ensure!(reply.status == 200, "{}: {}", side.name, reply.beginning);
-    ensure!(reply.bytes > 0, "{}: an empty reply", side.name);
+/// The reply, if it is a good one; `name` is who gave it.
+pub fn checked(name: &str, reply: wire::Reply) -> Result<wire::Reply> {
+    ensure!(reply.status == 200, "{name}: {}", reply.beginning);
+    ensure!(reply.bytes > 0, "{name}: an empty reply");
     Ok(reply)
 }

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use speechstack_e2e::client::Client;
 use speechstack_e2e::{binaries, ports, processes};
@@ -31,6 +32,48 @@ pub struct Pair {
     pub magpie: SocketAddr,
 }
 
+/// A program that counts what another one does.
+#[derive(Clone, Copy, Debug)]
+pub enum Tool {
+    /// Instructions.
+    Callgrind,
+    /// System calls.
+    Strace,
+}
+
+impl Tool {
+    /// Where Debian puts it.
+    pub fn program(self) -> &'static str {
+        match self {
+            Tool::Callgrind => "/usr/bin/valgrind",
+            Tool::Strace => "/usr/bin/strace",
+        }
+    }
+
+    /// Its arguments; what it counted goes into `output` when the program ends.
+    fn arguments(self, output: &Path) -> Vec<String> {
+        let output = output.display();
+        match self {
+            Tool::Callgrind => {
+                vec!["--tool=callgrind".into(), "-q".into(), format!("--callgrind-out-file={output}")]
+            }
+            // All threads.
+            Tool::Strace => vec!["-f".into(), "-c".into(), "-o".into(), output.to_string()],
+        }
+    }
+}
+
+/// How much a gateway logs.
+#[derive(Clone, Copy, Debug)]
+pub enum Log {
+    /// As it does by itself, a line for each request.
+    Default,
+    /// Nothing of requests.
+    Warnings,
+    /// Nothing.
+    Off,
+}
+
 impl Drop for Subject {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -50,13 +93,37 @@ impl Subject {
         meter::resident_kib(self.pid())
     }
 
-    fn spawn(mut command: Command, address: SocketAddr, log: &Path) -> Result<Self> {
+    /// Asks it to stop and waits until it has; under a tool, until the tool has written what it counted.
+    pub fn stop(mut self) -> Result<()> {
+        let own = Pid::from_raw(self.pid().cast_signed()).context("no process")?;
+        // strace has the program as its child and ignores signals to itself; valgrind is the program's own process.
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid()))?;
+        let child =
+            children.split_whitespace().next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
+        processes::signal(child.unwrap_or(own), Signal::TERM);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                ensure!(status.success(), "the program ended with {status}");
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "the program does not stop");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn spawn(command: Command, address: SocketAddr, log: &Path) -> Result<Self> {
+        Self::spawn_logging(command, address, log, Log::Warnings)
+    }
+
+    fn spawn_logging(mut command: Command, address: SocketAddr, log: &Path, level: Log) -> Result<Self> {
         let output = File::create(log).with_context(|| format!("unable to write {}", log.display()))?;
-        command
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .env("SPEECHSTACK_LOG", "warn");
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        match level {
+            Log::Default => command.env_remove("SPEECHSTACK_LOG"),
+            Log::Warnings => command.env("SPEECHSTACK_LOG", "warn"),
+            Log::Off => command.env("SPEECHSTACK_LOG", "off"),
+        };
         let child = command.spawn().with_context(|| format!("unable to start {command:?}"))?;
         let mut subject = Self { child, address };
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -162,15 +229,24 @@ impl Proxies {
     /// Starts the guard of the engine of that kind.
     pub fn guard(&self, kind: &str) -> Result<Subject> {
         let address = if kind == "parakeet" { self.guards.parakeet } else { self.guards.magpie };
-        let mut command = self.command("guard")?;
+        let mut command = self.command(None, "guard")?;
         command.args(["--engine", &format!("{kind}-0")]);
         Subject::spawn(command, address, &self.folder.join(format!("guard-{kind}.log")))
     }
 
     /// Starts the gateway and waits until it is ready.
     pub async fn gateway(&self) -> Result<Subject> {
-        let subject =
-            Subject::spawn(self.command("gateway")?, self.gateway, &self.folder.join("gateway.log"))?;
+        self.ready_gateway(self.command(None, "gateway")?, Log::Warnings).await
+    }
+
+    /// As [`Self::gateway`], under a tool that writes what it counts into `output`.
+    pub async fn gateway_under(&self, tool: Tool, output: &Path, log: Log) -> Result<Subject> {
+        self.ready_gateway(self.command(Some((tool, output)), "gateway")?, log).await
+    }
+
+    async fn ready_gateway(&self, command: Command, log: Log) -> Result<Subject> {
+        let file = self.folder.join("gateway.log");
+        let subject = Subject::spawn_logging(command, self.gateway, &file, log)?;
         let admin = Client::new(format!("http://{}", self.admin), Duration::from_secs(5))?;
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
@@ -182,8 +258,16 @@ impl Proxies {
         }
     }
 
-    fn command(&self, subcommand: &str) -> Result<Command> {
-        let mut command = processes::tied_command(&binaries::find(binaries::PROXY)?);
+    fn command(&self, under: Option<(Tool, &Path)>, subcommand: &str) -> Result<Command> {
+        let proxy = binaries::find(binaries::PROXY)?;
+        let mut command = match under {
+            None => processes::tied_command(&proxy),
+            Some((tool, output)) => {
+                let mut command = processes::tied_command(Path::new(tool.program()));
+                command.args(tool.arguments(output)).arg(&proxy);
+                command
+            }
+        };
         command.arg(subcommand).arg("--config").arg(&self.file);
         Ok(command)
     }
