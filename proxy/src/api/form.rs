@@ -117,18 +117,23 @@ impl Form {
 
     /// The file for a job that was made of `fields`.
     pub fn upload(&self, fields: &Fields, upstreams: &Upstreams) -> Upload {
-        let (seen, upstreams, count) = (Arc::clone(&self.seen), upstreams.clone(), fields.len());
-        let gate: Gate = Arc::new(move || {
+        let upstreams = upstreams.clone();
+        let gate = self.gate(fields, move |input| upstreams.is_poison(input));
+        Upload::new(self.audio.clone(), self.bytes.clone(), gate)
+    }
+
+    fn gate(&self, fields: &Fields, is_poison: impl Fn(InputHash) -> bool + Send + Sync + 'static) -> Gate {
+        let (seen, count) = (Arc::clone(&self.seen), fields.len());
+        Arc::new(move || {
             let seen = seen.lock();
             if seen.fields.len() != count {
                 return Err(Error::FormChanged);
             }
-            if seen.input.is_some_and(|input| upstreams.is_poison(input)) {
+            if seen.input.is_some_and(&is_poison) {
                 return Err(Error::PoisonInput);
             }
             Ok(())
-        });
-        Upload::new(self.audio.clone(), self.bytes.clone(), gate)
+        })
     }
 
     /// Hash of the file, once all of it was seen.

@@ -1,26 +1,11 @@
 //! Uploads in every chunking: the file exact, the fields after it, nothing complete of what is bad.
 
-use futures::TryStreamExt;
+use std::io::Read;
+
+use axum::body::Body;
 use proptest::prelude::*;
 
 use crate::api::form::*;
-
-/// Sends the client's `note` field to the engine; refuses the value `bad`.
-struct Notes;
-
-impl Purpose for Notes {
-    fn check(&self, fields: &Fields) -> Result<(), Error> {
-        match fields.last("note") {
-            Some("bad") => Err(Error::param("note", "bad")),
-            _ => Ok(()),
-        }
-    }
-
-    fn finish(&mut self, fields: &Fields, hash: &str) -> Result<Vec<(&'static str, String)>, Error> {
-        self.check(fields)?;
-        Ok(vec![("note", fields.last("note").unwrap_or("none").to_owned()), ("hash", hash.to_owned())])
-    }
-}
 
 fn wav(len: usize) -> Vec<u8> {
     let mut file =
@@ -55,33 +40,24 @@ fn chunked(body: &[u8], size: usize) -> Body {
     Body::from_stream(futures::stream::iter(chunks))
 }
 
-/// The parts of what went to the engine, or why nothing complete did.
-async fn upload(body: Body, limit: u64) -> Result<Vec<Event>, Error> {
-    let opened = Upload::open(request(body), limit, Notes).await?;
-    let sent: Vec<Bytes> = opened.upload.try_collect().await?;
-    let sent = sent.concat();
-    assert!(opened.len.is_none_or(|len| len == sent.len() as u64));
-    let boundary = Boundary::parse(opened.content_type.to_str().unwrap()).unwrap();
-    let mut parser = Parser::new(&boundary, LIMITS);
-    let events = parser.push(sent.into()).unwrap();
-    parser.finish().unwrap();
-    Ok(events)
+fn budget() -> Arc<SpoolBudget> {
+    let held = prometheus::IntGauge::new("held", "bytes held").unwrap();
+    SpoolBudget::new(&crate::config::Spool::default(), held)
 }
 
-fn file_of(events: &[Event]) -> Vec<u8> {
-    let data = events.iter().filter_map(|event| match event {
-        Event::FileData(data) => Some(&data[..]),
-        _ => None,
-    });
-    data.collect::<Vec<_>>().concat()
+async fn open(body: Body, limit: u64) -> Result<Form, Error> {
+    Form::open(request(body), limit, budget()).await
 }
 
-fn fields_of(events: &[Event]) -> Vec<(&str, &str)> {
-    let fields = events.iter().filter_map(|event| match event {
-        Event::Field { name, value } => Some((name.as_str(), value.as_str())),
-        _ => None,
-    });
-    fields.collect()
+/// The file and the fields of an upload, or why it is refused.
+async fn upload(body: Body, limit: u64) -> Result<(Vec<u8>, Fields, InputHash), Error> {
+    let form = open(body, limit).await?;
+    form.bytes.fill().await;
+    form.bytes.failure().map_or(Ok(()), Err)?;
+    let mut file = Vec::new();
+    form.bytes.blocking().unwrap().read_to_end(&mut file).unwrap();
+    let seen = form.seen.lock();
+    Ok((file, seen.fields.clone(), seen.input.unwrap()))
 }
 
 proptest! {
@@ -97,12 +73,11 @@ proptest! {
         let (file_part, note) = (("file", Some("a.wav"), &file[..]), ("note", None, &b"hello"[..]));
         let body = form(&if field_first { [note, file_part] } else { [file_part, note] });
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let events = runtime.block_on(upload(chunked(&body, size), 1 << 30)).unwrap();
-        let file_first = matches!(events[0], Event::FileStart { .. });
-        prop_assert!(file_first);
-        prop_assert_eq!(file_of(&events), file.clone());
-        let hash = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&file));
-        prop_assert_eq!(fields_of(&events), vec![("note", "hello"), ("hash", &hash[..])]);
+        let (read, fields, input) = runtime.block_on(upload(chunked(&body, size), 1 << 30)).unwrap();
+        let hash = InputHash(xxhash_rust::xxh3::xxh3_64(&file));
+        prop_assert!(read == file);
+        prop_assert_eq!(fields.last("note"), Some("hello"));
+        prop_assert_eq!(input, hash);
     }
 
     #[test]
@@ -132,28 +107,45 @@ async fn bad_files_are_refused_before_an_engine_is_chosen() {
     let sound = wav(10);
     let two = refusal(&[("file", Some("a.wav"), &sound), ("file", Some("b.wav"), &sound)]).await;
     assert_eq!(two.param_name(), Some("file"));
-    let bad = refusal(&[("note", None, b"bad"), ("file", Some("a.wav"), &wav(200_000))]).await;
-    assert_eq!(bad.param_name(), Some("note"));
 }
 
 #[tokio::test]
-async fn a_late_bad_field_ends_the_stream_without_its_close() {
-    let body = form(&[("file", Some("a.wav"), &wav(200_000)), ("note", None, b"bad")]);
-    let opened = Upload::open(request(chunked(&body, 10_000)), 1 << 30, Notes).await.unwrap();
-    assert_eq!(opened.len, None);
-    let (mut sent, mut stream) = (Vec::new(), opened.upload);
-    let refused = loop {
-        match stream.try_next().await {
-            Ok(Some(bytes)) => sent.extend_from_slice(&bytes),
-            Ok(None) => panic!("the upload was completed"),
-            Err(error) => break error,
-        }
-    };
-    assert_eq!(refused.param_name(), Some("note"));
-    let mut parser = Parser::new(&Boundary::new("xyz").unwrap(), LIMITS);
-    parser.push(sent.into()).unwrap();
-    assert!(parser.finish().is_err());
-    assert_eq!(stream.try_next().await.unwrap(), None);
+async fn fields_after_the_file_begin_the_job_anew_with_all_of_them() {
+    let file = wav(200_000);
+    for parts in [
+        // Fields come first and more come last.
+        &[("model", None, &b"m"[..]), ("file", Some("a.wav"), &file), ("note", None, b"late")][..],
+        // The file comes first.
+        &[("file", Some("a.wav"), &file), ("model", None, b"m"), ("note", None, b"late")],
+        // Nothing comes after the file.
+        &[("model", None, b"m"), ("note", None, b"late"), ("file", Some("a.wav"), &file)],
+    ] {
+        let form = open(chunked(&super::tests::form(parts), 10_000), 1 << 30).await.unwrap();
+        let runs = std::sync::atomic::AtomicUsize::new(0);
+        let note = form
+            .serve(async |fields: Fields| {
+                runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let gate = form.gate(&fields, |_| false);
+                form.bytes.fill().await;
+                gate()?;
+                Ok(fields.last("note").map(str::to_owned))
+            })
+            .await;
+        assert_eq!(note, Ok(Some("late".to_owned())));
+        let expected = if parts[0].0 == "model" && parts[2].0 == "note" { 2 } else { 1 };
+        assert_eq!(runs.into_inner(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_poisonous_file_is_refused_before_its_end_is_sent() {
+    let body = form(&[("model", None, b"m"), ("file", Some("a.wav"), &wav(200_000))]);
+    let form = open(chunked(&body, 10_000), 1 << 30).await.unwrap();
+    let fields = form.seen.lock().fields.clone();
+    let gate = form.gate(&fields, |_| true);
+    assert_eq!(gate(), Ok(()), "the hash is not known yet");
+    form.bytes.fill().await;
+    assert_eq!(gate(), Err(Error::PoisonInput));
 }
 
 #[tokio::test]
@@ -161,20 +153,10 @@ async fn a_body_beyond_the_limit_is_refused_at_once_or_when_it_gets_there() {
     let body = form(&[("file", Some("a.wav"), &wav(200_000))]);
     let mut announced = request(Body::empty());
     announced.headers_mut().insert(header::CONTENT_LENGTH, "200001".parse().unwrap());
-    let refused = Upload::open(announced, 200_000, Notes).await.err().unwrap();
+    let refused = Form::open(announced, 200_000, budget()).await.err().unwrap();
     assert_eq!(refused, Error::TooLarge { limit: 200_000 });
     let refused = upload(chunked(&body, 10_000), 200_000).await.unwrap_err();
     assert_eq!(refused, Error::TooLarge { limit: 200_000 });
-}
-
-#[tokio::test]
-async fn nameless_files_get_a_name_that_tells_their_kind() {
-    for filename in [None, Some("blob"), Some(""), Some("odd \"name\".exe")] {
-        let events = upload(form(&[("file", filename, &wav(10))]).into(), 1 << 20).await.unwrap();
-        let Event::FileStart { filename, content_type, .. } = &events[0] else { panic!("no file") };
-        assert_eq!(filename.as_deref(), Some("audio.wav"));
-        assert_eq!(content_type.as_deref(), Some("audio/wav"));
-    }
 }
 
 #[tokio::test]
@@ -182,8 +164,8 @@ async fn files_of_other_fields_are_left_out() {
     let (voice, sound) = (wav(100_000), wav(500));
     let parts: [(&str, Option<&str>, &[u8]); 2] =
         [("known_speaker_references[]", Some("me.wav"), &voice), ("file", Some("a.wav"), &sound)];
-    let events = upload(form(&parts).into(), 1 << 20).await.unwrap();
-    assert_eq!(file_of(&events), sound);
+    let (file, ..) = upload(form(&parts).into(), 1 << 20).await.unwrap();
+    assert_eq!(file, sound);
 }
 
 #[tokio::test]
@@ -193,7 +175,7 @@ async fn what_is_no_form_is_refused() {
             .header(header::CONTENT_TYPE, content_type)
             .body(Body::from("{}"))
             .unwrap();
-        let refused = Upload::open(request, 100, Notes).await.err().unwrap();
+        let refused = Form::open(request, 100, budget()).await.err().unwrap();
         assert_eq!(refused.status(), 400);
     }
 }
@@ -201,7 +183,7 @@ async fn what_is_no_form_is_refused() {
 #[tokio::test]
 async fn seconds_of_audio_are_known_from_the_first_bytes() {
     let body = form(&[("file", Some("a.wav"), &wav(320_000))]);
-    let opened = Upload::open(request(chunked(&body, 8192)), 1 << 30, Notes).await.unwrap();
+    let opened = open(chunked(&body, 8192), 1 << 30).await.unwrap();
     // Nothing shows yet that the file is as long as it states.
     assert_eq!(opened.playing, Playing { seconds: 10.0, exact: false });
 }

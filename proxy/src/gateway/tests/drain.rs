@@ -5,9 +5,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use serde_json::json;
 
-use crate::gateway::tests::stack::{Stack, samples};
+use crate::gateway::tests::stack::{SYNTHESIZE, Stack, samples};
 use crate::gateway::tests::stack::{form, wav};
-use crate::protocol::old_magpie as magpie;
 
 #[tokio::test]
 async fn a_stop_waits_for_speech_that_is_being_made_and_lets_nobody_in() {
@@ -63,5 +62,5 @@ async fn a_stop_gives_up_at_its_deadline() {
     assert!(body.next().await.unwrap().is_ok());
     assert!(stack.drain.finish(Duration::from_millis(200)).await > 0);
     assert!(body.next().await.unwrap().is_err(), "cut, not ended");
-    assert_eq!(stack.engines[1].begun(), 1, "{}", magpie::SYNTHESIZE);
+    assert_eq!(stack.engines[1].begun(), 1, "{}", SYNTHESIZE);
 }

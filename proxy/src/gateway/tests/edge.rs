@@ -162,7 +162,14 @@ async fn started_means_that_engines_are_known_and_a_coming_stop_is_told_first() 
     };
     assert_eq!((ask("/startz").await, ask("/readyz").await), (200, 200));
     let looking = Stack::with(&[], |config| {
-        let pool = Pool { name: "ears".into(), capability: Capability::Stt, service: "s-ears".into() };
+        let pool = Pool {
+            name: "ears".into(),
+            capability: Capability::Stt,
+            service: "s-ears".into(),
+            protocols: Vec::new(),
+            language: None,
+            model: None,
+        };
         config.gateway.discovery = Some(Discovery { namespace: "ns".into(), pools: vec![pool] });
     })
     .await;

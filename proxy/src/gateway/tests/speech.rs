@@ -3,8 +3,7 @@
 use futures::StreamExt;
 use serde_json::json;
 
-use crate::gateway::tests::stack::{Stack, envelope, samples};
-use crate::protocol::old_magpie as magpie;
+use crate::gateway::tests::stack::{SYNTHESIZE, Stack, envelope, samples};
 
 #[tokio::test]
 async fn every_format_comes_in_its_own_type() {
@@ -35,7 +34,7 @@ async fn pcm_is_what_the_engine_spoke_and_wav_the_same_with_a_header() {
     assert_eq!(stack.speak(request("pcm")).await.bytes().await.unwrap(), samples());
     assert!(stack.speak(request("wav")).await.bytes().await.unwrap().ends_with(&samples()));
     let seen = stack.engines[1].seen.lock()[0].clone();
-    assert_eq!(seen.path, magpie::SYNTHESIZE);
+    assert_eq!(seen.path, SYNTHESIZE);
     assert_eq!(seen.field("text").as_deref(), Some("Hi."));
     assert_eq!(seen.field("voice").as_deref(), Some("Magpie-Multilingual.EN-US.Sofia"));
     assert_eq!(seen.field("language").as_deref(), Some("en-US"));

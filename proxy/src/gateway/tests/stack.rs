@@ -25,8 +25,12 @@ use crate::config::{Config, Current, Engine};
 use crate::gateway::Gateway;
 use crate::multipart::{Boundary, Event, Limits, Parser};
 use crate::net::drain::Drain;
-use crate::protocol::{old_magpie as magpie, old_parakeet as parakeet};
 use crate::upstream::{Metrics, Rng, Upstreams};
+
+pub const TRANSCRIBE: &str = "/v1/audio/transcriptions";
+pub const DIARIZE: &str = "/v1/audio/diarize";
+pub const SYNTHESIZE: &str = "/v1/audio/synthesize_online";
+const LIST_VOICES: &str = "/v1/audio/list_voices";
 
 /// A request that a fake engine got to its end.
 #[derive(Clone, Debug)]
@@ -182,8 +186,8 @@ async fn job(Shared(fake): Shared<Arc<Fake>>, request: Request) -> Response {
         return (status, headers, body).into_response();
     }
     match seen.path.as_str() {
-        parakeet::DIARIZE => axum::Json(diarization()).into_response(),
-        magpie::SYNTHESIZE => samples().into_response(),
+        DIARIZE => axum::Json(diarization()).into_response(),
+        SYNTHESIZE => samples().into_response(),
         _ if seen.field("response_format").as_deref() == Some("verbose_json") => {
             axum::Json(verbose_json()).into_response()
         }
@@ -277,7 +281,7 @@ impl Stack {
             };
             let router = Router::new()
                 .route("/state/stream", get(stream))
-                .route(magpie::LIST_VOICES, get(list_voices))
+                .route(LIST_VOICES, get(list_voices))
                 .fallback(post(job))
                 .layer(axum::extract::DefaultBodyLimit::disable())
                 .with_state(fake.clone());
@@ -299,7 +303,7 @@ impl Stack {
         let registry = prometheus::Registry::new();
         let current = Current::new(config.clone());
         let metrics = Metrics::register(&registry).unwrap();
-        let upstreams = Upstreams::new(current.clone(), crate::net::client(), metrics, Rng::new(7));
+        let upstreams = Upstreams::new(current.clone(), crate::net::Clients::new(), metrics, Rng::new(7));
         upstreams.start(&drain);
         let gateway = Gateway::new(current.clone(), upstreams.clone(), drain.clone(), &registry).unwrap();
         let (address, admin) =

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 
 use contract::Capability;
 
-use crate::gateway::tests::stack::{Stack, envelope, form, wav};
-use crate::protocol::old_parakeet as parakeet;
+use crate::gateway::tests::stack::{DIARIZE, Stack, TRANSCRIBE, envelope, form, wav};
 
 const PATH: &str = "/api/audio/transcribe-with-speakers";
 
@@ -46,7 +45,7 @@ async fn one_engine_gets_one_job_after_the_other() {
     let file = wav(300_000);
     stack.post(PATH).multipart(form(&[], file.clone())).send().await.unwrap();
     let seen = stack.engines[0].seen.lock().clone();
-    assert_eq!([&seen[0].path[..], &seen[1].path], [parakeet::TRANSCRIBE, parakeet::DIARIZE]);
+    assert_eq!([&seen[0].path[..], &seen[1].path], [TRANSCRIBE, DIARIZE]);
     assert!(seen.iter().all(|seen| seen.file() == file));
     assert_eq!(stack.engines[0].most_busy.load(Ordering::SeqCst), 1);
 }

@@ -107,6 +107,9 @@ fn pools(names: &[&str]) -> Discovery {
         name: (*name).into(),
         capability: if name.starts_with("mouth") { Capability::Tts } else { Capability::Stt },
         service: format!("s-{name}"),
+        protocols: Vec::new(),
+        language: None,
+        model: None,
     };
     Discovery { namespace: "ns".into(), pools: names.iter().map(pool).collect() }
 }
@@ -118,7 +121,7 @@ impl Stack {
         let config = Current::new(config);
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
-        let upstreams = Upstreams::new(config.clone(), crate::net::client(), metrics, Rng::new(7));
+        let upstreams = Upstreams::new(config.clone(), crate::net::Clients::new(), metrics, Rng::new(7));
         let server = Server::default();
         server.state.lock().list = list;
         let follow = tokio::spawn(follow(server.client(), config.clone(), upstreams.clone()));

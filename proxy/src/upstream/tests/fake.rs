@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use ::http::{HeaderName, Request, Response};
 use axum::Router;
+use http_body_util::BodyExt;
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
@@ -41,6 +42,7 @@ type Streamed = futures::channel::mpsc::Receiver<Bytes>;
 struct Knobs {
     answer: Mutex<Answer>,
     streamed: Mutex<Option<Streamed>>,
+    breaks: Mutex<bool>,
     requests: AtomicUsize,
     last: Mutex<Option<(String, HeaderMap)>>,
     admin_open: AtomicBool,
@@ -82,6 +84,7 @@ impl Guard {
         let knobs = Arc::new(Knobs {
             answer: Mutex::new(Answer::new(200)),
             streamed: Mutex::new(None),
+            breaks: Mutex::new(false),
             requests: AtomicUsize::new(0),
             last: Mutex::new(None),
             admin_open: AtomicBool::new(true),
@@ -122,6 +125,11 @@ impl Guard {
     /// The next answer's body.
     pub fn stream(&self, body: Streamed) {
         *self.knobs.streamed.lock() = Some(body);
+    }
+
+    /// The next answer's body ends early.
+    pub fn stream_broken(&self) {
+        *self.knobs.breaks.lock() = true;
     }
 
     pub fn requests(&self) -> usize {
@@ -213,7 +221,10 @@ impl Knobs {
         *self.last.lock() = Some((request.uri().path().to_owned(), request.headers().clone()));
         let answer = self.answer.lock().clone();
         let streamed = self.streamed.lock().take();
+        let broken =
+            [Ok(Bytes::from_static(b"{")), Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe))];
         let body = match streamed {
+            _ if std::mem::take(&mut *self.breaks.lock()) => Body::from_stream(futures::stream::iter(broken)),
             _ if answer.early => Body::empty(),
             Some(streamed) => Body::from_stream(streamed.map(Ok::<_, std::io::Error>)),
             None => request

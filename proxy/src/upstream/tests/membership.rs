@@ -12,7 +12,8 @@ async fn an_engine_that_comes_is_followed_and_one_that_goes_finishes_what_it_has
     let stack = stack(&[&old], |_| {}).start().await;
     let (mut chunks, body) = futures::channel::mpsc::channel::<Bytes>(0);
     old.stream(body);
-    let mut body = stack.send().await.unwrap().response.into_body();
+    let read = stack.upstreams.run(&stack.small(), |reply| async move { Ok(reply) }).await;
+    let mut reply = read.unwrap().value;
 
     let mut both = targets(&[&old, &new]);
     both[0].terminating = true;
@@ -30,8 +31,8 @@ async fn an_engine_that_comes_is_followed_and_one_that_goes_finishes_what_it_has
     assert!(labels.into_iter().all(|label| label.value() != "old"), "its series are gone");
     futures::SinkExt::send(&mut chunks, Bytes::from("rest")).await.unwrap();
     drop(chunks);
-    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "rest");
-    assert!(body.frame().await.is_none(), "the reply is whole");
+    assert_eq!(reply.next().await.unwrap().unwrap(), "rest");
+    assert_eq!(reply.next().await, Ok(None), "the reply is whole");
     assert_eq!(old.requests(), 1);
 }
 
@@ -43,10 +44,10 @@ async fn a_request_that_waits_is_served_by_an_engine_that_comes() {
         (report.state, report.weight, report.recovery_seconds) = (State::Ejected, 0.0, None)
     });
     eventually(|| !stack.upstreams.ready(Capability::Stt)).await;
-    let outgoing = Outgoing { park: true, ..stack.small() };
+    let outgoing = Outgoing { may_wait: true, ..stack.small() };
     let upstreams = stack.upstreams.clone();
-    let sending = tokio::spawn(async move { upstreams.send(&outgoing).await });
-    eventually(|| stack.metric("_parked", "") == 1.0).await;
+    let sending = tokio::spawn(async move { send(&upstreams, &outgoing).await });
+    eventually(|| stack.metric("_waiting", "") == 1.0).await;
     stack.upstreams.apply(targets(&[&new]));
     assert_eq!(&*sending.await.unwrap().unwrap().engine, "new");
 }
@@ -64,16 +65,16 @@ async fn a_pool_serves_its_own_requests_alone() {
         ..stack.small()
     };
     for _ in 0..10 {
-        assert_eq!(&*stack.upstreams.send(&of_pool("german")).await.unwrap().engine, "right");
-        assert_eq!(&*stack.upstreams.send(&of_pool("english")).await.unwrap().engine, "left");
+        assert_eq!(&*send(&stack.upstreams, &of_pool("german")).await.unwrap().engine, "right");
+        assert_eq!(&*send(&stack.upstreams, &of_pool("english")).await.unwrap().engine, "left");
     }
     right.answer(elsewhere());
-    assert!(matches!(stack.upstreams.send(&of_pool("german")).await, Err(Error::EngineFailed { .. })));
-    assert!(matches!(stack.upstreams.send(&of_pool("french")).await, Err(Error::NoEngine { .. })));
+    assert!(matches!(send(&stack.upstreams, &of_pool("german")).await, Err(Error::EngineFailed { .. })));
+    assert!(matches!(send(&stack.upstreams, &of_pool("french")).await, Err(Error::NoEngine { .. })));
     // The same engine at another address is another endpoint.
     both[0].guard.set_port(1);
     stack.upstreams.apply(both);
-    assert!(matches!(stack.upstreams.send(&of_pool("english")).await, Err(Error::EngineFailed { .. })));
+    assert!(matches!(send(&stack.upstreams, &of_pool("english")).await, Err(Error::EngineFailed { .. })));
 }
 
 #[tokio::test]
