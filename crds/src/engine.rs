@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Preset, Span, schema};
+use crate::{Preset, Protocol, Span, schema};
 
 /// One engine: a Deployment whose pods run the engine and its guard.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
@@ -45,6 +45,14 @@ pub struct EngineSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 128)))]
     pub models: Vec<String>,
+    /// How the engine is spoken to, in order of preference, in place of the preset's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub protocols: Vec<Protocol>,
+    /// Language of speech for which a client names none, such as `en-US` or `multi`; also that of the golden probes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^[a-zA-Z]{2,8}(-[a-zA-Z0-9]{2,8})*$"))]
+    pub language: Option<String>,
     /// Pods; 1 when neither this nor autoscaling is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]

@@ -57,9 +57,55 @@ pub enum Preset {
     /// The CPU reference engine, for tests and demos, never for production speech.
     #[serde(rename = "reference")]
     Reference,
-    /// Any container that speaks the HTTP API of the NIM of its kind; set `image`.
+    /// Any container; set `image`, and `protocols` unless it is spoken to as the Parakeet container or the Magpie NIM.
     #[serde(rename = "custom")]
     Custom,
+}
+
+/// How an engine is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// A Parakeet container with OpenAI-shaped transcription and diarization.
+    Parakeet,
+    /// The Parakeet FastAPI server, `POST /transcribe`.
+    ParakeetFastapi,
+    /// NVIDIA's speech recognition NIM over HTTP: text only.
+    NimHttp,
+    /// NVIDIA Riva gRPC for speech recognition: words and speakers.
+    Riva,
+    /// NVIDIA's NeMo-Speech.cpp server.
+    NemoSpeech,
+    /// NVIDIA's text to speech NIM over HTTP.
+    Magpie,
+    /// NVIDIA Riva gRPC for text to speech.
+    RivaTts,
+    /// Any server with OpenAI's audio API.
+    #[serde(rename = "openai")]
+    OpenAi,
+}
+
+impl Protocol {
+    /// Its name in the proxy's configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Parakeet => "parakeet",
+            Self::ParakeetFastapi => "parakeet_fastapi",
+            Self::NimHttp => "nim_http",
+            Self::Riva => "riva",
+            Self::NemoSpeech => "nemo_speech",
+            Self::Magpie => "magpie",
+            Self::RivaTts => "riva_tts",
+            Self::OpenAi => "openai",
+        }
+    }
+
+    /// Whether it is spoken on the engine's gRPC port.
+    #[must_use]
+    pub fn is_grpc(self) -> bool {
+        matches!(self, Self::Riva | Self::RivaTts)
+    }
 }
 
 /// What is known of an engine's container.
@@ -73,6 +119,8 @@ pub struct PresetData {
     pub tags_selector: Option<&'static str>,
     /// Whether it is a NIM: its ports, cache and key are set by environment.
     pub nim: bool,
+    /// How it is spoken to, in order of preference.
+    pub protocols: &'static [Protocol],
     /// Whether it runs on a GPU.
     pub gpu: bool,
     /// Size limit of `/dev/shm`.
@@ -118,6 +166,7 @@ const STT_NIM: PresetData = PresetData {
     tag: "",
     tags_selector: None,
     nim: true,
+    protocols: &[Protocol::NimHttp, Protocol::Riva],
     gpu: true,
     shm: "8Gi",
     cache_path: "/opt/nim/.cache",
@@ -134,6 +183,7 @@ const STT_NIM: PresetData = PresetData {
 
 /// A NIM for text to speech.
 const TTS_NIM: PresetData = PresetData {
+    protocols: &[Protocol::Magpie, Protocol::RivaTts],
     min_gpu_memory_mib: 13_500,
     startup_seconds: 3000,
     seconds_per_audio_second: 0.2,
@@ -213,6 +263,7 @@ impl Preset {
             },
             Self::ParakeetContainer => PresetData {
                 nim: false,
+                protocols: &[Protocol::Parakeet],
                 cache_path: "/cache",
                 cache_size: "20Gi",
                 min_gpu_memory_mib: 8000,
@@ -222,8 +273,18 @@ impl Preset {
             },
             Self::Reference => reference(kind),
             Self::Custom => match kind {
-                Kind::Stt => PresetData { nim: false, model: model("parakeet", STT_ALIASES), ..STT_NIM },
-                Kind::Tts => PresetData { nim: false, model: model("magpie", TTS_ALIASES), ..TTS_NIM },
+                Kind::Stt => PresetData {
+                    nim: false,
+                    protocols: &[Protocol::Parakeet],
+                    model: model("parakeet", STT_ALIASES),
+                    ..STT_NIM
+                },
+                Kind::Tts => PresetData {
+                    nim: false,
+                    protocols: &[Protocol::Magpie],
+                    model: model("magpie", TTS_ALIASES),
+                    ..TTS_NIM
+                },
             },
         }
     }
@@ -232,11 +293,13 @@ impl Preset {
 fn reference(kind: Kind) -> PresetData {
     let of_kind = match kind {
         Kind::Stt => PresetData {
+            protocols: &[Protocol::Parakeet],
             args: &["--kind", "stt"],
             model: PresetModel { id: "parakeet-tdt-0.6b-v3", aliases: STT_ALIASES },
             ..STT_NIM
         },
         Kind::Tts => PresetData {
+            protocols: &[Protocol::Magpie],
             args: &["--kind", "tts"],
             model: PresetModel { id: "magpie-tts-multilingual", aliases: TTS_ALIASES },
             ..TTS_NIM
@@ -272,6 +335,7 @@ mod tests {
                 let data = preset.data(*kind);
                 assert!(!data.model.id.is_empty(), "{preset:?}");
                 assert!(data.repository.starts_with("nvcr.io/") || !data.nim, "{preset:?}");
+                assert!(!data.protocols.is_empty(), "{preset:?}");
                 assert!(data.min_gpu_memory_mib > 0 || !data.gpu, "{preset:?}");
             }
         }

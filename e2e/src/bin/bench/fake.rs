@@ -168,7 +168,7 @@ fn speech() -> Response<Body> {
 /// A guard's stream that says once that all is well and then only that it is alive.
 fn state_stream(shared: &Shared) -> Response<Body> {
     let report = json!({
-        "name": shared.name, "kind": shared.kind, "url": format!("http://{}", shared.address),
+        "name": shared.name, "capability": shared.kind, "url": format!("http://{}", shared.address),
         "instance": "fake", "state": "healthy", "verdict": "serving", "class": null, "weight": 1.0,
         "queue_seconds": 0.0, "recovery_seconds": null,
         "predictor": {"fixed": 0.001, "per_audio_second": 0.0}, "restarts": 0, "incidents": [],

@@ -30,9 +30,9 @@ struct Cost {
 
 /// Measures with each tool that is installed, and adds its row.
 pub async fn all(table: &mut Table, folder: &Path) -> Result<()> {
-    let parakeet = Fake::start("parakeet-0", "parakeet", NO_ENGINE.to_owned()).await?;
-    let magpie = Fake::start("magpie-0", "magpie", NO_ENGINE.to_owned()).await?;
-    let engines = Pair { parakeet: parakeet.address, magpie: magpie.address };
+    let stt = Fake::start("stt-0", "stt", NO_ENGINE.to_owned()).await?;
+    let tts = Fake::start("tts-0", "tts", NO_ENGINE.to_owned()).await?;
+    let engines = Pair { stt: stt.address, tts: tts.address };
     if let Some(cost) = cost(Tool::Callgrind, engines, folder).await? {
         let Cost { logged, silent } = cost;
         let value = format!("{:.0} thousand (log off: {:.0} thousand)", logged / 1e3, silent / 1e3);

@@ -52,10 +52,10 @@ pub async fn all(args: &Args) -> Result<Table> {
 }
 
 async fn timed(table: &mut Table, args: &Args, folder: &Path) -> Result<()> {
-    let real = (subject::engine("parakeet", folder)?, subject::engine("magpie", folder)?);
-    let parakeet = Fake::start("parakeet-0", "stt", format!("http://{}", real.0.address)).await?;
-    let magpie = Fake::start("magpie-0", "tts", format!("http://{}", real.1.address)).await?;
-    let engines = Pair { parakeet: parakeet.address, magpie: magpie.address };
+    let real = (subject::engine("stt", folder)?, subject::engine("tts", folder)?);
+    let stt = Fake::start("stt-0", "stt", format!("http://{}", real.0.address)).await?;
+    let tts = Fake::start("tts-0", "tts", format!("http://{}", real.1.address)).await?;
+    let engines = Pair { stt: stt.address, tts: tts.address };
     // All jobs at once: the lane's own queue is not what is measured here.
     let lane = json!({"jobs": 64, "max_wait_seconds": 1e6, "seconds_per_audio_second": 0.0001});
     let alone = Proxies::new("alone", engines, false, json!({}), folder)?;
@@ -63,7 +63,7 @@ async fn timed(table: &mut Table, args: &Args, folder: &Path) -> Result<()> {
 
     let nginx = subject::nginx(engines, folder)?;
     let gateway_alone = alone.gateway().await?;
-    let guards = (guarded.guard("parakeet")?, guarded.guard("magpie")?);
+    let guards = (guarded.guard("stt")?, guarded.guard("tts")?);
     let gateway = guarded.gateway().await?;
     idle(table, &gateway, &guards.0, nginx.as_ref())?;
 
@@ -72,8 +72,8 @@ async fn timed(table: &mut Table, args: &Args, folder: &Path) -> Result<()> {
     let direct_speech = wire::json("/v1/audio/synthesize_online", &json!({"text": SPEECH_MARK}).to_string());
     let mut sides = vec![Side {
         name: "direct",
-        address: engines.parakeet,
-        speech: (engines.magpie, direct_speech.clone()),
+        address: engines.stt,
+        speech: (engines.tts, direct_speech.clone()),
         processes: Vec::new(),
     }];
     if let Some(nginx) = &nginx {
@@ -94,9 +94,9 @@ async fn timed(table: &mut Table, args: &Args, folder: &Path) -> Result<()> {
     });
     // The clients block; the fake engine runs on the runtime's own worker.
     tokio::task::block_in_place(|| {
-        transcriptions(table, args, &sides, &parakeet)?;
+        transcriptions(table, args, &sides, &stt)?;
         first_bytes(table, args, &sides)?;
-        uploads(table, args, &sides, &parakeet)
+        uploads(table, args, &sides, &stt)
     })?;
     merge(table, &args.criterion);
     Ok(())

@@ -27,9 +27,9 @@ pub struct Subject {
 #[derive(Clone, Copy, Debug)]
 pub struct Pair {
     /// Speech to text.
-    pub parakeet: SocketAddr,
+    pub stt: SocketAddr,
     /// Text to speech.
-    pub magpie: SocketAddr,
+    pub tts: SocketAddr,
 }
 
 /// A program that counts what another one does.
@@ -145,8 +145,8 @@ impl Subject {
 pub fn engine(kind: &str, folder: &Path) -> Result<Subject> {
     let address = ports::free()?;
     let mut command = processes::tied_command(&binaries::find(binaries::ENGINE)?);
-    let served = if kind == "magpie" { "tts" } else { "stt" };
-    command.args(["--kind", served, "--listen", &address.to_string()]);
+    
+    command.args(["--kind", kind, "--listen", &address.to_string()]);
     Subject::spawn(command, address, &folder.join(format!("{kind}.log")))
 }
 
@@ -159,7 +159,7 @@ pub fn nginx(engines: Pair, folder: &Path) -> Result<Option<Subject>> {
     };
     let address = ports::free()?;
     let temp = folder.display();
-    let Pair { parakeet, magpie } = engines;
+    let Pair { stt, tts } = engines;
     let config = format!(
         "daemon off; master_process off; pid {temp}/nginx.pid; error_log {temp}/nginx-error.log;
 events {{ worker_connections 512; }}
@@ -167,14 +167,14 @@ http {{
   access_log off; tcp_nodelay on; client_max_body_size 0; keepalive_requests 10000000;
   client_body_temp_path {temp}/body; proxy_temp_path {temp}/proxy; fastcgi_temp_path {temp}/fastcgi;
   uwsgi_temp_path {temp}/uwsgi; scgi_temp_path {temp}/scgi;
-  upstream parakeet {{ server {parakeet}; keepalive 64; keepalive_requests 10000000; }}
-  upstream magpie {{ server {magpie}; keepalive 64; keepalive_requests 10000000; }}
+  upstream stt {{ server {stt}; keepalive 64; keepalive_requests 10000000; }}
+  upstream tts {{ server {tts}; keepalive 64; keepalive_requests 10000000; }}
   proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_request_buffering off; proxy_buffering off;
   proxy_read_timeout 600s; proxy_send_timeout 600s; client_body_timeout 600s;
   server {{
     listen {address};
-    location / {{ proxy_pass http://parakeet; }}
-    location /v1/audio/synthesize {{ proxy_pass http://magpie; }}
+    location / {{ proxy_pass http://stt; }}
+    location /v1/audio/synthesize {{ proxy_pass http://tts; }}
   }}
 }}
 "
@@ -207,13 +207,13 @@ impl Proxies {
                 (*guard, guard_admin) = (ports::free()?, ports::free()?);
             }
             Ok(json!({
-                "name": name, "kind": kind, "url": format!("http://{engine}"),
+                "name": name, "capability": kind, "url": format!("http://{engine}"),
                 "guard": guard, "guard_admin": guard_admin,
             }))
         };
         let entries = [
-            entry("parakeet-0", "stt", engines.parakeet, &mut guards.parakeet)?,
-            entry("magpie-0", "tts", engines.magpie, &mut guards.magpie)?,
+            entry("stt-0", "stt", engines.stt, &mut guards.stt)?,
+            entry("tts-0", "tts", engines.tts, &mut guards.tts)?,
         ];
         let config = json!({
             "gateway": {"listen": gateway, "admin": admin, "spool": {"dir": folder}},
@@ -228,7 +228,7 @@ impl Proxies {
 
     /// Starts the guard of the engine of that kind.
     pub fn guard(&self, kind: &str) -> Result<Subject> {
-        let address = if kind == "parakeet" { self.guards.parakeet } else { self.guards.magpie };
+        let address = if kind == "stt" { self.guards.stt } else { self.guards.tts };
         let mut command = self.command(None, "guard")?;
         command.args(["--engine", &format!("{kind}-0")]);
         Subject::spawn(command, address, &self.folder.join(format!("guard-{kind}.log")))

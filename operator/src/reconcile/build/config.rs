@@ -93,7 +93,12 @@ struct Repair {
 struct Engine {
     name: &'static str,
     capability: &'static str,
+    protocols: Vec<&'static str>,
     url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    language: Option<String>,
     guard: String,
     guard_admin: String,
     kubelet: Kubelet,
@@ -150,6 +155,9 @@ struct Pool {
     name: String,
     capability: &'static str,
     service: String,
+    protocols: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    language: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -196,7 +204,14 @@ pub fn guard(stack: &ValidStack, engine: &ValidEngine) -> ConfigMap {
         engines: [Engine {
             name: "set-by-POD_NAME",
             capability: engine.kind.as_str(),
+            protocols: engine.protocols.iter().map(|protocol| protocol.as_str()).collect(),
             url: format!("http://127.0.0.1:{}", engine.spec.ports.http),
+            grpc: engine
+                .protocols
+                .iter()
+                .any(|protocol| protocol.is_grpc())
+                .then(|| format!("http://127.0.0.1:{}", engine.spec.ports.grpc)),
+            language: engine.spec.language.clone(),
             guard: format!("0.0.0.0:{}", port::GUARD),
             guard_admin: format!("0.0.0.0:{}", port::GUARD_ADMIN),
             kubelet: Kubelet {
@@ -217,6 +232,8 @@ pub fn gateway(stack: &ValidStack) -> ConfigMap {
         name: engine.spec.name.clone(),
         capability: engine.kind.as_str(),
         service: metadata::of_engine(stack, engine),
+        protocols: engine.protocols.iter().map(|protocol| protocol.as_str()).collect(),
+        language: engine.spec.language.clone(),
     });
     let models = gateway.models.iter().map(|model| Model {
         id: model.id.clone(),

@@ -241,6 +241,13 @@ fn args(engine: &ValidEngine) -> Vec<String> {
     let mut args: Vec<String> = engine.preset.args.iter().map(|arg| (*arg).to_owned()).collect();
     if engine.spec.preset == Preset::Reference {
         args.extend(["--listen".to_owned(), format!("0.0.0.0:{}", engine.spec.ports.http)]);
+        if !engine.spec.protocols.is_empty() {
+            let names: Vec<&str> = engine.protocols.iter().map(|protocol| protocol.as_str()).collect();
+            args.extend(["--protocol".to_owned(), names.join(",")]);
+        }
+        if engine.protocols.iter().any(|protocol| protocol.is_grpc()) {
+            args.extend(["--grpc".to_owned(), format!("0.0.0.0:{}", engine.spec.ports.grpc)]);
+        }
     }
     args.extend(engine.spec.args.clone());
     args

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use speechstack_crds::{EngineSpec, Kind, Preset, PresetData, PvcCache, SpeechStackSpec};
+use speechstack_crds::{EngineSpec, Kind, Preset, PresetData, Protocol, PvcCache, SpeechStackSpec};
 
 use super::image::{self, ImageRef};
 use super::{Defaults, Problem, patch};
@@ -21,6 +21,8 @@ pub struct ValidEngine {
     pub kind: Kind,
     /// What is known of its container.
     pub preset: PresetData,
+    /// How it is spoken to, in order of preference.
+    pub protocols: Vec<Protocol>,
     /// Its image.
     pub image: ImageRef,
     /// Number of pods.
@@ -143,6 +145,7 @@ pub fn validate(
         models: models(engine, &preset),
         spec_hash: fingerprint::of(&user_wrote),
         spec: engine.clone(),
+        protocols: if engine.protocols.is_empty() { preset.protocols.to_vec() } else { engine.protocols.clone() },
         preset,
     }
 }
