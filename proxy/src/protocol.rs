@@ -14,15 +14,28 @@ use serde::{Deserialize, Deserializer};
 use crate::job::work::{Audio, Transcript, Turns, Work};
 use crate::multipart;
 
+mod boost;
 mod form;
+pub mod grpc;
 mod json;
+mod locale;
 pub mod magpie;
+pub mod nemo_speech;
+pub mod nim_http;
+pub mod openai;
 pub mod parakeet;
+pub mod parakeet_fastapi;
 mod refusal;
+pub mod riva;
+mod riva_proto;
+pub mod riva_tts;
 mod samples;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 pub mod voice;
+mod words;
 
 pub use refusal::refusal;
 pub use samples::{Samples, WholeBytes};
@@ -33,7 +46,16 @@ pub struct Protocol(&'static dyn Codec);
 
 impl Protocol {
     /// Every protocol. The order means nothing: an engine's own list is in order of preference.
-    pub const ALL: [Protocol; 2] = [Protocol(&parakeet::Parakeet), Protocol(&magpie::Magpie)];
+    pub const ALL: [Protocol; 8] = [
+        Protocol(&parakeet::Parakeet),
+        Protocol(&magpie::Magpie),
+        Protocol(&nim_http::NimHttp),
+        Protocol(&riva::Riva),
+        Protocol(&riva_tts::RivaTts),
+        Protocol(&nemo_speech::NemoSpeech),
+        Protocol(&parakeet_fastapi::ParakeetFastApi),
+        Protocol(&openai::OpenAi),
+    ];
 
     /// The protocol of that name.
     pub fn named(name: &str) -> Option<Self> {
@@ -50,6 +72,9 @@ impl Protocol {
 }
 
 /// What a protocol is made of.
+///
+/// Over [`Transport::Grpc`] a whole reply is one message without its prefix, see [`grpc::Deframer`]; what
+/// [`Codec::samples`] reads still has the prefixes.
 pub trait Codec: Send + Sync {
     /// Its name in configuration and metrics.
     fn name(&self) -> &'static str;
@@ -79,7 +104,7 @@ pub trait Codec: Send + Sync {
     /// Reads the reply to [`Work::Transcribe`].
     ///
     /// # Errors
-    /// [`Error::Shape`] when it is not one.
+    /// [`Error::Shape`] or [`Error::Message`] when it is not one.
     fn transcript(&self, reply: &[u8]) -> Result<Transcript, Error>;
 
     /// Reads the reply to [`Work::Diarize`].
@@ -88,7 +113,7 @@ pub trait Codec: Send + Sync {
     /// [`Error::Shape`] when it is not one.
     fn turns(&self, reply: &[u8]) -> Result<Turns, Error> {
         let _ = reply;
-        Err(Error::Unsupported { param: "speakers", what: "speaker turns" })
+        Err(Error::no_speakers())
     }
 
     /// Reads the reply to [`Work::Synthesize`] as it comes.
@@ -126,7 +151,7 @@ pub trait Codec: Send + Sync {
     /// The text in a complete reply to [`Task::Transcribe`], if there is one.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the reply cannot be read.
+    /// [`Error::Shape`] or [`Error::Message`] when the reply cannot be read.
     fn text<'reply>(&self, reply: &'reply [u8]) -> Result<Option<Cow<'reply, str>>, Error> {
         json::text(reply)
     }
@@ -224,9 +249,10 @@ pub struct File<'a> {
 /// What of an engine's configuration its protocol needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Language of speech for which the client names none; the protocol's way of detecting it when unset.
+    /// Language of speech for which the client names none: a code, a tag or the engine's own word for "detect it". When
+    /// unset, the protocol's way of detecting it.
     pub language: Option<String>,
-    /// Model name to send, where a protocol sends one.
+    /// Model name to send, where a protocol sends one: `openai`, and `nemo_speech` for speech.
     pub model: Option<String>,
 }
 
@@ -281,4 +307,37 @@ pub enum Error {
     /// The form cannot be written.
     #[error("unable to write the form")]
     Form(#[source] multipart::Error),
+    /// Status OK, and not a message of the expected type.
+    #[error("the reply of {path} is not of the expected type")]
+    Message {
+        /// The path that was asked.
+        path: &'static str,
+        /// What the reader found. It names a place, never content.
+        #[source]
+        source: prost::DecodeError,
+    },
+    /// The frames of gRPC cannot be read or written.
+    #[error("unable to frame messages of gRPC")]
+    Frame(#[source] grpc::FrameError),
+    /// A message of gRPC begins with its length, which is that of the file too.
+    #[error("the length of the file is unknown")]
+    UnknownLength,
+}
+
+impl Error {
+    fn no_speech() -> Self {
+        Self::Unsupported { param: "input", what: "speech" }
+    }
+
+    fn no_transcripts() -> Self {
+        Self::Unsupported { param: "file", what: "transcripts" }
+    }
+
+    fn no_words() -> Self {
+        Self::Unsupported { param: "timestamp_granularities[]", what: "times of words" }
+    }
+
+    fn no_speakers() -> Self {
+        Self::Unsupported { param: "speakers", what: "speaker turns" }
+    }
 }

@@ -36,7 +36,7 @@ impl Codec for Magpie {
 
     fn encode(&self, work: &Work, _: Option<&File<'_>>, _: &Settings) -> Result<Encoded, Error> {
         let Work::Synthesize(wanted) = work else {
-            return Err(Error::Unsupported { param: "file", what: "transcripts" });
+            return Err(Error::no_transcripts());
         };
         let form = Form::new(SYNTHESIZE_ONLINE)
             .field("text", &speakable(&wanted.text))?
@@ -48,7 +48,7 @@ impl Codec for Magpie {
     }
 
     fn transcript(&self, _: &[u8]) -> Result<Transcript, Error> {
-        Err(Error::Unsupported { param: "file", what: "transcripts" })
+        Err(Error::no_transcripts())
     }
 
     fn voices_path(&self) -> Option<&'static str> {

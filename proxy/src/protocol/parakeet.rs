@@ -10,9 +10,10 @@ use serde_json::Value;
 
 use super::form::Form;
 use super::json::{self, Number, seconds, string};
+use super::words::TimedWord;
 use super::{Codec, Encoded, Error, File, Intake, Offers, Settings, Speakers, Task};
 use crate::job::work::{Audio, Need, Transcribe, Transcript, Turns, Work};
-use crate::transcript::{Turn, Word};
+use crate::transcript::Turn;
 
 const TRANSCRIBE: &str = "/v1/audio/transcriptions";
 const TRANSLATE: &str = "/v1/audio/translations";
@@ -39,11 +40,11 @@ impl Codec for Parakeet {
     }
 
     fn encode(&self, work: &Work, file: Option<&File<'_>>, engine: &Settings) -> Result<Encoded, Error> {
-        let Some(file) = file else { return Err(Error::Unsupported { param: "input", what: "speech" }) };
+        let Some(file) = file else { return Err(Error::no_speech()) };
         match work {
             Work::Transcribe(wanted) => transcription(wanted, file, engine),
             Work::Diarize => Ok(Form::new(DIARIZE).file(file).close()),
-            Work::Synthesize(_) => Err(Error::Unsupported { param: "input", what: "speech" }),
+            Work::Synthesize(_) => Err(Error::no_speech()),
         }
     }
 
@@ -53,7 +54,7 @@ impl Codec for Parakeet {
             text: String,
             language: Option<String>,
             duration: Option<Number>,
-            words: Option<Vec<ReplyWord>>,
+            words: Option<Vec<TimedWord>>,
             model: Option<Value>,
         }
         let reply: Reply = json::parse(reply).map_err(|source| Error::Shape { path: TRANSCRIBE, source })?;
@@ -61,7 +62,7 @@ impl Codec for Parakeet {
             text: reply.text,
             language: reply.language.filter(|language| !language.is_empty()),
             duration: reply.duration.and_then(Number::finite),
-            words: reply.words.unwrap_or_default().into_iter().map(ReplyWord::into_word).collect(),
+            words: reply.words.unwrap_or_default().into_iter().map(TimedWord::into_word).collect(),
             turns: None,
             model: string(reply.model),
         })
@@ -107,20 +108,6 @@ fn transcription(wanted: &Transcribe, file: &File<'_>, engine: &Settings) -> Res
 }
 
 #[derive(Deserialize)]
-struct ReplyWord {
-    start: Option<Number>,
-    end: Option<Number>,
-    #[serde(alias = "word")]
-    text: Option<String>,
-}
-
-impl ReplyWord {
-    fn into_word(self) -> Word {
-        Word { start: seconds(self.start), end: seconds(self.end), text: self.text.unwrap_or_default() }
-    }
-}
-
-#[derive(Deserialize)]
 struct ReplyTurn {
     start_s: Option<Number>,
     end_s: Option<Number>,
@@ -137,6 +124,7 @@ impl ReplyTurn {
 mod tests {
     use super::*;
     use crate::protocol::testing::{fields, wav};
+    use crate::transcript::Word;
 
     #[test]
     fn only_fields_that_were_given_are_sent() {

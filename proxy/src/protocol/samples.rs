@@ -6,10 +6,10 @@ use super::Error;
 
 /// Turns the bytes of a reply into samples.
 pub trait Samples: Send {
-    /// Takes the next bytes; gives s16le mono samples, possibly cut between the bytes of one.
+    /// Takes the next bytes; gives s16le mono samples, possibly none and possibly cut between the bytes of one.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the reply is not what the protocol sends.
+    /// [`Error::Frame`] or [`Error::Message`] when the reply is not what the protocol sends.
     fn push(&mut self, data: Bytes) -> Result<Bytes, Error>;
 }
 
