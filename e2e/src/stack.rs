@@ -40,8 +40,10 @@ pub struct StackOptions {
 pub struct EngineOptions {
     /// Unique name.
     pub name: String,
-    /// `parakeet` or `magpie`.
+    /// `stt` or `tts`.
     pub kind: &'static str,
+    /// How it is spoken to; the default of its kind when empty.
+    pub protocols: &'static [&'static str],
     /// `--pace a,b`: a job takes at least `a` + `b` x seconds of audio.
     pub pace: Option<&'static str>,
     /// `false` configures the engine and never starts it.
@@ -51,7 +53,7 @@ pub struct EngineOptions {
 impl EngineOptions {
     /// A live engine.
     pub fn new(name: &str, kind: &'static str) -> Self {
-        Self { name: name.to_owned(), kind, pace: None, present: true }
+        Self { name: name.to_owned(), kind, protocols: &[], pace: None, present: true }
     }
 }
 
@@ -137,8 +139,16 @@ impl Stack {
                 "guard": ports::free()?,
                 "guard_admin": ports::free()?,
             });
+            let grpc =
+                engine.protocols.iter().any(|name| name.starts_with("riva")).then(ports::free).transpose()?;
+            if !engine.protocols.is_empty() {
+                entry["protocols"] = json!(engine.protocols);
+            }
+            if let Some(grpc) = grpc {
+                entry["grpc"] = json!(format!("http://{grpc}"));
+            }
             if engine.present {
-                entry["command"] = engine_command(&engine, address, folder.path())?.into();
+                entry["command"] = engine_command(&engine, address, grpc, folder.path())?.into();
             }
             entries.push(entry);
             engines.push((engine, address));
@@ -349,12 +359,22 @@ impl Drop for Stack {
 }
 
 /// The engine's command line; the one place that knows its flags.
-fn engine_command(engine: &EngineOptions, address: SocketAddr, folder: &Path) -> Result<Vec<String>> {
+fn engine_command(
+    engine: &EngineOptions,
+    address: SocketAddr,
+    grpc: Option<SocketAddr>,
+    folder: &Path,
+) -> Result<Vec<String>> {
     let program = binaries::find(binaries::ENGINE)?;
     let mut command = vec![program.display().to_string()];
-    let kind = if engine.kind == "magpie" { "tts" } else { "stt" };
-    command.extend(["--kind", kind, "--faults", "--listen"].map(str::to_owned));
+    command.extend(["--kind", engine.kind, "--faults", "--listen"].map(str::to_owned));
     command.push(address.to_string());
+    if !engine.protocols.is_empty() {
+        command.extend(["--protocol".to_owned(), engine.protocols.join(",")]);
+    }
+    if let Some(grpc) = grpc {
+        command.extend(["--grpc".to_owned(), grpc.to_string()]);
+    }
     command.push("--state-dir".to_owned());
     command.push(folder.join(&engine.name).display().to_string());
     if let Some(pace) = engine.pace {

@@ -142,7 +142,7 @@ impl Bound {
         }
         let gateway = Gateway::new(self.config.clone(), upstreams, self.gateway_drain.clone(), &registry)?;
 
-        let service = TowerToHyperService::new(gateway.router());
+        let service = TowerToHyperService::new(gateway.service());
         tokio::spawn(net::serve(public, service, self.gateway_drain.clone()));
         // The admin port outlives the public one: readiness and metrics tell of the drain.
         let routes = gateway.admin_router().merge(admin::router(registry));

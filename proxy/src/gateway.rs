@@ -5,10 +5,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::{Request, State};
 use axum::handler::Handler;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router, middleware};
 use serde_json::{Value, json};
+use tower::util::MapRequest;
 
 pub use crate::edge::Metrics;
 
@@ -74,6 +75,11 @@ impl Gateway {
             .with_state(self.context.clone())
     }
 
+    /// The routes of the public port, with and without a slash at the end of a path.
+    pub fn service(&self) -> MapRequest<Router, fn(Request) -> Request> {
+        MapRequest::new(self.router(), without_slash)
+    }
+
     /// Routes of the admin port.
     pub fn admin_router(&self) -> Router {
         Router::new()
@@ -82,6 +88,22 @@ impl Gateway {
             .route("/startz", get(startz))
             .with_state(self.context.clone())
     }
+}
+
+/// The request without a slash at the end of its path.
+fn without_slash(mut request: Request) -> Request {
+    let path = request.uri().path();
+    let trimmed = path.trim_end_matches('/');
+    if trimmed.len() == path.len() || trimmed.is_empty() {
+        return request;
+    }
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = format!("{trimmed}{query}").parse().ok();
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    request
 }
 
 fn gets<H: Handler<T, Arc<Context>>, T: 'static>(handler: H) -> MethodRouter<Arc<Context>> {

@@ -77,7 +77,7 @@ pub enum Error {
         /// The limit in bytes.
         limit: usize,
     },
-    /// A header line has no colon, or is not UTF-8.
+    /// A header line has no colon.
     #[error("a multipart part has a malformed header")]
     MalformedHeader,
     /// A part has no `Content-Disposition: form-data` with a name.
@@ -91,11 +91,13 @@ pub enum Error {
         /// The limit in bytes.
         limit: usize,
     },
-    /// A text field is not UTF-8.
-    #[error("the form field `{name}` is not valid UTF-8")]
+    /// A text field is not what its charset says; UTF-8 unless its part names another.
+    #[error("the form field `{name}` is not valid {charset}")]
     FieldNotUtf8 {
         /// The field's name.
         name: String,
+        /// The charset.
+        charset: &'static str,
     },
     /// There are more parts than [`Limits::fields`].
     #[error("the multipart body has more than {limit} parts")]

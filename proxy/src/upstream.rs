@@ -41,6 +41,7 @@ pub mod voices;
 mod wait;
 
 pub use ask::Speech;
+pub(crate) use exchange::Stop;
 pub use failure::Failure;
 pub use membership::{Route, Target};
 pub use metrics::Metrics;

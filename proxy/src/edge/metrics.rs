@@ -68,9 +68,11 @@ impl Metrics {
         self.audio_seconds.with_label_values(&[capability.as_str()])
     }
 
-    /// Ended requests of a route. `status` is the reply's, or 499 when the client left before it.
-    pub(super) fn requests(&self, route: &str, status: u16) -> IntCounter {
+    /// Ended requests of a route. `status` is the reply's, or 499 when the client left before it; a good reply that did not
+    /// go out to its end counts as cut.
+    pub(super) fn requests(&self, route: &str, status: u16, complete: bool) -> IntCounter {
         let class = match status {
+            200..300 if !complete => "cut",
             499 => "client_gone",
             500.. => "5xx",
             400.. => "4xx",

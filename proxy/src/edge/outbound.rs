@@ -44,7 +44,7 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         let took = self.started.elapsed();
         self.metrics.in_flight().dec();
-        self.metrics.requests(&self.route, self.status).inc();
+        self.metrics.requests(&self.route, self.status, self.complete).inc();
         self.metrics.seconds(&self.route).observe(took.as_secs_f64());
         self.metrics.bytes_out().inc_by(self.bytes);
         self.span.record("status", self.status);

@@ -29,7 +29,7 @@ const LANGUAGES: [(&str, &str); 99] = [
 /// `Ok(None)` stands for "detect it". `Err(())` if it is built like neither a tag nor a name.
 pub fn requested(language: &str) -> Result<Option<String>, Malformed> {
     let language = language.trim();
-    if ["", "auto", "none", "null"].iter().any(|unset| language.eq_ignore_ascii_case(unset)) {
+    if ["", "auto", "multi", "none", "null"].iter().any(|unset| language.eq_ignore_ascii_case(unset)) {
         return Ok(None);
     }
     let named = LANGUAGES.iter().find(|(_, name)| language.eq_ignore_ascii_case(name));

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
+use encoding_rs::{Encoding, WINDOWS_1252};
 use http::HeaderValue;
 use uuid::Uuid;
 
@@ -94,10 +95,14 @@ pub(super) struct PartHeader {
 impl PartHeader {
     /// Reads `block`: header lines joined by CR LF.
     pub(super) fn parse(block: &[u8]) -> Result<Self, Error> {
-        let text = std::str::from_utf8(block).map_err(|_| Error::MalformedHeader)?;
+        // Names that are not UTF-8 come from clients that write their own code page: mostly this one.
+        let text = match std::str::from_utf8(block) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => WINDOWS_1252.decode_without_bom_handling(block).0,
+        };
         let mut disposition = None;
         let mut content_type = None;
-        for line in unfold(text).split("\r\n").filter(|line| !line.is_empty()) {
+        for line in unfold(&text).split("\r\n").filter(|line| !line.is_empty()) {
             let (name, value) = line.split_once(':').ok_or(Error::MalformedHeader)?;
             if name.eq_ignore_ascii_case("content-disposition") {
                 disposition = Some(Disposition::parse(value.trim())?);
@@ -107,6 +112,13 @@ impl PartHeader {
         }
         let Disposition { name, filename } = disposition.ok_or(Error::MissingName)?;
         Ok(Self { name, filename, content_type, raw: Bytes::copy_from_slice(block) })
+    }
+
+    /// The encoding that the part's Content-Type names.
+    pub(super) fn charset(&self) -> Option<&'static Encoding> {
+        let (_, parameters) = self.content_type.as_deref()?.split_once(';')?;
+        let charset = Parameters(parameters).find(|(name, _)| name.eq_ignore_ascii_case("charset"))?.1;
+        Encoding::for_label(charset.as_bytes())
     }
 
     pub(super) fn is_file(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Turns chunks of a multipart body into events.
 
 use bytes::{Buf, Bytes};
+use encoding_rs::{Encoding, UTF_8};
 use memchr::memmem;
 
 use crate::multipart::delimiter::{Scanner, Step};
@@ -25,7 +26,7 @@ pub struct Parser {
 enum State {
     Preamble,
     Header,
-    Field { name: String },
+    Field { name: String, charset: &'static Encoding },
     File,
     Epilogue,
 }
@@ -118,14 +119,15 @@ impl Parser {
             events.push(Event::FileStart { name, filename, content_type, header });
             self.state = State::File;
         } else {
-            self.state = State::Field { name: part.name };
+            let charset = part.charset().unwrap_or(UTF_8);
+            self.state = State::Field { name: part.name, charset };
         }
         Ok(())
     }
 
     fn content(&mut self, data: Bytes, events: &mut Vec<Event>) -> Result<(), Error> {
         match &self.state {
-            State::Field { name } => {
+            State::Field { name, .. } => {
                 if self.buffer.len() + data.len() > self.limits.field_bytes {
                     return Err(Error::FieldTooLong { name: name.clone(), limit: self.limits.field_bytes });
                 }
@@ -139,12 +141,12 @@ impl Parser {
 
     fn end_part(&mut self, events: &mut Vec<Event>) -> Result<(), Error> {
         match std::mem::replace(&mut self.state, State::Preamble) {
-            State::Field { name } => {
+            State::Field { name, charset } => {
                 let value = std::mem::take(&mut self.buffer);
-                let Ok(value) = String::from_utf8(value) else {
-                    return Err(Error::FieldNotUtf8 { name });
+                let Some(value) = charset.decode_without_bom_handling_and_without_replacement(&value) else {
+                    return Err(Error::FieldNotUtf8 { name, charset: charset.name() });
                 };
-                events.push(Event::Field { name, value });
+                events.push(Event::Field { name, value: value.into_owned() });
             }
             State::File => events.push(Event::FileEnd),
             State::Preamble | State::Header | State::Epilogue => {}

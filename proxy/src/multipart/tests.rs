@@ -241,3 +241,14 @@ fn writer_cannot_be_made_to_inject() {
     assert_eq!(content_type.as_deref(), Some("audio/wavX-Evil: 1"));
     assert_eq!(events[3], Event::Field { name: safe.into(), value: evil.into() });
 }
+
+#[test]
+fn other_charsets_are_read_where_they_are_named_and_file_names_leniently() {
+    let body = b"--x\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\
+        Content-Type: text/plain; charset=ISO-8859-1\r\n\r\ncaf\xe9\r\n\
+        --x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"gr\xfc\xdfe.wav\"\r\n\r\nabc\r\n--x--\r\n";
+    let mut parser = Parser::new(&Boundary::new("x").unwrap(), Limits::default());
+    let events = parser.push(Bytes::from_static(body)).unwrap();
+    assert_eq!(events[0], Event::Field { name: "prompt".into(), value: "café".into() });
+    assert!(matches!(&events[1], Event::FileStart { filename: Some(name), .. } if name == "grüße.wav"));
+}

@@ -45,6 +45,10 @@ impl Codec for NemoSpeech {
         Offers { words: true, speakers: Speakers::SameCall }
     }
 
+    fn diarizes(&self) -> bool {
+        true
+    }
+
     fn intake(&self, audio: &Audio) -> Intake {
         if audio.container == Container::Wav { Intake::AsSent } else { Intake::Wav }
     }

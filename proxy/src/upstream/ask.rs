@@ -28,8 +28,8 @@ impl Speech {
     /// The next s16le bytes, never empty, possibly cut between the bytes of a sample; `None` at the end.
     ///
     /// # Errors
-    /// [`Failure`] when the reply breaks off or is not speech.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+    /// [`Stop`] when the reply breaks off, ends with an error or is not speech.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Stop> {
         if let Some(first) = self.first.take() {
             return Ok(Some(first));
         }

@@ -19,7 +19,7 @@ use super::outgoing::Outgoing;
 use super::reply::{Reply, ReplyBody};
 use super::send::Picked;
 use crate::error::Error;
-use crate::protocol::{self, Encoded, File, Transport};
+use crate::protocol::{self, Encoded, File, Transport, grpc};
 
 /// Why an attempt came to nothing.
 #[derive(Debug)]
@@ -89,10 +89,11 @@ impl Upstreams {
         let reply = Reply {
             response: response.map(|incoming| ReplyBody::new(incoming, in_flight)),
             engine: Arc::clone(&endpoint.name),
+            capability: outgoing.route.capability,
             protocol: *protocol,
             idle: timeout,
         };
-        reply.accepted(&outgoing.route).await
+        reply.accepted().await
     }
 
     async fn request(
@@ -164,7 +165,9 @@ impl Upstreams {
                 return Err(Failure::Reset);
             }
         };
-        let failure = Failure::of_reply(response.status(), response.headers());
+        let ended = grpc::Status::read(response.headers()).filter(|_| transport == Transport::Grpc);
+        let status = ended.map_or(response.status(), |ended| ended.http());
+        let failure = Failure::of_reply(status, response.headers());
         endpoint.observe(response.headers(), matches!(failure, Some(Failure::Faulty(_))), now);
         failure.map_or(Ok(response), Err)
     }

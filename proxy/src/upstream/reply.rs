@@ -5,22 +5,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ::http::{Response, StatusCode};
+use ::http::{HeaderMap, Response, StatusCode};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use contract::header;
+use contract::{Capability, header};
 
-use super::Route;
 use super::endpoint::InFlight;
 use super::exchange::Stop;
 use super::failure::Failure;
 use super::send::refused;
 use crate::error::Error;
-use crate::protocol::{Protocol, refusal};
+use crate::protocol::{Protocol, Transport, grpc, refusal};
 
 /// Longest whole reply: the words of more than a day.
 const MAX_REPLY: usize = 64 * 1024 * 1024;
@@ -29,23 +28,28 @@ const MAX_REFUSAL: usize = 64 * 1024;
 /// Longest wait for the next bytes of a reply that has begun.
 const MIN_IDLE: Duration = Duration::from_secs(60);
 
-/// A reply with status 2xx.
+/// A good reply that has begun.
 #[derive(Debug)]
-pub struct Reply {
+pub(crate) struct Reply {
     /// Head and body as the guard sent them.
-    pub response: Response<ReplyBody>,
+    pub(super) response: Response<ReplyBody>,
     /// The engine that answers.
-    pub engine: Arc<str>,
+    pub(super) engine: Arc<str>,
+    /// What it is for.
+    pub(super) capability: Capability,
     /// How it was spoken to.
-    pub protocol: Protocol,
+    pub(super) protocol: Protocol,
     /// How long its body may pause.
     pub(super) idle: Duration,
 }
 
 impl Reply {
-    /// This reply, if its status is 2xx.
-    pub(super) async fn accepted(mut self, route: &Route) -> Result<Self, Stop> {
+    /// This reply, if its head says that the job is served.
+    pub(super) async fn accepted(mut self) -> Result<Self, Stop> {
         let status = self.response.status();
+        if let Some(ended) = self.grpc_status(self.response.headers()) {
+            ended?;
+        }
         if status.is_success() {
             return Ok(self);
         }
@@ -54,42 +58,70 @@ impl Reply {
             return Err(Stop::Final(Error::PoisonInput));
         }
         let body = self.read(MAX_REFUSAL).await.unwrap_or_default();
-        Err(refused(route, status, refusal(&body)))
+        Err(refused(self.capability, status, refusal(&body)))
+    }
+
+    /// How a gRPC call ended, if headers or trailers say that it has.
+    fn grpc_status(&self, headers: &HeaderMap) -> Option<Result<(), Stop>> {
+        if self.protocol.transport() != Transport::Grpc {
+            return None;
+        }
+        let grpc::Status { code, message } = grpc::Status::read(headers)?;
+        if code == grpc::Code::Ok {
+            return Some(Ok(()));
+        }
+        let status = grpc::Status { code, message: String::new() }.http();
+        let poison = headers.contains_key(header::POISON);
+        Some(Err(match Failure::of_reply(status, headers) {
+            _ if poison => Stop::Final(Error::PoisonInput),
+            Some(failure) => Stop::Failed(failure),
+            None => refused(self.capability, status, message),
+        }))
     }
 
     /// The next bytes; `None` at the end.
     ///
     /// # Errors
-    /// [`Failure`] when the body breaks off or pauses too long.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+    /// [`Stop`] when the body breaks off, pauses too long, or ends with an error.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Stop> {
         loop {
             match timeout(self.idle.max(MIN_IDLE), self.response.body_mut().frame()).await {
-                Err(_) => return Err(Failure::Silent),
+                Err(_) => return Err(Failure::Silent.into()),
                 Ok(None) => return Ok(None),
                 Ok(Some(Err(error))) => {
                     tracing::warn!(engine = %self.engine, %error, "reply of the engine broke off");
-                    return Err(Failure::Reset);
+                    return Err(Failure::Reset.into());
                 }
-                Ok(Some(Ok(frame))) => {
-                    if let Ok(data) = frame.into_data()
-                        && !data.is_empty()
-                    {
-                        return Ok(Some(data));
+                Ok(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) if data.is_empty() => {}
+                    Ok(data) => return Ok(Some(data)),
+                    Err(frame) => {
+                        let trailers = frame.trailers_ref();
+                        if let Some(ended) = trailers.and_then(|trailers| self.grpc_status(trailers)) {
+                            ended?;
+                        }
                     }
-                }
+                },
             }
         }
     }
 
-    /// The whole body.
+    /// The whole body; over gRPC its only message.
     ///
     /// # Errors
-    /// [`Failure`] when it breaks off, pauses too long or is larger than any reply.
-    pub async fn whole(mut self) -> Result<Bytes, Failure> {
-        self.read(MAX_REPLY).await
+    /// As [`Reply::next`]; [`Failure::Malformed`] when it is larger than any reply, or no message.
+    pub(super) async fn whole(mut self) -> Result<Bytes, Stop> {
+        let body = self.read(MAX_REPLY).await?;
+        match self.protocol.transport() {
+            Transport::Http => Ok(body),
+            Transport::Grpc => {
+                let messages = grpc::Deframer::default().push(body).map_err(|_| Failure::Malformed)?;
+                messages.into_iter().next().ok_or(Stop::Failed(Failure::Malformed))
+            }
+        }
     }
 
-    async fn read(&mut self, limit: usize) -> Result<Bytes, Failure> {
+    async fn read(&mut self, limit: usize) -> Result<Bytes, Stop> {
         let Some(first) = self.next().await? else { return Ok(Bytes::new()) };
         let Some(second) = self.next().await? else { return Ok(first) };
         let mut whole = BytesMut::from(first);
@@ -97,7 +129,7 @@ impl Reply {
         while let Some(data) = self.next().await? {
             whole.extend_from_slice(&data);
             if whole.len() > limit {
-                return Err(Failure::Malformed);
+                return Err(Failure::Malformed.into());
             }
         }
         Ok(whole.freeze())
@@ -106,7 +138,7 @@ impl Reply {
 
 /// The body; its job counts as in flight until it is dropped. Dropping it early cancels the job.
 #[derive(Debug)]
-pub struct ReplyBody {
+pub(super) struct ReplyBody {
     incoming: Incoming,
     _in_flight: InFlight,
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::StatusCode;
+use contract::Capability;
 use tokio::time::Instant;
 
 use super::balance::{self, Candidate};
@@ -193,7 +194,7 @@ impl Upstreams {
 }
 
 /// What an engine's status other than 2xx means for the client, given what it says.
-pub(super) fn refused(route: &Route, status: StatusCode, message: String) -> Stop {
+pub(super) fn refused(capability: Capability, status: StatusCode, message: String) -> Stop {
     match status {
         StatusCode::NOT_FOUND
         | StatusCode::METHOD_NOT_ALLOWED
@@ -202,9 +203,7 @@ pub(super) fn refused(route: &Route, status: StatusCode, message: String) -> Sto
             tracing::error!(%status, "the engine does not serve its own protocol");
             Stop::Failed(Failure::Unserved)
         }
-        _ if status.is_client_error() => {
-            Stop::Final(Error::EngineRefused { capability: route.capability, status, message })
-        }
+        _ if status.is_client_error() => Stop::Final(Error::EngineRefused { capability, status, message }),
         _ => Stop::Failed(Failure::Unserved),
     }
 }

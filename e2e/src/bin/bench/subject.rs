@@ -145,7 +145,7 @@ impl Subject {
 pub fn engine(kind: &str, folder: &Path) -> Result<Subject> {
     let address = ports::free()?;
     let mut command = processes::tied_command(&binaries::find(binaries::ENGINE)?);
-    
+
     command.args(["--kind", kind, "--listen", &address.to_string()]);
     Subject::spawn(command, address, &folder.join(format!("{kind}.log")))
 }

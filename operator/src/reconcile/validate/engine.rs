@@ -145,7 +145,11 @@ pub fn validate(
         models: models(engine, &preset),
         spec_hash: fingerprint::of(&user_wrote),
         spec: engine.clone(),
-        protocols: if engine.protocols.is_empty() { preset.protocols.to_vec() } else { engine.protocols.clone() },
+        protocols: if engine.protocols.is_empty() {
+            preset.protocols.to_vec()
+        } else {
+            engine.protocols.clone()
+        },
         preset,
     }
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, HttpBody};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Seen, joined, malformed};
+use super::{Seen, invalid, joined, malformed};
 use crate::error::Error;
 use crate::job::input::InputHash;
 use crate::multipart::{Boundary, Event, Limits, Parser};
@@ -25,8 +25,10 @@ pub(super) struct Source {
     parser: Parser,
     seen: Arc<Mutex<Seen>>,
     file: Option<File>,
-    /// The part being read is a file that nothing asks for.
-    foreign: bool,
+    /// The part being read is no file that is asked for: a text field that came with a file name, or left out.
+    other: Option<Other>,
+    /// The first bytes of a form whose lines end with LF alone.
+    bare_lf: Vec<u8>,
     hasher: Box<Xxh3>,
     received: u64,
     limit: u64,
@@ -36,6 +38,13 @@ pub(super) struct Source {
     ended: bool,
     /// Nothing more is to be read of the client's body.
     over: bool,
+}
+
+/// A part with a file name that is not the file.
+struct Other {
+    name: String,
+    /// `None` once it is too long for a text field.
+    text: Option<BytesMut>,
 }
 
 struct File {
@@ -53,7 +62,8 @@ impl Source {
             parser: Parser::new(boundary, LIMITS),
             seen,
             file: None,
-            foreign: false,
+            other: None,
+            bare_lf: format!("--{}\n", boundary.as_str()).into_bytes(),
             hasher: Box::default(),
             received: 0,
             limit,
@@ -107,6 +117,10 @@ impl Source {
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
             Some(Err(_)) | None => return Poll::Ready(Err(Error::Truncated)),
         };
+        if self.received == 0 && data.starts_with(&self.bare_lf) {
+            let message = "the lines of the form end with LF; multipart/form-data needs CR LF".into();
+            return Poll::Ready(Err(invalid("invalid_form", message)));
+        }
         self.received += data.len() as u64;
         if self.received > self.limit {
             return Poll::Ready(Err(Error::TooLarge { limit: self.limit }));
@@ -132,7 +146,9 @@ impl Source {
     fn take(&mut self, event: Event) -> Result<(), Error> {
         match event {
             Event::Field { name, value } => self.seen.lock().fields.push(name, value),
-            Event::FileStart { name, .. } if name != "file" => self.foreign = true,
+            Event::FileStart { name, .. } if name != "file" => {
+                self.other = Some(Other { name, text: Some(BytesMut::new()) });
+            }
             Event::FileStart { .. } if self.file.is_some() => {
                 return Err(Error::param("file", "send one file"));
             }
@@ -140,7 +156,15 @@ impl Source {
                 let after_fields = self.seen.lock().fields.len() > 0;
                 self.file = Some(File { filename, len: 0, after_fields });
             }
-            Event::FileData(_) if self.foreign => {}
+            Event::FileData(data) if self.other.is_some() => {
+                if let Some(Other { text, .. }) = &mut self.other {
+                    let fits = |text: &BytesMut| text.len() + data.len() <= LIMITS.field_bytes;
+                    *text = text.take().filter(fits);
+                    if let Some(text) = text {
+                        text.extend_from_slice(&data);
+                    }
+                }
+            }
             Event::FileData(data) => {
                 if let Some(file) = &mut self.file {
                     file.len += data.len() as u64;
@@ -148,7 +172,14 @@ impl Source {
                 self.hasher.update(&data);
                 self.ready.push_back(data);
             }
-            Event::FileEnd => self.foreign = false,
+            Event::FileEnd => {
+                let text = self.other.take().and_then(|other| Some((other.name, other.text?)));
+                if let Some((name, text)) = text
+                    && let Ok(text) = str::from_utf8(&text)
+                {
+                    self.seen.lock().fields.push(name, text.to_owned());
+                }
+            }
             Event::End => {
                 self.ended = true;
                 self.seen.lock().input = Some(InputHash(self.hasher.digest()));

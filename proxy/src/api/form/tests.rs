@@ -187,3 +187,24 @@ async fn seconds_of_audio_are_known_from_the_first_bytes() {
     // Nothing shows yet that the file is as long as it states.
     assert_eq!(opened.playing, Playing { seconds: 10.0, exact: false });
 }
+
+#[tokio::test]
+async fn a_text_field_with_a_file_name_is_the_field() {
+    let sound = wav(500);
+    let parts: [(&str, Option<&str>, &[u8]); 2] =
+        [("model", Some("blob"), b"whisper-1"), ("file", Some("a.wav"), &sound)];
+    let (file, fields, _) = upload(form(&parts).into(), 1 << 20).await.unwrap();
+    assert_eq!(fields.last("model"), Some("whisper-1"));
+    assert_eq!(file, sound);
+}
+
+#[tokio::test]
+async fn forms_that_cannot_be_read_are_refused_with_the_cause() {
+    let bare = String::from_utf8(form(&[("model", None, b"m")])).unwrap().replace("\r\n", "\n");
+    let refused = upload(bare.into(), 1 << 20).await.unwrap_err().to_string();
+    assert!(refused.contains("CR LF"), "{refused}");
+    let mut zipped = request(Body::from("x"));
+    zipped.headers_mut().insert(header::CONTENT_ENCODING, "gzip".parse().unwrap());
+    let refused = Form::open(zipped, 1 << 20, budget()).await.err().unwrap().to_string();
+    assert!(refused.contains("Content-Encoding gzip"), "{refused}");
+}

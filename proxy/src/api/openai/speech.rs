@@ -2,6 +2,7 @@
 
 mod body;
 mod buffer;
+mod rate;
 mod request;
 
 use std::sync::Arc;

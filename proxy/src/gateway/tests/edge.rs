@@ -208,3 +208,15 @@ async fn a_model_is_served_by_its_pool() {
     let message = envelope(response, 400, Some("model")).await;
     assert!(message.contains("model before file"), "{message}");
 }
+
+#[tokio::test]
+async fn a_slash_at_the_end_of_a_path_is_no_other_path() {
+    let stack = Stack::start().await;
+    assert_eq!(stack.get("/v1/models/").await.status(), 200);
+    assert_eq!(stack.get("/v1/audio/voices/?legacy=true").await.status(), 200);
+    let head = stack.client.head(format!("{}/v1/models", stack.url)).send().await.unwrap();
+    assert_eq!(head.status(), 200);
+    let response =
+        stack.post("/v1/audio/transcriptions/").multipart(form(&[], wav(100))).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+}

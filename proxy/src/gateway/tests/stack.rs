@@ -307,7 +307,7 @@ impl Stack {
         upstreams.start(&drain);
         let gateway = Gateway::new(current.clone(), upstreams.clone(), drain.clone(), &registry).unwrap();
         let (address, admin) =
-            (serve(gateway.router(), &drain).await, serve(gateway.admin_router(), &elsewhere).await);
+            (serve(gateway.service(), &drain).await, serve(gateway.admin_router(), &elsewhere).await);
         for capability in Capability::ALL {
             while config
                 .engines

@@ -11,13 +11,14 @@ use bytes::Bytes;
 use contract::Capability;
 
 use super::buffer::Writer;
+use super::rate::Rate;
 use super::request::Speech;
 use crate::api::{Context, RequestId, note_engine, outgoing};
 use crate::audio::{Encoder, Samples, encode};
 use crate::error::Error;
 use crate::job::speech;
 use crate::job::work::{Synthesize, Work};
-use crate::upstream::{Failure, Served};
+use crate::upstream::{Failure, Served, Stop};
 
 /// Silence in place of a text without anything to speak, seconds.
 const SILENCE_SECONDS: f64 = 0.25;
@@ -89,15 +90,21 @@ impl Spoken {
         let Served { value: mut spoken, engine } = self.context.upstreams.speak(&job).await?;
         note_engine(&engine);
         let mut joiner = Samples::default();
+        let mut rate = Rate::new(spoken.sample_rate, self.speech.sample_rate)
+            .map_err(|_| self.broke_off(Failure::Malformed))?;
         loop {
             match spoken.next().await {
                 Ok(Some(bytes)) => {
                     let samples = joiner.push(&bytes);
-                    self.encode(&samples).await?;
+                    self.encode(&rate.convert(samples)).await?;
                 }
                 Ok(None) if joiner.is_split() => return Err(self.broke_off(Failure::Malformed)),
-                Ok(None) => return Ok(()),
-                Err(failure) => return Err(self.broke_off(failure)),
+                Ok(None) => {
+                    let rest = rate.finish();
+                    return self.encode(&rest).await;
+                }
+                Err(Stop::Failed(failure)) => return Err(self.broke_off(failure)),
+                Err(Stop::Final(error)) => return Err(error),
             }
         }
     }
