@@ -1,8 +1,10 @@
 //! Instructions and system calls of the gateway per 32 KB transcription: what does not depend on the machine's speed.
 //!
-//! A run of [`FEWER`] requests is subtracted from one of [`MORE`], so that start, warm-up and stop cancel out.
+//! A run of [`FEWER`] requests is subtracted from one of [`MORE`], so that start, warm-up and stop cancel out. Both last equally
+//! long, so that what the gateway does by the clock cancels out too.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -57,26 +59,37 @@ async fn cost(tool: Tool, engines: Pair, folder: &Path) -> Result<Option<Cost>> 
 
 /// What one more request adds.
 async fn difference(tool: Tool, log: Log, engines: Pair, folder: &Path) -> Result<f64> {
-    let fewer = total(tool, log, FEWER, engines, folder).await?;
-    let more = total(tool, log, MORE, engines, folder).await?;
+    let (more, lasted) = total(tool, log, MORE, Duration::ZERO, engines, folder).await?;
+    let (fewer, _) = total(tool, log, FEWER, lasted, engines, folder).await?;
     ensure!(more > fewer, "{MORE} requests cost {more}, {FEWER} cost {fewer}: the difference is no cost");
     Ok((more - fewer) as f64 / (MORE - FEWER) as f64)
 }
 
-/// What a whole run of a gateway with that many requests costs.
-async fn total(tool: Tool, log: Log, requests: usize, engines: Pair, folder: &Path) -> Result<u64> {
+/// What a whole run of a gateway with that many requests costs, and how long it took them; it idles up to `least`.
+async fn total(
+    tool: Tool,
+    log: Log,
+    requests: usize,
+    least: Duration,
+    engines: Pair,
+    folder: &Path,
+) -> Result<(u64, Duration)> {
     let proxies = Proxies::new("counted", engines, false, json!({}), folder)?;
     let counts = folder.join("counts");
     let gateway = proxies.gateway_under(tool, &counts, log).await?;
     let request = wire::transcription(CLIP_BYTES);
     // The client blocks; the fake engine runs on the runtime's own worker.
-    tokio::task::block_in_place(|| {
+    let lasted = tokio::task::block_in_place(|| {
+        let begun = Instant::now();
         let mut connection = Connection::open(gateway.address)?;
         for _ in 0..WARM_UP + requests {
             checked("gateway", connection.exchange(&request)?)?;
         }
+        std::thread::sleep(least.saturating_sub(begun.elapsed()));
+        let lasted = begun.elapsed();
         drop(connection);
-        gateway.stop()
+        gateway.stop()?;
+        anyhow::Ok(lasted)
     })?;
     let text = std::fs::read_to_string(&counts)
         .with_context(|| format!("{} wrote no {}", tool.program(), counts.display()))?;
@@ -85,7 +98,7 @@ async fn total(tool: Tool, log: Log, requests: usize, engines: Pair, folder: &Pa
         Tool::Callgrind => callgrind_total(&text),
         Tool::Strace => strace_total(&text),
     };
-    total.with_context(|| format!("{} counted nothing", tool.program()))
+    Ok((total.with_context(|| format!("{} counted nothing", tool.program()))?, lasted))
 }
 
 /// The instructions of all threads: callgrind sums them up in one line.
