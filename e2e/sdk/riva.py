@@ -229,7 +229,7 @@ def main():
         "both": ARGS.stt and ARGS.tts,
         "protos": ARGS.protos,
     }
-    checks = [check for name, check in globals().items() if name.split("_")[0] in given and callable(check)]
+    checks = [check for name, check in globals().items() if name.partition("_")[0] in given and "_" in name]
     failed = 0
     for check in checks:
         if not given[check.__name__.split("_")[0]]:

@@ -168,6 +168,13 @@ impl Switchboard {
         board.armed.iter_mut().find_map(until)
     }
 
+    /// F10: returns once answers may be given.
+    pub async fn pass_blockade(&self) {
+        while self.blocked_until(Instant::now()).is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// F13: connections are refused.
     pub fn listener_closed(&self, now: Instant) -> bool {
         let closed = |fault: &mut Armed| {

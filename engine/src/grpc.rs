@@ -1,6 +1,7 @@
 //! Messages and services of the .proto files, and gRPC's own health service.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -19,7 +20,7 @@ pub mod messages {
     include!(concat!(env!("OUT_DIR"), "/services.rs"));
 }
 
-/// A message that is larger than gRPC servers take by default, 4 MiB, is refused with gRPC's own words.
+/// Longest audio of a message: what gRPC servers take by default.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
 /// How often a watched state is looked at.
@@ -57,6 +58,10 @@ impl Health for Shallow {
         let state = (Self(self.0.clone()), None);
         let changes = futures::stream::unfold(state, async |(health, last)| {
             while last == Some(health.status()) {
+                // Nothing changes any more, and a stop waits for open calls.
+                if health.0.draining.load(Ordering::Acquire) {
+                    return None;
+                }
                 tokio::time::sleep(WATCH_PERIOD).await;
             }
             let now = health.status();

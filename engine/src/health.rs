@@ -109,7 +109,7 @@ pub fn container(core: Arc<Core>) -> Router {
 pub const NIM: &[&str] =
     &["/v1/health/ready", "/v1/health/live", "/v1/models", "/v1/metadata", "/v1/version", "/v1/license"];
 
-/// Health, model list and papers of a NIM, which it serves whatever its protocol is.
+/// Health, model list and version of a NIM, which it serves whatever its protocol is.
 pub fn nim(core: Arc<Core>) -> Router {
     Router::new()
         .route("/v1/health/ready", get(nim_ready))

@@ -88,6 +88,9 @@ pub enum Error {
     /// An address without a gRPC protocol.
     #[error("--grpc is given, but none of the protocols is served over gRPC")]
     NoGrpcProtocol,
+    /// A protocol is named more than once.
+    #[error("protocol {0} is named twice")]
+    Twice(&'static str),
     /// Two HTTP protocols serve one path in different ways.
     #[error("protocols {0} and {1} cannot be served by one process: both have {2}")]
     Clash(&'static str, &'static str, &'static str),
@@ -168,8 +171,11 @@ impl std::fmt::Debug for Protocol {
 pub fn check(kind: Kind, protocols: &[Protocol], grpc: Option<SocketAddr>) -> Result<(), Error> {
     let mut served: Vec<(&'static str, &'static str)> = Vec::new();
     let mut grpc_served = false;
-    for protocol in protocols {
+    for (index, protocol) in protocols.iter().enumerate() {
         let name = protocol.name();
+        if protocols[..index].iter().any(|earlier| earlier.name() == name) {
+            return Err(Error::Twice(name));
+        }
         let unsuited = || Error::Kind { protocol: name, kind: kind.name() };
         let paths = protocol.paths(kind).ok_or_else(unsuited)?;
         if paths.is_empty() && grpc.is_none() {

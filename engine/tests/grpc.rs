@@ -127,9 +127,47 @@ async fn recordings_are_recognized_in_every_encoding_of_samples() {
     let companded: Vec<u8> = samples(raw).iter().map(|sample| a_law(*sample)).collect();
     let a_law = RecognitionConfig { encoding: AudioEncoding::Alaw.into(), ..config() };
     assert_eq!(heard(&recognize(&client, a_law, &companded).await.unwrap()), SAID);
+    for (encoding, file) in
+        [(AudioEncoding::Flac, flac(&samples(raw))), (AudioEncoding::Oggopus, ogg_opus(&samples(raw)))]
+    {
+        let container = RecognitionConfig { encoding: encoding.into(), ..config() };
+        assert_eq!(heard(&recognize(&client, container.clone(), &file).await.unwrap()), SAID, "{encoding:?}");
+        assert_eq!(finals(&stream(&client, container, false, &file).await.unwrap()), SAID, "{encoding:?}");
+    }
     let silence = recognize(&client, config(), &[0; 64_000]).await.unwrap();
     assert!(silence.results.is_empty());
     engine.stop().await;
+}
+
+/// Samples at 16 kHz as a FLAC file.
+fn flac(samples: &[i16]) -> Vec<u8> {
+    use flacenc::bitsink::ByteSink;
+    use flacenc::component::BitRepr;
+    use flacenc::error::Verify;
+    let config = flacenc::config::Encoder::default().into_verified().map_err(|(_, error)| error).unwrap();
+    let samples: Vec<i32> = samples.iter().map(|sample| i32::from(*sample)).collect();
+    let source = flacenc::source::MemSource::from_samples(&samples, 1, 16, 16_000);
+    let stream = flacenc::encode_with_fixed_block_size(&config, source, config.block_size).unwrap();
+    let mut sink = ByteSink::new();
+    stream.write(&mut sink).unwrap();
+    sink.as_slice().to_vec()
+}
+
+/// Samples at 16 kHz as Opus in Ogg, in frames of 20 ms.
+fn ogg_opus(samples: &[i16]) -> Vec<u8> {
+    use ogg::PacketWriteEndInfo::{EndPage, EndStream, NormalPacket};
+    let mut encoder = opus::Encoder::new(16_000, opus::Channels::Mono, opus::Application::Audio).unwrap();
+    let mut writer = ogg::PacketWriter::new(Vec::new());
+    let head = b"OpusHead\x01\x01\0\0\x80\x3e\0\0\0\0\0".to_vec();
+    writer.write_packet(head, 1, EndPage, 0).unwrap();
+    writer.write_packet(b"OpusTags\0\0\0\0\0\0\0\0".to_vec(), 1, EndPage, 0).unwrap();
+    let frames: Vec<&[i16]> = samples.chunks_exact(320).collect();
+    for (index, frame) in frames.iter().enumerate() {
+        let end = if index + 1 == frames.len() { EndStream } else { NormalPacket };
+        let packet = encoder.encode_vec(frame, 4_000).unwrap();
+        writer.write_packet(packet, 1, end, (index as u64 + 1) * 960).unwrap();
+    }
+    writer.into_inner()
 }
 
 /// G.711 A-law of a sample, by search.
@@ -172,7 +210,7 @@ async fn words_have_times_in_milliseconds_and_speakers_from_one() {
 }
 
 #[tokio::test]
-async fn streams_have_guesses_then_finals_at_pauses_and_at_the_end() {
+async fn streams_have_interim_results_then_finals_at_pauses_and_at_the_end() {
     let (engine, client) = stt().await;
     let file = dialogue(&TURNS);
     let whole = heard(&recognize(&client, config(), &file).await.unwrap());
@@ -180,12 +218,12 @@ async fn streams_have_guesses_then_finals_at_pauses_and_at_the_end() {
     let results = stream(&client, with_times, true, &file[44..]).await.unwrap();
     assert_eq!(finals(&results), whole);
     assert!(results.iter().filter(|result| result.is_final).count() >= 2);
-    assert!(!results[0].is_final && results[0].stability < 1.0, "guesses come first: {results:?}");
+    assert!(!results[0].is_final && results[0].stability < 1.0, "interim results come first: {results:?}");
     let last = results.last().unwrap();
     assert!(last.is_final && last.alternatives[0].words[0].start_time > 2_000, "{last:?}");
     let results = stream(&client, config(), false, &file).await.unwrap();
     assert!(results.iter().all(|result| result.is_final));
-    assert_eq!(finals(&results), whole, "with a WAV header and without guesses");
+    assert_eq!(finals(&results), whole, "with a WAV header and without interim results");
     assert!(stream(&client, config(), true, &[0; 96_000]).await.unwrap().is_empty(), "silence");
     engine.stop().await;
 }

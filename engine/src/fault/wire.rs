@@ -101,14 +101,9 @@ pub async fn interfere(State(core): State<Arc<Core>>, request: Request, next: Ne
         return next.run(request).await;
     };
     let switch = request.extensions().get::<ResetSwitch>().cloned();
-    let blockade = async || {
-        while faults.blocked_until(Instant::now()).is_some() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    blockade().await;
+    faults.pass_blockade().await;
     let response = next.run(request).await;
-    blockade().await;
+    faults.pass_blockade().await;
     match (response.extensions().get::<ResetAfter>().cloned(), switch) {
         (Some(reset), Some(switch)) => {
             let (parts, body) = response.into_parts();

@@ -72,7 +72,7 @@ impl RivaSpeechRecognition for Recognition {
 
     type StreamingRecognizeStream = BoxStream<'static, Result<StreamingRecognizeResponse, Status>>;
 
-    /// Final results at pauses and at the end, guesses in between when they are asked for.
+    /// Final results at pauses and at the end, interim results in between when they are asked for.
     async fn streaming_recognize(
         &self,
         request: Request<Streaming<StreamingRecognizeRequest>>,

@@ -26,7 +26,7 @@ fn what_cannot_be_served_is_refused_by_name() {
     let grpc = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     for (kind, names, grpc, message) in [
         (Kind::Stt, &["parakeet", "nim_http"][..], None, "both have /v1/audio/transcriptions"),
-        (Kind::Stt, &["openai", "openai"], None, "openai and openai cannot be served"),
+        (Kind::Stt, &["riva", "riva"], grpc, "riva is named twice"),
         (Kind::Tts, &["magpie", "nemo_speech"], None, "both have /health"),
         (Kind::Tts, &["riva"], grpc, "riva does not serve tts"),
         (Kind::Stt, &["magpie"], None, "magpie does not serve stt"),

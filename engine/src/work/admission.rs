@@ -24,6 +24,10 @@ pub struct Ticket {
 /// # Errors
 /// Not ready, queue full, or an armed fault. Under a hang it never returns.
 pub async fn admit(core: &Core, input: &[u8]) -> Result<Ticket, Refusal> {
+    // A stream that was open before F10 set in is held here.
+    if let Some(faults) = &core.faults {
+        faults.pass_blockade().await;
+    }
     match core.readiness(Instant::now()) {
         Readiness::Ready | Readiness::Draining => {}
         other => return Err(Refusal::NotReady(other)),

@@ -20,10 +20,10 @@ use crate::grpc::messages::nvidia::riva::asr::{
 use crate::work::transcribe::{Recording, Spoken, tell_speakers};
 use crate::work::{Refusal, Transcriber};
 
-/// How sure a guess is of itself.
+/// Stability of an interim result.
 const STABILITY: f32 = 0.5;
-/// A guess that took long delays the next one by as much, up to this.
-const MAX_GUESS_PAUSE: Duration = Duration::from_secs(2);
+/// A slow interim recognition delays the next one by as much, up to this.
+const MAX_INTERIM_PAUSE: Duration = Duration::from_secs(2);
 
 /// A call under way.
 pub struct Session {
@@ -48,20 +48,21 @@ impl Session {
         let options = Options::check(config.config.as_ref().ok_or(Refusal::Missing("config"))?)?;
         let mut intake = Intake::new(&options);
         let mut utterances = Utterances::default();
-        // A guess may cost as much time as it lets pass.
-        let mut next_guess = Instant::now();
+        // Interim recognitions take at most half of the time.
+        let mut next_interim = Instant::now();
         while let Some(request) = requests.message().await? {
             let Some(StreamingRequest::AudioContent(audio)) = request.streaming_request else {
                 return Err(Status::invalid_argument("only the first request may have a streaming_config"));
             };
             fits(audio.len())?;
             intake.push(audio, utterances.samples())?;
-            while let Some(utterance) = utterances.due(config.interim_results && Instant::now() >= next_guess)
+            while let Some(utterance) =
+                utterances.due(config.interim_results && Instant::now() >= next_interim)
             {
                 let (began, ended) = (Instant::now(), utterance.ended);
                 self.recognize(utterance, &options, utterances.received()).await?;
                 if !ended {
-                    next_guess = Instant::now() + began.elapsed().min(MAX_GUESS_PAUSE);
+                    next_interim = Instant::now() + began.elapsed().min(MAX_INTERIM_PAUSE);
                 }
             }
         }
@@ -72,7 +73,7 @@ impl Session {
         Ok(())
     }
 
-    /// Recognizes an utterance and sends its results: one for each sentence, or one guess.
+    /// Recognizes an utterance and sends its results: one for each sentence, or one interim result.
     async fn recognize(
         &mut self,
         utterance: Utterance,

@@ -9,8 +9,8 @@ const PAUSE: usize = 60;
 const MARGIN: usize = 30;
 /// No utterance is longer, in samples: 20 s.
 const LONGEST: usize = 20 * RATE_HZ as usize;
-/// A guess is due after this many new samples: 0.8 s.
-const GUESS: usize = RATE_HZ as usize * 4 / 5;
+/// An interim recognition is due after this many new samples: 0.8 s.
+const INTERIM: usize = RATE_HZ as usize * 4 / 5;
 /// Of silence this many samples are kept at most, 5 s, and then this many, 1 s.
 const SILENCE: (usize, usize) = (5 * RATE_HZ as usize, RATE_HZ as usize);
 
@@ -30,7 +30,7 @@ pub struct Utterance {
 pub struct Utterances {
     samples: Vec<i16>,
     start: usize,
-    guessed: usize,
+    interim_at: usize,
 }
 
 impl Utterances {
@@ -45,8 +45,8 @@ impl Utterances {
         self.start + self.samples.len()
     }
 
-    /// What is to be recognized now; `guesses` asks also for utterances that have not ended.
-    pub fn due(&mut self, guesses: bool) -> Option<Utterance> {
+    /// What is to be recognized now; `interims` asks also for utterances that have not ended.
+    pub fn due(&mut self, interims: bool) -> Option<Utterance> {
         let levels = activity::levels(&self.samples);
         let speech = activity::speech(&levels);
         let Some(last) = speech.last() else {
@@ -61,10 +61,10 @@ impl Utterances {
         if self.samples.len() >= LONGEST {
             return Some(self.take(self.samples.len()));
         }
-        if !guesses || self.samples.len() < self.guessed + GUESS {
+        if !interims || self.samples.len() < self.interim_at + INTERIM {
             return None;
         }
-        self.guessed = self.samples.len();
+        self.interim_at = self.samples.len();
         Some(Utterance { samples: self.samples.clone(), start: self.start, ended: false })
     }
 
@@ -83,7 +83,7 @@ impl Utterances {
     fn drop_before(&mut self, end: usize) {
         self.samples.drain(..end);
         self.start += end;
-        self.guessed = 0;
+        self.interim_at = 0;
     }
 }
 
@@ -98,13 +98,13 @@ mod tests {
     }
 
     /// What becomes due when a stream arrives in pieces of 100 ms: start and length in tenths of a second.
-    fn due(parts: &[(bool, f64)], guesses: bool) -> Vec<(usize, usize, bool)> {
+    fn due(parts: &[(bool, f64)], interims: bool) -> Vec<(usize, usize, bool)> {
         let tenth = RATE_HZ as usize / 10;
         let stream: Vec<i16> = parts.iter().flat_map(|(loud, seconds)| sound(*loud, *seconds)).collect();
         let (mut utterances, mut found) = (Utterances::default(), Vec::new());
         for piece in stream.chunks(tenth) {
             utterances.samples().extend_from_slice(piece);
-            found.extend(utterances.due(guesses));
+            found.extend(utterances.due(interims));
         }
         assert_eq!(utterances.received(), stream.len());
         found.extend(utterances.rest());
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn guesses_come_while_an_utterance_lasts() {
+    fn interims_come_while_an_utterance_lasts() {
         let parts = [(false, 0.2), (true, 1.8), (false, 1.0)];
         assert_eq!(due(&parts, true), [(0, 8, false), (0, 16, false), (0, 24, false), (0, 23, true)]);
     }
