@@ -23,6 +23,8 @@ mod ladder;
 mod lifecycle;
 #[path = "cluster/monitoring.rs"]
 mod monitoring;
+#[path = "cluster/nim.rs"]
+mod nim;
 #[path = "cluster/nodes.rs"]
 mod nodes;
 #[path = "cluster/operator.rs"]
@@ -41,9 +43,9 @@ mod updates;
 use fixture::on_fixture;
 
 /// A test on a fixture of its own, named after its function.
-macro_rules! grounded {
+macro_rules! stack_test {
     ($module:ident :: $test:ident) => {
-        grounded!(new $module::$test)
+        stack_test!(new $module::$test)
     };
     ($how:ident $module:ident :: $test:ident) => {
         Test::$how(concat!(stringify!($module), "::", stringify!($test)), async |cluster: Cluster| {
@@ -55,32 +57,33 @@ macro_rules! grounded {
 fn main() -> ExitCode {
     let tests = vec![
         // The longest first.
-        grounded!(overload::a_storm_of_work_restarts_nothing),
-        grounded!(stuck::a_kill_that_does_not_end_is_told_and_not_forced),
-        grounded!(admission::every_rule_refuses_with_its_message),
-        grounded!(admission::every_sample_is_accepted),
-        grounded!(lifecycle::a_minimal_stack_speaks_and_listens),
-        grounded!(lifecycle::a_suspended_stack_frees_its_pods),
-        grounded!(lifecycle::a_deleted_stack_leaves_only_its_cache),
-        grounded!(lifecycle::an_invalid_stack_is_told_and_left_alone),
-        grounded!(lifecycle::an_unreadable_stack_stops_no_other),
-        grounded!(updates::a_new_guard_waits_for_the_users_word),
-        grounded!(monitoring::prometheus_finds_the_stack),
-        grounded!(alone speed::every_first_wedge_heals),
-        grounded!(chart::a_release_lives_and_leaves_its_engines_serving),
-        grounded!(failures::what_keeps_a_pod_from_running_is_named),
-        grounded!(healing::wedges_are_cured_in_place),
-        grounded!(healing::a_common_fault_is_repaired_one_by_one),
-        grounded!(healing::a_slow_start_is_not_killed),
-        grounded!(ladder::a_fault_that_outlives_the_container_costs_the_pod),
-        grounded!(ladder::a_fault_of_a_node_moves_the_engine),
-        grounded!(ladder::a_fault_that_nothing_cures_stops_repair),
-        grounded!(operator::an_operator_killed_in_mid_repair_acts_once),
-        grounded!(operator::guards_go_on_alone_under_a_budget),
-        grounded!(operator::a_standby_takes_over),
-        grounded!(alone capacity::a_rollout_on_full_nodes_goes_through),
-        grounded!(alone capacity::a_lost_node_is_served_around),
-        grounded!(operator::a_dead_guard_costs_no_engine),
+        stack_test!(overload::a_storm_of_work_restarts_nothing),
+        stack_test!(stuck::a_kill_that_does_not_end_is_told_and_not_forced),
+        stack_test!(nim::the_gpu_stack_serves_every_call_and_heals),
+        stack_test!(admission::every_rule_refuses_with_its_message),
+        stack_test!(admission::every_sample_is_accepted),
+        stack_test!(lifecycle::a_minimal_stack_speaks_and_listens),
+        stack_test!(lifecycle::a_suspended_stack_frees_its_pods),
+        stack_test!(lifecycle::a_deleted_stack_leaves_only_its_cache),
+        stack_test!(lifecycle::an_invalid_stack_is_told_and_left_alone),
+        stack_test!(lifecycle::an_unreadable_stack_stops_no_other),
+        stack_test!(updates::a_new_guard_waits_for_the_users_word),
+        stack_test!(monitoring::prometheus_finds_the_stack),
+        stack_test!(alone speed::every_first_wedge_heals),
+        stack_test!(chart::a_release_lives_and_leaves_its_engines_serving),
+        stack_test!(failures::what_keeps_a_pod_from_running_is_named),
+        stack_test!(healing::wedges_are_cured_in_place),
+        stack_test!(healing::a_common_fault_is_repaired_one_by_one),
+        stack_test!(healing::a_slow_start_is_not_killed),
+        stack_test!(ladder::a_fault_that_outlives_the_container_costs_the_pod),
+        stack_test!(ladder::a_fault_of_a_node_moves_the_engine),
+        stack_test!(ladder::a_fault_that_nothing_cures_stops_repair),
+        stack_test!(operator::an_operator_killed_in_mid_repair_acts_once),
+        stack_test!(operator::guards_go_on_alone_under_a_budget),
+        stack_test!(operator::a_standby_takes_over),
+        stack_test!(alone capacity::a_rollout_on_full_nodes_goes_through),
+        stack_test!(alone capacity::a_lost_node_is_served_around),
+        stack_test!(operator::a_dead_guard_costs_no_engine),
         Test::new("nodes::both_are_ready_and_have_gpus", nodes::both_are_ready_and_have_gpus),
         Test::new(
             "nodes::an_engine_transcribes_by_its_dns_name",
