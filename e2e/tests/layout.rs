@@ -31,14 +31,14 @@ const WITHOUT: &[(&str, &[&str])] = &[
 const ROOMS: &[(&str, &[&str])] = &[
     ("audio", &[]),
     ("transcript", &[]),
-    ("config", &[]),
+    ("config", &["protocol"]),
     ("net", &["config"]),
-    ("job", &["audio", "transcript", "config"]),
-    ("protocol", &["job", "audio", "transcript", "config"]),
+    ("job", &["audio", "transcript"]),
+    ("protocol", &["job", "audio", "transcript"]),
     ("upstream", &["protocol", "job", "audio", "net", "config"]),
     ("stream", &["job", "upstream", "audio", "transcript", "config"]),
     ("edge", &["net", "config"]),
-    ("api", &["stream", "job", "upstream", "audio", "transcript", "config"]),
+    ("api", &["edge", "stream", "job", "upstream", "audio", "transcript", "config", "net"]),
     ("guard", &["protocol", "job", "audio", "transcript", "net", "config"]),
     (
         "app",

@@ -1,16 +1,14 @@
 //! What clients speak: each dialect is a thin translation onto jobs.
 
 use axum::response::Response;
-use http::HeaderValue;
 
 use contract::Capability;
 
 use crate::config::{Config, Current};
-use crate::edge::Metrics;
+use crate::edge::{Metrics, RequestId};
 use crate::error::Error;
-use crate::job::work::{Need, Work};
+use crate::job::work::{Need, Speakers, Work};
 use crate::net::drain::Drain;
-use crate::protocol::Speakers;
 use crate::upstream::voices::Voices;
 use crate::upstream::{Outgoing, Route, Upstreams};
 
@@ -34,10 +32,6 @@ pub struct Context {
     /// Unix time of the start, seconds: when models count as created.
     pub started_unix: u64,
 }
-
-/// The id that a request carries from end to end: visible ASCII.
-#[derive(Clone, Debug)]
-pub struct RequestId(pub HeaderValue);
 
 /// Whether a job on a body of so many bytes may wait for an engine: it is short, and there are such engines at all.
 fn may_wait(config: &Config, capability: Capability, bytes: Option<u64>) -> bool {

@@ -23,7 +23,6 @@ use contract::header::REQUEST_ID;
 use inbound::Inbound;
 use outbound::{InFlight, Outbound};
 
-use crate::api::RequestId;
 use crate::config::Current;
 use crate::error::Error;
 use crate::net::drain::Drain;
@@ -33,6 +32,10 @@ const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms"
 const VERSION: HeaderName = HeaderName::from_static("openai-version");
 /// Longest request id taken over from a client.
 const ID_BYTES: usize = 128;
+
+/// The id that a request carries from end to end: visible ASCII.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub HeaderValue);
 
 /// What the edge needs.
 pub struct Edge {

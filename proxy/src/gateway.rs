@@ -8,6 +8,7 @@ use axum::handler::Handler;
 use axum::http::{StatusCode, Uri};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router, middleware};
+use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tower::util::MapRequest;
 
@@ -76,8 +77,8 @@ impl Gateway {
     }
 
     /// The routes of the public port, with and without a slash at the end of a path.
-    pub fn service(&self) -> MapRequest<Router, fn(Request) -> Request> {
-        MapRequest::new(self.router(), without_slash)
+    pub fn service(&self) -> MapRequest<Router, fn(Request<Incoming>) -> Request<Incoming>> {
+        MapRequest::new(self.router(), without_slash::<Incoming>)
     }
 
     /// Routes of the admin port.
@@ -91,7 +92,7 @@ impl Gateway {
 }
 
 /// The request without a slash at the end of its path.
-fn without_slash(mut request: Request) -> Request {
+fn without_slash<B>(mut request: Request<B>) -> Request<B> {
     let path = request.uri().path();
     let trimmed = path.trim_end_matches('/');
     if trimmed.len() == path.len() || trimmed.is_empty() {

@@ -5,4 +5,5 @@ pub mod language;
 pub mod poison;
 pub mod sentence;
 pub mod speech;
+pub mod voice;
 pub mod work;

@@ -11,7 +11,7 @@ use contract::Capability;
 use http::{HeaderValue, Method};
 use serde::{Deserialize, Deserializer};
 
-use crate::job::work::{Audio, Transcript, Turns, Work};
+use crate::job::work::{Audio, Offers, Speakers, Transcript, Turns, Work};
 use crate::multipart;
 
 mod boost;
@@ -34,7 +34,6 @@ mod samples;
 mod testing;
 #[cfg(test)]
 mod tests;
-pub mod voice;
 mod words;
 
 pub use refusal::refusal;
@@ -201,27 +200,6 @@ pub enum Transport {
     Http,
     /// gRPC: length-prefixed messages over HTTP/2, the status in trailers.
     Grpc,
-}
-
-/// What engines of a protocol give beyond the text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Offers {
-    /// Times of words.
-    pub words: bool,
-    /// Speaker turns.
-    pub speakers: Speakers,
-}
-
-/// How speaker turns are asked for. In order of preference.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Speakers {
-    /// Not at all.
-    #[default]
-    No,
-    /// By a call of their own.
-    OwnCall,
-    /// In the same call as the text.
-    SameCall,
 }
 
 /// The form in which an engine takes a file.

@@ -4,7 +4,7 @@ use contract::Capability;
 
 use crate::config::{self, Config};
 use crate::error::Error;
-use crate::protocol::voice::VoiceName;
+use crate::job::voice::VoiceName;
 use crate::upstream::Route;
 
 /// A model by the id that lists show.

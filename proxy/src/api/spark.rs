@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use contract::Capability;
 
 use super::form::{Fields, Form};
-use super::{Context, RequestId, catalog, may_wait, note_engine, outgoing, rendered};
+use super::{Context, catalog, may_wait, note_engine, outgoing, rendered};
+use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::work::{Need, Transcribe, Transcript, Turns, Work};
 use crate::transcript::{self, Params, Rule};

@@ -76,6 +76,27 @@ impl Synthesize {
     }
 }
 
+/// What engines of a protocol give beyond the text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offers {
+    /// Times of words.
+    pub words: bool,
+    /// Speaker turns.
+    pub speakers: Speakers,
+}
+
+/// How speaker turns are asked for. In order of preference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Speakers {
+    /// Not at all.
+    #[default]
+    No,
+    /// By a call of their own.
+    OwnCall,
+    /// In the same call as the text.
+    SameCall,
+}
+
 /// What is known of the client's file before an engine gets it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Audio {

@@ -16,9 +16,9 @@ use super::json::{self, Number, seconds};
 use super::magpie::speakable;
 use super::openai::json_request;
 use super::words::{self, TimedWord};
-use super::{Codec, Encoded, Error, File, Intake, Offers, Settings, Speakers, Task};
+use super::{Codec, Encoded, Error, File, Intake, Settings, Task};
 use crate::audio::Container;
-use crate::job::work::{Audio, Need, Synthesize, Transcribe, Transcript, Turns, Work};
+use crate::job::work::{Audio, Need, Offers, Speakers, Synthesize, Transcribe, Transcript, Turns, Work};
 use crate::transcript::{Turn, Word};
 
 const TRANSCRIBE: &str = "/v1/audio/transcriptions";

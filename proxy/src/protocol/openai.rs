@@ -12,9 +12,9 @@ use serde_json::json;
 use super::form::Form;
 use super::json::{self, Number};
 use super::words::TimedWord;
-use super::{Codec, Encoded, Error, File, Intake, Offers, Settings, Speakers, Task};
+use super::{Codec, Encoded, Error, File, Intake, Settings, Task};
 use crate::audio::Container;
-use crate::job::work::{Audio, Need, Synthesize, Transcribe, Transcript, Work};
+use crate::job::work::{Audio, Need, Offers, Speakers, Synthesize, Transcribe, Transcript, Work};
 
 const TRANSCRIBE: &str = "/v1/audio/transcriptions";
 const TRANSLATE: &str = "/v1/audio/translations";

@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::form::Form;
 use super::json::{self, Number, seconds, string};
 use super::words::TimedWord;
-use super::{Codec, Encoded, Error, File, Intake, Offers, Settings, Speakers, Task};
-use crate::job::work::{Audio, Need, Transcribe, Transcript, Turns, Work};
+use super::{Codec, Encoded, Error, File, Intake, Settings, Task};
+use crate::job::work::{Audio, Need, Offers, Speakers, Transcribe, Transcript, Turns, Work};
 use crate::transcript::Turn;
 
 const TRANSCRIBE: &str = "/v1/audio/transcriptions";

@@ -11,8 +11,8 @@ use super::form::Form;
 use super::json;
 use super::openai::has_extension;
 use super::words::TimedWord;
-use super::{Codec, Encoded, Error, File, Intake, Offers, Settings, Speakers, Task};
-use crate::job::work::{Audio, Need, Transcript, Work};
+use super::{Codec, Encoded, Error, File, Intake, Settings, Task};
+use crate::job::work::{Audio, Need, Offers, Speakers, Transcript, Work};
 
 const TRANSCRIBE: &str = "/transcribe";
 /// The same route by its other names.

@@ -17,9 +17,9 @@ use super::riva_proto::asr::{
     RecognitionConfig, RecognizeRequest, RecognizeResponse, SpeakerDiarizationConfig, SpeechContext,
     SpeechRecognitionAlternative, WordInfo,
 };
-use super::{Codec, Encoded, Error, File, Intake, Offers, Settings, Speakers, Task, Transport, grpc, words};
+use super::{Codec, Encoded, Error, File, Intake, Settings, Task, Transport, grpc, words};
 use crate::audio::Container;
-use crate::job::work::{Audio, Need, Transcribe, Transcript, Work};
+use crate::job::work::{Audio, Need, Offers, Speakers, Transcribe, Transcript, Work};
 use crate::transcript::Word;
 use crate::transcript::text::{Spacing, join};
 

@@ -185,8 +185,12 @@ fn seconds(seconds: f64) -> HeaderValue {
 fn unencodable(error: &protocol::Error) -> Stop {
     match error {
         protocol::Error::Unsupported { param, .. } => Stop::Final(Error::param(param, error.to_string())),
-        protocol::Error::Shape { .. } | protocol::Error::Form(_) => {
+        protocol::Error::Form(_) | protocol::Error::Frame(_) => {
             Stop::Final(Error::param("file", error.to_string()))
+        }
+        protocol::Error::Shape { .. } | protocol::Error::Message { .. } | protocol::Error::UnknownLength => {
+            tracing::error!(%error, "unable to encode the job");
+            Stop::Failed(Failure::Internal)
         }
     }
 }

@@ -4,8 +4,7 @@ use super::Upstreams;
 use super::outgoing::Outgoing;
 use super::send::Served;
 use crate::error::Error;
-use crate::job::work::{Transcribe, Transcript, Turns, Work};
-use crate::protocol::Speakers;
+use crate::job::work::{Speakers, Transcribe, Transcript, Turns, Work};
 
 impl Upstreams {
     /// The words and the turns of a file. The work must be [`Work::Transcribe`] with speakers.

@@ -7,7 +7,7 @@ use parking_lot::RwLock;
 use tokio::time::Instant;
 
 use super::Upstreams;
-use crate::protocol::voice::VoiceName;
+use crate::job::voice::VoiceName;
 
 /// How long a list counts as current.
 const LIST_TTL: Duration = Duration::from_secs(60);

@@ -18,7 +18,8 @@ use tracing::Instrument;
 use self::body::{Spoken, first};
 use self::buffer::buffer;
 use self::request::Wanted;
-use crate::api::{Context, RequestId};
+use crate::api::Context;
+use crate::edge::RequestId;
 use crate::error::Error;
 
 /// Has the text spoken. The reply's head leaves with the first audio, so that a failure before it is a clean error.

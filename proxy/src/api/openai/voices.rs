@@ -8,7 +8,7 @@ use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
 
 use crate::api::Context;
-use crate::protocol::voice::VoiceName;
+use crate::job::voice::VoiceName;
 
 /// Query of the list.
 #[derive(Debug, Deserialize)]

@@ -10,7 +10,7 @@ use crate::api::{Context, catalog};
 use crate::audio::OutputFormat;
 use crate::error::Error;
 use crate::job::language;
-use crate::protocol::voice::VoiceName;
+use crate::job::voice::VoiceName;
 use crate::upstream::Route;
 
 /// Largest body: 4096 code points in the longest escapes, instructions, and room.
