@@ -57,7 +57,7 @@ pub fn describe(prefix: &[u8]) -> Option<Description> {
     let coding = match container {
         Container::Wav => from_wav(prefix),
         Container::Aiff => aiff(prefix),
-        Container::Flac => mpeg_tagless(prefix).and_then(flac),
+        Container::Flac => untagged(prefix).and_then(flac),
         Container::Mp3 => frame(prefix, Codec::Mp3, Frame::mpeg),
         Container::Adts => frame(prefix, Codec::Aac, Frame::adts),
         Container::OggOpus | Container::OggVorbis | Container::OggFlac => ogg(prefix),
@@ -102,7 +102,7 @@ fn aiff(prefix: &[u8]) -> Option<Coding> {
 }
 
 /// The bytes behind an ID3 tag.
-fn mpeg_tagless(prefix: &[u8]) -> Option<&[u8]> {
+fn untagged(prefix: &[u8]) -> Option<&[u8]> {
     prefix.get(mpeg::id3_len(prefix)..)
 }
 

@@ -117,7 +117,7 @@ impl File<'_> {
 
     /// STREAMINFO comes first (RFC 9639, section 8.2).
     fn flac(&self) -> Option<Estimate> {
-        let packed = be_u64(self.prefix, 18)?;
+        let packed = be_u64(self.prefix.get(mpeg::id3_len(self.prefix)..)?, 18)?;
         let (rate, samples) = (packed >> 44, packed & 0xF_FFFF_FFFF);
         if samples == 0 {
             return None;

@@ -139,7 +139,7 @@ impl<R: Read + Seek> Seek for Source<R> {
             SeekFrom::Current(offset) => self.at.checked_add_signed(offset),
             SeekFrom::End(offset) => self.len().checked_add_signed(offset),
         };
-        let position = position.ok_or(IoError::from(ErrorKind::InvalidInput))?;
+        let position = position.ok_or(ErrorKind::InvalidInput)?;
         self.reader.seek(SeekFrom::Start(position.min(self.len)))?;
         self.at = position;
         Ok(position)

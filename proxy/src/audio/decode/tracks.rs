@@ -189,8 +189,11 @@ fn select(format: &dyn FormatReader, code: Option<[u8; 4]>) -> Result<(u32, Code
         }
     }
     // Symphonia drops what it does not know by name.
-    let named = |code: [u8; 4]| Error::UnsupportedCodec { codec: code.escape_ascii().to_string() };
-    Err(failure.or(code.map(named)).unwrap_or(Error::NoAudio))
+    Err(match (failure, code) {
+        (Some(error), _) => error,
+        (None, Some(code)) => Error::UnsupportedCodec { codec: code.escape_ascii().to_string() },
+        (None, None) => Error::NoAudio,
+    })
 }
 
 fn decoder(parameters: &AudioCodecParameters) -> Result<Codec, Error> {
@@ -222,8 +225,6 @@ fn name(parameters: &AudioCodecParameters) -> String {
         well_known::CODEC_ID_TRUEHD => "truehd",
         well_known::CODEC_ID_SPEEX => "speex",
         well_known::CODEC_ID_WMA => "wma",
-        well_known::CODEC_ID_MP1 => "mp1",
-        well_known::CODEC_ID_MP2 => "mp2",
         other => return other.to_string(),
     };
     known.to_owned()

@@ -71,6 +71,8 @@ fn aiff_and_flac_state_their_length() {
     let packed = (24_000_u64 << 44) | (15 << 36) | 36_000;
     let flac = [&b"fLaC\0\0\0\x22\x10\0\x10\0\0\0\0\0\0\0"[..], &packed.to_be_bytes(), &[0; 16]].concat();
     assert_eq!(of_len(&flac, 40_000), Some((1.5, true)));
+    let tagged = [&b"ID3\x04\0\0\0\0\0\x04abcd"[..], &flac].concat();
+    assert_eq!(of_len(&tagged, 40_000), Some((1.5, true)));
     let streamed = [&flac[..18], &(24_000_u64 << 44 | 15 << 36).to_be_bytes(), &[0; 16]].concat();
     assert_eq!(of_len(&streamed, 32_000), Some((2.0, false)));
 }
