@@ -32,8 +32,11 @@ fn collect(root: &Path, folder: &Path, found: &mut Vec<Source>) {
             collect(root, &path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") && !is_test {
             let module = path.with_extension("");
-            let module = module.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/");
-            found.push(Source { module, text: production(&fs::read_to_string(&path).unwrap()) });
+            let (Ok(module), Ok(text)) = (module.strip_prefix(root), fs::read_to_string(&path)) else {
+                continue;
+            };
+            let module = module.to_string_lossy().replace('\\', "/");
+            found.push(Source { module, text: production(&text) });
         }
     }
 }
