@@ -131,8 +131,10 @@ async fn recordings_are_recognized_in_every_encoding_of_samples() {
         [(AudioEncoding::Flac, flac(&samples(raw))), (AudioEncoding::Oggopus, ogg_opus(&samples(raw)))]
     {
         let container = RecognitionConfig { encoding: encoding.into(), ..config() };
-        assert_eq!(heard(&recognize(&client, container.clone(), &file).await.unwrap()), SAID, "{encoding:?}");
-        assert_eq!(finals(&stream(&client, container, false, &file).await.unwrap()), SAID, "{encoding:?}");
+        let whole = recognize(&client, container.clone(), &file).await;
+        assert_eq!(whole.as_ref().map(heard).unwrap_or_default(), SAID, "{encoding:?}: {whole:?}");
+        let streamed = stream(&client, container, false, &file).await;
+        assert_eq!(streamed.as_deref().map(finals).unwrap_or_default(), SAID, "{encoding:?}: {streamed:?}");
     }
     let silence = recognize(&client, config(), &[0; 64_000]).await.unwrap();
     assert!(silence.results.is_empty());
@@ -145,7 +147,9 @@ fn flac(samples: &[i16]) -> Vec<u8> {
     use flacenc::component::BitRepr;
     use flacenc::error::Verify;
     let config = flacenc::config::Encoder::default().into_verified().map_err(|(_, error)| error).unwrap();
-    let samples: Vec<i32> = samples.iter().map(|sample| i32::from(*sample)).collect();
+    let mut samples: Vec<i32> = samples.iter().map(|sample| i32::from(*sample)).collect();
+    // A short last block would be less than decoders take.
+    samples.resize(samples.len().next_multiple_of(config.block_size), 0);
     let source = flacenc::source::MemSource::from_samples(&samples, 1, 16, 16_000);
     let stream = flacenc::encode_with_fixed_block_size(&config, source, config.block_size).unwrap();
     let mut sink = ByteSink::new();
