@@ -115,4 +115,3 @@ impl<'a> VoiceName<'a> {
         format!("{}-{}", primary.to_ascii_lowercase(), region.to_ascii_uppercase())
     }
 }
-

@@ -173,4 +173,3 @@ fn seconds(number: Option<Number>) -> f64 {
 fn string(value: Option<Value>) -> Option<String> {
     value.and_then(|value| value.as_str().map(str::to_owned))
 }
-

@@ -43,9 +43,15 @@ pub enum Fault {
     /// Both clips gave the same text.
     #[error("the same text for two clips")]
     Alike,
-    /// Not JSON with a text.
+    /// Not a reply of the protocol with a text.
     #[error("not a transcript")]
     NotTranscript,
+    /// Not a reply of the protocol with audio.
+    #[error("not speech")]
+    NotSpeech,
+    /// No audio at all.
+    #[error("no audio")]
+    NoAudio,
     /// Not a WAV file of 16-bit samples.
     #[error("not a 16-bit WAV file")]
     NotWav,
@@ -128,12 +134,24 @@ pub fn unlike(text_a: &str, text_b: &str) -> bool {
     normalise(text_a) != normalise(text_b)
 }
 
-/// Whether a WAV file can be speech of [`SENTENCE`].
+/// The samples of a [`Clip`] without their header: s16le, mono, 16 kHz.
+///
+/// # Errors
+/// [`Fault::NotWav`] and [`Fault::Length`] when it is no such file.
+pub fn samples(clip: &Clip) -> Result<&'static [u8], Fault> {
+    Ok(Wave::parse(clip.wav)?.data)
+}
+
+/// Whether an answer can be speech of [`SENTENCE`]: a WAV file, or raw s16le mono samples of `rate` a second.
 ///
 /// # Errors
 /// The first [`Fault`] found.
-pub fn check_speech(wav: &[u8]) -> Result<(), Fault> {
-    let wave = Wave::parse(wav)?;
+pub fn check_speech(speech: &[u8], rate: u32) -> Result<(), Fault> {
+    let wave = match speech.starts_with(b"RIFF") {
+        true => Wave::parse(speech)?,
+        false if speech.is_empty() => return Err(Fault::NoAudio),
+        false => Wave { rate: f64::from(rate.max(1)), channels: 1, data: speech },
+    };
     let samples: Vec<f64> = wave
         .data
         .chunks_exact(2)
