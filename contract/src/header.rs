@@ -14,6 +14,8 @@ pub const RETRY: HeaderName = HeaderName::from_static("x-speechstack-retry");
 pub const ENGINE: HeaderName = HeaderName::from_static("x-speechstack-engine");
 /// Request: seconds of audio in (or expected out of) the request, decimal.
 pub const AUDIO_SECONDS: HeaderName = HeaderName::from_static("x-speechstack-audio-seconds");
+/// Request: `1` when it is the next piece of a job whose earlier pieces were served, such as a long speech.
+pub const CONTINUES: HeaderName = HeaderName::from_static("x-speechstack-continues");
 /// Response: the input wedged engines before and is refused.
 pub const POISON: HeaderName = HeaderName::from_static("x-speechstack-poison");
 /// Both: the request's id from end to end.

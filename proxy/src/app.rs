@@ -143,7 +143,8 @@ impl Bound {
         let gateway = Gateway::new(self.config.clone(), upstreams, self.gateway_drain.clone(), &registry)?;
 
         let service = TowerToHyperService::new(gateway.service());
-        tokio::spawn(net::serve(public, service, self.gateway_drain.clone()));
+        let limits = config.connections.limits();
+        tokio::spawn(net::serve_within(public, service, limits, self.gateway_drain.clone()));
         // The admin port outlives the public one: readiness and metrics tell of the drain.
         let routes = gateway.admin_router().merge(admin::router(registry));
         tokio::spawn(net::serve(private, TowerToHyperService::new(routes), self.admin_drain.clone()));

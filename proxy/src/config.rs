@@ -11,7 +11,10 @@ use serde::Deserialize;
 
 use contract::Capability;
 
+use crate::protocol::{self, Protocol};
+
 mod check;
+mod connections;
 mod current;
 mod kubernetes;
 mod load;
@@ -19,6 +22,7 @@ mod policy;
 mod protocols;
 pub mod reload;
 
+pub use connections::Connections;
 pub use current::Current;
 pub use kubernetes::{Discovery, Kubelet, Operator, Pool};
 pub use load::Error;
@@ -49,6 +53,18 @@ pub struct Engine {
     pub capability: Capability,
     /// The engine's base URL, `http://host:port`.
     pub url: String,
+    /// The base URL of its gRPC side, `http://host:port`; needed by protocols over gRPC.
+    #[serde(default)]
+    pub grpc: Option<String>,
+    /// How it is spoken to, in order of preference; see [`Engine::spoken`].
+    #[serde(default)]
+    pub protocols: Vec<Protocol>,
+    /// Language of speech for which a client names none, BCP-47; of golden probes as well.
+    #[serde(default)]
+    pub language: Option<String>,
+    /// Model name to send to it, where its protocol sends one.
+    #[serde(default)]
+    pub model: Option<String>,
     /// Where its guard takes traffic.
     pub guard: SocketAddr,
     /// Where its guard serves `/readyz`, `/state`, `/state/stream` and `/metrics`.
@@ -67,6 +83,21 @@ pub struct Engine {
     pub operator: Option<Operator>,
 }
 
+impl Engine {
+    /// Its protocols in order of preference: those configured, or the default of its capability.
+    pub fn spoken(&self) -> Vec<Protocol> {
+        match self.protocols.is_empty() {
+            true => vec![Protocol::default_of(self.capability)],
+            false => self.protocols.clone(),
+        }
+    }
+
+    /// What its protocols need of this configuration.
+    pub fn settings(&self) -> protocol::Settings {
+        protocol::Settings { language: self.language.clone(), model: self.model.clone() }
+    }
+}
+
 /// The gateway's settings.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -79,6 +110,8 @@ pub struct Gateway {
     pub body_limit: ByteSize,
     /// Requests in flight; beyond it 429.
     pub max_in_flight: usize,
+    /// Limits of the public listener.
+    pub connections: Connections,
     /// How long a stop waits for work in flight.
     #[serde(with = "duration")]
     pub drain: Duration,
@@ -110,6 +143,7 @@ impl Default for Gateway {
             admin: SocketAddr::from(([127, 0, 0, 1], 9090)),
             body_limit: ByteSize::gib(2),
             max_in_flight: 1024,
+            connections: Connections::default(),
             drain: Duration::from_secs(30),
             drain_delay: Duration::ZERO,
             discovery: None,

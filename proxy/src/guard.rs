@@ -29,6 +29,7 @@ use crate::net::drain::Drain;
 pub mod heal;
 pub mod judge;
 pub mod path;
+mod protocols;
 
 use heal::child::{Actuator, ChildProcess};
 use heal::identity::{ApiServer, Identity, Keys};
@@ -39,6 +40,7 @@ use heal::{admin, child, control, metrics, prober};
 use judge::observation;
 use path::signatures::Catalogue;
 use path::{forward, lane};
+use protocols::Protocols;
 
 use crate::job::poison::Poison;
 
@@ -165,19 +167,22 @@ impl Guard {
         let (observer, observations) = observation::Observer::channel();
         let catalogue = Arc::new(Catalogue::new(&policy.signatures));
         let poison = Arc::new(Mutex::new(Poison::new(policy.repair.poison)));
+        let protocols = Arc::new(Protocols::of(engine));
         let forward = forward::Forward::new(forward::Parts {
             engine: engine.clone(),
             policy: policy.clone(),
             lane: lane.clone(),
             observer,
             standing: snapshot.standing(),
+            protocols: protocols.clone(),
             client: net::client(),
+            client_h2: net::client_h2(),
             catalogue: catalogue.clone(),
             poison: poison.clone(),
             metrics: forward::Metrics::register(&registry).map_err(metrics)?,
         });
         let forward = Arc::new(forward.map_err(|source| Error::Forward { name: name.clone(), source })?);
-        let prober = prober::Prober::new(&engine.url, None, &policy.probe, catalogue);
+        let prober = prober::Prober::new(engine, protocols.clone(), &policy.probe, catalogue);
         let prober = prober.map_err(|source| Error::Prober { name: name.clone(), source })?;
         let supervised = supervisor.clone().map(|supervisor| supervisor as Arc<dyn Actuator>);
         let actuator = kubelet.map(|kubelet| Arc::new(kubelet) as Arc<dyn Actuator>).or(supervised);
@@ -190,6 +195,7 @@ impl Guard {
                 lane,
                 forward: forward.clone(),
                 poison,
+                protocols,
                 prober: Arc::new(prober),
                 actuator,
                 draining,
@@ -214,7 +220,7 @@ impl Guard {
             let forward = forward.clone();
             async move { Ok(forward.handle(request).await) }
         });
-        tokio::spawn(net::serve(traffic, service, drain.clone()));
+        tokio::spawn(net::serve_within(traffic, service, policy.connections.limits(), drain.clone()));
         let routes =
             admin::router(admin::Admin { snapshot, registry, orders, operator, drain: drain.clone() });
         let service = hyper_util::service::TowerToHyperService::new(routes);

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use contract::{Capability, Class};
 
 use crate::config::{Config, Engine, Error, Policy};
+use crate::protocol::Transport;
 
 impl Config {
     /// What types cannot say: names unique, addresses distinct, URLs plain, ways of restarting not mixed.
@@ -35,6 +36,7 @@ impl Config {
                 );
             }
             engine.check()?;
+            engine.check_protocols()?;
             for (what, address) in [("guard", engine.guard), ("guard_admin", engine.guard_admin)] {
                 let what = format!("{what} of {}", engine.name);
                 if address.port() == 0 {
@@ -44,6 +46,9 @@ impl Config {
                     return invalid("engines", format!("{what} and {other} both use {address}"));
                 }
             }
+        }
+        if let Some((field, reason)) = self.gateway.connections.fault() {
+            return invalid("gateway.connections", format!("{field} {reason}"));
         }
         self.check_pools()?;
         let mut models = std::collections::HashSet::new();
@@ -111,10 +116,47 @@ impl Engine {
     }
 }
 
+impl Engine {
+    fn check_protocols(&self) -> Result<(), Error> {
+        let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
+        let name = &self.name;
+        if let Some(grpc) = &self.grpc {
+            match grpc.parse::<http::Uri>() {
+                Ok(uri) if uri.scheme_str() == Some("http") && uri.host().is_some() => {}
+                _ => return invalid("engines[].grpc", format!("{grpc:?} of {name} is not http://host:port")),
+            }
+        }
+        for (at, protocol) in self.protocols.iter().enumerate() {
+            let (spoken, capability) = (protocol.name(), self.capability.as_str());
+            if !protocol.capabilities().contains(&self.capability) {
+                let reason = format!("of {name} has {spoken}, which does not serve {capability}");
+                return invalid("engines[].protocols", reason);
+            }
+            if self.protocols[..at].contains(protocol) {
+                return invalid("engines[].protocols", format!("of {name} has {spoken} twice"));
+            }
+        }
+        if let Some(protocol) = self.spoken().iter().find(|protocol| protocol.transport() == Transport::Grpc)
+            && self.grpc.is_none()
+        {
+            let reason = format!("of {name} is not set, and its protocol {} needs it", protocol.name());
+            return invalid("engines[].grpc", reason);
+        }
+        Ok(())
+    }
+}
+
 impl Policy {
     fn check(&self) -> Result<(), Error> {
         if self.lane.jobs == 0 {
             return Err(Error::Invalid { field: "guard.lane.jobs", reason: "must be at least 1".into() });
+        }
+        if self.lane.max_uploads == 0 {
+            let reason = "must be at least 1: every request is an upload at first".into();
+            return Err(Error::Invalid { field: "guard.lane.max_uploads", reason });
+        }
+        if let Some((field, reason)) = self.connections.fault() {
+            return Err(Error::Invalid { field: "guard.connections", reason: format!("{field} {reason}") });
         }
         for class in [Class::Ambiguous, Class::Periodic] {
             let quorum = self.confirm.of(class);

@@ -7,6 +7,8 @@ use serde::Deserialize;
 
 use contract::Class;
 
+use crate::config::Connections;
+
 /// All of a guard's rules.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -27,6 +29,8 @@ pub struct Policy {
     pub repair: Repair,
     /// Bounds of the Retry-After header.
     pub retry_after: RetryAfter,
+    /// Limits of the guard's listener and of uploads; the listener's part counts from the next start on.
+    pub connections: Connections,
     /// Signatures of this engine beside the built-in ones.
     pub signatures: Vec<SignatureRule>,
 }
@@ -49,6 +53,8 @@ pub struct Probe {
     pub timeout_max: Duration,
     /// Largest accepted word error, 0 to 1.
     pub max_word_error: f64,
+    /// The engine's name of the voice to probe with; the first one that it lists in the probe's language when unset.
+    pub voice: Option<String>,
 }
 
 impl Default for Probe {
@@ -59,6 +65,7 @@ impl Default for Probe {
             timeout_min: Duration::from_secs(2),
             timeout_max: Duration::from_secs(10),
             max_word_error: 0.34,
+            voice: None,
         }
     }
 }
@@ -198,6 +205,8 @@ pub struct Lane {
     pub max_waiting: usize,
     /// Predicted seconds of work that may wait.
     pub max_wait_seconds: f64,
+    /// Uploads under way, which are no work ahead yet.
+    pub max_uploads: usize,
     /// A predicted wait beyond this is saturation.
     pub saturated_seconds: f64,
     /// First guess of seconds that any job costs.
@@ -212,6 +221,7 @@ impl Default for Lane {
             jobs: 1,
             max_waiting: 64,
             max_wait_seconds: 120.0,
+            max_uploads: 64,
             saturated_seconds: 5.0,
             fixed_seconds: 0.2,
             seconds_per_audio_second: 0.05,

@@ -5,18 +5,6 @@ use contract::Capability;
 use super::{Config, Engine, Pool};
 use crate::protocol::{Protocol, Settings};
 
-impl Engine {
-    /// Its protocols in order of preference; the default of its capability when none is named.
-    pub fn protocols(&self) -> Vec<Protocol> {
-        or_default(&[], self.capability)
-    }
-
-    /// What its protocols need to know of it.
-    pub fn settings(&self) -> Settings {
-        Settings::default()
-    }
-}
-
 impl Pool {
     /// The protocols of its engines in order of preference; the default of their capability when none is named.
     pub fn protocols(&self) -> Vec<Protocol> {

@@ -121,3 +121,30 @@ fn probe_spacing_goes_on_beyond_the_list() {
     assert_eq!(confirm.spacing(2), Duration::from_secs(3));
     assert_eq!(confirm.spacing(3), Duration::from_secs(5));
 }
+
+#[test]
+fn an_engine_speaks_the_protocols_of_its_list_or_the_default_of_its_capability() {
+    let config = read(STACK, &[]).unwrap();
+    assert_eq!(config.engines[0].spoken(), [Protocol::named("parakeet").unwrap()]);
+    let config = read(STACK, &["engines[0].protocols=[parakeet]", "engines[0].language=de-DE"]).unwrap();
+    assert_eq!(config.engines[0].spoken(), [Protocol::named("parakeet").unwrap()]);
+    assert_eq!(config.engines[0].settings().language.as_deref(), Some("de-DE"));
+    let refused = |overrides: &[&str]| read(STACK, overrides).unwrap_err().to_string();
+    let unknown = refused(&["engines[0].protocols=[whisper]"]);
+    assert!(unknown.contains("whisper") && unknown.contains("parakeet, magpie"), "{unknown}");
+    let misplaced = refused(&["engines[0].protocols=[magpie]"]);
+    assert!(misplaced.contains("magpie, which does not serve stt"), "{misplaced}");
+    assert!(refused(&["engines[0].protocols=[parakeet, parakeet]"]).contains("twice"));
+    assert!(refused(&["engines[0].grpc=127.0.0.1:50051"]).contains("engines[].grpc"));
+}
+
+#[test]
+fn limits_of_connections_are_read_and_checked() {
+    let config = read(STACK, &["gateway.connections={max: 9, body_rate: 2KiB}"]).unwrap();
+    assert_eq!(config.gateway.connections.limits().max_connections, 9);
+    assert_eq!(config.gateway.connections.pace().bytes_per_second, 2048);
+    let refused = |overrides: &[&str]| read(STACK, overrides).unwrap_err().to_string();
+    assert!(refused(&["gateway.connections.max=0"]).contains("gateway.connections max"));
+    assert!(refused(&["guard.connections.head_timeout=0s"]).contains("guard.connections head_timeout"));
+    assert!(refused(&["guard.lane.max_uploads=0"]).contains("guard.lane.max_uploads"));
+}

@@ -1,7 +1,8 @@
-//! The data path of one engine: lane, forwarding, held tails, classification of replies.
+//! The data path of one engine: lane, forwarding, held uploads, classification of replies.
 
 pub mod classify;
 pub mod forward;
+pub mod grpc;
 pub mod lane;
 pub mod predictor;
 pub mod redact;

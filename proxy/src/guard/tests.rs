@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
+use contract::restart_request::RESTART;
 use contract::{Capability, State};
 
 use crate::guard::heal::control::tests::{Fake, Mode, policy};
@@ -44,6 +45,10 @@ impl Pod {
             url: format!("http://{address}"),
             guard: ([127, 0, 0, 1], 0).into(),
             guard_admin: ([127, 0, 0, 1], 0).into(),
+            grpc: None,
+            protocols: Vec::new(),
+            language: None,
+            model: None,
             command: Vec::new(),
             env: Default::default(),
             kubelet: Some(config::Kubelet { dir: dir.path().into(), helper, direct_kill: false }),
@@ -126,7 +131,7 @@ async fn from_before_the_first_container_to_the_next_one_by_the_operators_leave(
         seen.push_str(&String::from_utf8_lossy(&chunk));
     }
     assert_eq!(pod.ready().await, 503);
-    assert!(!pod.dir.path().join("eject").exists(), "it waits for the operator");
+    assert!(!pod.dir.path().join(RESTART).exists(), "it waits for the operator");
 
     let grant = |instance: &str| json!({"order": "grant", "instance": instance, "attempt": 0});
     assert_eq!(
@@ -134,13 +139,13 @@ async fn from_before_the_first_container_to_the_next_one_by_the_operators_leave(
         (409, json!({"instance": "7-ab", "attempt": 0}))
     );
     assert_eq!(pod.order(Some(&token), grant("7-ab")).await.0, 202);
-    pod.appears("eject").await;
+    pod.appears(RESTART).await;
     assert_eq!(pod.order(Some(&token), grant("7-ab")).await.0, 202, "idempotent");
     *pod.fake.mode.lock() = Mode::Well;
     probe(pod.dir.path(), "8-cd");
     let healed = pod.reaches(|report| report.instance == "8-cd" && report.state == State::Healthy).await;
     assert_eq!((healed.restarts, healed.repair), (1, None));
-    assert!(!pod.dir.path().join("eject").exists());
+    assert!(!pod.dir.path().join(RESTART).exists());
     pod.drain.finish(Duration::from_secs(5)).await;
 }
 

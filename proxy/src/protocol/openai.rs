@@ -26,6 +26,9 @@ const TTS_MODEL: &str = "tts-1";
 /// Samples per second of speech as raw samples.
 const RATE_HZ: u32 = 24_000;
 
+/// File extensions that OpenAI's transcription API accepts.
+const EXTENSIONS: [&str; 9] = ["flac", "mp3", "mp4", "mpeg", "mpga", "m4a", "ogg", "wav", "webm"];
+
 /// The protocol.
 pub struct OpenAi;
 
@@ -44,7 +47,7 @@ impl Codec for OpenAi {
 
     /// The servers judge a file by the extension of its name.
     fn intake(&self, audio: &Audio) -> Intake {
-        let known = has_extension(&audio.filename, &Container::OPENAI_EXTENSIONS);
+        let known = has_extension(&audio.filename, &EXTENSIONS);
         if known { Intake::AsSent } else { Intake::Wav }
     }
 

@@ -24,6 +24,7 @@ use crate::guard::judge::verdict::{Verdict, hang, verdict};
 use crate::guard::path::forward::Forward;
 use crate::guard::path::lane::{Lane, LaneView};
 use crate::guard::path::signatures::Catalogue;
+use crate::guard::protocols::Protocols;
 use crate::job::poison::Poison;
 use crate::net::drain::Drain;
 
@@ -50,6 +51,8 @@ pub struct Parts {
     pub forward: Arc<Forward>,
     /// Inputs that its data path refuses.
     pub poison: Arc<Mutex<Poison>>,
+    /// What the engine is spoken to in.
+    pub protocols: Arc<Protocols>,
     /// What sends golden probes.
     pub prober: Arc<Prober>,
     /// What can restart it, if anything here can.
@@ -134,6 +137,7 @@ pub fn start(parts: Parts, observations: mpsc::Receiver<Observation>, drain: &Dr
         None => Instance { key: format!("{}/external", parts.engine.name), life: Life::Running },
     };
     let mut evidence = Evidence::new(parts.engine.capability, false, now);
+    evidence.protocols = parts.protocols.count();
     evidence.awaited = instance.life == Life::Awaited;
     let health = Health {
         evidence,
@@ -188,12 +192,8 @@ impl Health {
 
     /// Takes over new rules; what was learned under the old ones stays.
     fn configure(&mut self, policy: Policy) {
-        let engine = &self.parts.engine;
         let catalogue = Arc::new(Catalogue::new(&policy.signatures));
-        match Prober::new(&engine.url, None, &policy.probe, catalogue.clone()) {
-            Ok(prober) => self.parts.prober = Arc::new(prober),
-            Err(error) => tracing::error!(engine = engine.name, %error, "unable to renew the prober"),
-        }
+        self.parts.prober = Arc::new(self.parts.prober.renewed(&policy.probe, catalogue.clone()));
         self.parts.forward.configure(&policy, catalogue);
         self.parts.lane.configure(&policy.lane);
         self.parts.poison.lock().configure(policy.repair.poison);
@@ -277,6 +277,7 @@ impl Health {
         }
         let Some(oldest) = hang(&self.evidence, lane, &self.parts.policy.hang, now) else { return };
         self.evidence.suspect(Class::Hang, oldest, now);
+        self.parts.forward.doubt_oldest();
         self.open_draft(Class::Hang, oldest.max(self.evidence.progress), now);
         let inputs = self.parts.forward.inputs_in_flight();
         if let (Some(draft), [input]) = (&mut self.draft, inputs.as_slice()) {

@@ -38,9 +38,15 @@ pub enum Fault {
     /// Both clips gave the same text.
     #[error("the same text for two clips")]
     Alike,
-    /// Not JSON with a text.
+    /// Not a reply of the protocol with a text.
     #[error("not a transcript")]
     NotTranscript,
+    /// Not a reply of the protocol with audio.
+    #[error("not speech")]
+    NotSpeech,
+    /// No audio at all.
+    #[error("no audio")]
+    NoAudio,
     /// Not a WAV file of 16-bit samples.
     #[error("not a 16-bit WAV file")]
     NotWav,
@@ -105,16 +111,30 @@ pub fn unlike(text_a: &str, text_b: &str) -> bool {
     normalise(text_a) != normalise(text_b)
 }
 
-/// Whether a WAV file can be speech of [`SENTENCE`].
+/// The samples of a [`Clip`] without their header: s16le, mono, 16 kHz.
+///
+/// # Errors
+/// [`Fault::NotWav`] and [`Fault::Length`] when it is no such file.
+pub fn samples(clip: &Clip) -> Result<&'static [u8], Fault> {
+    Ok(read(clip.wav)?.1)
+}
+
+/// Whether an answer can be speech of [`SENTENCE`]: a WAV file, or raw s16le mono samples of `rate` a second.
 ///
 /// # Errors
 /// The first [`Fault`] found.
-pub fn check_speech(file: &[u8]) -> Result<(), Fault> {
-    let (wav, data) = read(file)?;
-    let channels = usize::from(wav.channels);
+pub fn check_speech(speech: &[u8], rate: u32) -> Result<(), Fault> {
+    let (rate, channels, data) = match speech.starts_with(b"RIFF") {
+        true => {
+            let (wav, data) = read(speech)?;
+            (wav.rate, usize::from(wav.channels), data)
+        }
+        false if speech.is_empty() => return Err(Fault::NoAudio),
+        false => (rate.max(1), 1, speech),
+    };
     let samples: Vec<i16> =
         data.chunks_exact(2).step_by(channels).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect();
-    let seconds = samples.len() as f64 / f64::from(wav.rate);
+    let seconds = samples.len() as f64 / f64::from(rate);
     let expected = SENTENCE.len() as f64 / CHARACTERS_PER_SECOND;
     if !(expected / 2.0..=expected * 2.0).contains(&seconds) {
         return Err(Fault::Duration { seconds });

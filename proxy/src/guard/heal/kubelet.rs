@@ -233,7 +233,7 @@ fn lives_on(silent: Option<Duration>, connects: bool, stuck_after: Duration) -> 
 
 /// Whether nothing runs or waits on the engine, and newcomers were refused long enough for that to last.
 fn is_drained(asked_for: Duration, lane: &LaneView) -> bool {
-    asked_for >= SETTLE && lane.running.is_empty() && lane.waiting == 0
+    asked_for >= SETTLE && lane.running.is_empty() && lane.waiting == 0 && lane.uploading == 0
 }
 
 fn address(url: &http::Uri) -> Option<String> {

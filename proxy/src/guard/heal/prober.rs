@@ -1,20 +1,25 @@
-//! Sends golden probes: real inferences straight to the engine, judged by their content; and the shallow health check.
+//! Sends golden probes: real inferences straight to the engine, in its protocols, judged by their content; and the shallow
+//! health check.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
+use axum::body::Body;
+use http::{Method, Request, StatusCode, Uri};
 use parking_lot::Mutex;
-use reqwest::multipart::{Form, Part};
 use serde::Deserialize;
-use uuid::Uuid;
 
 use contract::{Capability, Class};
 
 use crate::config;
-use crate::guard::heal::golden::{self, CLIP_A, CLIP_B, Clip, SENTENCE};
+use crate::guard::heal::golden::{self, CLIP_A, CLIP_B, Clip};
 use crate::guard::path::classify::{Finding, classify};
-use crate::guard::path::signatures::Catalogue;
+use crate::guard::path::signatures::{Catalogue, SEARCHED_BYTES};
+use crate::guard::protocols::Protocols;
+use crate::net::{self, Client};
+
+mod ask;
+mod input;
 
 /// Which golden input is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,7 +28,7 @@ pub enum Which {
     SttA,
     /// Transcribe [`CLIP_B`].
     SttB,
-    /// Speak [`SENTENCE`].
+    /// Speak [`golden::SENTENCE`].
     Tts,
 }
 
@@ -45,6 +50,14 @@ impl Which {
             Which::Tts => "tts",
         }
     }
+
+    /// How many alternate with this one.
+    fn clips(self) -> usize {
+        match self {
+            Which::SttA | Which::SttB => 2,
+            Which::Tts => 1,
+        }
+    }
 }
 
 /// What a probe showed.
@@ -52,6 +65,8 @@ impl Which {
 pub struct Outcome {
     /// Which probe.
     pub which: Which,
+    /// Name of the protocol in which it was sent.
+    pub protocol: &'static str,
     /// When it was sent.
     pub started: Instant,
     /// How long it took.
@@ -69,7 +84,7 @@ pub enum Failure {
     /// No connection, or it broke.
     #[error("unreachable")]
     Unreachable,
-    /// An error status.
+    /// An error status, of HTTP or of gRPC as HTTP says the same.
     #[error("status {status}")]
     Status {
         /// The status.
@@ -80,6 +95,9 @@ pub enum Failure {
     /// An answer with the wrong content.
     #[error("{0}")]
     Content(golden::Fault),
+    /// The protocol has no words for the probe: nothing was sent.
+    #[error("not to be expressed in the protocol")]
+    Inexpressible,
 }
 
 /// Why an engine is not up yet by its own word.
@@ -98,32 +116,34 @@ pub enum ShallowFailure {
 
 /// Why a prober cannot be made.
 #[derive(Debug, thiserror::Error)]
-#[error("unable to make the client for probes")]
-pub struct Error(#[source] reqwest::Error);
+pub enum Error {
+    /// The engine's URL is no URL.
+    #[error("{url:?} is not an engine URL")]
+    Url {
+        /// As configured.
+        url: String,
+    },
+}
 
 /// Probes one engine, past the lane: the caller holds a slot of it.
 #[derive(Debug)]
 pub struct Prober {
-    client: reqwest::Client,
+    // A probe on a new connection also proves that the engine still accepts.
+    client: Client,
+    client_h2: Client,
     url: String,
-    voice: Option<String>,
-    max_word_error: f64,
+    grpc: String,
+    protocols: Arc<Protocols>,
+    config: config::Probe,
     catalogue: Arc<Catalogue>,
     /// The last transcripts of the two clips.
     heard: Mutex<[Option<String>; 2]>,
+    /// A voice that the engine listed.
+    voice: Mutex<Option<String>>,
 }
 
-/// Header of probes, so that engines' logs can tell them from traffic.
-const PROBE: &str = "x-speechstack-probe";
-/// Longest answer that is read: some dozen seconds of speech.
-const ANSWER_BYTES: usize = 8 * 1024 * 1024;
-/// Patience of the shallow check.
+/// Longest time of the shallow check.
 const SHALLOW_TIMEOUT: Duration = Duration::from_secs(2);
-
-#[derive(Deserialize)]
-struct Transcript {
-    text: String,
-}
 
 /// What health endpoints say beside their status.
 #[derive(Default, Deserialize)]
@@ -133,145 +153,136 @@ struct Health {
 }
 
 impl Prober {
-    /// A prober of the engine at `url`; `voice` is the engine's name of the voice to probe with, its default when `None`.
+    /// A prober of `engine`, which speaks `protocols`.
     ///
     /// # Errors
-    /// [`Error`] when the HTTP client cannot be set up.
+    /// [`Error::Url`] when one of the engine's URLs cannot be used.
     pub fn new(
-        url: &str,
-        voice: Option<String>,
+        engine: &config::Engine,
+        protocols: Arc<Protocols>,
         config: &config::Probe,
         catalogue: Arc<Catalogue>,
     ) -> Result<Self, Error> {
-        // A probe on a new connection also proves that the engine still accepts.
-        let client = reqwest::Client::builder()
-            .pool_max_idle_per_host(0)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(Error)?;
+        let base = |url: &str| {
+            let parsed: Result<Uri, _> = url.parse();
+            match parsed {
+                Ok(_) => Ok(url.trim_end_matches('/').to_owned()),
+                Err(_) => Err(Error::Url { url: url.to_owned() }),
+            }
+        };
         Ok(Self {
-            client,
-            url: url.trim_end_matches('/').to_owned(),
-            voice,
-            max_word_error: config.max_word_error,
+            client: net::fresh_client(),
+            client_h2: net::fresh_client_h2(),
+            url: base(&engine.url)?,
+            grpc: base(engine.grpc.as_deref().unwrap_or(&engine.url))?,
+            protocols,
+            config: config.clone(),
             catalogue,
             heard: Mutex::default(),
+            voice: Mutex::default(),
         })
     }
 
-    /// Sends one probe and judges the answer.
+    /// A prober of the same engine with new rules.
+    pub fn renewed(&self, config: &config::Probe, catalogue: Arc<Catalogue>) -> Self {
+        Self {
+            client: self.client.clone(),
+            client_h2: self.client_h2.clone(),
+            url: self.url.clone(),
+            grpc: self.grpc.clone(),
+            protocols: Arc::clone(&self.protocols),
+            config: config.clone(),
+            catalogue,
+            heard: Mutex::new(self.heard.lock().clone()),
+            voice: Mutex::new(self.voice.lock().clone()),
+        }
+    }
+
+    /// Sends one probe in the protocol whose turn it is and judges the answer.
     pub async fn probe(&self, which: Which, deadline: Duration) -> Outcome {
+        let at = self.protocols.turn(which.clips());
+        let protocol = self.protocols.codec(at).name();
         let started = tokio::time::Instant::now();
-        let result = match tokio::time::timeout(deadline, self.attempt(which)).await {
+        let result = match tokio::time::timeout(deadline, self.attempt(at, which)).await {
             Ok(result) => result,
             Err(_) => Err(Failure::Timeout),
         };
-        Outcome { which, started: started.into_std(), took: started.elapsed(), result }
+        match &result {
+            Ok(()) => self.protocols.passed(at),
+            // What was not sent is no failure of the engine.
+            Err(Failure::Inexpressible) => {}
+            Err(_) => self.protocols.doubt(at),
+        }
+        Outcome { which, protocol, started: started.into_std(), took: started.elapsed(), result }
     }
 
-    async fn attempt(&self, which: Which) -> Result<(), Failure> {
-        let (status, body) = self.send(which).await.map_err(|error| {
-            tracing::debug!(%error, probe = which.as_str(), "probe got no answer");
-            Failure::Unreachable
-        })?;
-        if status != StatusCode::OK {
-            let finding = classify(status, &body, &self.catalogue);
-            return Err(Failure::Status { status: status.as_u16(), finding });
+    async fn attempt(&self, at: usize, which: Which) -> Result<(), Failure> {
+        let reply = self.send(at, which).await?;
+        if reply.status != StatusCode::OK {
+            let finding = classify(reply.status, &reply.body, &self.catalogue);
+            return Err(Failure::Status { status: reply.status.as_u16(), finding });
         }
-        match which {
-            Which::SttA => self.check_transcript(0, &CLIP_A, &body),
-            Which::SttB => self.check_transcript(1, &CLIP_B, &body),
-            Which::Tts => golden::check_speech(&body),
-        }
-        .map_err(Failure::Content)
-    }
-
-    async fn send(&self, which: Which) -> Result<(StatusCode, Vec<u8>), reqwest::Error> {
-        let (path, form) = match which {
-            Which::SttA => ("/v1/audio/transcriptions", transcription(&CLIP_A)?),
-            Which::SttB => ("/v1/audio/transcriptions", transcription(&CLIP_B)?),
-            Which::Tts => ("/v1/audio/synthesize", self.synthesis()),
+        let codec = self.protocols.codec(at);
+        let checked = match which {
+            Which::SttA => self.check_transcript(0, &CLIP_A, input::transcript(codec, &reply.body)),
+            Which::SttB => self.check_transcript(1, &CLIP_B, input::transcript(codec, &reply.body)),
+            Which::Tts => input::speech(codec, reply.body)
+                .and_then(|speech| golden::check_speech(&speech, codec.sample_rate(input::SAMPLE_RATE))),
         };
-        let mut response = self
-            .client
-            .post(format!("{}{path}", self.url))
-            .header(PROBE, Uuid::now_v7().simple().to_string())
-            .multipart(form)
-            .send()
-            .await?;
-        let body = read(&mut response, ANSWER_BYTES).await?;
-        Ok((response.status(), body))
-    }
-
-    fn synthesis(&self) -> Form {
-        let form = Form::new()
-            .text("text", SENTENCE)
-            .text("language", "en-US")
-            .text("encoding", "LINEAR_PCM")
-            .text("sample_rate_hz", "22050");
-        match &self.voice {
-            Some(voice) => form.text("voice", voice.clone()),
-            None => form,
-        }
+        checked.map_err(Failure::Content)
     }
 
     /// The words must be right, and must not be those of the other clip.
-    fn check_transcript(&self, at: usize, clip: &Clip, body: &[u8]) -> Result<(), golden::Fault> {
-        let transcript: Transcript =
-            serde_json::from_slice(body).map_err(|_| golden::Fault::NotTranscript)?;
+    fn check_transcript(
+        &self,
+        at: usize,
+        clip: &Clip,
+        text: Result<String, golden::Fault>,
+    ) -> Result<(), golden::Fault> {
+        let text = text?;
         let mut heard = self.heard.lock();
-        let alike = heard[1 - at].as_ref().is_some_and(|other| !golden::unlike(other, &transcript.text));
-        let checked = golden::check_transcript(clip, &transcript.text, self.max_word_error);
-        heard[at] = Some(transcript.text);
+        let alike = heard[1 - at].as_ref().is_some_and(|other| !golden::unlike(other, &text));
+        let checked = golden::check_transcript(clip, &text, self.config.max_word_error);
+        heard[at] = Some(text);
         if alike { Err(golden::Fault::Alike) } else { checked }
     }
 
-    /// Asks the engine itself: `/v1/health/ready`, or `/health` where that is unknown. Green proves little.
+    /// Asks the engine itself, by the health paths of its first HTTP protocol. Green proves little.
     ///
     /// # Errors
     /// [`ShallowFailure`].
     pub async fn shallow(&self) -> Result<(), ShallowFailure> {
         let asked = async {
-            match self.ask("/v1/health/ready").await? {
-                (StatusCode::NOT_FOUND, _) => self.ask("/health").await,
-                answer => Ok(answer),
+            let mut answer = None;
+            for path in self.protocols.http().health_paths() {
+                let reply = self.ask(path).await?;
+                let known = reply.status != StatusCode::NOT_FOUND;
+                answer = Some(reply);
+                if known {
+                    break;
+                }
             }
+            answer.ok_or(Failure::Inexpressible)
         };
-        let (status, body) = match tokio::time::timeout(SHALLOW_TIMEOUT, asked).await {
-            Ok(Ok(answer)) => answer,
+        let reply = match tokio::time::timeout(SHALLOW_TIMEOUT, asked).await {
+            Ok(Ok(reply)) => reply,
             Ok(Err(_)) | Err(_) => return Err(ShallowFailure::Unreachable),
         };
-        let health: Health = serde_json::from_slice(&body).unwrap_or_default();
+        let health: Health = serde_json::from_slice(&reply.body).unwrap_or_default();
         let loading = health.ready == Some(false)
             || health.status.is_some_and(|status| matches!(status.as_str(), "loading" | "starting"));
-        if status.is_success() && !loading {
+        if reply.status.is_success() && !loading {
             return Ok(());
         }
-        Err(ShallowFailure::NotReady { class: self.catalogue.find(&body).map(|(class, _)| class) })
+        Err(ShallowFailure::NotReady { class: self.catalogue.find(&reply.body).map(|(class, _)| class) })
     }
 
-    async fn ask(&self, path: &str) -> Result<(StatusCode, Vec<u8>), reqwest::Error> {
-        let mut response = self.client.get(format!("{}{path}", self.url)).send().await?;
-        let body = read(&mut response, crate::guard::path::signatures::SEARCHED_BYTES).await?;
-        Ok((response.status(), body))
+    /// Asks for a small document over HTTP.
+    async fn ask(&self, path: &str) -> Result<ask::Reply, Failure> {
+        let request = Request::builder().method(Method::GET).uri(format!("{}{path}", self.url));
+        let request = request.body(Body::empty()).map_err(|_| Failure::Unreachable)?;
+        ask::send(&self.client, request, SEARCHED_BYTES).await
     }
-}
-
-fn transcription(clip: &Clip) -> Result<Form, reqwest::Error> {
-    let file = Part::bytes(clip.wav).file_name("golden.wav").mime_str("audio/wav")?;
-    Ok(Form::new().text("language", "en-US").text("response_format", "json").part("file", file))
-}
-
-/// The body up to `limit` bytes; the rest is not read.
-async fn read(response: &mut reqwest::Response, limit: usize) -> Result<Vec<u8>, reqwest::Error> {
-    let mut body = Vec::new();
-    while body.len() < limit
-        && let Some(chunk) = response.chunk().await?
-    {
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
 }
 
 #[cfg(test)]

@@ -89,6 +89,8 @@ pub enum Shallow {
 pub struct Evidence {
     /// What the engine does.
     pub capability: Capability,
+    /// How many protocols it speaks, each of which is probed.
+    pub protocols: usize,
     /// When the instance started.
     pub started: Instant,
     /// Whether its container has not been seen yet: until then its start is not overdue.
@@ -124,6 +126,7 @@ impl Evidence {
     pub fn new(capability: Capability, after_restart: bool, now: Instant) -> Self {
         Self {
             capability,
+            protocols: 1,
             started: now,
             awaited: false,
             after_restart,
@@ -203,7 +206,7 @@ impl Evidence {
     fn passed(&mut self, ended: Instant) {
         self.progress = self.progress.max(ended);
         let passes = self.probes.iter().rev().take_while(|probe| probe.failure.is_none()).count();
-        if self.verified.is_none() && passes >= passes_to_verify(self.capability, self.after_restart) {
+        if self.verified.is_none() && passes >= self.passes_to_verify() {
             self.verified = Some(ended);
         }
     }
@@ -238,6 +241,16 @@ impl Evidence {
         probe.failure == Some(Failed::Rejected) || (probe.failure == Some(Failed::Timeout) && completed)
     }
 
+    /// Golden probes in a row that prove the instance: every clip, every protocol, and one more after a restart.
+    pub fn passes_to_verify(&self) -> usize {
+        self.round() + usize::from(self.after_restart)
+    }
+
+    /// Probes in a row that meet every clip and every protocol.
+    pub fn round(&self) -> usize {
+        clips(self.capability).max(self.protocols)
+    }
+
     /// Events of a queue within `window`.
     pub fn recent(queue: &VecDeque<Instant>, window: Duration, now: Instant) -> u32 {
         let count = queue.iter().filter(|at| now.saturating_duration_since(**at) <= window).count();
@@ -245,13 +258,12 @@ impl Evidence {
     }
 }
 
-/// Golden probes in a row that prove an instance: every clip, and one more after a restart.
-pub fn passes_to_verify(capability: Capability, after_restart: bool) -> usize {
-    let clips = match capability {
+/// Golden inputs of a capability, in turn.
+pub fn clips(capability: Capability) -> usize {
+    match capability {
         Capability::Stt => 2,
         Capability::Tts | Capability::Llm => 1,
-    };
-    clips + usize::from(after_restart)
+    }
 }
 
 fn push<T>(queue: &mut VecDeque<T>, item: T) {

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use contract::{Capability, Class, VerdictName};
+use contract::{Class, VerdictName};
 
 use crate::config::{Hang, Policy, Quorum};
-use crate::guard::judge::evidence::{Evidence, Failed, Probed, Shallow, Suspicion, passes_to_verify};
+use crate::guard::judge::evidence::{Evidence, Failed, Probed, Shallow, Suspicion};
 use crate::guard::path::lane::LaneView;
 
 /// What is concluded about the running instance.
@@ -128,7 +128,7 @@ fn doubted(
         return Verdict::Wedged(class);
     }
     let passed = telling.iter().rev().take_while(|probe| probe.failure.is_none()).count();
-    if passed + usize::from(veto.is_some()) >= passes_to_clear(evidence.capability, class) {
+    if passed + usize::from(veto.is_some()) >= passes_to_clear(evidence, class) {
         return Verdict::Cleared(class);
     }
     if now.saturating_duration_since(open.seen) > policy.confirm.undecided_after {
@@ -159,9 +159,9 @@ fn undoubted(evidence: &Evidence, lane: &LaneView, policy: &Policy, now: Instant
     Verdict::Serving
 }
 
-/// Passes in a row that close a doubt: every clip once, and twice where the doubt's text is ambiguous.
-fn passes_to_clear(capability: Capability, class: Class) -> usize {
-    let once = passes_to_verify(capability, false);
+/// Passes in a row that close a doubt: every clip and protocol once, and twice where the doubt's text is ambiguous.
+fn passes_to_clear(evidence: &Evidence, class: Class) -> usize {
+    let once = evidence.round();
     match class {
         Class::Ambiguous | Class::Refused | Class::Quality => 2 * once,
         Class::Sticky

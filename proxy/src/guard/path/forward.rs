@@ -11,9 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use http::header::{self, HeaderMap, HeaderValue};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri, Version};
+use http::header::{HeaderMap, HeaderValue};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -23,32 +22,38 @@ use contract::Capability;
 
 use crate::config::{self, Hang, RetryAfter};
 use crate::guard::judge::observation::{Observer, Standing};
-use crate::guard::path::lane::{self, Lane, Ticket};
+use crate::guard::path::grpc;
+use crate::guard::path::lane::{self, Kind, Lane, Ticket};
 use crate::guard::path::predictor::Predictor;
 use crate::guard::path::signatures::Catalogue;
+use crate::guard::protocols::{Job, Protocols};
 use crate::job::input::InputHash;
 use crate::job::poison::Poison;
 use crate::net::Client;
+use crate::net::body::Pace;
+use crate::protocol::{Task, Transport};
 
+mod answer;
 mod call;
 mod content;
 mod downstream;
 mod input;
 mod metrics;
+mod outgoing;
 mod reply;
 mod tail;
+mod target;
 #[cfg(test)]
 mod tests;
 mod work;
 
-use call::{Call, Inputs};
+use call::{Call, InFlight};
 use content::Transcripts;
-use input::Input;
 pub use metrics::Metrics;
-use metrics::{Outcome, Tally};
+use metrics::Tally;
 use reply::Refusal;
-use tail::{Hold, HoldTail};
-use work::{Work, is_hidden};
+use target::Target;
+use work::{PREDICTORS, audio, audio_of_bytes, is_hidden, predictor};
 
 /// A job with its place in the lane.
 struct Queued {
@@ -71,8 +76,12 @@ pub struct Parts {
     pub observer: Observer,
     /// What the health loop last concluded.
     pub standing: watch::Receiver<Standing>,
-    /// The client for engine calls.
+    /// What the engine is asked in.
+    pub protocols: Arc<Protocols>,
+    /// The client for engine calls over HTTP/1.1.
     pub client: Client,
+    /// The client for engine calls over HTTP/2.
+    pub client_h2: Client,
     /// Known faults.
     pub catalogue: Arc<Catalogue>,
     /// Inputs to refuse.
@@ -102,24 +111,24 @@ pub enum Error {
 pub struct Forward {
     name: HeaderValue,
     capability: Capability,
-    scheme: Scheme,
-    authority: Authority,
-    /// Path of the engine's base URL, without a slash at its end.
-    base_path: String,
+    http: Target,
+    grpc: Option<Target>,
     rules: RwLock<Arc<Rules>>,
     lane: Lane,
     observer: Observer,
     standing: watch::Receiver<Standing>,
+    protocols: Arc<Protocols>,
     client: Client,
+    client_h2: Client,
     poison: Arc<Mutex<Poison>>,
     metrics: Metrics,
-    predictors: [Mutex<Predictor>; 3],
+    predictors: [Mutex<Predictor>; PREDICTORS],
     transcripts: Mutex<Transcripts>,
     /// Cancelled and replaced when the engine's instance is.
     instance: Mutex<CancellationToken>,
     /// Cancelled and replaced when lost calls are forgotten.
     lost: Mutex<CancellationToken>,
-    inputs: Inputs,
+    in_flight: InFlight,
     progress: Mutex<Progress>,
     serial: AtomicU64,
 }
@@ -128,6 +137,8 @@ pub struct Forward {
 struct Rules {
     hang: Hang,
     retry_after: RetryAfter,
+    /// How fast uploads must come.
+    pace: Pace,
     /// Known faults.
     catalogue: Arc<Catalogue>,
 }
@@ -135,7 +146,7 @@ struct Rules {
 impl Rules {
     fn of(policy: &config::Policy, catalogue: Arc<Catalogue>) -> Arc<Self> {
         let (hang, retry_after) = (policy.hang.clone(), policy.retry_after.clone());
-        Arc::new(Self { hang, retry_after, catalogue })
+        Arc::new(Self { hang, retry_after, pace: policy.connections.pace(), catalogue })
     }
 }
 
@@ -152,30 +163,28 @@ impl Forward {
     /// # Errors
     /// [`Error`] when the engine's URL or name cannot be used.
     pub fn new(parts: Parts) -> Result<Self, Error> {
-        let url = || Error::Url { url: parts.engine.url.clone() };
-        let uri: Uri = parts.engine.url.parse().map_err(|_| url())?;
-        let base_path = uri.path().trim_end_matches('/').to_owned();
         let name = HeaderValue::from_str(&parts.engine.name)
             .map_err(|_| Error::Name { name: parts.engine.name.clone() })?;
         let predictor = || Mutex::new(Predictor::new(&parts.policy.lane));
         Ok(Self {
             name,
             capability: parts.engine.capability,
-            scheme: uri.scheme().cloned().ok_or_else(url)?,
-            authority: uri.authority().cloned().ok_or_else(url)?,
-            base_path,
+            http: Target::parse(&parts.engine.url)?,
+            grpc: parts.engine.grpc.as_deref().map(Target::parse).transpose()?,
             rules: RwLock::new(Rules::of(&parts.policy, parts.catalogue)),
             predictors: [predictor(), predictor(), predictor()],
             lane: parts.lane,
             observer: parts.observer,
             standing: parts.standing,
+            protocols: parts.protocols,
             client: parts.client,
+            client_h2: parts.client_h2,
             poison: parts.poison,
             metrics: parts.metrics,
             transcripts: Mutex::default(),
             instance: Mutex::default(),
             lost: Mutex::default(),
-            inputs: Inputs::default(),
+            in_flight: InFlight::default(),
             progress: Mutex::default(),
             serial: AtomicU64::new(0),
         })
@@ -194,12 +203,21 @@ impl Forward {
     /// job behind, one that it has is seen to its end.
     pub async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let id = request.headers().get(contract::header::REQUEST_ID).cloned();
+        let job = self.protocols.job(request.method(), request.uri().path());
+        let transport = match job {
+            Some(job) => job.transport,
+            None if grpc::is_call(&request) => Transport::Grpc,
+            None => Transport::Http,
+        };
         let mut response = if is_hidden(request.uri().path()) {
-            self.refuse(Refusal::Hidden)
-        } else if let Some(work) = Work::of(&request) {
-            self.serve(work, request).await
+            self.refuse(Refusal::Hidden, transport)
+        } else if transport == Transport::Grpc && self.grpc.is_none() {
+            self.refuse(Refusal::NoGrpc, transport)
         } else {
-            self.pass_through(request).await
+            match job {
+                Some(job) => self.serve(job, request).await,
+                None => self.pass_through(request, transport).await,
+            }
         };
         let headers = response.headers_mut();
         if let Some(id) = id {
@@ -209,33 +227,71 @@ impl Forward {
         response
     }
 
-    async fn serve(self: &Arc<Self>, work: Work, request: Request<Incoming>) -> Response<Body> {
+    async fn serve(self: &Arc<Self>, job: Job, request: Request<Incoming>) -> Response<Body> {
         let tally = self.metrics.tally();
-        let (audio, guessed) = work.audio(request.headers());
+        let served = match job.task {
+            Task::TranscribeStream => self.converse(job, request, tally.clone()).await,
+            _ => self.queue(job, request, tally.clone()).await,
+        };
+        served.unwrap_or_else(|refusal| {
+            tally.settle(refusal.outcome());
+            self.refuse(refusal, job.transport)
+        })
+    }
+
+    /// A job that waits for the lane.
+    async fn queue(
+        self: &Arc<Self>,
+        job: Job,
+        request: Request<Incoming>,
+        tally: Tally,
+    ) -> Result<Response<Body>, Refusal> {
+        let (audio, guessed) = audio(job.task, request.headers());
         let arrived = clock();
-        let ticket = match self.admit(work, audio, arrived) {
+        let continues = request.headers().get(contract::header::CONTINUES).is_some_and(|value| value == "1");
+        let kind = if continues { Kind::Continuation } else { Kind::Newcomer };
+        let ticket = match self.admit(job.task, audio, kind, arrived) {
             Ok(ticket) => ticket,
             Err(refusal) => {
-                tally.settle(refusal.outcome());
                 downstream::discard(request);
-                return self.refuse(refusal);
+                return Err(refusal);
             }
         };
         // Boxed: else every connection, idle ones too, carries the space of an upload's state.
-        let queued = Queued { ticket, audio, guessed, arrived };
-        match Box::pin(self.job(work, request, queued, tally.clone())).await {
-            Ok(response) => response,
-            Err(refusal) => {
-                tally.settle(refusal.outcome());
-                self.refuse(refusal)
-            }
+        Box::pin(self.job(job, request, Queued { ticket, audio, guessed, arrived }, tally)).await
+    }
+
+    /// A conversation goes beside the lane: it lasts as long as its client speaks.
+    async fn converse(
+        self: &Arc<Self>,
+        job: Job,
+        request: Request<Incoming>,
+        tally: Tally,
+    ) -> Result<Response<Body>, Refusal> {
+        if !self.standing.borrow().serves() || self.lane.is_ejected() {
+            return Err(lane::Ejected.into());
         }
+        let instance = self.instance.lock().clone();
+        let (request, hold) = self.held(job, request);
+        let call = Call {
+            forward: Arc::clone(self),
+            job,
+            audio: 0.0,
+            guessed: true,
+            input: None,
+            started: clock(),
+            tally,
+            slot: None,
+            upload: hold.ending(),
+            instance,
+        };
+        call.begin(self.client(job.transport).request(request)).await
     }
 
     /// The path of a job up to the point from which the engine works on it.
     async fn job(
         self: &Arc<Self>,
-        work: Work,
+        job: Job,
         request: Request<Incoming>,
         queued: Queued,
         tally: Tally,
@@ -243,17 +299,18 @@ impl Forward {
         let Queued { mut ticket, audio, guessed, arrived } = queued;
         // The upload overlaps the queue. Until the release, dropping `engine` cuts the connection and leaves no job.
         let instance = self.instance.lock().clone();
-        let (request, mut hold) = self.held(request);
-        let mut engine = self.client.request(request);
+        let (request, mut hold) = self.held(job, request);
+        let mut engine = self.client(job.transport).request(request);
         let mut call = Call {
             forward: Arc::clone(self),
-            work,
+            job,
             audio,
             guessed,
             input: None,
             started: arrived,
             tally,
             slot: None,
+            upload: hold.ending(),
             instance: instance.clone(),
         };
         let upload = tokio::select! {
@@ -265,8 +322,8 @@ impl Forward {
         };
         call.input = upload.input;
         if guessed {
-            call.audio = work.audio_of_bytes(upload.bytes as f64);
-            ticket.revise(self.predict(work, call.audio));
+            call.audio = audio_of_bytes(job.task, upload.bytes as f64);
+            ticket.revise(self.predict(job.task, call.audio));
         }
         let slot = tokio::select! {
             biased;
@@ -289,72 +346,15 @@ impl Forward {
     }
 
     /// Takes a place in the lane. Decided without reading: a client that expects 100-continue never sends its audio.
-    fn admit(&self, work: Work, audio: f64, arrived: Instant) -> Result<Ticket, Refusal> {
+    fn admit(&self, task: Task, audio: f64, kind: Kind, arrived: Instant) -> Result<Ticket, Refusal> {
         if !self.standing.borrow().serves() {
             return Err(lane::Ejected.into());
         }
-        Ok(self.lane.enqueue(self.predict(work, audio), arrived)?)
-    }
-
-    /// The request for the engine, with its body held.
-    fn held(&self, request: Request<Incoming>) -> (Request<Body>, Hold) {
-        let (mut parts, body) = request.into_parts();
-        let input = Input::new(&parts.headers);
-        let (body, hold) = HoldTail::new(body, input);
-        // Answers must be readable here.
-        parts.headers.remove(header::ACCEPT_ENCODING);
-        if parts.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0") {
-            // Complete with its head, it could not be held; chunked it can.
-            parts.headers.remove(header::CONTENT_LENGTH);
-        }
-        (self.upstream(parts, Body::new(body)), hold)
-    }
-
-    /// What is no job goes straight through, without the lane.
-    async fn pass_through(&self, request: Request<Incoming>) -> Response<Body> {
-        let tally = self.metrics.tally();
-        let (parts, body) = request.into_parts();
-        match self.client.request(self.upstream(parts, Body::new(body))).await {
-            Ok(response) => {
-                tally.settle(Outcome::Passed);
-                let (mut parts, body) = response.into_parts();
-                reply::strip_hop_by_hop(&mut parts.headers);
-                Response::from_parts(parts, Body::new(body))
-            }
-            Err(error) => {
-                tracing::debug!(%error, "unable to pass a request through");
-                tally.settle(Outcome::Broken);
-                self.refuse(Refusal::Unreachable)
-            }
-        }
-    }
-
-    /// The same request, addressed to the engine.
-    fn upstream(&self, mut parts: http::request::Parts, body: Body) -> Request<Body> {
-        reply::strip_hop_by_hop(&mut parts.headers);
-        for name in [header::HOST, header::EXPECT, contract::header::AUDIO_SECONDS] {
-            parts.headers.remove(name);
-        }
-        let path = parts.uri.path_and_query().cloned();
-        let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let path = if self.base_path.is_empty() {
-            path
-        } else {
-            // Two valid paths make a valid path.
-            format!("{}{path}", self.base_path).parse().unwrap_or(path)
-        };
-        let mut uri = http::uri::Parts::default();
-        uri.scheme = Some(self.scheme.clone());
-        uri.authority = Some(self.authority.clone());
-        uri.path_and_query = Some(path);
-        parts.uri = Uri::from_parts(uri).unwrap_or_default();
-        parts.version = Version::HTTP_11;
-        parts.extensions.clear();
-        Request::from_parts(parts, body)
+        Ok(self.lane.enqueue(self.predict(task, audio), kind, arrived)?)
     }
 
     /// The guard's own reply.
-    fn refuse(&self, refusal: Refusal) -> Response<Body> {
+    fn refuse(&self, refusal: Refusal, transport: Transport) -> Response<Body> {
         let refusal = match refusal {
             Refusal::OutOfRotation { .. } => {
                 let standing = self.standing.borrow();
@@ -364,7 +364,11 @@ impl Forward {
         };
         // Multiples of the golden ratio spread evenly, however many there are.
         let spread = (self.next_id() as f64 * 0.618_033_988_749_895).fract();
-        refusal.into_response(&self.rules().retry_after, spread)
+        let bounds = &self.rules().retry_after;
+        match transport {
+            Transport::Http => refusal.into_response(bounds, spread),
+            Transport::Grpc => refusal.into_grpc_response(bounds, spread),
+        }
     }
 
     /// What every reply tells of the engine.
@@ -402,34 +406,42 @@ impl Forward {
 
     /// The inputs that the engine works on.
     pub fn inputs_in_flight(&self) -> Vec<InputHash> {
-        self.inputs.lock().values().copied().collect()
+        self.in_flight.lock().values().filter_map(|(_, input)| *input).collect()
+    }
+
+    /// Lets the next probe speak the protocol of the oldest job in flight, which is overdue.
+    pub fn doubt_oldest(&self) {
+        let oldest = self.in_flight.lock().values().next().map(|(protocol, _)| *protocol);
+        if let Some(protocol) = oldest {
+            self.protocols.doubt(protocol);
+        }
     }
 
     /// The service-time model of the engine's main work.
     pub fn predictor(&self) -> contract::Predictor {
-        let work = match self.capability {
-            Capability::Stt | Capability::Llm => Work::Transcribe,
-            Capability::Tts => Work::Speak,
+        let task = match self.capability {
+            Capability::Stt | Capability::Llm => Task::Transcribe,
+            Capability::Tts => Task::Synthesize,
         };
-        self.predictors[work.predictor()].lock().report()
+        self.predictors[predictor(task)].lock().report()
     }
 
-    fn predict(&self, work: Work, audio: f64) -> f64 {
-        self.predictors[work.predictor()].lock().predict(audio)
+    fn predict(&self, task: Task, audio: f64) -> f64 {
+        self.predictors[predictor(task)].lock().predict(audio)
     }
 
     /// Teaches the predictor; returns what a healthy engine would have taken, in seconds.
-    fn learn(&self, work: Work, audio: f64, service: Duration, now: Instant) -> f64 {
-        let mut predictor = self.predictors[work.predictor()].lock();
+    fn learn(&self, task: Task, audio: f64, service: Duration, now: Instant) -> f64 {
+        let mut predictor = self.predictors[predictor(task)].lock();
         let healthy = predictor.healthy(audio);
         predictor.learn(audio, service, now);
         healthy
     }
 
     /// How long the engine may be silent on a job.
-    fn deadline(&self, work: Work, audio: f64) -> Duration {
+    fn deadline(&self, task: Task, audio: f64) -> Duration {
         let rules = self.rules();
-        let predicted = rules.hang.deadline_factor * self.predict(work, audio);
+        let predicted = rules.hang.deadline_factor * self.predict(task, audio);
         Duration::try_from_secs_f64(predicted).unwrap_or(Duration::MAX).max(rules.hang.deadline_floor)
     }
 

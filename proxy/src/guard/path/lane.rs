@@ -14,8 +14,8 @@ mod tests;
 
 /// The lane of one engine. Cloning shares it.
 ///
-/// Jobs are served in the order in which they came, among those that are ready to start. A job that waits has predicted
-/// seconds of work, so the lane knows how much is ahead of a newcomer.
+/// Jobs are served in the order in which they came, among those that are ready to start, and continuations first. A job
+/// that waits has predicted seconds of work, so the lane knows how much is ahead of a newcomer.
 #[derive(Clone, Debug)]
 pub struct Lane {
     shared: Arc<Shared>,
@@ -34,6 +34,19 @@ pub enum Refusal {
     #[error(transparent)]
     Ejected(#[from] Ejected),
 }
+
+/// What a job is to the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A job of its own.
+    Newcomer,
+    /// The next piece of a job whose earlier pieces were served: it goes before newcomers.
+    Continuation,
+}
+
+/// Continuations that may wait for each job that may run. More than one is early: the first of a client's pieces is being
+/// played while the second is made.
+const MAX_CONTINUATIONS: usize = 8;
 
 /// The engine is out of rotation: nothing starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,10 +67,12 @@ pub struct Running {
 pub struct LaneView {
     /// Jobs that have the lane, in the order in which they got it.
     pub running: Vec<Running>,
-    /// Jobs that wait.
+    /// Jobs that wait and would start at once.
     pub waiting: usize,
     /// Their predicted work together, seconds.
     pub waiting_seconds: f64,
+    /// Jobs whose upload is under way: no work ahead yet.
+    pub uploading: usize,
 }
 
 #[derive(Debug)]
@@ -69,6 +84,7 @@ struct Shared {
 struct State {
     max_waiting: usize,
     max_wait_seconds: f64,
+    max_uploads: usize,
     jobs: usize,
     ejected: bool,
     next_id: u64,
@@ -82,7 +98,8 @@ struct State {
 struct Waiter {
     id: u64,
     predicted: f64,
-    /// Whether it would start at once; until then others may overtake it.
+    kind: Kind,
+    /// Whether its upload is complete and it would start at once; until then others may overtake it.
     ready: bool,
     grant: oneshot::Sender<Slot>,
 }
@@ -93,6 +110,7 @@ impl Lane {
         let state = State {
             max_waiting: config.max_waiting,
             max_wait_seconds: config.max_wait_seconds,
+            max_uploads: config.max_uploads,
             jobs: config.jobs.max(1),
             ejected: false,
             next_id: 0,
@@ -109,31 +127,36 @@ impl Lane {
         let mut state = self.shared.state.lock();
         state.max_waiting = config.max_waiting;
         state.max_wait_seconds = config.max_wait_seconds;
+        state.max_uploads = config.max_uploads;
     }
 
-    /// Takes a place at the end of the queue for `predicted_seconds` of work.
+    /// Takes a place in the queue for `predicted_seconds` of work: a newcomer at its end, a continuation before all newcomers.
+    ///
+    /// It is work ahead of others only from [`Ticket::granted`] on.
     ///
     /// # Errors
-    /// [`Refusal::Full`] when as many jobs wait, or as much work is ahead, as the configuration allows;
-    /// [`Refusal::Ejected`] while ejected.
-    pub fn enqueue(&self, predicted_seconds: f64, now: Instant) -> Result<Ticket, Refusal> {
+    /// [`Refusal::Full`] when as many jobs wait or upload, or as much work is ahead, as the configuration allows; for a
+    /// continuation, when [`MAX_CONTINUATIONS`] of them wait for each job that may run. [`Refusal::Ejected`] while ejected.
+    pub fn enqueue(&self, predicted_seconds: f64, kind: Kind, now: Instant) -> Result<Ticket, Refusal> {
         let mut state = self.shared.state.lock();
         if state.ejected {
             return Err(Ejected.into());
         }
-        let ahead = state.queue_seconds(now);
-        if ahead > state.max_wait_seconds {
-            let wait = seconds(ahead - state.max_wait_seconds);
-            return Err(Refusal::Full { wait: wait.max(state.next_free(now)) });
-        }
-        let free = state.waiting.is_empty() && state.has_room();
-        if !free && state.waiting.len() >= state.max_waiting {
-            return Err(Refusal::Full { wait: state.next_free(now) });
-        }
+        let continuations = state.waiting.iter().filter(|waiter| waiter.kind == Kind::Continuation).count();
+        let at = match kind {
+            Kind::Newcomer => {
+                state.admit(now)?;
+                state.waiting.len()
+            }
+            Kind::Continuation if continuations >= state.jobs * MAX_CONTINUATIONS => {
+                return Err(Refusal::Full { wait: state.next_free(now) });
+            }
+            Kind::Continuation => continuations,
+        };
         let id = state.new_id();
         let (grant, granted) = oneshot::channel();
         let predicted = sane(predicted_seconds);
-        state.waiting.push_back(Waiter { id, predicted, ready: false, grant });
+        state.waiting.insert(at, Waiter { id, predicted, kind, ready: false, grant });
         Ok(Ticket { id, lane: self.clone(), granted: Some(granted) })
     }
 
@@ -183,10 +206,12 @@ impl Lane {
     /// What runs and what waits.
     pub fn view(&self) -> LaneView {
         let state = self.shared.state.lock();
+        let waiting = state.ready().count();
         LaneView {
             running: state.running.iter().map(|(_, running)| *running).collect(),
-            waiting: state.waiting.len(),
+            waiting,
             waiting_seconds: state.waiting_seconds(),
+            uploading: state.waiting.len() - waiting,
         }
     }
 
@@ -231,13 +256,34 @@ impl State {
         self.next_id
     }
 
+    /// Whether there is place for a newcomer.
+    fn admit(&self, now: Instant) -> Result<(), Refusal> {
+        let ahead = self.queue_seconds(now);
+        if ahead > self.max_wait_seconds {
+            let wait = seconds(ahead - self.max_wait_seconds);
+            return Err(Refusal::Full { wait: wait.max(self.next_free(now)) });
+        }
+        let waiting = self.ready().count();
+        let free = waiting == 0 && self.has_room();
+        let uploading = self.waiting.len() - waiting;
+        if (!free && waiting >= self.max_waiting) || uploading >= self.max_uploads {
+            return Err(Refusal::Full { wait: self.next_free(now) });
+        }
+        Ok(())
+    }
+
+    /// Jobs that wait and would start at once.
+    fn ready(&self) -> impl Iterator<Item = &Waiter> {
+        self.waiting.iter().filter(|waiter| waiter.ready)
+    }
+
     fn waiting_seconds(&self) -> f64 {
-        self.waiting.iter().map(|waiter| waiter.predicted).sum()
+        self.ready().map(|waiter| waiter.predicted).sum()
     }
 
     fn queue_seconds(&self, now: Instant) -> f64 {
         let running: f64 = self.running.iter().map(|(_, running)| running.remaining(now)).sum();
-        if self.has_room() && self.waiting.is_empty() {
+        if self.has_room() && self.ready().next().is_none() {
             return 0.0;
         }
         (running + self.waiting_seconds()) / self.jobs as f64
@@ -267,7 +313,7 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Waits for the lane, ready to start at once. May be cancelled and called again.
+    /// Waits for the lane, its upload complete and ready to start at once. May be cancelled and called again.
     ///
     /// # Errors
     /// [`Ejected`] as soon as the lane is.

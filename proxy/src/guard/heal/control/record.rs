@@ -125,6 +125,15 @@ impl Health {
                 Failed::Fault(finding.as_ref().map_or(Class::Ambiguous, |finding| finding.class))
             }
             Failure::Content(_) => Failed::Content,
+            Failure::Inexpressible => {
+                let engine = &self.parts.engine.name;
+                tracing::warn!(
+                    engine,
+                    protocol = outcome.protocol,
+                    "protocol cannot express the golden probe"
+                );
+                Failed::Rejected
+            }
         });
         let ended = outcome.started + outcome.took;
         let verified = self.evidence.verified.is_some();
@@ -138,6 +147,7 @@ impl Health {
         tracing::debug!(
             engine = self.parts.engine.name,
             probe = outcome.which.as_str(),
+            protocol = outcome.protocol,
             result,
             "golden probe"
         );
@@ -169,6 +179,7 @@ impl Health {
             self.stop_probe();
             self.polling = false;
             self.evidence = Evidence::new(self.parts.engine.capability, true, now);
+            self.evidence.protocols = self.parts.protocols.count();
             if let Some(draft) = &mut self.draft {
                 draft.moment("started", now);
             }

@@ -21,6 +21,7 @@ use crate::guard::heal::golden::{CLIP_A, CLIP_B, Clip};
 use crate::guard::judge::observation::{Hint, Observer};
 use crate::guard::judge::remediation::Kill;
 use crate::guard::path::forward;
+use crate::guard::path::lane::Kind;
 use crate::guard::path::signatures::Catalogue;
 
 mod operated;
@@ -156,6 +157,10 @@ impl Stack {
             url: format!("http://{address}"),
             guard: address,
             guard_admin: address,
+            grpc: None,
+            protocols: Vec::new(),
+            language: None,
+            model: None,
             command: Vec::new(),
             env: Default::default(),
             kubelet: None,
@@ -176,19 +181,22 @@ impl Stack {
         ));
         let (observer, observations) = Observer::channel();
         let registry = Registry::new();
+        let protocols = Arc::new(Protocols::of(&engine));
         let forward = Forward::new(forward::Parts {
             engine: engine.clone(),
             policy: policy.clone(),
             lane: lane.clone(),
             observer: observer.clone(),
             standing: snapshot.standing(),
+            protocols: protocols.clone(),
             client: crate::net::client(),
+            client_h2: crate::net::client_h2(),
             catalogue: catalogue.clone(),
             poison: poison.clone(),
             metrics: forward::Metrics::register(&registry).unwrap(),
         });
         let parts = Parts {
-            prober: Arc::new(Prober::new(&engine.url, None, &policy.probe, catalogue).unwrap()),
+            prober: Arc::new(Prober::new(&engine, protocols.clone(), &policy.probe, catalogue).unwrap()),
             metrics: Metrics::register(&registry, &engine.name).unwrap(),
             actuator: Some(actuator.clone()),
             draining: draining.subscribe(),
@@ -197,6 +205,7 @@ impl Stack {
             lane: lane.clone(),
             forward: Arc::new(forward.unwrap()),
             poison,
+            protocols,
             engine,
             policies: policies.subscribe(),
             policy,
@@ -380,7 +389,7 @@ async fn a_guard_that_only_observes_reports_a_wedge_and_keeps_serving() {
 async fn a_draining_engine_takes_nothing_new_and_is_not_restarted() {
     let stack = Stack::start(policy()).await;
     let now = Instant::now();
-    let waiting = stack.lane.enqueue(0.1, now).unwrap();
+    let waiting = stack.lane.enqueue(0.1, Kind::Newcomer, now).unwrap();
     stack.draining.send_replace(true);
     let mut reports = stack.snapshot.reports();
     let drains = reports.wait_for(|report| report.draining && report.weight == 0.0);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use contract::Capability;
 
 use crate::guard::heal::kubelet::*;
+use crate::guard::path::lane::Kind;
 
 /// A run folder, and the test as the kubelet with its helper.
 struct Node {
@@ -21,6 +22,10 @@ fn engine(url: &str) -> config::Engine {
         url: url.into(),
         guard: ([127, 0, 0, 1], 0).into(),
         guard_admin: ([127, 0, 0, 1], 0).into(),
+        grpc: None,
+        protocols: Vec::new(),
+        language: None,
+        model: None,
         command: Vec::new(),
         env: Default::default(),
         kubelet: None,
@@ -152,7 +157,7 @@ fn a_dead_container_that_waits_for_the_kubelet_is_not_stuck() {
 #[tokio::test]
 async fn a_drain_waits_until_the_lane_is_idle() {
     let node = Node::start(|dir| probe(dir, "7-ab"), PATIENCE);
-    let mut ticket = node.lane.enqueue(1.0, std::time::Instant::now()).unwrap();
+    let mut ticket = node.lane.enqueue(1.0, Kind::Newcomer, std::time::Instant::now()).unwrap();
     let slot = ticket.granted().await.unwrap();
     fs::write(node.path("drain"), "7-ab\n").unwrap();
     let mut draining = node.kubelet.draining();

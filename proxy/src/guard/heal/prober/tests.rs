@@ -9,7 +9,9 @@ use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::audio::quality;
+use crate::guard::heal::prober::input::PROBE;
 use crate::guard::heal::prober::*;
+use crate::guard::protocols::tests::two_transports;
 use crate::net::drain::Drain;
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -18,6 +20,13 @@ const DEADLINE: Duration = Duration::from_secs(10);
 async fn engine(
     answer: impl Fn(&str, &[u8]) -> Response<Body> + Clone + Send + Sync + 'static,
 ) -> (Prober, AbortOnDropHandle<()>) {
+    let (url, server) = serve(answer).await;
+    (prober(&url), server)
+}
+
+async fn serve(
+    answer: impl Fn(&str, &[u8]) -> Response<Body> + Clone + Send + Sync + 'static,
+) -> (String, AbortOnDropHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
@@ -32,11 +41,46 @@ async fn engine(
         }
     });
     let server = tokio::spawn(crate::net::serve(listener, service, Drain::new()));
-    (prober(&url), AbortOnDropHandle::new(server))
+    (url, AbortOnDropHandle::new(server))
 }
 
 fn prober(url: &str) -> Prober {
-    Prober::new(url, None, &config::Probe::default(), Arc::new(Catalogue::new(&[]))).unwrap()
+    probing(url, |engine| Protocols::of(engine))
+}
+
+fn probing(url: &str, protocols: impl Fn(&config::Engine) -> Protocols) -> Prober {
+    probing_for(url, Capability::Stt, protocols)
+}
+
+fn probing_for(
+    url: &str,
+    capability: Capability,
+    protocols: impl Fn(&config::Engine) -> Protocols,
+) -> Prober {
+    let engine = config::Engine {
+        name: "engine-0".into(),
+        capability,
+        url: url.into(),
+        grpc: Some(url.into()),
+        protocols: Vec::new(),
+        language: None,
+        model: None,
+        guard: ([127, 0, 0, 1], 0).into(),
+        guard_admin: ([127, 0, 0, 1], 0).into(),
+        command: Vec::new(),
+        env: Default::default(),
+        kubelet: None,
+        operator: None,
+    };
+    let catalogue = Arc::new(Catalogue::new(&[]));
+    Prober::new(&engine, Arc::new(protocols(&engine)), &config::Probe::default(), catalogue).unwrap()
+}
+
+async fn speaker(
+    answer: impl Fn(&str, &[u8]) -> Response<Body> + Clone + Send + Sync + 'static,
+) -> (Prober, AbortOnDropHandle<()>) {
+    let (url, server) = serve(answer).await;
+    (probing_for(&url, Capability::Tts, Protocols::of), server)
 }
 
 fn json(status: u16, body: &str) -> Response<Body> {
@@ -88,15 +132,24 @@ async fn an_error_is_classified() {
 
 #[tokio::test]
 async fn speech_is_judged_by_its_sound() {
-    let (prober, _server) = engine(|path, body| {
-        assert_eq!(path, "/v1/audio/synthesize");
-        assert!(memmem::find(body, SENTENCE.as_bytes()).is_some());
-        Response::new(Body::from(CLIP_A.wav))
+    let (prober, _server) = speaker(|path, body| {
+        if path == "/v1/audio/list_voices" {
+            return json(200, r#"{"en-US":{"voices":["M.DE-DE.Leo","M.EN-US.Mia"]}}"#);
+        }
+        assert_eq!(path, "/v1/audio/synthesize_online");
+        assert!(memmem::find(body, golden::SENTENCE.as_bytes()).is_some());
+        assert!(memmem::find(body, b"M.EN-US.Mia").is_some());
+        let mut wav = CLIP_A.wav[44..].to_vec();
+        wav.extend_from_slice(&CLIP_A.wav[44..]);
+        Response::new(Body::from(wav))
     })
     .await;
     assert_eq!(prober.probe(Which::Tts, DEADLINE).await.result, Ok(()));
 
-    let (prober, _server) = engine(|_, _| {
+    let (prober, _server) = speaker(|_, _| Response::new(Body::from(CLIP_A.wav))).await;
+    assert_eq!(prober.probe(Which::Tts, DEADLINE).await.result, Ok(()));
+
+    let (prober, _server) = speaker(|_, _| {
         let mut silent = CLIP_A.wav.to_vec();
         silent[44..].fill(0);
         Response::new(Body::from(silent))
@@ -142,4 +195,70 @@ async fn the_shallow_check_reads_status_and_body() {
     }
     let (prober, _server) = engine(|path, _| json(if path == "/health" { 200 } else { 404 }, "{}")).await;
     assert_eq!(prober.shallow().await, Ok(()));
+}
+
+fn grpc(body: &'static str, status: &str, text: &str) -> Response<Body> {
+    let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+    let message = [&[0][..], &length, body.as_bytes()].concat();
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("grpc-status", status.parse().unwrap());
+    trailers.insert("grpc-message", text.parse().unwrap());
+    let frames = [http_body::Frame::data(bytes::Bytes::from(message)), http_body::Frame::trailers(trailers)];
+    let frames = futures::stream::iter(frames.map(Ok::<_, Infallible>));
+    Response::new(Body::new(http_body_util::StreamBody::new(frames)))
+}
+
+/// Hears raw samples in one message.
+fn hear(body: &[u8]) -> Response<Body> {
+    let heard = [CLIP_A, CLIP_B].into_iter().find(|clip| body.get(5..) == Some(&clip.wav[44..]));
+    grpc(heard.unwrap().words, "0", "")
+}
+
+#[tokio::test]
+async fn probes_alternate_over_the_protocols_and_every_clip_meets_each() {
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let log = asked.clone();
+    let (url, _server) = serve(move |path, body| {
+        log.lock().push(path.to_owned());
+        if path == "/plain/transcribe" { hear(body) } else { listen(body) }
+    })
+    .await;
+    let prober = probing(&url, |_| two_transports());
+    for which in [Which::SttA, Which::SttB, Which::SttA, Which::SttB] {
+        let outcome = prober.probe(which, DEADLINE).await;
+        assert_eq!(outcome.result, Ok(()), "{which:?} in {}", outcome.protocol);
+    }
+    let (http, grpc) = ("/v1/audio/transcriptions", "/plain/transcribe");
+    assert_eq!(*asked.lock(), [http, grpc, grpc, http]);
+}
+
+#[tokio::test]
+async fn a_protocol_that_fails_is_probed_until_it_passes() {
+    let broken = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let fault = broken.clone();
+    let (url, _server) = serve(move |path, body| match path {
+        "/plain/transcribe" if fault.load(std::sync::atomic::Ordering::Relaxed) => {
+            grpc("", "13", "CUDA error%3A misaligned address")
+        }
+        "/plain/transcribe" => hear(body),
+        _ => listen(body),
+    })
+    .await;
+    let prober = probing(&url, |_| two_transports());
+    let mut outcomes = Vec::new();
+    for at in 0..6 {
+        if at == 4 {
+            broken.store(false, std::sync::atomic::Ordering::Relaxed);
+        }
+        let which = if at % 2 == 0 { Which::SttA } else { Which::SttB };
+        let outcome = prober.probe(which, DEADLINE).await;
+        outcomes.push((outcome.protocol, outcome.result.is_ok()));
+        if let Err(failure) = outcome.result {
+            let finding = Finding { class: Class::Sticky, signature: Some("misaligned_address".into()) };
+            assert_eq!(failure, Failure::Status { status: 500, finding: Some(finding) });
+        }
+    }
+    let failed = ("plain", false);
+    assert_eq!(outcomes[..5], [("parakeet", true), failed, failed, failed, ("plain", true)]);
+    assert!(outcomes[5].1);
 }

@@ -4,7 +4,7 @@ use crate::guard::judge::schedule::*;
 use crate::guard::path::lane::Running;
 
 fn idle() -> LaneView {
-    LaneView { running: Vec::new(), waiting: 0, waiting_seconds: 0.0 }
+    LaneView { running: Vec::new(), waiting: 0, waiting_seconds: 0.0, uploading: 0 }
 }
 
 fn at(start: Instant, seconds: f64) -> Instant {
@@ -70,7 +70,7 @@ fn the_content_check_yields_to_a_long_queue_but_not_for_ever() {
     let policy = Policy::default();
     let mut evidence = proven(start);
     success(&mut evidence, start, 1300.0, 1400.0);
-    let queue = LaneView { running: Vec::new(), waiting: 9, waiting_seconds: 9.0 };
+    let queue = LaneView { running: Vec::new(), waiting: 9, waiting_seconds: 9.0, uploading: 0 };
     assert!(due(&evidence, Verdict::Saturated, &queue, &policy, at(start, 400.0)).is_none());
     assert!(due(&evidence, Verdict::Saturated, &queue, &policy, at(start, 1202.0)).is_some());
 }
@@ -101,6 +101,7 @@ fn the_probe_of_a_hang_goes_past_the_lane_and_waits_for_known_work() {
         running: vec![Running { started: at(start, 2.0), predicted: 14.0 }],
         waiting: 3,
         waiting_seconds: 2.0,
+        uploading: 0,
     };
     let probe = due(&evidence, Verdict::Suspect(Class::Hang), &lane, &policy, at(start, 12.0)).unwrap();
     assert!(probe.bypass);

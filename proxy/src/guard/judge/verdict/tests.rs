@@ -14,7 +14,7 @@ fn seconds(seconds: f64) -> Duration {
 }
 
 fn idle() -> LaneView {
-    LaneView { running: Vec::new(), waiting: 0, waiting_seconds: 0.0 }
+    LaneView { running: Vec::new(), waiting: 0, waiting_seconds: 0.0, uploading: 0 }
 }
 
 /// An instance proven at `start`, and helpers that write its record in seconds since then.
@@ -227,6 +227,7 @@ fn silence_is_a_hang_only_beyond_the_predicted_work() {
         running: vec![Running { started: case.at(0.0), predicted }],
         waiting: 0,
         waiting_seconds: 0.0,
+        uploading: 0,
     };
     assert_eq!(hang(&case.evidence, &idle(), &policy, case.at(1000.0)), None);
     assert_eq!(hang(&case.evidence, &job(0.3), &policy, case.at(9.0)), None);

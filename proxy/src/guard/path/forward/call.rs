@@ -1,13 +1,12 @@
 //! One engine call from the moment the engine has the whole request: it goes on when its client leaves.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body::Frame;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
@@ -20,27 +19,32 @@ use contract::Class;
 
 use crate::guard::judge::observation::{Hint, Observation, Success};
 use crate::guard::path::classify::{Finding, classify, is_busy};
-use crate::guard::path::forward::content::{self, Speech};
+use crate::guard::path::forward::answer::{Answer, Shown};
 use crate::guard::path::forward::downstream::{self, Downstream};
 use crate::guard::path::forward::metrics::{Outcome, Tally};
 use crate::guard::path::forward::reply::{self, Refusal};
-use crate::guard::path::forward::{Forward, Work, clock};
+use crate::guard::path::forward::tail::{Broken, Ending};
+use crate::guard::path::forward::work::stops_with_client;
+use crate::guard::path::forward::{Forward, clock};
+use crate::guard::path::grpc;
 use crate::guard::path::lane::Slot;
 use crate::guard::path::redact::redact;
 use crate::guard::path::signatures::SEARCHED_BYTES;
+use crate::guard::protocols::Job;
 use crate::job::input::InputHash;
+use crate::protocol::{Task, Transport};
 
 /// What the client of the forwarding path gives back.
 pub type EngineReply = Result<Response<Incoming>, legacy::Error>;
 
-/// Inputs that the engine works on now.
-pub type Inputs = Arc<Mutex<HashMap<u64, InputHash>>>;
+/// What the engine works on now, oldest first: the protocol of each job, and its input where that is known.
+pub type InFlight = Arc<Mutex<BTreeMap<u64, (usize, Option<InputHash>)>>>;
 
 /// A call. While it lives it holds the lane, also when its client is gone and when its deadline has passed: a job that the
 /// engine has not answered is in flight. Only a replaced instance ends it early, and [`Forward::forget_lost`].
 pub struct Call {
     pub forward: Arc<Forward>,
-    pub work: Work,
+    pub job: Job,
     /// Seconds of audio, as predicted with.
     pub audio: f64,
     /// Whether `audio` is no more than a guess, so that what the answer shows is better.
@@ -49,15 +53,19 @@ pub struct Call {
     /// When the engine got the whole request.
     pub started: Instant,
     pub tally: Tally,
-    /// `None` when the engine answered before it had the whole request.
+    /// `None` for a conversation, and when the engine answered before it had the whole request.
     pub slot: Option<Slot>,
+    /// How the request's body ended.
+    pub upload: Ending,
     pub instance: CancellationToken,
 }
 
-/// A body that did not end well.
+/// An answer that did not end well.
 enum Interrupted {
     Broken(hyper::Error),
     ClientGone,
+    /// The engine waits for the client, and the client sends nothing.
+    ClientSilent,
     Forgotten,
 }
 
@@ -96,16 +104,23 @@ impl Call {
         client: oneshot::Sender<Response<Body>>,
     ) {
         tokio::pin!(engine);
-        let deadline = self.forward.deadline(self.work, self.audio);
+        let deadline = self.forward.deadline(self.job.task, self.audio);
         let mut client = Some(client);
-        let head = match timeout(deadline, &mut engine).await {
-            Ok(head) => head,
-            Err(_) => {
-                let lost = self.lose();
-                tell(&mut client, self.forward.refuse(Refusal::Deadline));
-                tokio::select! {
-                    head = engine => head,
-                    () = lost.cancelled() => return,
+        let head = loop {
+            match timeout(deadline, &mut engine).await {
+                Ok(head) => break head,
+                Err(_) if self.is_conversing() => {}
+                Err(_) if self.awaits_client() => {
+                    self.tally.settle(Outcome::BadUpload);
+                    return tell(&mut client, self.refuse(Refusal::Upload(Broken::Stalled)));
+                }
+                Err(_) => {
+                    let lost = self.lose();
+                    tell(&mut client, self.refuse(Refusal::Deadline));
+                    tokio::select! {
+                        head = &mut engine => break head,
+                        () = lost.cancelled() => return,
+                    }
                 }
             }
         };
@@ -116,11 +131,34 @@ impl Call {
             }
             Err(error) => {
                 tracing::debug!(error = %chain(&error), "engine call failed");
+                if let Some(broken) = self.broken_upload() {
+                    self.tally.settle(Outcome::BadUpload);
+                    return tell(&mut client, self.refuse(Refusal::Upload(broken)));
+                }
                 self.hint(Class::Refused, None, None, None);
-                tell(&mut client, self.forward.refuse(Refusal::Unreachable));
+                tell(&mut client, self.refuse(Refusal::Unreachable));
                 self.tally.settle(Outcome::Broken);
             }
         }
+    }
+
+    /// Whether the client sends as it pleases, so that the engine may be silent as long.
+    fn is_conversing(&self) -> bool {
+        self.job.task == Task::TranscribeStream && self.awaits_client()
+    }
+
+    /// Whether the engine may be waiting for more of the request.
+    fn awaits_client(&self) -> bool {
+        self.upload.get().is_none()
+    }
+
+    /// Why the client's side of the request failed, if it did: the engine is not to blame for what follows.
+    fn broken_upload(&self) -> Option<Broken> {
+        self.upload.get().and_then(|ended| ended.err())
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response<Body> {
+        self.forward.refuse(refusal, self.job.transport)
     }
 
     /// Passes the engine's answer on, frame by frame as it comes.
@@ -132,37 +170,80 @@ impl Call {
     ) {
         let (mut parts, mut body) = response.into_parts();
         reply::strip_hop_by_hop(&mut parts.headers);
-        let (failed, succeeded) = (parts.status.as_u16() >= 400, parts.status.is_success());
+        let is_grpc = self.job.transport == Transport::Grpc && parts.status.is_success();
+        // A gRPC reply of headers alone has its status there.
+        let status = if is_grpc { grpc::Status::read(&parts.headers) } else { None };
         let mut begun = Vec::new();
         let mut outcome = Outcome::Served;
-        if failed {
+        if let Some(status) = &status {
+            outcome = self.ended(status, &mut parts.headers);
+        } else if parts.status.as_u16() >= 400 {
             begun = self.read_error(&mut body, deadline).await;
-            let finding = classify(parts.status, &begun, &self.forward.rules().catalogue);
-            outcome = self.react(parts.status, finding, &begun, &mut parts.headers);
+            outcome = self.react(parts.status, &begun, &mut parts.headers);
         }
-        let mut content = Content::of(self.work, &parts);
-        let (mut downstream, answer) = downstream::answer();
-        tell(&mut client, Response::from_parts(parts, Body::new(answer)));
+        let mut answer = if parts.status.is_success() && outcome == Outcome::Served {
+            Answer::of(self.job, &self.forward.protocols, &parts)
+        } else {
+            Answer::Unseen
+        };
+        let mut succeeded = parts.status.is_success() && outcome == Outcome::Served;
+        let (mut downstream, reading) = downstream::answer();
+        tell(&mut client, Response::from_parts(parts, Body::new(reading)));
         if !begun.is_empty() {
-            downstream.send(begun.into()).await;
+            downstream.send(Frame::data(begun.into())).await;
         }
-        match self.pump(&mut body, &mut downstream, &mut content, deadline).await {
-            Ok(()) => {}
-            Err(Interrupted::ClientGone | Interrupted::Forgotten) => return,
-            Err(Interrupted::Broken(error)) => {
-                tracing::debug!(error = %chain(&error), "engine's answer broke off");
-                self.tally.settle(Outcome::Broken);
-                return self.hint(Class::Refused, None, None, None);
-            }
+        let pumped = self.pump(&mut body, &mut downstream, &mut answer, deadline).await;
+        let mut trailers = match pumped {
+            Ok(trailers) => trailers,
+            Err(interrupted) => return self.interrupted(&interrupted),
+        };
+        if is_grpc && status.is_none() {
+            let Some(status) = trailers.as_ref().and_then(grpc::Status::read) else {
+                tracing::debug!("engine's answer ended without a status");
+                return self.broken();
+            };
+            outcome = self.ended(&status, trailers.get_or_insert_default());
+            succeeded &= outcome == Outcome::Served;
+        }
+        if let Some(trailers) = trailers {
+            downstream.send(Frame::trailers(trailers)).await;
         }
         let blocked = downstream.blocked();
         let delivered = downstream.is_open();
         downstream.complete();
         if succeeded {
-            self.judge(content, blocked);
+            self.judge(answer, blocked);
         }
         if delivered {
             self.tally.settle(outcome);
+        }
+    }
+
+    /// What becomes of an answer that was cut.
+    fn interrupted(&self, interrupted: &Interrupted) {
+        match interrupted {
+            Interrupted::ClientGone | Interrupted::Forgotten => {}
+            Interrupted::ClientSilent => self.tally.settle(Outcome::BadUpload),
+            Interrupted::Broken(error) => {
+                tracing::debug!(error = %chain(error), "engine's answer broke off");
+                match self.broken_upload() {
+                    Some(_) => self.tally.settle(Outcome::BadUpload),
+                    None => self.broken(),
+                }
+            }
+        }
+    }
+
+    fn broken(&self) {
+        self.tally.settle(Outcome::Broken);
+        self.hint(Class::Refused, None, None, None);
+    }
+
+    /// What the status of a gRPC call means. The headers or trailers that it came with take what is told of it.
+    fn ended(&self, status: &grpc::Status, headers: &mut HeaderMap) -> Outcome {
+        match status.is_ok() {
+            true => Outcome::Served,
+            false => self.react(status.http(), &status.message, headers),
         }
     }
 
@@ -184,15 +265,10 @@ impl Call {
     }
 
     /// Tells what an error reply means: to the health loop, to the gateway, and for sticky faults to the lane at once.
-    fn react(
-        &self,
-        status: StatusCode,
-        finding: Option<Finding>,
-        body: &[u8],
-        headers: &mut http::HeaderMap,
-    ) -> Outcome {
+    fn react(&self, status: StatusCode, body: &[u8], headers: &mut HeaderMap) -> Outcome {
+        let finding = classify(status, body, &self.forward.rules().catalogue);
         let Some(Finding { class, signature }) = finding else {
-            if !is_busy(status) {
+            if self.broken_upload().is_some() || !is_busy(status) {
                 return Outcome::ClientError;
             }
             headers.insert(contract::header::RETRY, reply::ELSEWHERE);
@@ -208,18 +284,19 @@ impl Call {
         Outcome::Fault
     }
 
-    /// Moves the body to the client and past the content check. A client that has gone leaves the rest to be discarded,
-    /// but for speech that streams: there the connection is dropped so that the engine stops.
+    /// Moves the body to the client and past the content check; gives back its trailers. A client that has gone leaves the
+    /// rest to be discarded, but for what streams: there the connection is dropped so that the engine stops.
     async fn pump(
         &mut self,
         body: &mut Incoming,
         downstream: &mut Downstream,
-        content: &mut Content,
+        answer: &mut Answer,
         deadline: Duration,
-    ) -> Result<(), Interrupted> {
+    ) -> Result<Option<HeaderMap>, Interrupted> {
         let mut lost = None;
+        let mut trailers = None;
+        let stops = stops_with_client(self.job.task);
         loop {
-            let stops = self.work == Work::SpeakOnline;
             if stops && !downstream.is_open() {
                 return Err(Interrupted::ClientGone);
             }
@@ -228,32 +305,48 @@ impl Call {
                 frame = body.frame() => frame,
                 () = downstream.gone(), if stops => return Err(Interrupted::ClientGone),
                 () = tokio::time::sleep(deadline), if lost.is_none() => {
+                    if self.is_conversing() {
+                        continue;
+                    }
+                    if self.awaits_client() {
+                        return Err(Interrupted::ClientSilent);
+                    }
                     lost = Some(self.lose());
                     *downstream = Downstream::closed();
                     continue;
                 }
                 () = forgotten(lost.as_ref()) => return Err(Interrupted::Forgotten),
             };
-            let data = match frame {
-                None => return Ok(()),
+            match frame {
+                None => return Ok(trailers),
                 Some(Err(error)) => return Err(Interrupted::Broken(error)),
-                Some(Ok(frame)) => frame.into_data(),
-            };
-            if let Ok(data) = data {
-                content.push(&data);
-                let waits = downstream.is_full().then(|| self.forward.wait_for_client());
-                downstream.send(data).await;
-                drop(waits);
-                self.forward.note_progress();
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        answer.push(&data);
+                        let waits = downstream.is_full().then(|| self.forward.wait_for_client());
+                        downstream.send(Frame::data(data)).await;
+                        drop(waits);
+                    }
+                    Err(frame) => trailers = frame.into_trailers().ok(),
+                },
             }
+            self.forward.note_progress();
         }
     }
 
     /// What a complete, successful answer shows.
-    fn judge(&self, content: Content, blocked: Duration) {
+    fn judge(&self, answer: Answer, blocked: Duration) {
         let ended = clock();
         let service = ended.saturating_duration_since(self.started).saturating_sub(blocked);
-        let spoken = match content.finish(self) {
+        let codec = self.forward.protocols.codec(self.job.protocol);
+        let shown = answer.finish(self.job, codec).and_then(|shown| match shown {
+            Shown::Text(text) => {
+                self.forward.transcripts.lock().look(&text, self.input, self.audio).map(|()| None)
+            }
+            Shown::Spoken(seconds) => Ok(seconds),
+            Shown::Nothing => Ok(None),
+        });
+        let spoken = match shown {
             Ok(spoken) => spoken,
             Err(fault) => {
                 return self.hint(
@@ -264,8 +357,12 @@ impl Call {
                 );
             }
         };
+        if self.slot.is_none() {
+            // How long it took is the client's doing.
+            return;
+        }
         let audio = if self.guessed { spoken.unwrap_or(self.audio) } else { self.audio };
-        let predicted = self.forward.learn(self.work, audio, service, ended);
+        let predicted = self.forward.learn(self.job.task, audio, service, ended);
         self.forward.metrics.service_seconds.observe(service.as_secs_f64());
         if let Some(input) = self.input {
             self.forward.poison.lock().served(input);
@@ -277,6 +374,7 @@ impl Call {
     /// Says that the deadline has passed. The token ends the call when nobody needs it any more.
     fn lose(&self) -> CancellationToken {
         self.tally.settle(Outcome::Deadline);
+        self.forward.protocols.doubt(self.job.protocol);
         self.forward.observer.observe(Observation::Loss { started: self.started, seen: clock() });
         self.forward.lost.lock().clone()
     }
@@ -289,6 +387,7 @@ impl Call {
         body: Option<String>,
     ) {
         self.forward.metrics.hint(class);
+        self.forward.protocols.doubt(self.job.protocol);
         self.forward.observer.observe(Observation::Hint(Hint {
             class,
             signature,
@@ -327,80 +426,24 @@ fn chain(error: &dyn std::error::Error) -> String {
     line
 }
 
-/// What is looked at of a successful answer.
-enum Content {
-    Json(BytesMut),
-    Speech(Speech),
-    Unseen,
-}
-
-impl Content {
-    fn of(work: Work, head: &http::response::Parts) -> Self {
-        let media_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-        let media_type = media_type.split(';').next().unwrap_or("").trim();
-        if !head.status.is_success() {
-            return Content::Unseen;
-        }
-        match (work, media_type) {
-            (Work::Transcribe | Work::Diarize, "application/json") => Content::Json(BytesMut::new()),
-            (
-                Work::Speak | Work::SpeakOnline,
-                ""
-                | "audio/wav"
-                | "audio/x-wav"
-                | "audio/wave"
-                | "audio/pcm"
-                | "audio/l16"
-                | "application/octet-stream",
-            ) => Content::Speech(Speech::default()),
-            _ => Content::Unseen,
-        }
-    }
-
-    fn push(&mut self, data: &Bytes) {
-        match self {
-            Content::Json(json) if json.len() + data.len() <= content::JSON_BYTES => {
-                json.extend_from_slice(data);
-            }
-            Content::Json(_) => *self = Content::Unseen,
-            Content::Speech(speech) => speech.push(data),
-            Content::Unseen => {}
-        }
-    }
-
-    /// Seconds of spoken audio, if known.
-    fn finish(self, call: &Call) -> Result<Option<f64>, content::Fault> {
-        match self {
-            Content::Json(json) => {
-                call.forward.transcripts.lock().look(&json, call.input, call.audio)?;
-                Ok(None)
-            }
-            Content::Speech(speech) => speech.finish(),
-            Content::Unseen => Ok(None),
-        }
-    }
-}
-
-/// Lists the input as being worked on for as long as it lives.
+/// Lists the job as being worked on for as long as it lives.
 struct Working {
-    inputs: Inputs,
+    in_flight: InFlight,
     id: u64,
 }
 
 impl Working {
     fn begin(call: &Call) -> Self {
         let id = call.forward.next_id();
-        if let Some(input) = call.input
-            && call.slot.is_some()
-        {
-            call.forward.inputs.lock().insert(id, input);
+        if call.slot.is_some() {
+            call.forward.in_flight.lock().insert(id, (call.job.protocol, call.input));
         }
-        Self { inputs: Arc::clone(&call.forward.inputs), id }
+        Self { in_flight: Arc::clone(&call.forward.in_flight), id }
     }
 }
 
 impl Drop for Working {
     fn drop(&mut self) {
-        self.inputs.lock().remove(&self.id);
+        self.in_flight.lock().remove(&self.id);
     }
 }

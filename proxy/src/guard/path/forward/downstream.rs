@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, header};
+use http::{Request, Version, header};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -25,7 +25,8 @@ const LINGER: Duration = Duration::from_secs(10);
 /// Reads the body of a request that was refused, so that its client sees the reply and not a reset of the connection. A
 /// client that waits for 100-continue is not asked for its body.
 pub fn discard(request: Request<Incoming>) {
-    if request.headers().contains_key(header::EXPECT) {
+    // HTTP/2 ends one request without ending the connection.
+    if request.headers().contains_key(header::EXPECT) || request.version() == Version::HTTP_2 {
         return;
     }
     let mut body = request.into_body();
@@ -44,7 +45,7 @@ pub struct Cut;
 #[derive(Debug)]
 pub struct Downstream {
     /// `None` once the client has gone.
-    frames: Option<mpsc::Sender<Bytes>>,
+    frames: Option<mpsc::Sender<Frame<Bytes>>>,
     complete: Arc<AtomicBool>,
     blocked: Duration,
 }
@@ -52,7 +53,7 @@ pub struct Downstream {
 /// The response body on the client's connection.
 #[derive(Debug)]
 pub struct Answer {
-    frames: mpsc::Receiver<Bytes>,
+    frames: mpsc::Receiver<Frame<Bytes>>,
     complete: Arc<AtomicBool>,
 }
 
@@ -82,7 +83,7 @@ impl Downstream {
     }
 
     /// Hands a frame over, waiting for the client if it is slow, and not at all if it has gone.
-    pub async fn send(&mut self, frame: Bytes) {
+    pub async fn send(&mut self, frame: Frame<Bytes>) {
         let Some(frames) = &self.frames else { return };
         let frame = match frames.try_send(frame) {
             Ok(()) => return,
@@ -129,7 +130,7 @@ impl Body for Answer {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         match ready!(self.frames.poll_recv(context)) {
-            Some(frame) => Poll::Ready(Some(Ok(Frame::data(frame)))),
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
             None if self.complete.load(Ordering::Acquire) => Poll::Ready(None),
             None => Poll::Ready(Some(Err(Cut))),
         }
@@ -138,19 +139,27 @@ impl Body for Answer {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::BodyExt;
+    use http::{HeaderMap, HeaderValue};
 
     use super::*;
+
+    fn data(bytes: &'static [u8]) -> Frame<Bytes> {
+        Frame::data(Bytes::from_static(bytes))
+    }
 
     #[tokio::test]
     async fn a_complete_answer_ends_and_a_dropped_one_is_cut() {
         let (mut downstream, answer) = answer();
-        downstream.send(Bytes::from_static(b"hello")).await;
+        downstream.send(data(b"hello")).await;
+        let trailers = HeaderMap::from_iter([(header::ETAG, HeaderValue::from_static("1"))]);
+        downstream.send(Frame::trailers(trailers.clone())).await;
         downstream.complete();
-        assert_eq!(answer.collect().await.unwrap().to_bytes(), "hello");
+        let collected = answer.collect().await.unwrap();
+        assert_eq!(collected.trailers(), Some(&trailers));
+        assert_eq!(collected.to_bytes(), "hello");
 
         let (mut downstream, answer) = super::answer();
-        downstream.send(Bytes::from_static(b"hel")).await;
+        downstream.send(data(b"hel")).await;
         drop(downstream);
         assert_eq!(answer.collect().await.unwrap_err(), Cut);
     }
@@ -160,7 +169,7 @@ mod tests {
         let (mut downstream, answer) = answer();
         for _ in 0..=FRAMES {
             assert!(downstream.is_open());
-            downstream.send(Bytes::from_static(b"x")).await;
+            downstream.send(data(b"x")).await;
         }
         assert!(!downstream.is_open());
         assert!(downstream.blocked() >= STALL);
@@ -173,7 +182,7 @@ mod tests {
         let (mut downstream, answer) = answer();
         drop(answer);
         downstream.gone().await;
-        downstream.send(Bytes::from_static(b"x")).await;
+        downstream.send(data(b"x")).await;
         assert!(!downstream.is_open());
     }
 }

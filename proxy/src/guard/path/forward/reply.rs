@@ -12,13 +12,15 @@ use contract::Class;
 use crate::config::RetryAfter;
 use crate::guard::path::forward::metrics::Outcome;
 use crate::guard::path::forward::tail::Broken;
-use crate::guard::path::lane;
+use crate::guard::path::{grpc, lane};
 
 /// Why the guard answers instead of the engine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Refusal {
     /// The path is not for clients.
     Hidden,
+    /// A gRPC call, and the engine has no gRPC side.
+    NoGrpc,
     /// The engine does not serve now.
     OutOfRotation {
         /// Class of the fault behind it.
@@ -65,7 +67,7 @@ impl Refusal {
     /// How it is counted.
     pub fn outcome(self) -> Outcome {
         match self {
-            Refusal::Hidden => Outcome::Passed,
+            Refusal::Hidden | Refusal::NoGrpc => Outcome::Passed,
             Refusal::OutOfRotation { .. } => Outcome::OutOfRotation,
             Refusal::Full { .. } => Outcome::Shed,
             Refusal::Poison => Outcome::Poison,
@@ -78,7 +80,7 @@ impl Refusal {
 
     fn status(self) -> StatusCode {
         match self {
-            Refusal::Hidden => StatusCode::NOT_FOUND,
+            Refusal::Hidden | Refusal::NoGrpc => StatusCode::NOT_FOUND,
             Refusal::OutOfRotation { .. } | Refusal::Replaced => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Full { .. } => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Poison => StatusCode::UNPROCESSABLE_ENTITY,
@@ -89,9 +91,21 @@ impl Refusal {
         }
     }
 
+    /// The number of the gRPC status that says the same.
+    fn code(self) -> u32 {
+        match self {
+            Refusal::Hidden | Refusal::NoGrpc => 12,
+            Refusal::OutOfRotation { .. } | Refusal::Replaced | Refusal::Unreachable => 14,
+            Refusal::Full { .. } => 8,
+            Refusal::Poison | Refusal::Upload(Broken::Malformed) => 3,
+            Refusal::Upload(Broken::Stalled) | Refusal::Deadline => 4,
+        }
+    }
+
     fn detail(self) -> &'static str {
         match self {
             Refusal::Hidden => "not found",
+            Refusal::NoGrpc => "the engine is not spoken to over gRPC",
             Refusal::OutOfRotation { .. } => "the engine is out of rotation",
             Refusal::Full { .. } => "the engine's queue is full",
             Refusal::Poison => "poison input: it made engines fail before and is refused for now",
@@ -111,7 +125,7 @@ impl Refusal {
             | Refusal::Unreachable
             | Refusal::Deadline
             | Refusal::Replaced => true,
-            Refusal::Hidden | Refusal::Poison | Refusal::Upload(_) => false,
+            Refusal::Hidden | Refusal::NoGrpc | Refusal::Poison | Refusal::Upload(_) => false,
         }
     }
 
@@ -122,6 +136,7 @@ impl Refusal {
             Refusal::Replaced => Some(UNKNOWN_RECOVERY),
             Refusal::Full { wait } => Some(wait),
             Refusal::Hidden
+            | Refusal::NoGrpc
             | Refusal::Poison
             | Refusal::Upload(_)
             | Refusal::Unreachable
@@ -157,6 +172,18 @@ impl Refusal {
             headers.insert(contract::header::POISON, HeaderValue::from_static("1"));
         }
         response
+    }
+}
+
+impl Refusal {
+    /// The reply to a gRPC call: headers alone, which carry the call's status and what [`Refusal::into_response`] says.
+    pub fn into_grpc_response(self, bounds: &RetryAfter, spread: f64) -> Response<Body> {
+        let (mut parts, _) = self.into_response(bounds, spread).into_parts();
+        parts.status = StatusCode::OK;
+        parts.headers.insert(header::CONTENT_TYPE, grpc::CONTENT_TYPE);
+        parts.headers.insert(grpc::STATUS, HeaderValue::from(self.code()));
+        parts.headers.insert(grpc::MESSAGE, HeaderValue::from_static(self.detail()));
+        Response::from_parts(parts, Body::empty())
     }
 }
 
@@ -208,6 +235,24 @@ mod tests {
         assert_eq!(response.status(), 429);
         assert_eq!(response.headers()["retry-after"], "7");
         assert_eq!(response.headers()["x-speechstack-retry"], "elsewhere");
+    }
+
+    #[test]
+    fn a_refused_grpc_call_gets_a_status_in_its_headers() {
+        let refusal = Refusal::Full { wait: Duration::from_secs(7) };
+        let response = refusal.into_grpc_response(&RetryAfter::default(), 0.0);
+        assert_eq!(response.status(), 200);
+        let headers = response.headers();
+        assert_eq!(
+            (&headers["content-type"], &headers["grpc-status"]),
+            (&grpc::CONTENT_TYPE, &"8".parse().unwrap())
+        );
+        assert_eq!(headers["grpc-message"], "the engine's queue is full");
+        assert_eq!(
+            (&headers["retry-after"], &headers["x-speechstack-retry"]),
+            (&"7".parse().unwrap(), &ELSEWHERE)
+        );
+        assert!(http_body::Body::is_end_stream(response.body()));
     }
 
     #[test]

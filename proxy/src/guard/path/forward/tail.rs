@@ -1,33 +1,30 @@
-//! The request body on its way to the engine: everything flows at once but the end, which waits for the lane.
+//! The request body on its way to the engine: everything flows at once but what the engine begins with, which waits for the lane.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep};
 
 use crate::guard::path::forward::input::Input;
 use crate::job::input::InputHash;
+use crate::net::body::{self, Pace, Paced};
 
-/// Bytes at least that are held back. A closing multipart delimiter fits, so no parser can be done before the release.
+/// Bytes at least that are held back of a body's end. A closing multipart delimiter fits, and no gRPC message is whole
+/// without them, so no parser can be done before the release.
 const TAIL_BYTES: usize = 256;
-/// Longest silence of a client that uploads.
-const STALL: Duration = Duration::from_secs(60);
 
 /// Why a body does not reach the engine whole.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The client's connection broke, or its framing is wrong.
-    #[error("unable to read the request body")]
-    Client(#[source] hyper::Error),
-    /// The client stopped sending.
-    #[error("the request body stalled for {STALL:?}")]
-    Stalled,
+    /// The client's connection broke, its framing is wrong, or it sends too slowly.
+    #[error("unable to pass the request body on")]
+    Client(#[source] body::Error<hyper::Error>),
     /// The request was refused after its upload.
     #[error("the request is not to be served")]
     Withheld,
@@ -38,11 +35,22 @@ pub enum Error {
 pub enum Broken {
     /// Its framing is wrong or its connection broke.
     Malformed,
-    /// It stopped sending.
+    /// It stopped sending, or sent next to nothing.
     Stalled,
 }
 
-/// A body that was received whole, but for its tail not sent.
+/// What is held of a body until its release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The end: the engine begins when it has the whole body. The body is received when it has ended.
+    Tail,
+    /// All of it: the engine begins with the first message of several. The body is received when its first frame is.
+    All,
+    /// Nothing: it may last as long as a conversation.
+    None,
+}
+
+/// What was received when a body counts as received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Upload {
     /// Bytes of the body.
@@ -51,55 +59,78 @@ pub struct Upload {
     pub input: Option<InputHash>,
 }
 
-/// Passes a body on frame by frame and holds back its last frames until released, so that an engine has every byte but
-/// cannot start. Since it always reads ahead to the end, the server notices when the client goes away meanwhile.
-pub struct HoldTail {
-    body: Incoming,
+/// How a body ended; unset while it has not. Shared with the call that it belongs to.
+pub type Ending = Arc<OnceLock<Result<(), Broken>>>;
+
+/// Passes a body on frame by frame and holds a part of it back until released, so that an engine cannot start. Since it
+/// always reads ahead, the server notices when the client goes away meanwhile.
+pub struct HeldBody {
+    body: Paced<Incoming>,
+    part: Part,
     input: Input,
     bytes: u64,
     held: VecDeque<Bytes>,
     held_bytes: usize,
-    ended: bool,
+    trailers: Option<HeaderMap>,
+    ending: Ending,
     reached: Option<oneshot::Sender<Result<Upload, Broken>>>,
     /// `None` once released.
     release: Option<oneshot::Receiver<()>>,
-    stall: Option<Pin<Box<Sleep>>>,
 }
 
-/// The other end of a [`HoldTail`]. Dropping it unreleased breaks the body off.
+/// The other end of a [`HeldBody`]. Dropping it unreleased breaks the body off.
 pub struct Hold {
+    ending: Ending,
     reached: oneshot::Receiver<Result<Upload, Broken>>,
     release: oneshot::Sender<()>,
 }
 
-impl HoldTail {
-    /// A body that is held, and its holder.
-    pub fn new(body: Incoming, input: Input) -> (Self, Hold) {
+impl HeldBody {
+    /// A body of which `part` is held, and its holder.
+    pub fn new(body: Incoming, input: Input, part: Part, pace: Pace) -> (Self, Hold) {
         let (reached, when_reached) = oneshot::channel();
         let (release, when_released) = oneshot::channel();
+        let ending = Ending::default();
         let held = Self {
-            body,
+            body: Paced::new(body, pace),
+            part,
             input,
             bytes: 0,
             held: VecDeque::new(),
             held_bytes: 0,
-            ended: false,
+            trailers: None,
+            ending: Arc::clone(&ending),
             reached: Some(reached),
-            release: Some(when_released),
-            stall: None,
+            release: (part != Part::None).then_some(when_released),
         };
-        (held, Hold { reached: when_reached, release })
+        (held, Hold { ending, reached: when_reached, release })
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ending.get().is_some()
+    }
+
+    fn end(&mut self, end: Result<(), Broken>) {
+        let upload = end.map(|()| Upload { bytes: self.bytes, input: self.input.finish() });
+        let _ = self.ending.set(end);
+        self.tell(upload);
+    }
+
+    /// The first of several messages is there; how fast the others come is the client's affair.
+    fn begun(&mut self) {
+        self.body.relax();
+        let upload = Upload { bytes: self.bytes, input: self.input.finish() };
+        self.tell(Ok(upload));
     }
 
     fn tell(&mut self, end: Result<Upload, Broken>) {
         if let Some(reached) = self.reached.take() {
-            // Nobody is interested any more when the request is refused meanwhile.
+            // Without a receiver the request was refused meanwhile.
             let _ = reached.send(end);
         }
     }
 
     fn push(&mut self, data: Bytes) {
-        self.stall = None;
         self.bytes += data.len() as u64;
         self.input.push(&data);
         self.held_bytes += data.len();
@@ -112,20 +143,45 @@ impl HoldTail {
         Some(frame)
     }
 
-    /// The first held frame, if what remains is long enough.
-    fn pop_before_tail(&mut self) -> Option<Bytes> {
+    /// The first held frame that may go before the release.
+    fn pop_early(&mut self) -> Option<Bytes> {
         let first = self.held.front()?.len();
-        if self.held_bytes - first < TAIL_BYTES { None } else { self.pop() }
+        let early = match self.part {
+            Part::Tail => self.held_bytes - first >= TAIL_BYTES,
+            Part::All => self.release.is_none(),
+            Part::None => true,
+        };
+        if early { self.pop() } else { None }
     }
 
-    fn poll_stall(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let stall =
-            self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + STALL)));
-        stall.as_mut().poll(context)
+    /// Whether reading on must wait for the release.
+    fn is_full(&self) -> bool {
+        self.part == Part::All && self.release.is_some() && !self.held.is_empty()
+    }
+
+    /// Reads the next frame of the client's body.
+    fn poll_client(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) if data.is_empty() => {}
+                Ok(data) => self.push(data),
+                Err(frame) => self.trailers = frame.into_trailers().ok(),
+            },
+            Some(Err(error)) => {
+                let broken = match error {
+                    body::Error::Client(_) => Broken::Malformed,
+                    body::Error::Late(_) => Broken::Stalled,
+                };
+                self.end(Err(broken));
+                return Poll::Ready(Err(Error::Client(error)));
+            }
+            None => self.end(Ok(())),
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
-impl Body for HoldTail {
+impl Body for HeldBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -133,46 +189,33 @@ impl Body for HoldTail {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        while !self.ended {
-            if let Some(data) = self.pop_before_tail() {
+        loop {
+            if let Some(data) = self.pop_early() {
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
-            match Pin::new(&mut self.body).poll_frame(context) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    // Trailers are not passed on.
-                    if let Ok(data) = frame.into_data()
-                        && !data.is_empty()
-                    {
-                        self.push(data);
-                    }
+            if !self.has_ended() && !self.is_full() {
+                if let Err(error) = ready!(self.poll_client(context)) {
+                    return Poll::Ready(Some(Err(error)));
                 }
-                Poll::Ready(Some(Err(error))) => {
-                    self.tell(Err(Broken::Malformed));
-                    return Poll::Ready(Some(Err(Error::Client(error))));
-                }
-                Poll::Ready(None) => {
-                    self.ended = true;
-                    let upload = Upload { bytes: self.bytes, input: self.input.finish() };
-                    self.tell(Ok(upload));
-                }
-                Poll::Pending => {
-                    ready!(self.poll_stall(context));
-                    self.tell(Err(Broken::Stalled));
-                    return Poll::Ready(Some(Err(Error::Stalled)));
-                }
+                continue;
             }
-        }
-        if let Some(release) = &mut self.release {
-            if ready!(Pin::new(release).poll(context)).is_err() {
-                return Poll::Ready(Some(Err(Error::Withheld)));
+            if self.is_full() {
+                self.begun();
             }
-            self.release = None;
+            if let Some(release) = &mut self.release {
+                if ready!(Pin::new(release).poll(context)).is_err() {
+                    return Poll::Ready(Some(Err(Error::Withheld)));
+                }
+                self.release = None;
+                continue;
+            }
+            let frame = self.pop().map(Frame::data).or_else(|| self.trailers.take().map(Frame::trailers));
+            return Poll::Ready(frame.map(Ok));
         }
-        Poll::Ready(self.pop().map(|data| Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended && self.release.is_none() && self.held.is_empty()
+        self.has_ended() && self.release.is_none() && self.held.is_empty() && self.trailers.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -181,8 +224,20 @@ impl Body for HoldTail {
     }
 }
 
+impl Drop for HeldBody {
+    fn drop(&mut self) {
+        // The engine does not want the rest, so that the client is not awaited any more.
+        let _ = self.ending.set(Ok(()));
+    }
+}
+
 impl Hold {
-    /// Resolves when the body has been received whole.
+    /// How the body ended, once it has.
+    pub fn ending(&self) -> Ending {
+        Arc::clone(&self.ending)
+    }
+
+    /// Resolves when the body has been received, see [`Part`].
     ///
     /// # Errors
     /// [`Broken`] when the client fails to send it.
@@ -194,7 +249,7 @@ impl Hold {
         }
     }
 
-    /// Lets the tail go: from now on the engine works.
+    /// Lets go what is held: from now on the engine works.
     pub fn release(self) {
         // No receiver means that the connection broke, which the call itself tells.
         let _ = self.release.send(());

@@ -23,6 +23,7 @@ use crate::net::drain::Drain;
 
 mod engine;
 mod faults;
+mod grpc;
 mod queue;
 
 const TRANSCRIBE: &str = "/v1/audio/transcriptions";
@@ -52,10 +53,29 @@ impl Stack {
         Self::before(engine, server, &url, adjust).await
     }
 
+    /// An engine that is spoken to over HTTP and over gRPC on the same port.
+    async fn grpc(adjust: impl FnOnce(&mut config::Policy)) -> Self {
+        let (engine, server) = Engine::start().await;
+        let url = format!("http://{}", engine.address);
+        let protocols = crate::guard::protocols::tests::with_grpc();
+        Self::build(engine, server, &url, Some(url.clone()), protocols, adjust).await
+    }
+
     async fn before(
         engine: Arc<Engine>,
         server: AbortOnDropHandle<()>,
         url: &str,
+        adjust: impl FnOnce(&mut config::Policy),
+    ) -> Self {
+        Self::build(engine, server, url, None, crate::guard::protocols::tests::both(), adjust).await
+    }
+
+    async fn build(
+        engine: Arc<Engine>,
+        server: AbortOnDropHandle<()>,
+        url: &str,
+        grpc: Option<String>,
+        protocols: Protocols,
         adjust: impl FnOnce(&mut config::Policy),
     ) -> Self {
         let mut policy = config::Policy::default();
@@ -74,6 +94,10 @@ impl Stack {
                 url: url.into(),
                 guard: address,
                 guard_admin: address,
+                grpc,
+                protocols: Vec::new(),
+                language: None,
+                model: None,
                 command: Vec::new(),
                 env: Default::default(),
                 kubelet: None,
@@ -83,7 +107,9 @@ impl Stack {
             lane: lane.clone(),
             observer,
             standing: watched,
+            protocols: Arc::new(protocols),
             client: crate::net::client(),
+            client_h2: crate::net::client_h2(),
             catalogue: Arc::new(Catalogue::new(&[])),
             poison: Arc::clone(&poison),
             metrics: Metrics::register(&prometheus::Registry::new()).unwrap(),

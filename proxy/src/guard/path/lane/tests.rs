@@ -8,7 +8,7 @@ fn lane(jobs: usize) -> Lane {
 }
 
 fn enqueue(lane: &Lane, predicted: f64) -> Ticket {
-    lane.enqueue(predicted, clock()).unwrap()
+    lane.enqueue(predicted, Kind::Newcomer, clock()).unwrap()
 }
 
 /// What the ticket has right now.
@@ -82,7 +82,7 @@ fn a_eject_ends_all_waiting_and_refuses_newcomers_until_opened() {
     lane.eject();
     assert_eq!(claim(&mut ready).unwrap().unwrap_err(), Ejected);
     assert_eq!(uploading.ejected().now_or_never(), Some(Ejected));
-    assert_eq!(lane.enqueue(1.0, clock()).unwrap_err(), Refusal::Ejected(Ejected));
+    assert_eq!(lane.enqueue(1.0, Kind::Newcomer, clock()).unwrap_err(), Refusal::Ejected(Ejected));
     assert_eq!(lane.view().running.len(), 1);
     lane.readmit();
     drop(running);
@@ -137,7 +137,8 @@ fn the_queue_counts_what_is_left_of_running_work() {
     let now = clock();
     assert_eq!(lane.queue_seconds(now), 0.0);
     let _running = claim(&mut enqueue(&lane, 10.0)).unwrap().unwrap();
-    let _waiting = enqueue(&lane, 5.0);
+    let mut waiting = enqueue(&lane, 5.0);
+    assert!(claim(&mut waiting).is_none());
     let later = lane.view().running[0].started + Duration::from_secs(4);
     assert_eq!(lane.queue_seconds(later), 11.0);
     assert_eq!(lane.queue_seconds(later + Duration::from_secs(60)), 5.0);
@@ -149,21 +150,23 @@ fn too_much_work_ahead_is_refused_with_the_time_until_there_is_room() {
     let lane = lane(1);
     let _running = claim(&mut enqueue(&lane, 90.0)).unwrap().unwrap();
     let started = lane.view().running[0].started;
-    let _waiting = lane.enqueue(40.0, started).unwrap();
+    let mut waiting = lane.enqueue(40.0, Kind::Newcomer, started).unwrap();
+    assert!(claim(&mut waiting).is_none());
     assert_eq!(
-        lane.enqueue(1.0, started).unwrap_err(),
+        lane.enqueue(1.0, Kind::Newcomer, started).unwrap_err(),
         Refusal::Full { wait: Duration::from_secs(90) },
         "nothing leaves the queue before the running job ends"
     );
-    assert!(lane.enqueue(1.0, started + Duration::from_secs(30)).is_ok());
+    assert!(lane.enqueue(1.0, Kind::Newcomer, started + Duration::from_secs(30)).is_ok());
 }
 
 #[test]
 fn too_many_waiting_jobs_are_refused() {
     let lane = lane(1);
     let _running = claim(&mut enqueue(&lane, 7.0)).unwrap().unwrap();
-    let _waiting: Vec<Ticket> = (0..8).map(|_| enqueue(&lane, 0.0)).collect();
-    let refusal = lane.enqueue(0.0, lane.view().running[0].started).unwrap_err();
+    let mut waiting: Vec<Ticket> = (0..8).map(|_| enqueue(&lane, 0.0)).collect();
+    assert!(waiting.iter_mut().all(|ticket| claim(ticket).is_none()));
+    let refusal = lane.enqueue(0.0, Kind::Newcomer, lane.view().running[0].started).unwrap_err();
     assert_eq!(refusal, Refusal::Full { wait: Duration::from_secs(7) });
 }
 
@@ -173,9 +176,63 @@ fn one_job_larger_than_the_bound_is_admitted_to_an_empty_lane() {
     assert!(claim(&mut enqueue(&lane, 4000.0)).unwrap().is_ok());
 }
 
+#[test]
+fn an_upload_under_way_is_no_work_ahead() {
+    let lane = lane(1);
+    let mut long = enqueue(&lane, 4000.0);
+    assert_eq!(lane.queue_seconds(clock()), 0.0);
+    assert_eq!((lane.view().waiting, lane.view().uploading), (0, 1));
+    let slot = claim(&mut enqueue(&lane, 1.0)).unwrap().unwrap();
+    assert!(claim(&mut long).is_none());
+    assert_eq!((lane.view().waiting, lane.view().uploading), (1, 0));
+    assert!(matches!(lane.enqueue(1.0, Kind::Newcomer, clock()), Err(Refusal::Full { .. })));
+    drop(slot);
+}
+
+#[test]
+fn too_many_uploads_under_way_are_refused() {
+    let lane = Lane::new(&config::Lane { max_uploads: 2, ..config::Lane::default() });
+    let (mut first, _second) = (enqueue(&lane, 1.0), enqueue(&lane, 1.0));
+    let refused = |lane: &Lane| lane.enqueue(1.0, Kind::Newcomer, clock()).is_err();
+    assert!(refused(&lane));
+    let _slot = claim(&mut first).unwrap().unwrap();
+    assert!(!refused(&lane));
+}
+
+#[test]
+fn a_continuation_goes_before_newcomers_and_after_its_like() {
+    let lane = lane(1);
+    let mut running = Some(claim(&mut enqueue(&lane, 1.0)).unwrap().unwrap());
+    let next = |lane: &Lane| lane.enqueue(1.0, Kind::Continuation, clock()).unwrap();
+    let mut newcomers = [enqueue(&lane, 1.0), enqueue(&lane, 1.0)];
+    let mut continuations = [next(&lane), next(&lane)];
+    for ticket in newcomers.iter_mut().chain(&mut continuations) {
+        assert!(claim(ticket).is_none());
+    }
+    for ticket in continuations.iter_mut().chain(&mut newcomers) {
+        running.take();
+        running = Some(claim(ticket).unwrap().unwrap());
+    }
+}
+
+#[test]
+fn a_full_lane_takes_continuations_up_to_a_bound() {
+    let lane = lane(2);
+    let _running = [0, 1].map(|_| claim(&mut enqueue(&lane, 90.0)).unwrap().unwrap());
+    let mut ahead = [0, 1].map(|_| enqueue(&lane, 100.0));
+    assert!(ahead.iter_mut().all(|ticket| claim(ticket).is_none()));
+    assert!(lane.enqueue(1.0, Kind::Newcomer, clock()).is_err());
+    let next = || lane.enqueue(1.0, Kind::Continuation, clock());
+    let _taken: Vec<Ticket> = (0..2 * MAX_CONTINUATIONS).map(|_| next().unwrap()).collect();
+    assert!(matches!(next(), Err(Refusal::Full { .. })));
+    lane.eject();
+    assert_eq!(next().unwrap_err(), Refusal::Ejected(Ejected));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Enqueue,
+    Continue,
     Claim(usize),
     DropTicket(usize),
     DropSlot(usize),
@@ -188,6 +245,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => Just(Step::Enqueue),
+        1 => Just(Step::Continue),
         6 => (0..16usize).prop_map(Step::Claim),
         2 => (0..16usize).prop_map(Step::DropTicket),
         4 => (0..16usize).prop_map(Step::DropSlot),
@@ -207,7 +265,10 @@ proptest! {
         let mut slots: Vec<Slot> = Vec::new();
         for step in steps {
             match step {
-                Step::Enqueue => if let Ok(ticket) = lane.enqueue(1.0, clock()) {
+                Step::Enqueue => if let Ok(ticket) = lane.enqueue(1.0, Kind::Newcomer, clock()) {
+                    tickets.push(ticket);
+                },
+                Step::Continue => if let Ok(ticket) = lane.enqueue(1.0, Kind::Continuation, clock()) {
                     tickets.push(ticket);
                 },
                 Step::Claim(at) if at < tickets.len() => {

@@ -10,8 +10,9 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::StreamExt;
-use http::{Request, StatusCode};
-use http_body_util::BodyExt;
+use http::{HeaderMap, Request, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
@@ -30,6 +31,8 @@ pub enum Reply {
     Stream(Arc<tokio::sync::Mutex<mpsc::Receiver<Bytes>>>),
     /// Without reading the request.
     Early(StatusCode),
+    /// A gRPC reply: a message if there is one, and the status in trailers, or in the headers if there is none.
+    Grpc(Option<&'static [u8]>, &'static str, &'static str),
 }
 
 pub struct Engine {
@@ -50,6 +53,10 @@ pub struct Engine {
     pub broken: AtomicUsize,
     /// Streams that were dropped before their end.
     pub stopped: AtomicUsize,
+    /// Requests that had trailers.
+    pub trailers: AtomicUsize,
+    /// The head of the last request.
+    pub head: Mutex<Option<(http::Version, HeaderMap)>>,
 }
 
 pub const MANY: usize = 1_000_000;
@@ -69,6 +76,8 @@ impl Engine {
             most_running: AtomicUsize::new(0),
             broken: AtomicUsize::new(0),
             stopped: AtomicUsize::new(0),
+            trailers: AtomicUsize::new(0),
+            head: Mutex::default(),
         });
         let answering = Arc::clone(&engine);
         let service = hyper::service::service_fn(move |request| {
@@ -132,6 +141,7 @@ impl Drop for Frames {
 
 async fn answer(engine: Arc<Engine>, request: Request<Incoming>) -> Response {
     engine.heads.fetch_add(1, SeqCst);
+    *engine.head.lock() = Some((request.version(), request.headers().clone()));
     if let Reply::Early(status) = engine.reply.lock().clone() {
         return status.into_response();
     }
@@ -143,6 +153,7 @@ async fn answer(engine: Arc<Engine>, request: Request<Incoming>) -> Response {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
                 engine.received.fetch_add(length, SeqCst);
+                engine.trailers.fetch_add(usize::from(frame.is_trailers()), SeqCst);
             }
             Some(Err(_)) => {
                 engine.broken.fetch_add(1, SeqCst);
@@ -176,5 +187,30 @@ async fn answer(engine: Arc<Engine>, request: Request<Incoming>) -> Response {
             axum::body::Body::from_stream(stream).into_response()
         }
         Reply::Early(status) => status.into_response(),
+        Reply::Grpc(message, status, text) => grpc(message, status, text),
     }
+}
+
+fn grpc(message: Option<&'static [u8]>, status: &str, text: &str) -> Response {
+    let mut ending = HeaderMap::new();
+    ending.insert("grpc-status", status.parse().unwrap());
+    ending.insert("grpc-message", text.parse().unwrap());
+    let mut frames = Vec::new();
+    let mut headers = HeaderMap::new();
+    match message {
+        None => headers = ending,
+        Some(message) => {
+            frames.push(Ok::<_, Infallible>(Frame::data(framed(message))));
+            frames.push(Ok(Frame::trailers(ending)));
+        }
+    }
+    headers.insert("content-type", "application/grpc".parse().unwrap());
+    let body = axum::body::Body::new(StreamBody::new(futures::stream::iter(frames)));
+    (headers, body).into_response()
+}
+
+/// A message of gRPC with its prefix.
+pub fn framed(message: &[u8]) -> Bytes {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    [&[0][..], &length, message].concat().into()
 }

@@ -47,7 +47,7 @@ async fn a_eject_sends_all_who_wait_or_upload_elsewhere_at_once() {
     let waiting = stack.send(TRANSCRIBE, Body::from("second"));
     let (_sender, body) = upload();
     let uploading = stack.send(TRANSCRIBE, body);
-    eventually("both wait", || stack.lane.view().waiting == 2).await;
+    eventually("both wait", || (stack.lane.view().waiting, stack.lane.view().uploading) == (1, 1)).await;
     stack.lane.eject();
     for reply in [waiting.await.unwrap(), uploading.await.unwrap()] {
         assert_eq!(reply.status, 503);
@@ -99,7 +99,7 @@ async fn a_slow_upload_does_not_hold_the_lane() {
     let (sender, body) = upload();
     let slow = stack.send(TRANSCRIBE, body);
     sender.send(Bytes::from_static(b"begin")).await.unwrap();
-    eventually("the slow upload has a place", || stack.lane.view().waiting == 1).await;
+    eventually("the slow upload has a place", || stack.lane.view().uploading == 1).await;
     assert_eq!(stack.post(TRANSCRIBE, b"quick").await.status(), 200);
     drop(sender);
     assert_eq!(slow.await.unwrap().status, 200);
@@ -136,7 +136,7 @@ async fn a_client_that_leaves_in_the_middle_of_its_upload_leaves_no_job() {
     eventually("the engine has its head", || stack.engine.heads.load(SeqCst) == 1).await;
     drop(socket);
     eventually("the call is cut", || stack.engine.broken.load(SeqCst) == 1).await;
-    eventually("its place is free", || stack.lane.view().waiting == 0).await;
+    eventually("its place is free", || stack.lane.view().uploading == 0).await;
     stack.nothing_observed();
 }
 
@@ -174,4 +174,113 @@ async fn a_refused_upload_is_read_so_that_its_connection_serves_on() {
             assert!(connection.read(&mut rest).await.unwrap() > 0);
         }
     }
+}
+
+#[tokio::test]
+async fn one_slow_upload_of_a_long_file_does_not_turn_short_requests_away() {
+    let stack = Stack::start().await;
+    let (sender, body) = upload();
+    let mut request = stack.request(TRANSCRIBE, body);
+    request.headers_mut().insert("x-speechstack-audio-seconds", HeaderValue::from_static("80000"));
+    let long = tokio::spawn(stack.client.request(request));
+    sender.send(Bytes::from_static(b"begin")).await.unwrap();
+    eventually("the long upload has a place", || stack.lane.view().uploading == 1).await;
+    for _ in 0..3 {
+        let reply = stack.send(TRANSCRIBE, Body::from("short")).await.unwrap();
+        assert_eq!((reply.status, reply.header("x-speechstack-queue-seconds")), (StatusCode::OK, "0.000"));
+    }
+    drop(sender);
+    assert_eq!(long.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn uploads_beyond_the_bound_are_refused() {
+    let stack = Stack::with(|policy| policy.lane.max_uploads = 1).await;
+    let (_sender, body) = upload();
+    let _slow = stack.send(TRANSCRIBE, body);
+    eventually("the upload has a place", || stack.lane.view().uploading == 1).await;
+    let refused = stack.post(TRANSCRIBE, b"short").await;
+    assert_eq!(refused.status(), 429);
+    assert_eq!(refused.headers()["x-speechstack-retry"], "elsewhere");
+}
+
+#[tokio::test]
+async fn a_continuation_is_served_before_newcomers_and_by_a_full_lane() {
+    let stack = Stack::with(|policy| policy.lane.max_waiting = 1).await;
+    let first = occupied(&stack).await;
+    let newcomer = stack.send(TRANSCRIBE, Body::from("newcomer"));
+    eventually("the newcomer waits", || stack.lane.view().waiting == 1).await;
+    assert_eq!(stack.post(TRANSCRIBE, b"late").await.status(), 429);
+    let mut request = stack.request(TRANSCRIBE, Body::from("continuation"));
+    request.headers_mut().insert("x-speechstack-continues", HeaderValue::from_static("1"));
+    let continuation = tokio::spawn(stack.client.request(request));
+    eventually("both wait", || stack.lane.view().waiting == 2).await;
+    stack.engine.gate.add_permits(1);
+    first.await.unwrap();
+    let input = InputHash(xxh3_64(b"continuation"));
+    eventually("the continuation runs", || stack.forward.inputs_in_flight() == [input]).await;
+    assert!(!stack.engine.head.lock().clone().unwrap().1.contains_key("x-speechstack-continues"));
+    stack.engine.gate.add_permits(2);
+    assert_eq!(continuation.await.unwrap().unwrap().status(), 200);
+    assert_eq!(newcomer.await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn an_upload_that_stalls_or_drips_is_given_up_and_charged_to_no_engine() {
+    for drips in [false, true] {
+        let mut stack =
+            Stack::with(|policy| policy.connections.body_timeout = Duration::from_millis(300)).await;
+        let learned = stack.forward.predictor();
+        let (sender, body) = upload();
+        let slow = stack.send(TRANSCRIBE, body);
+        let dripping = tokio::spawn(async move {
+            while sender.send(Bytes::from_static(b"x")).await.is_ok() {
+                let pause = if drips { Duration::from_millis(50) } else { Duration::from_secs(100) };
+                tokio::time::sleep(pause).await;
+            }
+        });
+        let reply = slow.await.unwrap();
+        assert_eq!((reply.status, reply.header("x-speechstack-retry")), (StatusCode::REQUEST_TIMEOUT, ""));
+        dripping.abort();
+        eventually("the engine's call is cut", || stack.engine.broken.load(SeqCst) == 1).await;
+        assert_eq!((stack.lane.view(), stack.engine.complete.load(SeqCst)), (Default::default(), 0));
+        assert_eq!(stack.forward.predictor(), learned);
+        stack.nothing_observed();
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_job_is_given_up_when_its_upload_stalls() {
+    let stack = Stack::with(|policy| policy.connections.body_timeout = Duration::from_millis(200)).await;
+    let (_sender, body) = upload();
+    assert_eq!(stack.send("/v1/models", body).await.unwrap().status, StatusCode::REQUEST_TIMEOUT);
+}
+
+#[tokio::test]
+async fn an_answer_before_the_end_of_the_upload_teaches_nothing() {
+    let mut stack = Stack::start().await;
+    *stack.engine.reply.lock() = Reply::Early(StatusCode::OK);
+    let learned = stack.forward.predictor();
+    let (sender, body) = upload();
+    let early = stack.send(TRANSCRIBE, body);
+    sender.send(Bytes::from(vec![0; 4096])).await.unwrap();
+    assert_eq!(early.await.unwrap().status, 200);
+    assert_eq!(stack.forward.predictor(), learned);
+    stack.nothing_observed();
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_100_continue_is_served() {
+    let stack = Stack::start().await;
+    let mut socket = TcpStream::connect(stack.address).await.unwrap();
+    let head =
+        format!("POST {TRANSCRIBE} HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n");
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut interim = [0; 25];
+    socket.read_exact(&mut interim).await.unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    socket.write_all(b"audio").await.unwrap();
+    let mut reply = [0; 15];
+    socket.read_exact(&mut reply).await.unwrap();
+    assert_eq!(&reply, b"HTTP/1.1 200 OK");
 }

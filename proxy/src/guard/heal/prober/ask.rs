@@ -1,0 +1,71 @@
+//! One request of a probe and its whole reply, over HTTP or gRPC.
+
+use axum::body::Body;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use crate::guard::heal::prober::Failure;
+use crate::guard::path::grpc::Status;
+use crate::net::Client;
+
+/// A reply.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status of HTTP.
+    pub status: StatusCode,
+    /// The body as far as it was read; for a gRPC call that failed, the text of its status.
+    pub body: Vec<u8>,
+}
+
+/// Sends a request and reads the reply up to `limit` bytes.
+///
+/// # Errors
+/// [`Failure::Unreachable`].
+pub async fn send(client: &Client, request: Request<Body>, limit: usize) -> Result<Reply, Failure> {
+    let (head, body, _) = exchange(client, request, limit).await?;
+    Ok(Reply { status: head.status, body })
+}
+
+/// As [`send`] for a gRPC call, whose status becomes one of HTTP.
+///
+/// # Errors
+/// [`Failure::Unreachable`], also when the reply has no status.
+pub async fn call(client: &Client, request: Request<Body>, limit: usize) -> Result<Reply, Failure> {
+    let (head, body, trailers) = exchange(client, request, limit).await?;
+    if head.status != StatusCode::OK {
+        return Ok(Reply { status: head.status, body });
+    }
+    let status = Status::read(&head.headers).or_else(|| Status::read(&trailers));
+    let status = status.ok_or(Failure::Unreachable)?;
+    let body = if status.is_ok() { body } else { status.message.clone() };
+    Ok(Reply { status: status.http(), body })
+}
+
+type Exchanged = (http::response::Parts, Vec<u8>, HeaderMap);
+
+async fn exchange(client: &Client, request: Request<Body>, limit: usize) -> Result<Exchanged, Failure> {
+    let response = client.request(request).await.map_err(|error| unreachable(&error))?;
+    let (head, body) = response.into_parts();
+    let (body, trailers) = read(body, limit).await.map_err(|error| unreachable(&error))?;
+    Ok((head, body, trailers))
+}
+
+fn unreachable(error: &(dyn std::error::Error + 'static)) -> Failure {
+    tracing::debug!(error, "probe got no answer");
+    Failure::Unreachable
+}
+
+/// The body up to `limit` bytes, after which the rest is not read, and the trailers.
+async fn read(mut body: Incoming, limit: usize) -> Result<(Vec<u8>, HeaderMap), hyper::Error> {
+    let (mut read, mut trailers) = (Vec::new(), HeaderMap::new());
+    while read.len() < limit
+        && let Some(frame) = body.frame().await
+    {
+        match frame?.into_data() {
+            Ok(data) => read.extend_from_slice(&data),
+            Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
+        }
+    }
+    Ok((read, trailers))
+}

@@ -1,0 +1,130 @@
+//! What is looked at of a successful answer while it passes, by the protocol of the job.
+
+use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_TYPE;
+
+use crate::guard::path::forward::content::{Fault, Speech};
+use crate::guard::path::grpc;
+use crate::guard::protocols::{Job, Protocols};
+use crate::protocol::{Codec, Samples, Task, Transport};
+
+/// Bytes of an answer that are read for its text.
+const TEXT_BYTES: usize = 1024 * 1024;
+
+/// The part of an answer that tells whether it has content.
+pub enum Answer {
+    /// The whole answer, which holds a text.
+    Text(BytesMut),
+    /// Spoken audio, and what finds it in the answer.
+    Speech(Speech, Box<dyn Samples>),
+    /// Spoken audio that cannot be found: the answer is not of the protocol.
+    Garbled,
+    /// Nothing is looked at.
+    Unseen,
+}
+
+/// What an answer showed.
+#[derive(Debug, PartialEq)]
+pub enum Shown {
+    /// A transcript.
+    Text(String),
+    /// Seconds of spoken audio, if known.
+    Spoken(Option<f64>),
+    /// Nothing.
+    Nothing,
+}
+
+impl Answer {
+    /// What is to be looked at of the answer to `job`, which has succeeded so far.
+    pub fn of(job: Job, protocols: &Protocols, head: &http::response::Parts) -> Self {
+        let media_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let media_type = media_type.split(';').next().unwrap_or("").trim();
+        let is_speech = matches!(
+            media_type,
+            "" | "audio/wav"
+                | "audio/x-wav"
+                | "audio/wave"
+                | "audio/pcm"
+                | "audio/l16"
+                | "application/octet-stream"
+        );
+        match (job.task, job.transport) {
+            (Task::TranscribeStream, _) => Answer::Unseen,
+            (Task::Transcribe | Task::Diarize, Transport::Grpc) => Answer::Text(BytesMut::new()),
+            (Task::Transcribe | Task::Diarize, Transport::Http) if media_type == "application/json" => {
+                Answer::Text(BytesMut::new())
+            }
+            (Task::Synthesize, Transport::Http) if is_speech => {
+                Answer::Speech(Speech::default(), Box::new(crate::protocol::WholeBytes))
+            }
+            (Task::SynthesizeStream, Transport::Http) if is_speech => {
+                Answer::Speech(Speech::default(), protocols.codec(job.protocol).samples())
+            }
+            (Task::Synthesize | Task::SynthesizeStream, Transport::Grpc) => {
+                Answer::Speech(Speech::default(), protocols.codec(job.protocol).samples())
+            }
+            (_, Transport::Http) => Answer::Unseen,
+        }
+    }
+
+    /// Takes the next bytes of the answer.
+    pub fn push(&mut self, data: &Bytes) {
+        match self {
+            Answer::Text(text) if text.len() + data.len() <= TEXT_BYTES => text.extend_from_slice(data),
+            Answer::Text(_) => *self = Answer::Unseen,
+            Answer::Speech(speech, samples) => match samples.push(data.clone()) {
+                Ok(samples) => speech.push(&samples),
+                Err(_) => *self = Answer::Garbled,
+            },
+            Answer::Garbled | Answer::Unseen => {}
+        }
+    }
+
+    /// What the complete answer showed.
+    ///
+    /// # Errors
+    /// The [`Fault`] of this answer alone.
+    pub fn finish(self, job: Job, codec: &dyn Codec) -> Result<Shown, Fault> {
+        match self {
+            Answer::Text(reply) => text(&reply, job, codec),
+            Answer::Speech(speech, _) => Ok(Shown::Spoken(speech.finish()?)),
+            Answer::Garbled => Err(Fault::NotMessage),
+            Answer::Unseen => Ok(Shown::Nothing),
+        }
+    }
+}
+
+fn text(reply: &[u8], job: Job, codec: &dyn Codec) -> Result<Shown, Fault> {
+    let (reply, fault) = match job.transport {
+        Transport::Http => (reply, Fault::NotJson),
+        Transport::Grpc => (grpc::message(reply).ok_or(Fault::NotMessage)?, Fault::NotMessage),
+    };
+    let text = codec.text(reply).map_err(|_| fault)?;
+    Ok(text.map_or(Shown::Nothing, |text| Shown::Text(text.into_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::protocols::tests::both;
+
+    #[test]
+    fn json_that_cannot_be_read_is_a_fault_and_other_json_is_not() {
+        let protocols = both();
+        let job = Job { protocol: 0, task: Task::Transcribe, transport: Transport::Http };
+        let shown = |json: &str| text(json.as_bytes(), job, protocols.codec(0));
+        assert_eq!(shown(r#"{"text":NaN}"#), Err(Fault::NotJson));
+        assert_eq!(shown(r#"{"text":"hel"#), Err(Fault::NotJson));
+        assert_eq!(shown(r#"{"segments":[],"speakers_detected":0}"#), Ok(Shown::Nothing));
+        assert_eq!(shown(r#"{"text":"hello"}"#), Ok(Shown::Text("hello".into())));
+    }
+
+    #[test]
+    fn an_answer_beyond_the_bound_is_not_kept() {
+        let mut answer = Answer::Text(BytesMut::new());
+        answer.push(&Bytes::from(vec![b'x'; TEXT_BYTES]));
+        assert!(matches!(answer, Answer::Text(_)));
+        answer.push(&Bytes::from_static(b"x"));
+        assert!(matches!(answer, Answer::Unseen));
+    }
+}
