@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// The class of a fault, by what cures it. `docs/faults.md` lists letter, name, symptom and remedy of each.
+/// The class of a fault, by what cures it.
+///
+/// What each class looks like and what cures it: `docs/faults.md`, which `make rules` compares with these names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Class {
     /// CUDA context dead: every later call fails until the process is replaced.

@@ -20,5 +20,3 @@ pub const CONTINUES: HeaderName = HeaderName::from_static("x-speechstack-continu
 pub const POISON: HeaderName = HeaderName::from_static("x-speechstack-poison");
 /// Both: the request's id from end to end.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Request: the job continues one that the client already hears, and goes before newcomers.
-pub const CONTINUES: HeaderName = HeaderName::from_static("x-speechstack-continues");

@@ -7,7 +7,7 @@ use crate::protocol::{Protocol, Settings};
 
 impl Pool {
     /// The protocols of its engines in order of preference; the default of their capability when none is named.
-    pub fn protocols(&self) -> Vec<Protocol> {
+    pub fn spoken(&self) -> Vec<Protocol> {
         or_default(&self.protocols, self.capability)
     }
 
@@ -26,13 +26,13 @@ impl Config {
                 .pools
                 .iter()
                 .filter(|known| known.capability == capability && is_named(&known.name))
-                .flat_map(Pool::protocols)
+                .flat_map(Pool::spoken)
                 .collect(),
             None => self
                 .engines
                 .iter()
                 .filter(|engine| engine.capability == capability && is_named(capability.as_str()))
-                .flat_map(Engine::protocols)
+                .flat_map(Engine::spoken)
                 .collect(),
         }
     }

@@ -218,7 +218,7 @@ fn limits_are_enforced() {
 fn text_that_is_not_utf8_is_refused() {
     let body =
         b"------b0undary\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\n\xff\r\n------b0undary--";
-    assert_eq!(events(body, &[9]), Err(Error::FieldNotUtf8 { name: "prompt".into() }));
+    assert_eq!(events(body, &[9]), Err(Error::FieldNotUtf8 { name: "prompt".into(), charset: "UTF-8" }));
 }
 
 #[test]

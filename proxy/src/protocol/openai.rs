@@ -13,7 +13,6 @@ use super::form::Form;
 use super::json::{self, Number};
 use super::words::TimedWord;
 use super::{Codec, Encoded, Error, File, Intake, Settings, Task};
-use crate::audio::Container;
 use crate::job::work::{Audio, Need, Offers, Speakers, Synthesize, Transcribe, Transcript, Work};
 
 const TRANSCRIBE: &str = "/v1/audio/transcriptions";

@@ -39,7 +39,7 @@ impl Target {
             name: engine.name.clone(),
             pool: engine.capability.as_str().to_owned(),
             capability: engine.capability,
-            protocols: engine.protocols(),
+            protocols: engine.spoken(),
             settings: engine.settings(),
             url: engine.url.clone(),
             guard: engine.guard,

@@ -162,7 +162,7 @@ fn targets(slice: &EndpointSlice, pools: &[Pool]) -> Vec<Target> {
             name: pod.unwrap_or_else(|| address.to_string()),
             pool: pool.name.clone(),
             capability: pool.capability,
-            protocols: pool.protocols(),
+            protocols: pool.spoken(),
             settings: pool.settings(),
             url: format!("http://{guard}"),
             guard,

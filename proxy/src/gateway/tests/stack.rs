@@ -310,8 +310,11 @@ impl Stack {
         let upstreams = Upstreams::new(current.clone(), crate::net::Clients::new(), metrics, Rng::new(7));
         upstreams.start(&drain);
         let gateway = Gateway::new(current.clone(), upstreams.clone(), drain.clone(), &registry).unwrap();
-        let (address, admin) =
-            (serve(gateway.service(), &drain).await, serve(gateway.admin_router(), &elsewhere).await);
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let service = TowerToHyperService::new(gateway.service());
+        tokio::spawn(crate::net::serve(listener, service, drain.clone()));
+        let admin = serve(gateway.admin_router(), &elsewhere).await;
         for capability in Capability::ALL {
             while config
                 .engines

@@ -9,8 +9,8 @@ use crate::audio::Container;
 use crate::guard::heal::golden::{self, CLIP_A, CLIP_B, Clip, SENTENCE};
 use crate::guard::heal::prober::{Failure, Prober, Which, ask};
 use crate::guard::path::grpc;
+use crate::job::voice::VoiceName;
 use crate::job::work::{Audio, Synthesize, Transcribe, Work};
-use crate::protocol::voice::VoiceName;
 use crate::protocol::{Codec, Encoded, File, Intake, Transport};
 
 /// Header of probes, so that engines' logs can tell them from traffic.
