@@ -158,6 +158,7 @@ fn primary(tag: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audio::Container;
     use crate::protocol::testing::{audio, fields};
     use crate::transcript::Word;
 
