@@ -102,9 +102,15 @@ fn broken_audio_does_not() {
     assert!(matches!(judge(&file_of(&voice(0.3))), Err(Fault::Duration { .. })));
     assert!(matches!(judge(&file_of(&voice(20.0))), Err(Fault::Duration { .. })));
     assert!(matches!(judge(&file_of(&[0; 80_000])), Err(Fault::Samples(quality::Fault::Silence { .. }))));
-    assert!(matches!(judge(&file_of(&[12_345; 80_000])), Err(Fault::Samples(quality::Fault::Silence { .. }))));
+    assert!(matches!(
+        judge(&file_of(&[12_345; 80_000])),
+        Err(Fault::Samples(quality::Fault::Silence { .. }))
+    ));
     let square: Vec<i16> = (0..80_000).map(|at| if at / 50 % 2 == 0 { 8000 } else { -8000 }).collect();
-    assert!(matches!(judge(&file_of(&square)), Err(Fault::Samples(quality::Fault::Constant { distinct: 2 }))));
+    assert!(matches!(
+        judge(&file_of(&square)),
+        Err(Fault::Samples(quality::Fault::Constant { distinct: 2 }))
+    ));
     let loud: Vec<i16> = voice(4.0).iter().map(|sample| sample.saturating_mul(50)).collect();
     assert!(matches!(judge(&file_of(&loud)), Err(Fault::Samples(quality::Fault::Clipping { .. }))));
     assert_eq!(judge(&file_of(&noise(80_000))), Err(Fault::Samples(quality::Fault::Noise)));
