@@ -136,6 +136,10 @@ fn an_engine_speaks_the_protocols_of_its_list_or_the_default_of_its_capability()
     assert!(misplaced.contains("magpie, which does not serve stt"), "{misplaced}");
     assert!(refused(&["engines[0].protocols=[parakeet, parakeet]"]).contains("twice"));
     assert!(refused(&["engines[0].grpc=127.0.0.1:50051"]).contains("engines[].grpc"));
+    assert!(refused(&["engines[0].protocols=[nim_http, riva]"]).contains("its protocol riva needs it"));
+    let config =
+        read(STACK, &["engines[0].protocols=[nim_http, riva]", "engines[0].grpc=http://127.0.0.1:50051"]);
+    assert_eq!(config.unwrap().engines[0].spoken().len(), 2);
 }
 
 #[test]

@@ -21,6 +21,33 @@ const HEADER_LIST_BYTES: u32 = 64 * 1024;
 /// A client of the forwarding path: no delay, small buffers, no total timeout.
 pub type Client = legacy::Client<HttpConnector, Body>;
 
+/// Clients by what carries a protocol. Cloning shares them.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    /// HTTP/1.1.
+    pub http: Client,
+    /// HTTP/2 with prior knowledge, for gRPC.
+    pub grpc: Client,
+}
+
+impl Clients {
+    /// New clients with kept connections; make one set for each process and share it.
+    pub fn new() -> Self {
+        Self { http: client(), grpc: client_h2() }
+    }
+
+    /// New clients that open a connection for each request.
+    pub fn fresh() -> Self {
+        Self { http: fresh_client(), grpc: fresh_client_h2() }
+    }
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// A new client of HTTP/1.1 with kept connections; make one for each process and share it.
 pub fn client() -> Client {
     builder(POOL_CONNECTIONS).build(connector())
@@ -73,26 +100,4 @@ fn h2(mut builder: legacy::Builder) -> legacy::Builder {
         .http2_max_header_list_size(HEADER_LIST_BYTES)
         .http2_max_send_buf_size(BUFFER_BYTES);
     builder
-}
-
-/// The clients of a gateway, by what carries a protocol.
-#[derive(Clone)]
-pub struct Clients {
-    /// HTTP/1.1.
-    pub http: Client,
-    /// HTTP/2 with prior knowledge, for gRPC.
-    pub grpc: Client,
-}
-
-impl Clients {
-    /// New clients; make one set for each process and share it.
-    pub fn new() -> Self {
-        Self { http: client(), grpc: client_h2() }
-    }
-}
-
-impl Default for Clients {
-    fn default() -> Self {
-        Self::new()
-    }
 }

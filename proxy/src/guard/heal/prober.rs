@@ -16,7 +16,7 @@ use crate::guard::heal::golden::{self, CLIP_A, CLIP_B, Clip};
 use crate::guard::path::classify::{Finding, classify};
 use crate::guard::path::signatures::{Catalogue, SEARCHED_BYTES};
 use crate::guard::protocols::Protocols;
-use crate::net::{self, Client};
+use crate::net::Clients;
 
 mod ask;
 mod input;
@@ -129,8 +129,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Prober {
     // A probe on a new connection also proves that the engine still accepts.
-    client: Client,
-    client_h2: Client,
+    clients: Clients,
     url: String,
     grpc: String,
     protocols: Arc<Protocols>,
@@ -171,8 +170,7 @@ impl Prober {
             }
         };
         Ok(Self {
-            client: net::fresh_client(),
-            client_h2: net::fresh_client_h2(),
+            clients: Clients::fresh(),
             url: base(&engine.url)?,
             grpc: base(engine.grpc.as_deref().unwrap_or(&engine.url))?,
             protocols,
@@ -186,8 +184,7 @@ impl Prober {
     /// A prober of the same engine with new rules.
     pub fn renewed(&self, config: &config::Probe, catalogue: Arc<Catalogue>) -> Self {
         Self {
-            client: self.client.clone(),
-            client_h2: self.client_h2.clone(),
+            clients: self.clients.clone(),
             url: self.url.clone(),
             grpc: self.grpc.clone(),
             protocols: Arc::clone(&self.protocols),
@@ -281,7 +278,7 @@ impl Prober {
     async fn ask(&self, path: &str) -> Result<ask::Reply, Failure> {
         let request = Request::builder().method(Method::GET).uri(format!("{}{path}", self.url));
         let request = request.body(Body::empty()).map_err(|_| Failure::Unreachable)?;
-        ask::send(&self.client, request, SEARCHED_BYTES).await
+        ask::send(&self.clients.http, request, SEARCHED_BYTES).await
     }
 }
 

@@ -26,10 +26,10 @@ use crate::guard::path::grpc;
 use crate::guard::path::lane::{self, Kind, Lane, Ticket};
 use crate::guard::path::predictor::Predictor;
 use crate::guard::path::signatures::Catalogue;
-use crate::guard::protocols::{Job, Protocols};
+use crate::guard::protocols::{Job, Protocols, client};
 use crate::job::input::InputHash;
 use crate::job::poison::Poison;
-use crate::net::Client;
+use crate::net::Clients;
 use crate::net::body::Pace;
 use crate::protocol::{Task, Transport};
 
@@ -78,10 +78,8 @@ pub struct Parts {
     pub standing: watch::Receiver<Standing>,
     /// What the engine is asked in.
     pub protocols: Arc<Protocols>,
-    /// The client for engine calls over HTTP/1.1.
-    pub client: Client,
-    /// The client for engine calls over HTTP/2.
-    pub client_h2: Client,
+    /// The clients for engine calls.
+    pub clients: Clients,
     /// Known faults.
     pub catalogue: Arc<Catalogue>,
     /// Inputs to refuse.
@@ -118,8 +116,7 @@ pub struct Forward {
     observer: Observer,
     standing: watch::Receiver<Standing>,
     protocols: Arc<Protocols>,
-    client: Client,
-    client_h2: Client,
+    clients: Clients,
     poison: Arc<Mutex<Poison>>,
     metrics: Metrics,
     predictors: [Mutex<Predictor>; PREDICTORS],
@@ -177,8 +174,7 @@ impl Forward {
             observer: parts.observer,
             standing: parts.standing,
             protocols: parts.protocols,
-            client: parts.client,
-            client_h2: parts.client_h2,
+            clients: parts.clients,
             poison: parts.poison,
             metrics: parts.metrics,
             transcripts: Mutex::default(),
@@ -285,7 +281,7 @@ impl Forward {
             upload: hold.ending(),
             instance,
         };
-        call.begin(self.client(job.transport).request(request)).await
+        call.begin(client(&self.clients, job.transport).request(request)).await
     }
 
     /// The path of a job up to the point from which the engine works on it.
@@ -300,7 +296,7 @@ impl Forward {
         // The upload overlaps the queue. Until the release, dropping `engine` cuts the connection and leaves no job.
         let instance = self.instance.lock().clone();
         let (request, mut hold) = self.held(job, request);
-        let mut engine = self.client(job.transport).request(request);
+        let mut engine = client(&self.clients, job.transport).request(request);
         let mut call = Call {
             forward: Arc::clone(self),
             job,

@@ -6,8 +6,8 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use crate::guard::heal::prober::Failure;
-use crate::guard::path::grpc::Status;
 use crate::net::Client;
+use crate::protocol::grpc::{Code, Status};
 
 /// A reply.
 #[derive(Debug)]
@@ -38,8 +38,9 @@ pub async fn call(client: &Client, request: Request<Body>, limit: usize) -> Resu
     }
     let status = Status::read(&head.headers).or_else(|| Status::read(&trailers));
     let status = status.ok_or(Failure::Unreachable)?;
-    let body = if status.is_ok() { body } else { status.message.clone() };
-    Ok(Reply { status: status.http(), body })
+    let http = status.http();
+    let body = if status.code == Code::Ok { body } else { status.message.into_bytes() };
+    Ok(Reply { status: http, body })
 }
 
 type Exchanged = (http::response::Parts, Vec<u8>, HeaderMap);

@@ -9,6 +9,7 @@ use crate::audio::Container;
 use crate::guard::heal::golden::{self, CLIP_A, CLIP_B, Clip, SENTENCE};
 use crate::guard::heal::prober::{Failure, Prober, Which, ask};
 use crate::guard::path::grpc;
+use crate::guard::protocols::client;
 use crate::job::voice::VoiceName;
 use crate::job::work::{Audio, Synthesize, Transcribe, Work};
 use crate::protocol::{Codec, Encoded, File, Intake, Transport};
@@ -31,9 +32,10 @@ impl Prober {
             Which::SttB => self.transcription(codec, &CLIP_B)?,
             Which::Tts => (self.synthesis(at).await?, &b""[..]),
         };
-        let (client, base) = match codec.transport() {
-            Transport::Http => (&self.client, &self.url),
-            Transport::Grpc => (&self.client_h2, &self.grpc),
+        let client = client(&self.clients, codec.transport());
+        let base = match codec.transport() {
+            Transport::Http => &self.url,
+            Transport::Grpc => &self.grpc,
         };
         let body = Bytes::from([&encoded.before, file, &encoded.after].concat());
         let mut request = Request::post(format!("{base}{}", encoded.path))

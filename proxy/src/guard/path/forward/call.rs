@@ -26,12 +26,12 @@ use crate::guard::path::forward::reply::{self, Refusal};
 use crate::guard::path::forward::tail::{Broken, Ending};
 use crate::guard::path::forward::work::stops_with_client;
 use crate::guard::path::forward::{Forward, clock};
-use crate::guard::path::grpc;
 use crate::guard::path::lane::Slot;
 use crate::guard::path::redact::redact;
 use crate::guard::path::signatures::SEARCHED_BYTES;
 use crate::guard::protocols::Job;
 use crate::job::input::InputHash;
+use crate::protocol::grpc::{Code, Status};
 use crate::protocol::{Task, Transport};
 
 /// What the client of the forwarding path gives back.
@@ -172,7 +172,7 @@ impl Call {
         reply::strip_hop_by_hop(&mut parts.headers);
         let is_grpc = self.job.transport == Transport::Grpc && parts.status.is_success();
         // A gRPC reply of headers alone has its status there.
-        let status = if is_grpc { grpc::Status::read(&parts.headers) } else { None };
+        let status = if is_grpc { Status::read(&parts.headers) } else { None };
         let mut begun = Vec::new();
         let mut outcome = Outcome::Served;
         if let Some(status) = &status {
@@ -198,7 +198,7 @@ impl Call {
             Err(interrupted) => return self.interrupted(&interrupted),
         };
         if is_grpc && status.is_none() {
-            let Some(status) = trailers.as_ref().and_then(grpc::Status::read) else {
+            let Some(status) = trailers.as_ref().and_then(Status::read) else {
                 tracing::debug!("engine's answer ended without a status");
                 return self.broken();
             };
@@ -240,10 +240,10 @@ impl Call {
     }
 
     /// What the status of a gRPC call means. The headers or trailers that it came with take what is told of it.
-    fn ended(&self, status: &grpc::Status, headers: &mut HeaderMap) -> Outcome {
-        match status.is_ok() {
-            true => Outcome::Served,
-            false => self.react(status.http(), &status.message, headers),
+    fn ended(&self, status: &Status, headers: &mut HeaderMap) -> Outcome {
+        match status.code {
+            Code::Ok => Outcome::Served,
+            _ => self.react(status.http(), status.message.as_bytes(), headers),
         }
     }
 

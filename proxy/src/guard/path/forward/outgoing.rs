@@ -11,8 +11,7 @@ use crate::guard::path::forward::metrics::Outcome;
 use crate::guard::path::forward::reply::{self, Refusal};
 use crate::guard::path::forward::tail::{Broken, HeldBody, Hold, Part};
 use crate::guard::path::grpc;
-use crate::guard::protocols::Job;
-use crate::net::Client;
+use crate::guard::protocols::{Job, client};
 use crate::net::body::{self, Pace, Paced};
 use crate::protocol::{Task, Transport};
 
@@ -49,7 +48,7 @@ impl Forward {
         let (parts, body) = request.into_parts();
         let pace = if transport == Transport::Grpc { Pace::NONE } else { self.rules().pace };
         let request = self.upstream(parts, Body::new(Paced::new(body, pace)), transport);
-        match self.client(transport).request(request).await {
+        match client(&self.clients, transport).request(request).await {
             Ok(response) => {
                 tally.settle(Outcome::Passed);
                 let (mut parts, body) = response.into_parts();
@@ -65,14 +64,6 @@ impl Forward {
                 tally.settle(refusal.outcome());
                 self.refuse(refusal, transport)
             }
-        }
-    }
-
-    /// The client that speaks a transport.
-    pub(super) fn client(&self, transport: Transport) -> &Client {
-        match transport {
-            Transport::Http => &self.client,
-            Transport::Grpc => &self.client_h2,
         }
     }
 

@@ -180,7 +180,7 @@ impl Refusal {
     pub fn into_grpc_response(self, bounds: &RetryAfter, spread: f64) -> Response<Body> {
         let (mut parts, _) = self.into_response(bounds, spread).into_parts();
         parts.status = StatusCode::OK;
-        parts.headers.insert(header::CONTENT_TYPE, grpc::CONTENT_TYPE);
+        parts.headers.insert(header::CONTENT_TYPE, grpc::REPLY_TYPE);
         parts.headers.insert(grpc::STATUS, HeaderValue::from(self.code()));
         parts.headers.insert(grpc::MESSAGE, HeaderValue::from_static(self.detail()));
         Response::from_parts(parts, Body::empty())
@@ -245,7 +245,7 @@ mod tests {
         let headers = response.headers();
         assert_eq!(
             (&headers["content-type"], &headers["grpc-status"]),
-            (&grpc::CONTENT_TYPE, &"8".parse().unwrap())
+            (&grpc::REPLY_TYPE, &"8".parse().unwrap())
         );
         assert_eq!(headers["grpc-message"], "the engine's queue is full");
         assert_eq!(

@@ -19,6 +19,7 @@ use contract::{Class, State};
 use crate::guard::judge::observation::{Hint, Observation};
 use crate::guard::path::forward::tests::engine::{Engine, Reply, transcript};
 use crate::guard::path::forward::*;
+use crate::net::Client;
 use crate::net::drain::Drain;
 
 mod engine;
@@ -108,8 +109,7 @@ impl Stack {
             observer,
             standing: watched,
             protocols: Arc::new(protocols),
-            client: crate::net::client(),
-            client_h2: crate::net::client_h2(),
+            clients: crate::net::Clients::new(),
             catalogue: Arc::new(Catalogue::new(&[])),
             poison: Arc::clone(&poison),
             metrics: Metrics::register(&prometheus::Registry::new()).unwrap(),

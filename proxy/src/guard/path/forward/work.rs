@@ -1,8 +1,8 @@
 //! How much audio a request is, by its headers or its length, and which paths are not for clients.
 
 use http::header::{self, HeaderMap, HeaderName};
+use percent_encoding::percent_decode;
 
-use crate::guard::path::grpc::percent_decode;
 use crate::protocol::Task;
 
 /// Bytes of a second of the audio that most clients send: 16 kHz, mono, 16 bits.
@@ -53,7 +53,7 @@ pub fn stops_with_client(task: Task) -> bool {
 
 /// The engine's own control paths, however they are written.
 pub fn is_hidden(path: &str) -> bool {
-    path.split('/').any(|segment| percent_decode(segment.as_bytes()) == b"_engine")
+    path.split('/').any(|segment| percent_decode(segment.as_bytes()).eq(b"_engine".iter().copied()))
 }
 
 #[cfg(test)]
