@@ -51,7 +51,7 @@ impl Noise {
 }
 
 /// The signal of the fixture files, full scale is 1.0: a sweep from 200 to 1800 Hz in 1.5 s whose level swells three times a
-/// second. The script named in the fixtures' README has the same formula.
+/// second.
 pub(crate) fn sweep(rate: u32) -> Vec<f64> {
     const SECONDS: f64 = 1.5;
     let sample = |at: usize| {

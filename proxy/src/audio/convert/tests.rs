@@ -258,16 +258,8 @@ fn streams_one_after_the_other_are_one_recording() {
 
 #[test]
 fn a_file_that_breaks_off_gives_what_it_has() {
-    for name in [
-        "live.webm",
-        "opus.webm",
-        "vorbis.ogg",
-        "fragmented.mp4",
-        "aac.aac",
-        "lame.mp3",
-        "pcm.aiff",
-        "pcm.caf",
-    ] {
+    for name in ["live.webm", "opus.webm", "vorbis.ogg", "fragmented.mp4", "aac.aac", "lame.mp3", "pcm.aiff"]
+    {
         let file = fixture(name);
         let (_, samples) =
             convert(&file[..file.len() * 8 / 10]).unwrap_or_else(|error| panic!("{name}: {error}"));

@@ -16,6 +16,7 @@ use symphonia::default::formats::IsoMp4Reader;
 use super::movie::{self, Edit, Movie};
 use super::source::{Source, Watch};
 use super::{Block, aac, opus};
+use crate::audio::boxes::be_u32;
 use crate::audio::convert::Error;
 use crate::audio::format::Container;
 
@@ -61,8 +62,17 @@ impl Reader {
                 source.append(movie::FILE_TYPE);
             }
         }
-        if matches!(container, Container::WebM | Container::Matroska) {
-            // A file that is shorter than it states would be refused.
+        // A file that is shorter than it states would be refused if symphonia knew.
+        let is_cut = match container {
+            Container::WebM | Container::Matroska => true,
+            Container::Aiff => {
+                let head = source.take_bytes(8)?;
+                source.go_to(0)?;
+                be_u32(&head, 4).is_some_and(|len| u64::from(len) + 8 > source.len())
+            }
+            _ => false,
+        };
+        if is_cut {
             source.make_stream();
         }
         let stream = MediaSourceStream::new(Box::new(source), Default::default());
