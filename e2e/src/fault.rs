@@ -400,7 +400,7 @@ mod tests {
 
     fn incident() -> Incident {
         serde_json::from_value(json!({
-            "id": "1", "class": "A", "restarts": 1, "remediation": "restart", "healthy_after_ms": 900,
+            "id": "1", "engine": "a", "instance": "i", "started_unix_ms": 0, "class": "A", "probes": [], "restarts": 1, "remediation": "restart", "healthy_after_ms": 900,
             "timeline": [{"at_ms": 2, "event": "ejected"}, {"at_ms": 80, "event": "wedged"}],
         }))
         .unwrap()

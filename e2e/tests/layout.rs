@@ -31,8 +31,8 @@ const WITHOUT: &[(&str, &[&str])] = &[
 const ROOMS: &[(&str, &[&str])] = &[
     ("audio", &[]),
     ("transcript", &[]),
-    ("config", &["protocol"]),
-    ("net", &["config"]),
+    ("net", &[]),
+    ("config", &["protocol", "net"]),
     ("job", &["audio", "transcript"]),
     ("protocol", &["job", "audio", "transcript"]),
     ("upstream", &["protocol", "job", "audio", "net", "config"]),

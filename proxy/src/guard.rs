@@ -38,6 +38,7 @@ use heal::operator::Contact;
 use heal::snapshot::Snapshot;
 use heal::{admin, child, control, metrics, prober};
 use judge::observation;
+use path::observer::Observer;
 use path::signatures::Catalogue;
 use path::{forward, lane};
 use protocols::Protocols;
@@ -164,7 +165,7 @@ impl Guard {
         });
         let snapshot =
             Arc::new(Snapshot::new(observation::Standing::starting(), first_report(engine, policy)));
-        let (observer, observations) = observation::Observer::channel();
+        let (observer, observations) = Observer::channel();
         let catalogue = Arc::new(Catalogue::new(&policy.signatures));
         let poison = Arc::new(Mutex::new(Poison::new(policy.repair.poison)));
         let protocols = Arc::new(Protocols::of(engine));

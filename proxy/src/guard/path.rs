@@ -4,6 +4,7 @@ pub mod classify;
 pub mod forward;
 pub mod grpc;
 pub mod lane;
+pub mod observer;
 pub mod predictor;
 pub mod redact;
 pub mod signatures;

@@ -23,6 +23,8 @@ pub enum Failure {
     Deadline,
     /// The fault lies with the engine.
     Faulty(Option<Class>),
+    /// A good status, and a reply that broke off.
+    Broken,
     /// A good status, and a reply that is not what the protocol sends.
     Malformed,
     /// It does not know the request.
@@ -55,10 +57,16 @@ impl Failure {
             | Self::Silent
             | Self::Busy
             | Self::Deadline
+            | Self::Broken
             | Self::Malformed
             | Self::Unserved
             | Self::Faulty(_) => true,
         }
+    }
+
+    /// Whether the same engine may be asked once more when there is no other: it took the job, and its reply was lost.
+    pub fn is_worth_repeating(self) -> bool {
+        matches!(self, Self::Broken | Self::Malformed)
     }
 
     /// Whether the engine spent its full time on the request, so that few more tries are affordable.
@@ -69,6 +77,7 @@ impl Failure {
             | Self::Reset
             | Self::Busy
             | Self::Faulty(_)
+            | Self::Broken
             | Self::Malformed
             | Self::Unserved
             | Self::Internal => false,
@@ -91,6 +100,7 @@ impl Failure {
             Self::Faulty(Some(Class::Hang)) => "it hangs",
             Self::Faulty(Some(Class::Refused)) => "it is not running",
             Self::Faulty(Some(Class::Ambiguous | Class::Periodic | Class::Trend) | None) => "engine fault",
+            Self::Broken => "its reply broke off",
             Self::Malformed => "its reply is malformed",
             Self::Unserved => "it does not know the request",
             Self::Internal => "internal error",

@@ -16,7 +16,7 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    const NAMES: [&str; 12] = [
+    const NAMES: [&str; 13] = [
         "served",
         "rejected",
         "client_gone",
@@ -26,6 +26,7 @@ impl Outcome {
         "busy",
         "deadline",
         "faulty",
+        "broken",
         "malformed",
         "unserved",
         "internal",
@@ -42,9 +43,10 @@ impl Outcome {
             Self::Failed(Failure::Busy) => 6,
             Self::Failed(Failure::Deadline) => 7,
             Self::Failed(Failure::Faulty(_)) => 8,
-            Self::Failed(Failure::Malformed) => 9,
-            Self::Failed(Failure::Unserved) => 10,
-            Self::Failed(Failure::Internal) => 11,
+            Self::Failed(Failure::Broken) => 9,
+            Self::Failed(Failure::Malformed) => 10,
+            Self::Failed(Failure::Unserved) => 11,
+            Self::Failed(Failure::Internal) => 12,
         }
     }
 }

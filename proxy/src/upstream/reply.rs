@@ -90,7 +90,7 @@ impl Reply {
                 Ok(None) => return Ok(None),
                 Ok(Some(Err(error))) => {
                     tracing::warn!(engine = %self.engine, %error, "reply of the engine broke off");
-                    return Err(Failure::Reset.into());
+                    return Err(Failure::Broken.into());
                 }
                 Ok(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) if data.is_empty() => {}

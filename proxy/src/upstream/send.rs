@@ -45,6 +45,8 @@ pub struct Served<T> {
 pub(super) struct Tried {
     /// Endpoints that failed, with the epoch at which they were picked: they are out until they improve.
     excluded: Vec<(Arc<str>, u64)>,
+    /// The one that is asked once more.
+    repeated: bool,
     pub(super) failures: Vec<Failure>,
     pub(super) wait_until: Option<Instant>,
 }
@@ -53,6 +55,17 @@ impl Tried {
     pub(super) fn fail(&mut self, endpoint: &Endpoint, epoch: u64, failure: Failure) {
         self.excluded.push((Arc::clone(&endpoint.name), epoch));
         self.failures.push(failure);
+    }
+
+    /// Whether the endpoint that failed last may be picked once more, now that no other can be.
+    fn repeat(&mut self) -> bool {
+        let repeats =
+            !self.repeated && self.failures.last().is_some_and(|failure| failure.is_worth_repeating());
+        if repeats {
+            self.repeated = true;
+            self.excluded.pop();
+        }
+        repeats
     }
 
     fn excludes(&self, endpoint: &Endpoint, epoch: u64) -> bool {
@@ -91,6 +104,9 @@ impl Upstreams {
             let after = tried.failures.last().copied();
             let Some(picked) = self.pick(&outgoing.route, Some(&outgoing.work), outgoing.wish(), &tried)
             else {
+                if tried.repeat() {
+                    continue;
+                }
                 waited = after != Some(Failure::Busy) && self.wait(outgoing, &mut tried).await;
                 if waited {
                     continue;

@@ -37,6 +37,8 @@ impl Upstreams {
         let asked = self.transcribe(&words);
         tokio::pin!(asked);
         let replied = tokio::select! {
+            // The first call takes its engine before another one is looked for.
+            biased;
             reply = &mut asked => Some(reply?),
             () = outgoing.arrived() => None,
         };

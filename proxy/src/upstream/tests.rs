@@ -471,8 +471,8 @@ async fn a_reply_that_breaks_off_before_its_end_is_asked_for_elsewhere_under_the
     breaks.stream_broken();
     let served = stack.send_to(&breaks).await.unwrap();
     assert_eq!(&*served.engine, "sound");
-    assert_eq!(stack.metric("attempts_total", "reset"), 1.0);
-    assert_eq!(stack.metric("retries_total", "reset"), 1.0);
+    assert_eq!(stack.metric("attempts_total", "broken"), 1.0);
+    assert_eq!(stack.metric("retries_total", "broken"), 1.0);
 }
 
 #[tokio::test]

@@ -130,7 +130,10 @@ async fn speech_that_fails_before_its_first_byte_is_a_clean_error() {
     stack.engines[1].answer(200, &[], "");
     envelope(stack.speak(json!({"input": "Hi."})).await, 503, None).await;
     stack.engines[1].answer(400, &[], r#"{"detail":"text too long"}"#);
-    assert_eq!(envelope(stack.speak(json!({"input": "Hi."})).await, 400, None).await, "text too long");
+    assert_eq!(
+        envelope(stack.speak(json!({"input": "Hi."})).await, 400, Some("input")).await,
+        "text too long"
+    );
 }
 
 #[tokio::test]

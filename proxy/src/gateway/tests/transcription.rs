@@ -220,6 +220,7 @@ async fn a_client_that_leaves_amid_its_upload_leaves_nothing_complete() {
     let mut socket = TcpStream::connect(stack.address).await.unwrap();
     let head = "POST /v1/audio/transcriptions HTTP/1.1\r\nhost: x\r\ncontent-length: 9000000\r\n\
         content-type: multipart/form-data; boundary=x\r\n\r\n\
+        --x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper-1\r\n\
         --x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\n";
     socket.write_all(head.as_bytes()).await.unwrap();
     socket.write_all(&wav(500_000)).await.unwrap();
@@ -340,7 +341,8 @@ async fn a_reply_that_breaks_off_is_asked_for_again() {
 async fn an_engines_refusal_is_passed_on_and_its_nonsense_is_not() {
     let stack = Stack::start().await;
     stack.engines[0].answer(400, &[], r#"{"detail":"could not decode the file"}"#);
-    assert_eq!(envelope(stack.transcribe(&[]).await, 400, None).await, "could not decode the file");
+    assert_eq!(envelope(stack.transcribe(&[]).await, 400, Some("file")).await, "could not decode the file");
+    stack.engines[0].answer(200, &[], "<html>");
     stack.engines[0].answer(200, &[], "<html>");
     envelope(stack.transcribe(&[]).await, 503, None).await;
 }

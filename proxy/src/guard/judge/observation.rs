@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
-
 use contract::{Class, State};
 
 /// One thing seen.
@@ -59,31 +57,6 @@ pub struct Success {
     pub predicted: f64,
     /// From grant of the lane to the last byte.
     pub service: Duration,
-}
-
-/// Where the data path reports to. Cheap to clone; never waits.
-#[derive(Clone, Debug)]
-pub struct Observer {
-    sender: mpsc::Sender<Observation>,
-}
-
-/// Observations that may wait for the health loop, which takes microseconds for each.
-const BACKLOG: usize = 4096;
-
-impl Observer {
-    /// An observer and the end where the health loop reads.
-    pub fn channel() -> (Self, mpsc::Receiver<Observation>) {
-        let (sender, receiver) = mpsc::channel(BACKLOG);
-        (Self { sender }, receiver)
-    }
-
-    /// Reports one observation.
-    pub fn observe(&self, observation: Observation) {
-        // A closed channel means that the guard is stopping.
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.sender.try_send(observation) {
-            tracing::warn!("observation dropped: the health loop does not keep up");
-        }
-    }
 }
 
 /// What the health loop last concluded, for the data path to act on.

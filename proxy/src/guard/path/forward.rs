@@ -21,9 +21,10 @@ use tokio_util::sync::CancellationToken;
 use contract::Capability;
 
 use crate::config::{self, Hang, RetryAfter};
-use crate::guard::judge::observation::{Observer, Standing};
+use crate::guard::judge::observation::Standing;
 use crate::guard::path::grpc;
 use crate::guard::path::lane::{self, Kind, Lane, Ticket};
+use crate::guard::path::observer::Observer;
 use crate::guard::path::predictor::Predictor;
 use crate::guard::path::signatures::Catalogue;
 use crate::guard::protocols::{Job, Protocols, client};

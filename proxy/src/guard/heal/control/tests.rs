@@ -18,10 +18,11 @@ use contract::{Capability, Incident};
 
 use crate::guard::heal::control::*;
 use crate::guard::heal::golden::{CLIP_A, CLIP_B, Clip};
-use crate::guard::judge::observation::{Hint, Observer};
+use crate::guard::judge::observation::Hint;
 use crate::guard::judge::remediation::Kill;
 use crate::guard::path::forward;
 use crate::guard::path::lane::Kind;
+use crate::guard::path::observer::Observer;
 use crate::guard::path::signatures::Catalogue;
 
 mod operated;
