@@ -45,7 +45,7 @@ async fn serve(
 }
 
 fn prober(url: &str) -> Prober {
-    probing(url, |engine| Protocols::of(engine))
+    probing(url, Protocols::of)
 }
 
 fn probing(url: &str, protocols: impl Fn(&config::Engine) -> Protocols) -> Prober {
