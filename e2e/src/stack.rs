@@ -203,9 +203,7 @@ impl Stack {
     pub async fn healthy(&self) -> Result<()> {
         self.wait_until("every engine is healthy", |state| {
             let started = self.engines.iter().filter(|(engine, _)| engine.present);
-            started
-                .map(|(engine, _)| state.engine(&engine.name))
-                .all(|engine| engine.is_some_and(|e| is_healthy(e)))
+            started.map(|(engine, _)| state.engine(&engine.name)).all(|engine| engine.is_some_and(is_healthy))
         })
         .await?;
         let ready = self.admin.get("/readyz").await?;

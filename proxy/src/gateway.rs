@@ -26,6 +26,9 @@ use crate::net::permits::Permits;
 use crate::upstream::Upstreams;
 use crate::upstream::voices::Voices;
 
+/// The routes of the public port, behind what tidies a path.
+pub type Service = MapRequest<Router, fn(Request<Incoming>) -> Request<Incoming>>;
+
 /// The public side of a stack.
 pub struct Gateway {
     context: Arc<Context>,
@@ -77,7 +80,7 @@ impl Gateway {
     }
 
     /// The routes of the public port, with and without a slash at the end of a path.
-    pub fn service(&self) -> MapRequest<Router, fn(Request<Incoming>) -> Request<Incoming>> {
+    pub fn service(&self) -> Service {
         MapRequest::new(self.router(), without_slash::<Incoming>)
     }
 

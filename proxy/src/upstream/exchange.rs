@@ -166,7 +166,7 @@ impl Upstreams {
             }
         };
         let ended = grpc::Status::read(response.headers()).filter(|_| transport == Transport::Grpc);
-        let status = ended.map_or(response.status(), |ended| ended.http());
+        let status = ended.map_or_else(|| response.status(), |ended| ended.http());
         let failure = Failure::of_reply(status, response.headers());
         endpoint.observe(response.headers(), matches!(failure, Some(Failure::Faulty(_))), now);
         failure.map_or(Ok(response), Err)

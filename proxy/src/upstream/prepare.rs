@@ -63,7 +63,8 @@ impl Upstreams {
             file.bytes.failure().map_or(Ok(()), Err)?;
         }
         (file.gate)()?;
-        let source = file.bytes.blocking().ok_or(Error::NoRoom { retry_after: self.retry_after_busy() })?;
+        let source =
+            file.bytes.blocking().ok_or_else(|| Error::NoRoom { retry_after: self.retry_after_busy() })?;
         let (sender, receiver) = mpsc::channel::<Result<Bytes, Error>>(CHUNKS);
         let container = file.audio.container;
         let stop = StopOnDrop::default();
