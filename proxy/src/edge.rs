@@ -93,7 +93,8 @@ impl Edge {
             if body.is_end_stream() {
                 return body;
             }
-            Body::new(Inbound::new(body, awaits_continue, self.metrics.bytes_in(), self.drain.clone()))
+            let pace = self.config.get().gateway.connections.pace();
+            Body::new(Inbound::new(body, pace, awaits_continue, self.metrics.bytes_in(), self.drain.clone()))
         })
     }
 }

@@ -25,6 +25,9 @@ pub enum Error {
     /// The body ended before its closing delimiter or its announced length.
     #[error("the request body ended early; send the whole file again")]
     Truncated,
+    /// The body came too slowly.
+    #[error("the request body did not arrive in time; send it again over a faster connection")]
+    BodyTimeout,
     /// The body is larger than allowed.
     #[error("413: Maximum content size limit ({limit}) exceeded")]
     TooLarge {
@@ -132,6 +135,7 @@ impl Error {
             | Self::Truncated
             | Self::Undecodable { .. }
             | Self::UnsupportedFile { .. } => StatusCode::BAD_REQUEST,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::FormChanged => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NoRoom { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -151,6 +155,7 @@ impl Error {
         match self {
             Self::InvalidRequest { code, .. } => *code,
             Self::Truncated => Some("truncated_body"),
+            Self::BodyTimeout => Some("request_timeout"),
             Self::TooLarge { .. } => Some("content_too_large"),
             Self::UnsupportedFile { .. } => Some("unsupported_value"),
             Self::ModelNotFound { .. } => Some("model_not_found"),
@@ -173,6 +178,7 @@ impl Error {
         match self {
             Self::InvalidRequest { param, .. } => *param,
             Self::Truncated
+            | Self::BodyTimeout
             | Self::TooLarge { .. }
             | Self::Undecodable { .. }
             | Self::UnsupportedFile { .. }
@@ -200,6 +206,7 @@ impl Error {
             | Self::EngineFailed { retry_after, .. } => Some(*retry_after),
             Self::InvalidRequest { .. }
             | Self::Truncated
+            | Self::BodyTimeout
             | Self::TooLarge { .. }
             | Self::UnsupportedFile { .. }
             | Self::ModelNotFound { .. }

@@ -1,4 +1,4 @@
-//! The body of a request at the edge: counted, and still read for a while when the request is refused before its end.
+//! The body of a request at the edge: counted, held to a least rate, and still read for a while when the request is refused before its end.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,6 +10,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use prometheus::IntCounter;
 
+use crate::net::body::{Pace, Paced};
 use crate::net::drain::Drain;
 
 /// How long a refused client may go on sending. A connection closed under it would reset, and the client would see that
@@ -18,7 +19,7 @@ const LINGER: Duration = Duration::from_secs(10);
 
 /// A request's body.
 pub(super) struct Inbound {
-    body: Option<Body>,
+    body: Option<Paced<Body>>,
     bytes: IntCounter,
     drain: Drain,
     /// The client sends nothing until it is told to go on, which reading does.
@@ -27,8 +28,14 @@ pub(super) struct Inbound {
 
 impl Inbound {
     /// Wraps `body`; `bytes` counts what is read.
-    pub(super) fn new(body: Body, awaits_continue: bool, bytes: IntCounter, drain: Drain) -> Self {
-        Self { body: Some(body), bytes, drain, awaits_continue }
+    pub(super) fn new(
+        body: Body,
+        pace: Pace,
+        awaits_continue: bool,
+        bytes: IntCounter,
+        drain: Drain,
+    ) -> Self {
+        Self { body: Some(Paced::new(body, pace)), bytes, drain, awaits_continue }
     }
 }
 
@@ -51,7 +58,7 @@ impl HttpBody for Inbound {
             }
             Some(Err(_)) | None => self.body = None,
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map_err(axum::Error::new)))
     }
 
     fn is_end_stream(&self) -> bool {

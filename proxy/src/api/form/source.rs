@@ -15,6 +15,7 @@ use super::{Seen, invalid, joined, malformed};
 use crate::error::Error;
 use crate::job::input::InputHash;
 use crate::multipart::{Boundary, Event, Limits, Parser};
+use crate::net::body::late;
 
 /// Text fields: a prompt is the longest of them.
 const LIMITS: Limits = Limits { field_bytes: 16 * 1024, header_bytes: 8 * 1024, fields: 48 };
@@ -115,6 +116,7 @@ impl Source {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let data = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+            Some(Err(error)) if late(&error).is_some() => return Poll::Ready(Err(Error::BodyTimeout)),
             Some(Err(_)) | None => return Poll::Ready(Err(Error::Truncated)),
         };
         if self.received == 0 && data.starts_with(&self.bare_lf) {

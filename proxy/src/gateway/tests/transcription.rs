@@ -233,6 +233,28 @@ async fn a_client_that_leaves_amid_its_upload_leaves_nothing_complete() {
 }
 
 #[tokio::test]
+async fn a_client_that_stops_sending_gets_408_and_holds_no_engine() {
+    let stack = Stack::with(&[Capability::Stt], |config| {
+        config.gateway.connections.body_timeout = Duration::from_millis(300);
+    })
+    .await;
+    for (path, kind, part) in [
+        ("transcriptions", "multipart/form-data; boundary=x", "--x\r\n"),
+        ("speech", "application/json", "{\"model\":"),
+    ] {
+        let mut socket = TcpStream::connect(stack.address).await.unwrap();
+        let request = format!(
+            "POST /v1/audio/{path} HTTP/1.1\r\nhost: x\r\ncontent-length: 9000\r\ncontent-type: {kind}\r\n\r\n{part}"
+        );
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut head = [0; 12];
+        socket.read_exact(&mut head).await.unwrap();
+        assert_eq!(head.as_slice(), b"HTTP/1.1 408", "{path}");
+    }
+    assert_eq!(stack.engines[0].begun(), 0);
+}
+
+#[tokio::test]
 async fn the_client_is_told_to_go_on_only_after_its_head_was_accepted() {
     let stack = Stack::with(&[Capability::Stt], |config| {
         config.gateway.body_limit = bytesize::ByteSize::mib(1);

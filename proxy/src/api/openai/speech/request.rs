@@ -11,6 +11,7 @@ use crate::audio::OutputFormat;
 use crate::error::Error;
 use crate::job::language;
 use crate::job::voice::VoiceName;
+use crate::net::body::late;
 use crate::upstream::Route;
 
 /// Largest body: 4096 code points in the longest escapes, instructions, and room.
@@ -50,6 +51,7 @@ impl Wanted {
             Err(error) if error.is::<http_body_util::LengthLimitError>() => {
                 return Err(Error::TooLarge { limit: BODY_BYTES as u64 });
             }
+            Err(error) if late(&*error).is_some() => return Err(Error::BodyTimeout),
             Err(_) => return Err(invalid("the request body ended early")),
         };
         match serde_json::from_slice(&body) {
