@@ -58,14 +58,14 @@ fn main() -> ExitCode {
     let tests = vec![
         // The longest first.
         stack_test!(overload::a_storm_of_work_restarts_nothing),
-        stack_test!(stuck::a_kill_that_does_not_end_is_told_and_not_forced),
+        stack_test!(stuck::a_kill_that_does_not_end_is_reported_and_not_forced),
         stack_test!(nim::the_gpu_stack_serves_every_call_and_heals),
         stack_test!(admission::every_rule_refuses_with_its_message),
         stack_test!(admission::every_sample_is_accepted),
         stack_test!(lifecycle::a_minimal_stack_speaks_and_listens),
         stack_test!(lifecycle::a_suspended_stack_frees_its_pods),
         stack_test!(lifecycle::a_deleted_stack_leaves_only_its_cache),
-        stack_test!(lifecycle::an_invalid_stack_is_told_and_left_alone),
+        stack_test!(lifecycle::an_invalid_stack_is_reported_and_left_alone),
         stack_test!(lifecycle::an_unreadable_stack_stops_no_other),
         stack_test!(updates::a_new_guard_waits_for_the_users_word),
         stack_test!(monitoring::prometheus_finds_the_stack),

@@ -34,13 +34,13 @@ async fn run_contract(name: &str, program: &Path, script: &str) -> Result<()> {
     });
     let busy = Stack::launch(StackOptions {
         engines: vec![slow],
-        gateway: json!({"park": {"max_wait": "0s"}}),
+        gateway: json!({"wait": {"max_wait": "0s"}}),
         guard: json!({"lane": {"max_waiting": 1, "fixed_seconds": 3}, "probe": {"timeout_min": "10s", "timeout_max": "20s"}}),
         ..stack("busy")
     });
     let absent = Stack::launch(StackOptions {
         engines: vec![absent],
-        gateway: json!({"park": {"max_wait": "0s"}}),
+        gateway: json!({"wait": {"max_wait": "0s"}}),
         ..stack("absent")
     });
     let (healthy, busy, absent) = tokio::try_join!(healthy, busy, absent)?;

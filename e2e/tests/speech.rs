@@ -91,7 +91,7 @@ async fn a_transcript_has_openai_shape_in_every_response_format() -> Result<()> 
 }
 
 #[tokio::test]
-async fn two_voices_are_told_apart() -> Result<()> {
+async fn two_voices_are_distinguished() -> Result<()> {
     let stack = Stack::start(small_stack("dialogue")).await?;
     let dialogue = say(&DIALOGUE)?;
     let seconds = Measure::of_file(dialogue.clone())?.seconds;

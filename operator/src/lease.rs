@@ -194,7 +194,7 @@ impl Elector {
         spec.holder_identity = Some(self.identity.clone());
         spec.lease_duration_seconds = Some(self.seconds());
         spec.renew_time = Some(now);
-        // Carries the resource version that was read: whoever writes second is refused.
+        // Carries the resource version that was read: the second writer is refused.
         let written = self.api.replace(&self.name, &PostParams::default(), &lease).await?;
         self.see(&written);
         Ok(Tried::Held)

@@ -203,7 +203,7 @@ impl Pods {
                 gone.chain(known.stacks.keys().cloned()).map(|stack| (*stack).clone()).collect()
             }
             Event::Apply(watched) => {
-                // Whoever edits the label moves the pod.
+                // An edit of the label moves the pod.
                 let mut changed = remove(&mut known.stacks, &watched, watched.stack());
                 changed.extend(watched.stack().cloned());
                 insert(&mut known.stacks, watched);

@@ -180,7 +180,7 @@ impl Bound {
         let deadline = config.gateway.drain;
         self.gateway_drain.announce();
         if self.public.is_some() {
-            // Whoever sends here learns only now that it should not.
+            // Clients that send here learn only now that they should not.
             tokio::time::sleep(config.gateway.drain_delay).await;
         }
         let dropped = self.gateway_drain.finish(deadline).await;

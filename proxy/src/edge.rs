@@ -45,7 +45,7 @@ pub struct Edge {
     pub drain: Drain,
     /// Free permits for requests that cost engine time.
     pub permits: Permits,
-    /// How many permits there are, and what a refused client is told.
+    /// How many permits there are, and the Retry-After of a refusal.
     pub config: Current,
 }
 

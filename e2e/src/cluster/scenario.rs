@@ -18,7 +18,7 @@ use super::wait::await_condition;
 use super::{Cluster, dump};
 use crate::client::Client;
 
-/// No test takes longer; one that hangs is told from one that is slow.
+/// No test takes longer; one that hangs is distinguished from one that is slow.
 const CEILING: Duration = Duration::from_secs(900);
 /// How long pods and objects of a test may take to go.
 const GONE: Duration = Duration::from_secs(180);

@@ -72,7 +72,7 @@ async fn give(client: &Client, folder: &std::path::Path, claim: &PersistentVolum
     let name = format!("claim-{uid}");
     let path = folder.join(&name);
     std::fs::create_dir_all(&path)?;
-    // Whoever a pod runs as may write.
+    // Any user that a pod runs as may write.
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
     let asked = spec.resources.as_ref().and_then(|resources| resources.requests.clone()).unwrap_or_default();
     let volume: Value = json!({

@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_last_reason_is_told() {
+    async fn the_last_reason_is_reported() {
         let mut looks = 0;
         let error = await_condition("it is done", Duration::from_secs(1), async || {
             looks += 1;

@@ -111,7 +111,7 @@ pub async fn a_deleted_stack_leaves_only_its_cache(fixture: &Fixture) -> Result<
 }
 
 /// A spec that only the operator can judge becomes a condition, and no storm of retries.
-pub async fn an_invalid_stack_is_told_and_left_alone(fixture: &Fixture) -> Result<()> {
+pub async fn an_invalid_stack_is_reported_and_left_alone(fixture: &Fixture) -> Result<()> {
     let spec = json!({
         "stt": [{
             "name": "parakeet", "preset": "reference", "replicas": 0,

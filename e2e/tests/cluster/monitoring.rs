@@ -87,7 +87,7 @@ pub async fn prometheus_finds_the_stack(fixture: &Fixture) -> Result<()> {
         }
         let verified =
             format!(r#"stack="speech",stack_namespace="{}",state="verified"}} 1"#, fixture.space.name);
-        ensure!(metrics.contains(&verified), "no replica is told as verified:\n{metrics}");
+        ensure!(metrics.contains(&verified), "no replica is reported as verified:\n{metrics}");
         Ok(())
     })
     .await

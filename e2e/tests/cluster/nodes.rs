@@ -144,7 +144,7 @@ async fn spread(space: &Namespace) -> Result<()> {
                 return Ok(());
             }
         }
-        bail!("no pod is told so")
+        bail!("no pod reports so")
     })
     .await?;
     space.kubectl(&["scale", "deployment/sleepers", "--replicas=1"]).await?;

@@ -27,7 +27,7 @@ const STEPS: [(&str, &str); 5] = [
 ];
 
 /// Every pod of a stack wedges once, one after the other, each for the first time, so that no back-off of the kubelet
-/// counts; the steps of its cure are told as percentiles.
+/// counts; the steps of its repair are reported as percentiles.
 pub async fn every_first_wedge_heals(fixture: &Fixture) -> Result<()> {
     let engine = |name: &&str| json!({"name": name, "preset": "reference", "replicas": REPLICAS, "args": ["--faults"], "resources": small()});
     let engines: Vec<_> = ENGINES.iter().map(engine).collect();

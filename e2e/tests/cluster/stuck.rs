@@ -14,12 +14,12 @@ use tokio::time::sleep;
 use super::fixture::Fixture;
 use super::healing::{REPAIR, START, clients, last, spec, total};
 
-/// Ceiling for what is told only after a minute of patience with a kubelet.
+/// Ceiling for what is reported only after a minute of patience with a kubelet.
 const TOLD: Duration = Duration::from_secs(240);
 
-/// An engine that its kubelet cannot kill is told by an Event, its pod that does not end by the status; the pod is
+/// An engine that its kubelet cannot kill is reported by an Event, its pod that does not end by the status; the pod is
 /// never removed by force, the other replica serves on, and once the process ends all heals by itself.
-pub async fn a_kill_that_does_not_end_is_told_and_not_forced(fixture: &Fixture) -> Result<()> {
+pub async fn a_kill_that_does_not_end_is_reported_and_not_forced(fixture: &Fixture) -> Result<()> {
     let mut spec = spec();
     spec["tts"] = json!([]);
     let stack = fixture.stack(&spec).await?;

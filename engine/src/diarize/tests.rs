@@ -46,7 +46,7 @@ fn accuracy(turns: &[Turn], truth: &[Option<usize>]) -> (f64, usize) {
 }
 
 #[test]
-fn every_pair_of_voices_is_told_apart() {
+fn every_pair_of_voices_is_distinguished() {
     for (index, one) in Voice::ALL.into_iter().enumerate() {
         for other in Voice::ALL.into_iter().skip(index + 1) {
             for (voices, pause_s) in [([one, other], 0.2), ([other, one], 0.6)] {

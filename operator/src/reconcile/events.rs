@@ -19,7 +19,7 @@ pub struct Note {
     pub message: String,
 }
 
-/// Conditions that are told of, and whether True is the good status.
+/// Conditions whose changes become Events, and whether True is the good status.
 const TOLD: [(&str, bool); 6] = [
     (condition_type::READY, true),
     (condition_type::PREFLIGHT_PASSED, true),

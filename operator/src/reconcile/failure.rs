@@ -118,7 +118,7 @@ fn waiting(container: &Container) -> Option<Said> {
 }
 
 /// A running container whose last run ended in a way that a person should know of. Ends by signal are repairs and
-/// stops; they are told elsewhere.
+/// stops; they are reported elsewhere.
 fn ended_before(container: &Container) -> Option<Said> {
     let ended = container.last_state.terminated.as_ref()?;
     let said = ended_with(ended, reason::CRASH_LOOP_BACK_OFF, false);

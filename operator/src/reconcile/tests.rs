@@ -95,7 +95,7 @@ async fn somebody_elses_object_is_not_taken_over() {
 }
 
 #[tokio::test]
-async fn a_refused_object_is_told_and_tried_again() {
+async fn a_refused_object_is_reported_and_tried_again() {
     let server = Server::default();
     server.hold(&testing::stack(MINIMAL));
     let context = testing::context(&server);

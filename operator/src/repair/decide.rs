@@ -43,11 +43,11 @@ pub struct Plan {
     pub acts: Vec<Act>,
     /// Repairs that wait though they are wanted, for the guards that asked.
     pub deferrals: Vec<Deferral>,
-    /// What people are told.
+    /// What an Event reports.
     pub news: Vec<News>,
 }
 
-/// A transition that people are told of.
+/// A transition that becomes an Event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum News {
     /// A repair was ordered.
@@ -243,7 +243,7 @@ fn candidates<'a>(engine: &'a EngineView, records: &[RepairRecord]) -> Vec<Candi
             (asks || (held && !report.instance.is_empty())).then_some(Candidate { pod, seen })
         })
         .collect();
-    // Whoever was tried goes on first; then the one that waits longest.
+    // A pod that was tried goes on first; then the one that waits longest.
     candidates.sort_by_cached_key(|candidate| {
         let tried = records
             .iter()

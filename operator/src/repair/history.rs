@@ -16,7 +16,7 @@ use contract::{Class, State};
 
 /// An act that shows no effect is repeated after this time.
 const REPEAT: Duration = Duration::from_secs(5);
-/// A guard is told again so long before its deferral ends.
+/// The order is repeated so long before a guard's deferral ends.
 const AHEAD: Duration = Duration::from_secs(5);
 
 /// One stack's history.
@@ -63,7 +63,7 @@ struct Told {
     stuck: bool,
 }
 
-/// A transition of a pod that people are told of.
+/// A transition of a pod that becomes an Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     /// It cannot serve; its fault's class.

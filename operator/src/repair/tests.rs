@@ -395,7 +395,7 @@ async fn an_order_for_another_instance_is_withdrawn() {
         })
         .await;
     assert_eq!(world.logged("restart"), 0);
-    // The guard's last word is outdated: it is told to wait, not ordered again at once.
+    // The guard's last report is outdated: it is ordered to wait, not ordered again at once.
     world.until("refused again", |world| world.logged("409") == 2).await;
     assert_eq!(world.api.status().total, 1);
 }

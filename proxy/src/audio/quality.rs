@@ -77,7 +77,7 @@ mod tests {
     use crate::audio::signal::{speech, tone, white_noise};
 
     #[test]
-    fn speech_is_told_from_silence_noise_clipping_and_stuck_samples() {
+    fn speech_is_distinguished_from_silence_noise_clipping_and_stuck_samples() {
         assert_eq!(check(&speech(24_000, 4.0)), Ok(()));
         assert!(matches!(check(&[]), Err(Fault::Silence { .. })));
         assert!(matches!(check(&[0; 48_000]), Err(Fault::Silence { dbfs }) if dbfs < -100.0));

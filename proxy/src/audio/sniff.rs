@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn containers_are_told_by_their_magic() {
+    fn containers_are_recognised_by_their_magic() {
         let opus = b"OggS\0\x02\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\x01\x13OpusHead\x01";
         let vorbis = b"OggS\0\x02\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\x01\x1e\x01vorbis";
         let cases: [(&[u8], Option<Container>); 22] = [

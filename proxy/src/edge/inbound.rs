@@ -22,7 +22,7 @@ pub(super) struct Inbound {
     body: Option<Paced<Body>>,
     bytes: IntCounter,
     drain: Drain,
-    /// The client sends nothing until it is told to go on, which reading does.
+    /// The client sends nothing until `100 Continue`, which reading sends.
     awaits_continue: bool,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Shared by whoever holds work that a stop must wait for. Cloning shares it.
+/// Shared by all holders of work that a stop must wait for. Cloning shares it.
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
     announced: CancellationToken,

@@ -1,4 +1,4 @@
-//! Step 5 of the merge: a "yeah" inside another's talk goes to whoever has a short turn just there.
+//! Step 5 of the merge: a "yeah" inside another's talk goes to the speaker with a short turn just there.
 
 use super::Word;
 use super::assign::Assigned;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Turn;
 use super::span::{Span, micros};
 
-/// Most speakers that are told apart, so that the cost per word is bounded: one for each bit of
+/// Most speakers that are distinguished, so that the cost per word is bounded: one for each bit of
 /// [`super::assign::Assigned::covered_by`]. Diarizers stop at 4 to 8.
 const MAX_SPEAKERS: usize = 32;
 

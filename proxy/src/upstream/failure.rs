@@ -84,7 +84,7 @@ impl Failure {
         }
     }
 
-    /// What the client is told.
+    /// What the client's error says.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Refused => "connection refused",
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replies_are_told_from_failures() {
+    fn replies_are_distinguished_from_failures() {
         let none = HeaderMap::new();
         let mut elsewhere = HeaderMap::new();
         elsewhere.insert(header::RETRY, HeaderValue::from_static("elsewhere"));
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_told_what_helps_it_most() {
+    fn the_client_gets_the_error_that_helps_most() {
         let capability = Capability::Stt;
         let error = |failures: &[Failure]| Failure::error(failures, capability, Duration::from_secs(3));
         assert_eq!(error(&[]), None);

@@ -1,4 +1,4 @@
-//! Limits on what multiplies work: the retry budget, and when clients are told to come back.
+//! Limits on what multiplies work: the retry budget, and the Retry-After of refusals.
 
 use std::time::Duration;
 

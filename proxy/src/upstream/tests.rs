@@ -179,7 +179,7 @@ async fn full_queues_everywhere_are_an_overload_with_the_shortest_wait() {
 }
 
 #[tokio::test]
-async fn with_no_engine_the_client_is_told_when_one_is_due() {
+async fn with_no_engine_retry_after_says_when_one_is_due() {
     let guard = Guard::start("only").await;
     let stack = stack(&[&guard], |_| {}).start().await;
     assert!(stack.upstreams.ready(Capability::Stt));
@@ -447,7 +447,7 @@ async fn the_same_input_behind_incidents_of_two_engines_is_poison() {
 }
 
 #[tokio::test]
-async fn the_guard_is_told_what_it_needs() {
+async fn the_guard_gets_the_headers_that_it_needs() {
     let guard = Guard::start("only").await;
     let stack = stack(&[&guard], |_| {}).start().await;
     stack.send().await.unwrap();

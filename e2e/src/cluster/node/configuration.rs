@@ -1,4 +1,4 @@
-//! What a node's parts are told, and what they see of the machine.
+//! Configuration of a node's parts, and what they see of the machine.
 
 use std::path::{Path, PathBuf};
 
@@ -51,7 +51,7 @@ pub fn make_control_groups(name: &str) -> Result<()> {
     for hierarchy in hierarchies() {
         let group = hierarchy.join(name);
         std::fs::create_dir_all(&group).with_context(|| format!("unable to make {}", group.display()))?;
-        // A cpuset takes no process before it is told what it may use.
+        // A cpuset takes no process before it is set what it may use.
         for file in ["cpuset.cpus", "cpuset.mems"] {
             if let Ok(value) = std::fs::read(hierarchy.join(file)) {
                 std::fs::write(group.join(file), value)?;

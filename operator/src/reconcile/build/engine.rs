@@ -253,7 +253,7 @@ fn args(engine: &ValidEngine) -> Vec<String> {
     args
 }
 
-/// What a NIM is told by environment; what the user adds comes last.
+/// The environment of a NIM; what the user adds comes last.
 fn environment(stack: &ValidStack, engine: &ValidEngine) -> Vec<EnvVar> {
     let spec = &engine.spec;
     let mut env = Vec::new();

@@ -114,7 +114,7 @@ fn an_operator_that_starts_writes_nothing_until_a_guard_says_something_new() {
     assert_eq!(
         states(&again(&observed(lost), Some(&after))),
         ["wedged", "unknown"],
-        "no pod is healthy by hearsay"
+        "no pod counts as healthy without a report"
     );
 }
 

@@ -367,7 +367,7 @@ impl Write for Broken<()> {
 }
 
 #[test]
-fn failures_of_reader_and_writer_are_told_apart() {
+fn failures_of_reader_and_writer_are_distinguished() {
     let file = [&wav::header(16_000, 1, None)[..], &[1; 100_000]].concat();
     for (file, container) in [(file, Container::Wav), (fixture("vorbis.ogg"), Container::OggVorbis)] {
         let source = || Cursor::new(file.clone());

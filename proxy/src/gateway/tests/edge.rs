@@ -154,7 +154,7 @@ async fn a_new_configuration_counts_for_the_next_request() {
 }
 
 #[tokio::test]
-async fn started_means_that_engines_are_known_and_a_coming_stop_is_told_first() {
+async fn started_means_that_engines_are_known_and_a_coming_stop_is_announced_first() {
     let stack = Stack::start().await;
     let ask = |path: &str| {
         let request = stack.client.get(format!("{}{path}", stack.admin)).send();
@@ -179,7 +179,7 @@ async fn started_means_that_engines_are_known_and_a_coming_stop_is_told_first() 
     assert!(message.contains("none is found yet"), "{message}");
     stack.drain.announce();
     assert_eq!((ask("/startz").await, ask("/readyz").await), (503, 503));
-    assert_eq!(stack.transcribe(&[]).await.status(), 200, "whoever does not know yet is still served");
+    assert_eq!(stack.transcribe(&[]).await.status(), 200, "a client that does not know yet is still served");
 }
 
 #[tokio::test]

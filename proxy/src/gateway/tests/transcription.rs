@@ -196,7 +196,7 @@ async fn too_large_is_said_at_once_or_when_it_is_seen() {
 }
 
 #[tokio::test]
-async fn a_truncated_upload_is_told_so_and_completes_at_no_engine() {
+async fn a_truncated_upload_is_a_client_error_and_completes_at_no_engine() {
     let stack = Stack::start().await;
     for bytes in [1000, 1_000_000] {
         let mut body =
@@ -255,7 +255,7 @@ async fn a_client_that_stops_sending_gets_408_and_holds_no_engine() {
 }
 
 #[tokio::test]
-async fn the_client_is_told_to_go_on_only_after_its_head_was_accepted() {
+async fn the_client_gets_100_continue_only_after_its_head_was_accepted() {
     let stack = Stack::with(&[Capability::Stt], |config| {
         config.gateway.body_limit = bytesize::ByteSize::mib(1);
     })
@@ -370,7 +370,7 @@ async fn an_engines_refusal_is_passed_on_and_its_nonsense_is_not() {
 }
 
 #[tokio::test]
-async fn without_an_engine_the_client_is_told_when_to_come_back() {
+async fn without_an_engine_the_client_gets_retry_after() {
     let stack = Stack::with(&[Capability::Tts], |_| {}).await;
     let response = stack.transcribe(&[]).await;
     assert_eq!(response.headers()["x-should-retry"], "true");

@@ -74,7 +74,7 @@ enum Event {
     Restarted(Result<(), child::Error>),
 }
 
-/// What the loop is told from outside.
+/// Messages to the loop.
 enum Told {
     /// A person asks to forget used-up budgets.
     Reset,
@@ -216,7 +216,7 @@ impl Health {
         self.note(verdict, now);
         let can_restart = self.parts.actuator.is_some() && self.instance.life != Life::Awaited;
         let wish = remediation(verdict, &self.repairs, can_restart, &self.parts.policy, now);
-        // Whoever is about to be stopped is not worth a restart.
+        // An engine that is about to be stopped is not worth a restart.
         let may_act = self.acting == Acting::Idle && !*self.parts.draining.borrow();
         let remediation = self.allowed(if may_act { wish } else { Remediation::None }, verdict, now);
         let remediation = if may_act { remediation } else { wish };

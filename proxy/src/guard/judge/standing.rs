@@ -44,7 +44,7 @@ pub fn standing(
         Acting::Restarting => (State::Restarting, 0.0),
         Acting::Idle => state(evidence, verdict, remediation, policy, now),
     };
-    // Whoever only observes goes on serving with an engine that once was proven.
+    // A guard that only observes goes on serving with an engine that once was proven.
     let observes = !policy.repair.eject && evidence.verified.is_some() && acting == Acting::Idle;
     let weight = if observes { 1.0 } else { weight };
     let recovery = (weight == 0.0).then(|| recovery(evidence, remediation, repairs, policy, now));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_only_observes_takes_no_proven_engine_out() {
+    fn a_guard_that_only_observes_takes_no_proven_engine_out() {
         let mut policy = Policy::default();
         policy.repair.eject = false;
         let now = Instant::now();

@@ -371,7 +371,7 @@ impl Forward {
     /// What every reply tells of the engine.
     fn stamp(&self, headers: &mut HeaderMap) {
         let standing = self.standing.borrow().clone();
-        // Whoever only observes goes on serving: a state that says otherwise would turn gateways away.
+        // A guard that only observes goes on serving: a state that says otherwise would turn gateways away.
         if !standing.serves() || !standing.state.is_out() {
             headers.insert(contract::header::STATE, HeaderValue::from_static(standing.state.as_str()));
         }

@@ -175,7 +175,7 @@ impl Lane {
         }
     }
 
-    /// Takes the engine out of rotation: whoever waits is told at once, newcomers are refused, running jobs go on.
+    /// Takes the engine out of rotation: waiting jobs are refused at once, newcomers are refused, running jobs go on.
     pub fn eject(&self) {
         let mut state = self.shared.state.lock();
         state.ejected = true;
@@ -239,7 +239,7 @@ impl Lane {
                 return;
             };
             drop(state);
-            // Whoever has left in this very moment gives the slot back by dropping it, which takes the lock again.
+            // A job that left in this very moment gives the slot back by dropping it, which takes the lock again.
             let unclaimed = grant.send(Slot { id, lane: self.clone() });
             drop(unclaimed);
         }

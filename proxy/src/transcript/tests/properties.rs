@@ -52,7 +52,7 @@ proptest! {
 
     #[test]
     fn names_say_nothing(words in sane_words(), turns in sane_turns()) {
-        // Two speakers with the very same turns are told apart by name alone: leave those out.
+        // Two speakers with the very same turns differ by name alone: leave those out.
         let mut own: Vec<Vec<(u64, u64)>> = vec![Vec::new(); 4];
         for turn in &turns {
             let who = turn.speaker[1..].parse::<usize>().unwrap();

@@ -37,7 +37,7 @@ fn slice(name: &str, service: &str, version: u32, endpoints: &[Value]) -> Value 
     })
 }
 
-/// An API server that lists what it is told to, and then streams changes.
+/// An API server that lists what a test gives it, and then streams changes.
 #[derive(Clone, Default)]
 struct Server {
     state: Arc<Mutex<State>>,

@@ -153,7 +153,7 @@ impl Health {
         let settled = matches!(standing.state, State::Healthy | State::Saturated | State::Degraded);
         if settled && self.evidence.suspicion.is_none() {
             if let Some(draft) = self.draft.take_if(|draft| draft.is_proven()) {
-                // One line that tells the whole story to whoever reads the log at 3 a.m.
+                // One line with the whole story, for the one who reads the log at 3 a.m.
                 let story = serde_json::to_string(draft.incident()).unwrap_or_default();
                 tracing::warn!(engine = self.parts.engine.name, incident = story, "incident closed");
             }
@@ -161,7 +161,7 @@ impl Health {
         }
         let draining = *self.parts.draining.borrow();
         if draining {
-            // Newcomers are refused; whoever waits is still served.
+            // Newcomers are refused; a waiting job is still served.
             standing.weight = 0.0;
         }
         let engine = &self.parts.engine;

@@ -395,7 +395,7 @@ async fn a_draining_engine_takes_nothing_new_and_is_not_restarted() {
     let drains = reports.wait_for(|report| report.draining && report.weight == 0.0);
     assert!(tokio::time::timeout(PATIENCE, drains).await.unwrap().is_ok());
     assert!(!stack.snapshot.standing().borrow().serves());
-    assert!(!stack.lane.is_ejected(), "whoever waits is still served");
+    assert!(!stack.lane.is_ejected(), "a waiting job is still served");
     drop(waiting);
     *stack.fake.mode.lock() = Mode::Sticky;
     stack.hint(Class::Sticky);

@@ -239,7 +239,7 @@ impl Call {
         self.hint(Class::Refused, None, None, None);
     }
 
-    /// What the status of a gRPC call means. The headers or trailers that it came with take what is told of it.
+    /// What the status of a gRPC call means. The headers or trailers that it came with take what is reported of it.
     fn ended(&self, status: &Status, headers: &mut HeaderMap) -> Outcome {
         match status.code {
             Code::Ok => Outcome::Served,

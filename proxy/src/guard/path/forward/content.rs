@@ -58,7 +58,7 @@ pub struct Transcripts {
 }
 
 impl Transcripts {
-    /// Looks at the transcript of `audio` seconds with the hash `input`. A burst is told once, then counted anew.
+    /// Looks at the transcript of `audio` seconds with the hash `input`. A burst is reported once, then counted anew.
     ///
     /// # Errors
     /// The [`Fault`] that this answer completes.
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn five_empty_transcripts_in_a_row_are_a_fault_told_once() {
+    fn five_empty_transcripts_in_a_row_are_a_fault_reported_once() {
         let mut transcripts = Transcripts::default();
         for at in 0..4 {
             assert_eq!(look(&mut transcripts, " ... ", at), Ok(()));

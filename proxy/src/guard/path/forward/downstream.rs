@@ -1,4 +1,4 @@
-//! The client's side of a call that outlives it: a bounded hand-over of frames, and how the end is told.
+//! The client's side of a call that outlives it: a bounded hand-over of frames, and how the end is passed on.
 
 use std::pin::Pin;
 use std::sync::Arc;

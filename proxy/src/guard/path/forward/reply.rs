@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_lane_is_told_with_when_and_where() {
+    fn a_full_lane_is_refused_with_when_and_where() {
         let response =
             Refusal::Full { wait: Duration::from_secs(7) }.into_response(&RetryAfter::default(), 0.0);
         assert_eq!(response.status(), 429);

@@ -3,7 +3,7 @@
 use crate::guard::path::forward::tests::*;
 
 #[tokio::test]
-async fn a_dead_context_behind_a_client_error_ejects_at_once_and_is_told() {
+async fn a_dead_context_behind_a_client_error_ejects_at_once_and_is_reported() {
     let mut stack = Stack::start().await;
     let body = r#"{"detail":"CUDA error: an illegal memory access was encountered"}"#;
     *stack.engine.reply.lock() =
@@ -74,7 +74,7 @@ async fn an_engine_that_answers_before_the_upload_ends_is_heard() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_told_with_its_class() {
+async fn a_refused_connection_is_reported_with_its_class() {
     let (engine, server) = Engine::start().await;
     // A port that nobody listens on.
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
@@ -87,7 +87,7 @@ async fn a_refused_connection_is_told_with_its_class() {
 }
 
 #[tokio::test]
-async fn an_engine_that_closes_without_an_answer_is_told() {
+async fn an_engine_that_closes_without_an_answer_is_reported() {
     let (engine, server) = Engine::start().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
