@@ -1,17 +1,20 @@
 //! SpeechStack's proxy: the gateway in front of speech engines and the guard beside each of them.
 //!
 //! ```text
-//! client -> gateway (dialect -> upstream) ==> guard (lane) ==> engine
+//! client -> gateway (edge -> api -> job -> upstream -> protocol) ==> guard (lane) ==> engine
 //! ```
 //!
 //! | module | part |
 //! |---|---|
-//! | [`dialect`], [`gateway`] | downstream: what clients speak |
-//! | [`engine`], [`upstream`], [`spool`] | upstream: what engines speak, which one is picked, retries |
-//! | [`guard`] | one engine: lane, probes, verdict, restart |
-//! | [`audio`], [`multipart`], [`sentence`], [`served`], [`transcript`] | pure: no IO, no clock |
-//! | [`config`], [`report`], [`error`] | the contracts |
-//! | [`app`], [`args`], [`admin`], [`drain`], [`http`], [`logging`], [`permits`], [`reload`], [`welcome`] | the process |
+//! | [`edge`], [`api`], [`gateway`] | downstream: what every request passes, what clients send, and the routes |
+//! | [`job`] | the work that a request asks for, whatever engine does it |
+//! | [`upstream`] | which engine is picked, retries, waiting |
+//! | [`protocol`] | what engines speak, one codec each |
+//! | [`guard`] | one engine: its path, its judgement, its repair |
+//! | [`audio`], [`multipart`], [`transcript`] | pure: no network, no clock |
+//! | [`net`] | connections and bodies |
+//! | [`config`], [`error`] | what is configured, and what a client's error says |
+//! | [`app`], [`args`], [`admin`], [`banner`], [`logging`] | the process |
 //! | [`roundtrip`] | the proof from outside |
 
 pub mod admin;

@@ -47,7 +47,7 @@ impl Upstreams {
     /// Has a file transcribed. The work must be [`Work::Transcribe`].
     ///
     /// # Errors
-    /// As [`Upstreams::run`].
+    /// As `Upstreams::run`.
     pub async fn transcribe(&self, outgoing: &Outgoing) -> Result<Served<Transcript>, Error> {
         self.whole(outgoing, |protocol, reply| protocol.transcript(reply)).await
     }
@@ -55,7 +55,7 @@ impl Upstreams {
     /// Has the speaker turns of a file found. The work must be [`Work::Diarize`].
     ///
     /// # Errors
-    /// As [`Upstreams::run`].
+    /// As `Upstreams::run`.
     pub async fn diarize(&self, outgoing: &Outgoing) -> Result<Served<Turns>, Error> {
         self.whole(outgoing, |protocol, reply| protocol.turns(reply)).await
     }
@@ -82,7 +82,7 @@ impl Upstreams {
     /// Has a text spoken, once the first samples are there. The work must be [`Work::Synthesize`].
     ///
     /// # Errors
-    /// As [`Upstreams::run`].
+    /// As `Upstreams::run`.
     pub async fn speak(&self, outgoing: &Outgoing) -> Result<Served<Speech>, Error> {
         let wanted = match &outgoing.work {
             Work::Synthesize(wanted) => wanted.sample_rate,

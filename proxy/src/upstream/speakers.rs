@@ -10,7 +10,7 @@ impl Upstreams {
     /// The words and the turns of a file. The work must be [`Work::Transcribe`] with speakers.
     ///
     /// # Errors
-    /// A 400 when no engine of the route tells speakers apart; else as [`Upstreams::run`].
+    /// A 400 when no engine of the route tells speakers apart; else as `Upstreams::run`.
     pub async fn transcribe_with_speakers(
         &self,
         outgoing: &Outgoing,

@@ -105,7 +105,7 @@ async fn eventually(condition: impl Fn() -> bool) {
 
 /// Runs the job; gives the whole reply.
 async fn send(upstreams: &Upstreams, outgoing: &Outgoing) -> Result<Served<Bytes>, Error> {
-    upstreams.run(outgoing, |reply| async move { Ok(reply.whole().await?) }).await
+    upstreams.run(outgoing, |reply| async move { reply.whole().await }).await
 }
 
 /// The file in the form that the guard got and gave back.

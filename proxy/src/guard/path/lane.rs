@@ -136,7 +136,7 @@ impl Lane {
     ///
     /// # Errors
     /// [`Refusal::Full`] when as many jobs wait or upload, or as much work is ahead, as the configuration allows; for a
-    /// continuation, when [`MAX_CONTINUATIONS`] of them wait for each job that may run. [`Refusal::Ejected`] while ejected.
+    /// continuation, when `MAX_CONTINUATIONS` of them wait for each job that may run. [`Refusal::Ejected`] while ejected.
     pub fn enqueue(&self, predicted_seconds: f64, kind: Kind, now: Instant) -> Result<Ticket, Refusal> {
         let mut state = self.shared.state.lock();
         if state.ejected {
