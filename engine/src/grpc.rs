@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 
 use crate::app::Core;
+use crate::fault::wire::ResetAfter;
 use crate::health::Readiness;
 use messages::grpc::health::v1::health_check_response::ServingStatus;
 use messages::grpc::health::v1::health_server::{Health, HealthServer};
@@ -25,6 +27,29 @@ pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
 /// How often a watched state is looked at.
 const WATCH_PERIOD: Duration = Duration::from_millis(100);
+
+/// A streamed reply: what `work` sends to `answers`, and its error as the last. A client that leaves ends the work, which frees
+/// the place of its job.
+pub fn stream<T: Send + 'static>(
+    work: impl Future<Output = Result<(), Status>> + Send + 'static,
+    sender: mpsc::Sender<Result<T, Status>>,
+    mut answers: mpsc::Receiver<Result<T, Status>>,
+    reset: ResetAfter,
+) -> Response<BoxStream<'static, Result<T, Status>>> {
+    tokio::spawn(async move {
+        let ended = tokio::select! {
+            ended = work => ended,
+            () = sender.closed() => return,
+        };
+        if let Err(status) = ended {
+            let _gone = sender.send(Err(status)).await;
+        }
+    });
+    let mut response =
+        Response::new(futures::stream::poll_fn(move |context| answers.poll_recv(context)).boxed());
+    response.extensions_mut().insert(reset);
+    response
+}
 
 /// The health service: serving while the engine is ready, whatever the service is called.
 pub fn health(core: Arc<Core>) -> HealthServer<impl Health> {

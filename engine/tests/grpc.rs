@@ -401,7 +401,7 @@ async fn texts_are_spoken_whole_and_in_pieces() {
         (text(" "), "characters"),
         (text(&"a".repeat(2_001)), "2000"),
         (SynthesizeSpeechRequest { language_code: "de-DE".into(), ..text(SAID) }, "de-DE"),
-        (SynthesizeSpeechRequest { voice_name: "nobody".into(), ..text(SAID) }, "nobody"),
+        (SynthesizeSpeechRequest { voice_name: "unknown-voice".into(), ..text(SAID) }, "unknown-voice"),
         (SynthesizeSpeechRequest { sample_rate_hz: 4_000, ..text(SAID) }, "sample_rate_hz"),
         (SynthesizeSpeechRequest { encoding: AudioEncoding::Oggopus.into(), ..text(SAID) }, "OGGOPUS"),
     ] {

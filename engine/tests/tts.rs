@@ -88,7 +88,7 @@ async fn openai_and_nemo_speech_take_json() {
             ("response_format", json!("mp3"), "wav or pcm"),
             ("input", json!(" "), "characters"),
             ("input", Value::Null, "input"),
-            ("voice", json!("nobody"), "nobody"),
+            ("voice", json!("unknown-voice"), "unknown-voice"),
             ("speed", json!(9), "speed"),
             ("speed", json!("fast"), "malformed"),
         ] {

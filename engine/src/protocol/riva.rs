@@ -8,7 +8,6 @@ mod utterances;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 use tonic::service::RoutesBuilder;
@@ -18,6 +17,7 @@ use super::{Entry, Side};
 use crate::app::Kind;
 use crate::decode::{Channels, Container};
 use crate::fault::wire::ResetAfter;
+use crate::grpc;
 use crate::grpc::MAX_MESSAGE_BYTES;
 use crate::grpc::messages::nvidia::riva::asr::riva_speech_recognition_config_response::Config;
 use crate::grpc::messages::nvidia::riva::asr::riva_speech_recognition_server::{
@@ -77,7 +77,7 @@ impl RivaSpeechRecognition for Recognition {
         &self,
         request: Request<Streaming<StreamingRecognizeRequest>>,
     ) -> Result<Response<Self::StreamingRecognizeStream>, Status> {
-        let (sender, mut answers) = mpsc::channel(4);
+        let (sender, answers) = mpsc::channel(4);
         let reset = ResetAfter::at(None);
         let session = stream::Session {
             stt: self.stt.clone(),
@@ -87,20 +87,7 @@ impl RivaSpeechRecognition for Recognition {
             history: Vec::new(),
         };
         let requests = request.into_inner();
-        tokio::spawn(async move {
-            let ended = tokio::select! {
-                ended = session.run(requests) => ended,
-                // A client that leaves frees the place of its job.
-                () = sender.closed() => return,
-            };
-            if let Err(status) = ended {
-                let _gone = sender.send(Err(status)).await;
-            }
-        });
-        let stream = futures::stream::poll_fn(move |context| answers.poll_recv(context)).boxed();
-        let mut response = Response::new(stream);
-        response.extensions_mut().insert(reset);
-        Ok(response)
+        Ok(grpc::stream(session.run(requests), sender, answers, reset))
     }
 
     async fn get_riva_speech_recognition_config(

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{Entry, Side};
 use crate::app::Kind;
 use crate::fault::wire::ResetAfter;
+use crate::grpc;
 use crate::grpc::messages::nvidia::riva::tts::riva_speech_synthesis_server::{
     RivaSpeechSynthesis, RivaSpeechSynthesisServer,
 };
@@ -59,23 +60,10 @@ impl RivaSpeechSynthesis for Synthesis {
         &self,
         request: Request<Streaming<SynthesizeSpeechRequest>>,
     ) -> Result<Response<Self::SynthesizeOnlineStream>, Status> {
-        let (sender, mut answers) = mpsc::channel(1);
+        let (sender, answers) = mpsc::channel(1);
         let (tts, requests, reset) = (self.tts.clone(), request.into_inner(), ResetAfter::at(None));
         let answering = speak(tts, requests, sender.clone(), reset.clone());
-        tokio::spawn(async move {
-            let ended = tokio::select! {
-                ended = answering => ended,
-                // A client that leaves frees the place of its job.
-                () = sender.closed() => return,
-            };
-            if let Err(status) = ended {
-                let _gone = sender.send(Err(status)).await;
-            }
-        });
-        let stream = futures::stream::poll_fn(move |context| answers.poll_recv(context)).boxed();
-        let mut response = Response::new(stream);
-        response.extensions_mut().insert(reset);
-        Ok(response)
+        Ok(grpc::stream(answering, sender, answers, reset))
     }
 
     async fn get_riva_synthesis_config(

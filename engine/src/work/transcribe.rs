@@ -141,7 +141,7 @@ impl Transcriber {
             let duration_s = samples.len() as f64 / f64::from(RATE_HZ);
             fits_memory(&core, oom_above_s, duration_s)?;
             let made = work(recognizer, &samples, duration_s)?;
-            // A GPU finishes its job even when nobody waits any more.
+            // A GPU finishes a job after its client has left.
             clock.hold(duration_s, || false);
             Ok::<_, Refusal>(made)
         };

@@ -27,8 +27,8 @@ const UNKNOWN_BYTES_PER_SECOND: f64 = 16_000.0;
 
 /// Estimates the length of a file of `total_len` bytes that begins with `prefix`. 64 KiB of prefix are enough for most files.
 ///
-/// What a file states is believed as far as its bytes can hold it: a longer statement is replaced by an estimate from
-/// `total_len`, or is not exact without one. `None` if the file states no length and `total_len` is unknown too.
+/// A stated duration counts if the bytes of the file can hold it. A longer one is replaced by an estimate from `total_len`; without
+/// `total_len` it is kept and marked as not exact. `None` if the file states no length and `total_len` is unknown too.
 #[must_use]
 pub fn estimate(prefix: &[u8], total_len: Option<u64>) -> Option<Estimate> {
     let file = File { prefix, total_len };
