@@ -110,8 +110,9 @@ cluster-bench: packages-cluster cargo cluster-binaries $(TOOLS)/bin/helm ## Meas
 	$(CARGO) test --workspace --test thrift $(RELEASE) --no-run
 	SPEECHSTACK_THRIFT_PODS=10000 target/$(PROFILE)/cluster run --name bare --bare -- $(MAKE) --no-print-directory thrift-tests
 
+# A debug build with the tests has the features of the tests' build, so that nothing is compiled twice.
 images: packages-cluster cargo cluster-binaries ## Build the container images, from target/$(PROFILE).
-	$(CARGO) build --workspace --bins $(RELEASE)
+	$(CARGO) build --workspace $(if $(RELEASE),--bins $(RELEASE),--all-targets)
 	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --package speechstack-livez --target $(HOST) $(RELEASE)
 	target/$(PROFILE)/cluster images
 
