@@ -21,7 +21,7 @@ pub use engine::{
 pub use gateway::{
     GatewayAutoscaling, GatewaySpec, HttpRoute, Ingress, Limits, ParentRef, Service, ServiceType,
 };
-pub use preset::{Kind, Preset, PresetData, PresetModel, Protocol};
+pub use preset::{Capability, Preset, PresetData, PresetModel, Protocol};
 pub use probe::DeepProbe;
 pub use repair::{ContainerRestarts, Escalation, PodRecreates, Policy, Repair};
 pub use span::Span;

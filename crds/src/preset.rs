@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 /// What an engine does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum Capability {
     /// Speech to text.
     Stt,
     /// Text to speech.
     Tts,
 }
 
-impl Kind {
+impl Capability {
     /// Its name in labels and status.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -207,9 +207,9 @@ impl Preset {
         Preset::Custom,
     ];
 
-    /// What is known of it when it is used for `kind`.
+    /// What is known of it when it is used for `capability`.
     #[must_use]
-    pub fn data(self, kind: Kind) -> PresetData {
+    pub fn data(self, capability: Capability) -> PresetData {
         let model = |id, aliases| PresetModel { id, aliases };
         match self {
             Self::ParakeetTdtV2 => PresetData {
@@ -271,15 +271,15 @@ impl Preset {
                 model: model("parakeet-tdt-0.6b-v3", STT_ALIASES),
                 ..STT_NIM
             },
-            Self::Reference => reference(kind),
-            Self::Custom => match kind {
-                Kind::Stt => PresetData {
+            Self::Reference => reference(capability),
+            Self::Custom => match capability {
+                Capability::Stt => PresetData {
                     nim: false,
                     protocols: &[Protocol::Parakeet],
                     model: model("parakeet", STT_ALIASES),
                     ..STT_NIM
                 },
-                Kind::Tts => PresetData {
+                Capability::Tts => PresetData {
                     nim: false,
                     protocols: &[Protocol::Magpie],
                     model: model("magpie", TTS_ALIASES),
@@ -290,15 +290,15 @@ impl Preset {
     }
 }
 
-fn reference(kind: Kind) -> PresetData {
-    let of_kind = match kind {
-        Kind::Stt => PresetData {
+fn reference(capability: Capability) -> PresetData {
+    let of_capability = match capability {
+        Capability::Stt => PresetData {
             protocols: &[Protocol::Parakeet],
             args: &["--kind", "stt"],
             model: PresetModel { id: "parakeet-tdt-0.6b-v3", aliases: STT_ALIASES },
             ..STT_NIM
         },
-        Kind::Tts => PresetData {
+        Capability::Tts => PresetData {
             protocols: &[Protocol::Magpie],
             args: &["--kind", "tts"],
             model: PresetModel { id: "magpie-tts-multilingual", aliases: TTS_ALIASES },
@@ -315,7 +315,7 @@ fn reference(kind: Kind) -> PresetData {
         min_gpu_memory_mib: 0,
         startup_seconds: 120,
         seconds_per_audio_second: 0.3,
-        ..of_kind
+        ..of_capability
     }
 }
 
@@ -326,13 +326,15 @@ mod tests {
     #[test]
     fn every_preset_of_nvidia_names_its_image_and_model() {
         for preset in Preset::ALL {
-            let kinds: &[Kind] = match preset {
-                Preset::Reference | Preset::Custom => &[Kind::Stt, Kind::Tts],
-                Preset::MagpieMultilingual | Preset::MagpieZeroshot | Preset::MagpieFlow => &[Kind::Tts],
-                _ => &[Kind::Stt],
+            let capabilities: &[Capability] = match preset {
+                Preset::Reference | Preset::Custom => &[Capability::Stt, Capability::Tts],
+                Preset::MagpieMultilingual | Preset::MagpieZeroshot | Preset::MagpieFlow => {
+                    &[Capability::Tts]
+                }
+                _ => &[Capability::Stt],
             };
-            for kind in kinds {
-                let data = preset.data(*kind);
+            for capability in capabilities {
+                let data = preset.data(*capability);
                 assert!(!data.model.id.is_empty(), "{preset:?}");
                 assert!(data.repository.starts_with("nvcr.io/") || !data.nim, "{preset:?}");
                 assert!(!data.protocols.is_empty(), "{preset:?}");

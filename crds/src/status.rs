@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time}
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Kind;
+use crate::Capability;
 
 /// What was observed of a stack, and what was done about it. Two writers own two parts: the reconciler all but
 /// `repair`, the healer `repair`.
@@ -50,7 +50,7 @@ pub enum Phase {
     Ready,
     /// It serves, with fewer engines than desired.
     Degraded,
-    /// An engine is being repaired and none of its kind serves.
+    /// An engine is being repaired and none of its capability serves.
     Repairing,
     /// Suspended by its spec.
     Suspended,
@@ -86,7 +86,7 @@ pub struct EngineStatus {
     /// Its name in the spec.
     pub name: String,
     /// What it does.
-    pub kind: Kind,
+    pub capability: Capability,
     /// Pods wanted.
     pub desired: i32,
     /// Pods that the kubelet calls ready.

@@ -20,6 +20,7 @@ use crate::args::Run;
 use crate::guards::{self, Guards};
 use crate::lease::{Elector, Times};
 use crate::metrics::Metrics;
+use crate::names;
 use crate::owned::{Index, Owned};
 use crate::reconcile::validate::Defaults;
 use crate::reconcile::{self, Context, events};
@@ -98,8 +99,7 @@ fn lead(
         owned: Arc::new(Index::default()),
         cancel: term.clone(),
     };
-    let reporter =
-        Reporter { controller: reconcile::FIELD_MANAGER.into(), instance: Some(run.pod_name.clone()) };
+    let reporter = Reporter { controller: names::FIELD_MANAGER.into(), instance: Some(run.pod_name.clone()) };
     let guards = Guards::new();
     let deployments = watches.deployments();
     let pods = watches.pods();

@@ -22,7 +22,7 @@ pub mod report;
 mod stream;
 mod wire;
 
-pub use order::{Accepted, Refusal};
+pub use order::Refusal;
 pub use report::Report;
 
 /// How often the set of pods is compared with the set of streams.

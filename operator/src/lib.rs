@@ -10,20 +10,36 @@
 //!
 //! | module | part |
 //! |---|---|
-//! | [`args`], [`app`], [`logging`], [`admin`], [`lease`], [`metrics`] | the process |
-//! | [`watch`], [`owned`], [`pods`] | what the cluster says, kept in memory |
-//! | [`reconcile`] | the five steps |
-//! | [`guards`], [`repair`] | the guards' words, and repair above the container |
+//! | `args`, `app`, `logging`, `admin`, `lease`, `metrics`, `names` | the process |
+//! | `watch`, `owned`, `pods` | what the cluster says, kept in memory |
+//! | `reconcile` | the five steps |
+//! | `guards`, `repair` | the guards' words, and repair above the container |
+//!
+//! What the code asks of the API server, and so what its role must grant:
+//!
+//! | resource | verbs |
+//! |---|---|
+//! | speechstacks | get list watch |
+//! | speechstacks/status | patch |
+//! | deployments, services, configmaps, serviceaccounts, poddisruptionbudgets, networkpolicies, ingresses, horizontalpodautoscalers, roles, rolebindings, httproutes, podmonitors, prometheusrules | get list watch create patch delete |
+//! | persistentvolumeclaims | get list watch create patch |
+//! | endpointslices | get list watch (to give them to gateways) |
+//! | pods | list watch |
+//! | secrets | get |
+//! | events (events.k8s.io) | create patch |
+//! | leases, in the lease's namespace | get create update |
+//! | nodes (cluster) | list watch |
 
-pub mod admin;
+mod admin;
 pub mod app;
 pub mod args;
-pub mod guards;
-pub mod lease;
+mod guards;
+mod lease;
 pub mod logging;
-pub mod metrics;
-pub mod owned;
-pub mod pods;
-pub mod reconcile;
-pub mod repair;
-pub mod watch;
+mod metrics;
+mod names;
+mod owned;
+mod pods;
+mod reconcile;
+mod repair;
+mod watch;

@@ -144,7 +144,7 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
-    use speechstack_crds::{EngineStatus, Kind};
+    use speechstack_crds::{Capability, EngineStatus};
 
     use super::*;
 
@@ -157,7 +157,7 @@ mod tests {
         metrics.reconciled(Some("apply"), Duration::ZERO);
         let engine = EngineStatus {
             name: "parakeet".into(),
-            kind: Kind::Stt,
+            capability: Capability::Stt,
             desired: 1,
             ready: 1,
             verified: 1,

@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use kube::api::{ApiResource, ObjectMeta};
 use parking_lot::RwLock;
 
-use crate::reconcile::FIELD_MANAGER;
-use crate::reconcile::build::metadata::{annotation, label};
+use crate::names::{FIELD_MANAGER, annotation, label};
 
 /// A kind of object that stacks own. In the order in which they are applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

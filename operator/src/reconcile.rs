@@ -34,24 +34,6 @@ pub(crate) mod testing;
 mod tests;
 pub mod validate;
 
-/// Owner of all fields that the operator writes.
-///
-/// What the code asks of the API server, and so what its role must grant:
-///
-/// | resource | verbs |
-/// |---|---|
-/// | speechstacks | get list watch |
-/// | speechstacks/status | patch |
-/// | deployments, services, configmaps, serviceaccounts, poddisruptionbudgets, networkpolicies, ingresses, horizontalpodautoscalers, roles, rolebindings, httproutes, podmonitors, prometheusrules | get list watch create patch delete |
-/// | persistentvolumeclaims | get list watch create patch |
-/// | endpointslices | get list watch (to give them to gateways) |
-/// | pods | list watch |
-/// | secrets | get |
-/// | events (events.k8s.io) | create patch |
-/// | leases, in the lease's namespace | get create update |
-/// | nodes (cluster) | list watch |
-pub const FIELD_MANAGER: &str = "speechstack-operator";
-
 /// Longest wait for one answer of the API server.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 

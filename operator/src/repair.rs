@@ -36,11 +36,7 @@ mod worker;
 
 pub use condition::conditions;
 pub use metrics::Metrics;
-pub use node::{TAINT, avoid_label};
 pub use view::RESET;
-
-/// The field manager of `status.repair`.
-pub const FIELD_MANAGER: &str = "speechstack-repair";
 
 /// What repair works with.
 #[derive(Clone)]

@@ -24,9 +24,9 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{Pending, Readiness};
 use crate::guards::Guards;
 use crate::metrics::Metrics;
+use crate::names::label;
 use crate::owned::{Index, Owned, StackKey};
 use crate::pods::{Pods, WatchedPod};
-use crate::reconcile::build::metadata::label;
 
 mod optional;
 mod strip;

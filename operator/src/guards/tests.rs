@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::order::Accepted;
 use super::*;
 use crate::pods::WatchedPod;
 use contract::{RepairOrder, State, Verb, VerdictName};

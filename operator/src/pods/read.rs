@@ -15,7 +15,7 @@ use kube::runtime::reflector::ObjectRef;
 use serde::Deserialize;
 
 use super::{Container, EnginePod, Revision, Stack, Trouble, Unscheduled};
-use crate::reconcile::build::metadata::{container, label};
+use crate::names::{container, label};
 
 /// Hash of a pod's template, as the Deployment's controller labels it.
 const TEMPLATE: &str = "pod-template-hash";

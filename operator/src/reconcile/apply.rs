@@ -10,10 +10,10 @@ use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::build::metadata::{annotation, label};
 use super::build::{DesiredObjects, Update, Workload};
 use super::validate::ValidStack;
-use super::{CALL_TIMEOUT, Context, FIELD_MANAGER, fingerprint};
+use super::{CALL_TIMEOUT, Context, fingerprint};
+use crate::names::{FIELD_MANAGER, annotation, label};
 use crate::owned::{Live, ObjectKey, Owned};
 
 /// Why objects could not be written.

@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use speechstack_crds::SpeechStack;
 
 use super::Context;
-use super::build::metadata::{annotation, label};
 use crate::guards::Seen;
+use crate::names::{annotation, label};
 use crate::pods::EnginePod;
 use crate::watch::Optional;
 

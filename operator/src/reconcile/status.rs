@@ -14,7 +14,8 @@ use speechstack_crds::{Phase, SpeechStack, SpeechStackStatus};
 use super::apply::{self, AppliedObjects};
 use super::observe::Observed;
 use super::validate::{self, ValidStack};
-use super::{CALL_TIMEOUT, Context, FIELD_MANAGER, events};
+use super::{CALL_TIMEOUT, Context, events};
+use crate::names::FIELD_MANAGER;
 
 mod conditions;
 mod engines;

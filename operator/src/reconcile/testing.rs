@@ -16,11 +16,12 @@ use prometheus::Registry;
 use serde_json::{Value, json};
 use speechstack_crds::SpeechStack;
 
+use super::Context;
 use super::observe::Observed;
 use super::validate::{self, Defaults, ValidStack};
-use super::{Context, FIELD_MANAGER};
 use crate::guards::Guards;
 use crate::metrics::Metrics;
+use crate::names::FIELD_MANAGER;
 use crate::owned::{Index, Owned};
 use crate::pods::Pods;
 use crate::watch::{Optional, OptionalKinds};

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::LocalObjectReference;
 use kube::ResourceExt;
 use speechstack_crds::condition::reason;
 use speechstack_crds::{
-    DeepProbe, Kind, Monitoring, Policy, Repair, SecretKey, SpeechStack, SpeechStackSpec, Updates,
+    Capability, DeepProbe, Monitoring, Policy, Repair, SecretKey, SpeechStack, SpeechStackSpec, Updates,
 };
 
 use super::fingerprint;
@@ -21,7 +21,7 @@ mod preflight;
 mod tests;
 
 pub use engine::{Gpu, Replicas, ValidEngine, Volume};
-pub use gateway::{Model, ValidGateway};
+pub use gateway::ValidGateway;
 pub use image::ImageRef;
 
 /// What the operator's own settings give to every stack.
@@ -114,9 +114,9 @@ pub struct ValidStack {
 }
 
 impl ValidStack {
-    /// Engines of a kind.
-    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &ValidEngine> {
-        self.engines.iter().filter(move |engine| engine.kind == kind)
+    /// Engines of a capability.
+    pub fn of_capability(&self, capability: Capability) -> impl Iterator<Item = &ValidEngine> {
+        self.engines.iter().filter(move |engine| engine.capability == capability)
     }
 
     /// Whether wedged engines leave the rotation.
@@ -145,14 +145,14 @@ pub fn validate(stack: &SpeechStack, observed: &Observed, defaults: &Defaults) -
     }
     let mut names = BTreeMap::new();
     let mut engines = Vec::new();
-    for (kind, specs) in [(Kind::Stt, &spec.stt), (Kind::Tts, &spec.tts)] {
+    for (capability, specs) in [(Capability::Stt, &spec.stt), (Capability::Tts, &spec.tts)] {
         for engine in specs {
-            if names.insert(engine.name.as_str(), kind).is_some() {
+            if names.insert(engine.name.as_str(), capability).is_some() {
                 problems
                     .push(Problem::field("spec", format!("the engine name {} is used twice", engine.name)));
             }
             let shared = shared_by_pods(spec);
-            engines.push(engine::validate(engine, kind, spec, &shared, defaults, &mut problems));
+            engines.push(engine::validate(engine, capability, spec, &shared, defaults, &mut problems));
         }
     }
     let guard_image =

@@ -116,7 +116,7 @@ pub fn of(stack: &StackView, record: &RepairRecord) -> Option<Act> {
             let others = engine.pods.iter().any(|other| other.uid != pod.uid && other.is_verified());
             let avoid = || {
                 let expiry = record.ordered.0.as_second() + super::node::AVOIDED.as_secs().cast_signed();
-                let label = super::node::avoid_label(&stack.name, &engine.name);
+                let label = crate::names::avoid_label(&stack.name, &engine.name);
                 Some(Avoid { node: record.node.clone()?, label, expiry })
             };
             let avoid = (record.rung == Rung::AvoidNode).then(avoid).flatten();

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::decide::News;
+use crate::names::REPAIR_FIELD_MANAGER;
 
 /// Events that wait to be written; more are dropped.
 const WAITING: usize = 256;
@@ -36,7 +37,7 @@ impl Events {
     /// Starts the writer; it ends with the last handle.
     pub(super) fn start(client: kube::Client) -> Self {
         let reporter = Reporter {
-            controller: super::FIELD_MANAGER.into(),
+            controller: REPAIR_FIELD_MANAGER.into(),
             // Empty hostnames do not happen in a pod; elsewhere the controller's name does.
             instance: std::env::var("POD_NAME").ok(),
         };

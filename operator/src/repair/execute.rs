@@ -13,10 +13,11 @@ use tokio::time::timeout;
 
 use super::act::{Act, Avoid, Deferral};
 use super::events::{Events, Note};
-use super::{FIELD_MANAGER, node};
+use super::node;
 use contract::{RepairOrder, Verb};
 
 use crate::guards::{Guards, Refusal};
+use crate::names::REPAIR_FIELD_MANAGER;
 
 /// For one call to the API server.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -82,7 +83,7 @@ pub(super) async fn write(client: &Client, stack: &SpeechStack, status: &RepairS
         "metadata": {"name": stack.name_any(), "uid": stack.metadata.uid},
         "status": {"repair": status},
     });
-    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let params = PatchParams::apply(REPAIR_FIELD_MANAGER).force();
     let api = stacks(client, stack);
     call("record a repair", api.patch_status(&stack.name_any(), &params, &Patch::Apply(&patch)))
         .await
@@ -207,7 +208,7 @@ async fn taint(client: &Client, name: &str) -> Result<(), Error> {
 }
 
 fn manager() -> PatchParams {
-    PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() }
+    PatchParams { field_manager: Some(REPAIR_FIELD_MANAGER.into()), ..PatchParams::default() }
 }
 
 fn node_reference(node: &str) -> ObjectReference {

@@ -5,41 +5,34 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Taint, Toleration};
-use speechstack_crds::{EngineSpec, Kind};
+use speechstack_crds::{Capability, EngineSpec};
 
 use super::view::NodeView;
+use crate::names::{avoid_label, label};
 
 /// How long an engine stays off a node.
 pub const AVOIDED: Duration = Duration::from_secs(6 * 3600);
 /// Key of the taint of a node whose GPU is suspected.
 pub const TAINT: &str = "speechstack.dev/gpu-suspect";
-/// Prefix of the labels that keep engines off a node.
-const AVOID: &str = "avoid.speechstack.dev/";
 const GPU: &str = "nvidia.com/gpu";
-
-/// Key of the label that keeps an engine off a node.
-#[must_use]
-pub fn avoid_label(stack: &str, engine: &str) -> String {
-    format!("{AVOID}{stack}-{engine}")
-}
 
 /// Labels of a node whose time is over. Values that are no time are a person's own and stay.
 pub fn expired(node: &Node, now: Timestamp) -> impl Iterator<Item = &str> {
     labels(node).iter().filter_map(move |(key, value)| {
         let expiry: i64 = value.parse().ok()?;
-        (key.starts_with(AVOID) && expiry <= now.as_second()).then_some(key.as_str())
+        (key.starts_with(label::AVOID_PREFIX) && expiry <= now.as_second()).then_some(key.as_str())
     })
 }
 
 /// What an engine sees of a node.
 #[must_use]
-pub fn view(node: &Node, stack: &str, engine: &EngineSpec, kind: Kind) -> NodeView {
+pub fn view(node: &Node, stack: &str, engine: &EngineSpec, capability: Capability) -> NodeView {
     let foreign = is_foreign(node, engine);
     let eligible = !foreign
         && is_ready(node)
         && !labels(node).contains_key(&avoid_label(stack, &engine.name))
-        && selects(node, engine, kind)
-        && has_device(node, engine, kind);
+        && selects(node, engine, capability)
+        && has_device(node, engine, capability);
     NodeView { name: node.metadata.name.clone().unwrap_or_default(), eligible, foreign }
 }
 
@@ -80,9 +73,9 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
             || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default())
 }
 
-fn selects(node: &Node, engine: &EngineSpec, kind: Kind) -> bool {
+fn selects(node: &Node, engine: &EngineSpec, capability: Capability) -> bool {
     let labels = labels(node);
-    let arch = engine.preset.data(kind).arch;
+    let arch = engine.preset.data(capability).arch;
     arch.is_none_or(|arch| labels.get("kubernetes.io/arch").is_none_or(|of| of == arch))
         && engine.node_selector.iter().all(|(key, value)| labels.get(key) == Some(value))
         && affine(node, engine)
@@ -123,9 +116,9 @@ fn matches(rule: &NodeSelectorRequirement, value: Option<&String>) -> bool {
 }
 
 /// Whether the node has the engine's device at all; whether one is free is the scheduler's to say.
-fn has_device(node: &Node, engine: &EngineSpec, kind: Kind) -> bool {
+fn has_device(node: &Node, engine: &EngineSpec, capability: Capability) -> bool {
     let gpu = engine.gpu.as_ref();
-    if gpu.is_some_and(|gpu| gpu.claims.is_some()) || (gpu.is_none() && !engine.preset.data(kind).gpu) {
+    if gpu.is_some_and(|gpu| gpu.claims.is_some()) || (gpu.is_none() && !engine.preset.data(capability).gpu) {
         return true;
     }
     let count = gpu.and_then(|gpu| gpu.count).unwrap_or(1);
@@ -156,7 +149,7 @@ mod tests {
     fn eligible(node: &Node, engine: Value) -> bool {
         let mut spec = json!({"name": "e", "preset": "parakeet-tdt-0.6b-v3"});
         spec.as_object_mut().unwrap().extend(engine.as_object().unwrap().clone());
-        view(node, "s", &serde_json::from_value(spec).unwrap(), Kind::Stt).eligible
+        view(node, "s", &serde_json::from_value(spec).unwrap(), Capability::Stt).eligible
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
-use speechstack_crds::{EngineSpec, Escalation, Kind, Repair, SpeechStack};
+use speechstack_crds::{Capability, EngineSpec, Escalation, Repair, SpeechStack};
 
 use super::node;
 use crate::guards::{Guards, Seen};
@@ -148,9 +148,11 @@ pub fn view(
         }
     }
     let name = stack.metadata.name.clone().unwrap_or_default();
-    let kinds = [(Kind::Stt, &stack.spec.stt), (Kind::Tts, &stack.spec.tts)];
-    let engines = kinds.into_iter().flat_map(|(kind, specs)| specs.iter().map(move |spec| (kind, spec)));
-    let engines = engines.map(|(kind, spec)| {
+    let capabilities = [(Capability::Stt, &stack.spec.stt), (Capability::Tts, &stack.spec.tts)];
+    let engines = capabilities
+        .into_iter()
+        .flat_map(|(capability, specs)| specs.iter().map(move |spec| (capability, spec)));
+    let engines = engines.map(|(capability, spec)| {
         let pods = by_engine.remove(spec.name.as_str()).unwrap_or_default();
         let repaired = stack.status.iter().filter_map(|status| status.repair.as_ref());
         let needs_nodes = stack.spec.repair.escalation != Escalation::None
@@ -160,7 +162,7 @@ pub fn view(
         EngineView {
             desired: desired(stack, spec, pods.len()),
             startup: spec.startup.timeout.0,
-            nodes: nodes.iter().map(|node| node::view(node, &name, spec, kind)).collect(),
+            nodes: nodes.iter().map(|node| node::view(node, &name, spec, capability)).collect(),
             name: spec.name.clone(),
             pods,
         }

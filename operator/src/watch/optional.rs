@@ -59,7 +59,7 @@ impl OptionalKinds {
     }
 
     /// With these kinds known.
-    #[must_use]
+    #[cfg(test)]
     pub fn of(known: Optional) -> Self {
         Self(Shared::new(known))
     }

@@ -203,7 +203,7 @@ pub fn guard(stack: &ValidStack, engine: &ValidEngine) -> ConfigMap {
         },
         engines: [Engine {
             name: "set-by-POD_NAME",
-            capability: engine.kind.as_str(),
+            capability: engine.capability.as_str(),
             protocols: engine.protocols.iter().map(|protocol| protocol.as_str()).collect(),
             url: format!("http://127.0.0.1:{}", engine.spec.ports.http),
             grpc: engine
@@ -230,14 +230,14 @@ pub fn gateway(stack: &ValidStack) -> ConfigMap {
     let gateway = &stack.gateway;
     let pools = stack.engines.iter().map(|engine| Pool {
         name: engine.spec.name.clone(),
-        capability: engine.kind.as_str(),
+        capability: engine.capability.as_str(),
         service: metadata::of_engine(stack, engine),
         protocols: engine.protocols.iter().map(|protocol| protocol.as_str()).collect(),
         language: engine.spec.language.clone(),
     });
     let models = gateway.models.iter().map(|model| Model {
         id: model.id.clone(),
-        capability: model.kind.as_str(),
+        capability: model.capability.as_str(),
         pool: model.engine.clone(),
         aliases: model.aliases.clone(),
     });

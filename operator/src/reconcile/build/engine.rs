@@ -17,8 +17,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 use speechstack_crds::{Preset, Strategy};
 
-use super::metadata::{self, annotation, container, volume};
-use super::{guard, pod};
+use super::{guard, metadata, pod};
+use crate::names::{annotation, avoid_label, container, label, volume};
 use crate::reconcile::fingerprint;
 use crate::reconcile::validate::{Gpu, Replicas, ValidEngine, ValidStack, Volume};
 
@@ -30,7 +30,7 @@ const RUN_LIMIT: &str = "16Mi";
 /// The account of engine pods. It has no rights; guards only need a token to read the API server's public keys.
 pub fn service_account(stack: &ValidStack) -> ServiceAccount {
     let mut labels = metadata::gateway_labels(stack);
-    labels.insert(metadata::label::COMPONENT.into(), "engine".into());
+    labels.insert(label::COMPONENT.into(), "engine".into());
     ServiceAccount {
         metadata: metadata::owned(stack, metadata::engine_account(stack), labels),
         automount_service_account_token: Some(false),
@@ -367,7 +367,7 @@ fn cache_volume(stack: &ValidStack, engine: &ValidEngine) -> Option<PodVolume> {
 /// takes a node when any of them fits.
 fn affinity(stack: &ValidStack, engine: &ValidEngine) -> Affinity {
     let mut required = vec![NodeSelectorRequirement {
-        key: metadata::avoid_label(stack, engine),
+        key: avoid_label(&stack.name, &engine.spec.name),
         operator: "DoesNotExist".into(),
         values: None,
     }];

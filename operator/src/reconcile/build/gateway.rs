@@ -12,8 +12,8 @@ use kube::api::ObjectMeta;
 use speechstack_crds::ServiceType;
 
 use super::config::DRAIN_DELAY;
-use super::metadata::{self, container, volume};
-use super::pod;
+use super::{metadata, pod};
+use crate::names::{container, volume};
 use crate::reconcile::validate::ValidStack;
 
 /// Time beyond the drain that a pod has to end.

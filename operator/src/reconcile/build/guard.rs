@@ -3,8 +3,8 @@
 use contract::port;
 use k8s_openapi::api::core::v1::{Container, ContainerPort, EnvVar, EnvVarSource, VolumeMount};
 
-use super::metadata::{container, volume};
 use super::pod;
+use crate::names::{container, volume};
 use crate::reconcile::validate::ValidStack;
 
 /// Folder that guard and engine share.

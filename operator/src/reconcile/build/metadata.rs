@@ -1,4 +1,4 @@
-//! Names, labels, annotations and owner references, in one place.
+//! Names, labels and owner references of the objects of a stack.
 
 use std::collections::BTreeMap;
 
@@ -7,65 +7,8 @@ use kube::Resource;
 use kube::api::ObjectMeta;
 use speechstack_crds::SpeechStack;
 
+use crate::names::label;
 use crate::reconcile::validate::{ValidEngine, ValidStack};
-
-/// Label keys and fixed values.
-pub mod label {
-    /// Who manages the object.
-    pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-    /// The value of [`MANAGED_BY`].
-    pub const OPERATOR: &str = "speechstack-operator";
-    /// What application it is part of.
-    pub const NAME: &str = "app.kubernetes.io/name";
-    /// The stack, for tools.
-    pub const INSTANCE: &str = "app.kubernetes.io/instance";
-    /// `engine` or `gateway`.
-    pub const COMPONENT: &str = "app.kubernetes.io/component";
-    /// The stack, for us.
-    pub const STACK: &str = "speechstack.dev/stack";
-    /// The engine's name.
-    pub const ENGINE: &str = "speechstack.dev/engine";
-    /// `stt` or `tts`.
-    pub const KIND: &str = "speechstack.dev/kind";
-    /// Label of nodes that an engine avoids: this, then `STACK-ENGINE`.
-    pub const AVOID_PREFIX: &str = "avoid.speechstack.dev/";
-}
-
-/// Annotation keys.
-pub mod annotation {
-    /// Fingerprint of the whole desired object, on every object.
-    pub const HASH: &str = "speechstack.dev/hash";
-    /// Fingerprint of what the user wrote about an engine's pods, on its Deployment.
-    pub const SPEC: &str = "speechstack.dev/spec-hash";
-    /// Fingerprint of the pod template that was built, on its Deployment.
-    pub const TEMPLATE: &str = "speechstack.dev/template-hash";
-}
-
-/// Container names.
-pub mod container {
-    /// The guard, in engine pods.
-    pub const GUARD: &str = "guard";
-    /// The engine.
-    pub const ENGINE: &str = "engine";
-    /// The gateway.
-    pub const GATEWAY: &str = "gateway";
-}
-
-/// Volume names.
-pub mod volume {
-    /// Shared by guard and engine.
-    pub const RUN: &str = "speechstack-run";
-    /// Configuration of guard or gateway.
-    pub const CONFIG: &str = "speechstack-config";
-    /// Token of guard or gateway.
-    pub const IDENTITY: &str = "speechstack-identity";
-    /// Temporary files of guard or gateway.
-    pub const TMP: &str = "speechstack-tmp";
-    /// `/dev/shm` of the engine.
-    pub const SHM: &str = "speechstack-shm";
-    /// Models.
-    pub const CACHE: &str = "speechstack-cache";
-}
 
 /// Name of an engine's Deployment, Service, ConfigMap and disruption budget.
 #[must_use]
@@ -89,19 +32,6 @@ pub fn engine_account(stack: &ValidStack) -> String {
 #[must_use]
 pub fn of_cache(stack: &ValidStack, engine: &ValidEngine) -> String {
     format!("{}-{}-cache", stack.name, engine.spec.name)
-}
-
-/// Label of nodes that this engine avoids.
-#[must_use]
-pub fn avoid_label(stack: &ValidStack, engine: &ValidEngine) -> String {
-    format!("{}{}", label::AVOID_PREFIX, of_engine(stack, engine))
-}
-
-/// Whether users may not set this label.
-#[must_use]
-pub fn is_own_label(key: &str) -> bool {
-    [label::MANAGED_BY, label::NAME, label::INSTANCE, label::COMPONENT].contains(&key)
-        || key.starts_with("speechstack.dev/")
 }
 
 fn labels(stack: &ValidStack) -> BTreeMap<String, String> {
@@ -129,7 +59,7 @@ pub fn engine_labels(stack: &ValidStack, engine: &ValidEngine) -> BTreeMap<Strin
     let mut labels = labels(stack);
     labels.insert(label::COMPONENT.into(), "engine".into());
     labels.insert(label::ENGINE.into(), engine.spec.name.clone());
-    labels.insert(label::KIND.into(), engine.kind.as_str().into());
+    labels.insert(label::CAPABILITY.into(), engine.capability.as_str().into());
     labels
 }
 

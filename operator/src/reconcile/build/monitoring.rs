@@ -3,8 +3,9 @@
 use kube::api::{DynamicObject, ObjectMeta};
 use serde_json::{Value, json};
 
-use super::metadata::{self, label};
+use super::metadata;
 use super::route::dynamic;
+use crate::names::label;
 use crate::owned::Owned;
 use crate::reconcile::validate::ValidStack;
 
@@ -12,7 +13,7 @@ use crate::reconcile::validate::ValidStack;
 pub fn pod_monitor(stack: &ValidStack) -> DynamicObject {
     let spec = json!({
         "selector": {"matchLabels": {label::STACK: stack.name}},
-        "podTargetLabels": [label::STACK, label::ENGINE, label::KIND, label::COMPONENT],
+        "podTargetLabels": [label::STACK, label::ENGINE, label::CAPABILITY, label::COMPONENT],
         "podMetricsEndpoints": [{"port": "admin", "path": "/metrics", "interval": "15s"}],
     });
     dynamic(Owned::PodMonitor, labelled(stack), spec)

@@ -7,7 +7,8 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::metadata::{self, label};
+use super::metadata;
+use crate::names::label;
 use crate::reconcile::validate::{ValidEngine, ValidStack};
 
 /// The stack's gateway reaches the guard; operator and Prometheus its admin port; nobody the engine itself.

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::metadata::volume;
+use crate::names::volume;
 
 /// Where the token is looked for.
 const IDENTITY_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

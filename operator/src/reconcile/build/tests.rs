@@ -7,8 +7,8 @@ use kube::ResourceExt;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::metadata::{annotation, container};
 use super::{DesiredObjects, Live, Update, build};
+use crate::names::{annotation, container};
 use crate::reconcile::fingerprint;
 use crate::reconcile::testing::{self, MINIMAL};
 

@@ -4,7 +4,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use speechstack_crds::Updates;
 
-use super::metadata::annotation;
+use crate::names::annotation;
 
 /// What runs, by the annotations of its Deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]

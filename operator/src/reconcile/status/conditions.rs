@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use speechstack_crds::condition::{Judged as Verdict, condition_type, reason};
-use speechstack_crds::{Kind, Phase, RepairStatus};
+use speechstack_crds::{Capability, Phase, RepairStatus};
 
 use super::engines::Judged;
 use crate::reconcile::apply::{self, AppliedObjects};
@@ -24,8 +24,8 @@ pub fn judge(
     let [suspended, correlated] = crate::repair::conditions(&stack.repair, repair);
     vec![
         ready(stack, applied, engines, &gateway, &preflight, &suspended),
-        of_kind(condition_type::STT_READY, Kind::Stt, stack, engines),
-        of_kind(condition_type::TTS_READY, Kind::Tts, stack, engines),
+        of_capability(condition_type::STT_READY, Capability::Stt, stack, engines),
+        of_capability(condition_type::TTS_READY, Capability::Tts, stack, engines),
         gateway,
         preflight,
         progressing(applied, engines),
@@ -95,20 +95,26 @@ fn why_missing(engines: &[Judged]) -> (&'static str, String) {
     (reason::REPLICAS_MISSING, format!("verified: {counts}"))
 }
 
-fn of_kind(condition: &'static str, kind: Kind, stack: &ValidStack, engines: &[Judged]) -> Verdict {
-    if stack.of_kind(kind).next().is_none() {
-        let message = format!("the spec has no {} engine", kind.as_str());
+fn of_capability(
+    condition: &'static str,
+    capability: Capability,
+    stack: &ValidStack,
+    engines: &[Judged],
+) -> Verdict {
+    if stack.of_capability(capability).next().is_none() {
+        let message = format!("the spec has no {} engine", capability.as_str());
         return Verdict { kind: condition, status: None, reason: reason::NOT_REQUESTED, message };
     }
     if stack.suspend {
         return verdict(condition, false, reason::SUSPENDED, "spec.suspend is true");
     }
-    let of_kind: Vec<_> = engines.iter().filter(|engine| engine.status.kind == kind).cloned().collect();
+    let of_capability: Vec<_> =
+        engines.iter().filter(|engine| engine.status.capability == capability).cloned().collect();
     let serving = |engine: &Judged| engine.status.verified > 0 || engine.status.desired == 0;
-    if of_kind.iter().all(serving) {
+    if of_capability.iter().all(serving) {
         return verdict(condition, true, reason::VERIFIED, "proven by inference");
     }
-    let (reason, message) = why_missing(&of_kind);
+    let (reason, message) = why_missing(&of_capability);
     verdict(condition, false, reason, message)
 }
 

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use speechstack_crds::{Endpoints, EngineStatus, Failure, Kind, PodStatus, SpeechStackStatus, Summary};
+use speechstack_crds::{Capability, Endpoints, EngineStatus, Failure, PodStatus, SpeechStackStatus, Summary};
 
 use super::second;
 use contract::State;
@@ -76,7 +76,7 @@ fn one(
     let mut judged = Judged {
         status: EngineStatus {
             name: name.clone(),
-            kind: engine.kind,
+            capability: engine.capability,
             desired,
             ready: 0,
             verified: 0,
@@ -200,10 +200,11 @@ fn is_wedged(state: &str) -> bool {
     matches!(state, "wedged" | "ejected" | "restarting" | "kill_stuck" | "exhausted")
 }
 
-/// `verified/desired` of each kind.
+/// `verified/desired` of each capability.
 pub fn summary(engines: &[Judged]) -> Summary {
-    let of = |kind: Kind| {
-        let engines: Vec<_> = engines.iter().filter(|engine| engine.status.kind == kind).collect();
+    let of = |capability: Capability| {
+        let engines: Vec<_> =
+            engines.iter().filter(|engine| engine.status.capability == capability).collect();
         if engines.is_empty() {
             return "-".to_owned();
         }
@@ -211,7 +212,7 @@ pub fn summary(engines: &[Judged]) -> Summary {
         let desired: i32 = engines.iter().map(|engine| engine.status.desired).sum();
         format!("{verified}/{desired}")
     };
-    Summary { stt: of(Kind::Stt), tts: of(Kind::Tts) }
+    Summary { stt: of(Capability::Stt), tts: of(Capability::Tts) }
 }
 
 /// Where clients connect.

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use speechstack_crds::{EngineSpec, Kind, Preset, PresetData, Protocol, PvcCache, SpeechStackSpec};
+use speechstack_crds::{Capability, EngineSpec, Preset, PresetData, Protocol, PvcCache, SpeechStackSpec};
 
 use super::image::{self, ImageRef};
 use super::{Defaults, Problem, patch};
@@ -18,7 +18,7 @@ pub struct ValidEngine {
     /// What the user wrote: fields that are passed on as they are.
     pub spec: EngineSpec,
     /// What it does.
-    pub kind: Kind,
+    pub capability: Capability,
     /// What is known of its container.
     pub preset: PresetData,
     /// How it is spoken to, in order of preference.
@@ -101,14 +101,14 @@ pub enum Volume {
 /// Merges preset and spec; what cannot be is added to `problems`.
 pub fn validate(
     engine: &EngineSpec,
-    kind: Kind,
+    capability: Capability,
     spec: &SpeechStackSpec,
     shared: &Value,
     defaults: &Defaults,
     problems: &mut Vec<Problem>,
 ) -> ValidEngine {
-    let preset = engine.preset.data(kind);
-    let place = format!("spec.{}[{}]", kind.as_str(), engine.name);
+    let preset = engine.preset.data(capability);
+    let place = format!("spec.{}[{}]", capability.as_str(), engine.name);
     let mut check = Check { place: &place, problems };
 
     let shm = engine.shm_size.clone().unwrap_or_else(|| Quantity(preset.shm.into()));
@@ -129,7 +129,7 @@ pub fn validate(
     });
 
     ValidEngine {
-        kind,
+        capability,
         image: resolve_image(engine, &preset, spec, defaults, &place, problems),
         replicas,
         gpu: gpu(engine, &preset),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Affinity;
-use speechstack_crds::{GatewaySpec, Kind, SpeechStackSpec};
+use speechstack_crds::{Capability, GatewaySpec, SpeechStackSpec};
 
 use super::engine::{Check, ValidEngine};
 use super::image::{self, ImageRef};
@@ -33,7 +33,7 @@ pub struct Model {
     /// Its id.
     pub id: String,
     /// What serves it.
-    pub kind: Kind,
+    pub capability: Capability,
     /// The one engine that serves it; `None` when several do.
     pub engine: Option<String>,
     /// Other names.
@@ -79,34 +79,34 @@ fn models(
     problems: &mut Vec<Problem>,
 ) -> Vec<Model> {
     let mut models: Vec<Model> = Vec::new();
-    let mut of_kind: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut of_capability: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for engine in engines {
         let Some(id) = engine.models.first() else { continue };
-        of_kind.entry(engine.kind.as_str()).or_default().push(id);
+        of_capability.entry(engine.capability.as_str()).or_default().push(id);
         match models.iter_mut().find(|model| model.id == *id) {
-            Some(model) if model.kind == engine.kind => model.engine = None,
+            Some(model) if model.capability == engine.capability => model.engine = None,
             Some(_) => problems.push(Problem::field(
-                &format!("spec.{}[{}].models", engine.kind.as_str(), engine.spec.name),
-                format!("{id} names a model of the other kind too"),
+                &format!("spec.{}[{}].models", engine.capability.as_str(), engine.spec.name),
+                format!("{id} names a model of the other capability too"),
             )),
             None => models.push(Model {
                 id: id.clone(),
-                kind: engine.kind,
+                capability: engine.capability,
                 engine: Some(engine.spec.name.clone()),
                 aliases: Vec::new(),
             }),
         }
     }
-    // A shared model is served by every engine of its kind: a pool would be only one of them.
+    // A shared model is served by every engine of its capability: a pool would be only one of them.
     for model in &mut models {
-        let ids = of_kind.get(model.kind.as_str());
+        let ids = of_capability.get(model.capability.as_str());
         let others = ids.is_some_and(|ids| ids.iter().any(|id| *id != model.id));
         if model.engine.is_none() && others {
             problems.push(Problem::field(
                 "spec",
                 format!(
                     "several {} engines serve {} and others serve another model: give each engine its own `models`",
-                    model.kind.as_str(),
+                    model.capability.as_str(),
                     model.id
                 ),
             ));

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
 
 use super::engine::Check;
-use crate::reconcile::build::metadata::{self, container, volume};
+use crate::names::{self, container, volume};
 
 const FIELD: &str = "podTemplatePatch";
 
@@ -13,7 +13,7 @@ pub fn validate(patch: Option<&Value>, check: &mut Check<'_>) -> Option<PodTempl
     let template: PodTemplateSpec = check.parsed(FIELD, patch)?;
     let labels = template.metadata.iter().flat_map(|metadata| metadata.labels.iter().flatten());
     for (label, _) in labels {
-        if metadata::is_own_label(label) {
+        if names::is_own_label(label) {
             check.problem(FIELD, format!("the label {label} belongs to the operator: use another one"));
         }
     }
