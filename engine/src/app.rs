@@ -15,47 +15,21 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::fault::{Switchboard, wire};
+use crate::core::Core;
+use crate::fault::Switchboard;
 use crate::ffi::{Recognizer, Voices};
 use crate::form::MAX_BODY_BYTES;
 use crate::grpc;
 use crate::health;
+use crate::kind::Kind;
 use crate::lane::{Gate, Lane, Pace};
 use crate::protocol::{Protocol, Server};
 use crate::serve::{Listener, Wire};
+use crate::wire;
 use crate::work::{Refusal, Synthesizer, Transcriber, Work};
 
 /// Where Debian's `pocketsphinx-en-us` has its models.
 const MODELS: &str = "/usr/share/pocketsphinx/model/en-us";
-
-/// What an engine is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Kind {
-    /// Speech to text.
-    Stt,
-    /// Text to speech.
-    Tts,
-}
-
-impl Kind {
-    /// As on the command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Stt => "stt",
-            Self::Tts => "tts",
-        }
-    }
-
-    /// The truthful name of the model behind every protocol.
-    #[must_use]
-    pub fn model(self) -> &'static str {
-        match self {
-            Self::Stt => "reference-pocketsphinx",
-            Self::Tts => "reference-flite",
-        }
-    }
-}
 
 /// How to serve.
 #[derive(Debug, Clone)]
@@ -76,24 +50,6 @@ pub struct Config {
     pub pace: Pace,
     /// Where lasting faults are kept; by default a folder in the temporary directory, named by the port.
     pub state_dir: Option<PathBuf>,
-}
-
-/// What every handler needs.
-pub struct Core {
-    /// What the engine is for.
-    pub kind: Kind,
-    /// The protocols that it speaks.
-    pub protocols: Vec<Protocol>,
-    /// The API key that protocol `openai` asks for.
-    pub api_key: Option<String>,
-    /// Admission to the lane.
-    pub gate: Arc<Gate>,
-    /// The switchboard, when it is on.
-    pub faults: Option<Switchboard>,
-    /// The shortest service time.
-    pub pace: Pace,
-    /// Set when the engine is stopping.
-    pub draining: AtomicBool,
 }
 
 /// An engine that listens and loads, and does not serve yet.
@@ -118,7 +74,7 @@ pub async fn build(config: Config) -> io::Result<Bound> {
         .unwrap_or_else(|| std::env::temp_dir().join(format!("speechstack-engine-{}", address.port())));
     let core = Arc::new(Core {
         kind: config.kind,
-        protocols: config.protocols,
+        protocols: config.protocols.iter().map(|protocol| protocol.name()).collect(),
         api_key: config.api_key,
         gate: Arc::new(Gate::default()),
         faults: config.faults.then(|| Switchboard::open(state_dir, Instant::now())),
@@ -136,7 +92,7 @@ pub async fn build(config: Config) -> io::Result<Bound> {
             Work::Tts(Arc::new(Synthesizer::new(core.clone(), lane)))
         }
     };
-    let (http_routes, grpc_routes) = routes(&core, &work);
+    let (http_routes, grpc_routes) = routes(&core, &config.protocols, &work);
     http.router = interfered(&core, http_routes);
     let mut bound = Bound { address, grpc: None, listeners: vec![http], core };
     if let Some(address) = config.grpc {
@@ -149,13 +105,13 @@ pub async fn build(config: Config) -> io::Result<Bound> {
 }
 
 /// The routes of all protocols, for HTTP and for gRPC.
-fn routes(core: &Arc<Core>, work: &Work) -> (Router, Router) {
+fn routes(core: &Arc<Core>, protocols: &[Protocol], work: &Work) -> (Router, Router) {
     let fault = post(wire::arm).get(wire::report).delete(wire::disarm);
     let mut http = Router::new().route("/_engine/fault", fault).with_state(core.clone());
     let mut grpc = Routes::builder();
     grpc.add_service(grpc::health(core.clone()));
     let mut grpc_only = true;
-    for protocol in &core.protocols {
+    for protocol in protocols {
         match protocol.server(work) {
             Some(Server::Http(router)) => {
                 http = http.merge(router);

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::app::{Config, Kind};
+use crate::app::Config;
+use crate::kind::Kind;
 use crate::lane::Pace;
 use crate::protocol::{self, Protocol};
 use crate::say::SayArgs;

@@ -6,13 +6,11 @@
 //! | `armed` | when an armed fault strikes (pure, time and chance passed in) |
 //! | `body` | what failures look like on the wire |
 //! | `state_file` | faults that outlive the process |
-//! | `wire` | the switchboard's endpoint, and what happens below HTTP |
 
 pub mod armed;
 pub mod body;
 pub mod mode;
 mod state_file;
-pub mod wire;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -9,9 +9,9 @@ use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 
-use crate::app::Core;
-use crate::fault::wire::ResetAfter;
+use crate::core::Core;
 use crate::health::Readiness;
+use crate::wire::ResetAfter;
 use messages::grpc::health::v1::health_check_response::ServingStatus;
 use messages::grpc::health::v1::health_server::{Health, HealthServer};
 use messages::grpc::health::v1::{HealthCheckRequest, HealthCheckResponse};

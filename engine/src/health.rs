@@ -11,7 +11,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
-use crate::app::Core;
+use crate::core::Core;
 use crate::fault::LoadFault;
 use crate::lane::Loaded;
 
@@ -149,7 +149,7 @@ async fn metadata(State(core): State<Arc<Core>>) -> Json<Value> {
         "notice": NOTICE,
         "name": "speechstack-engine",
         "version": env!("CARGO_PKG_VERSION"),
-        "protocols": core.protocols.iter().map(|protocol| protocol.name()).collect::<Vec<_>>(),
+        "protocols": core.protocols,
         "model": core.kind.model(),
     }))
 }

@@ -7,26 +7,30 @@
 //! ```
 //!
 //! `protocol` has one file for each wire shape; `work` is the same for all of them; `lane` runs one job at a time on the
-//! thread that owns the models; `fault` decides what goes wrong with it; `app` wires and `serve` listens; `ffi` alone is
+//! thread that owns the models; `fault` decides what goes wrong with it; `wire` plays what goes wrong below HTTP; `app` wires and
+//! `serve` listens; `ffi` alone is
 //! unsafe.
 
-pub mod activity;
+mod activity;
 pub mod app;
 pub mod args;
-pub mod decode;
-pub mod diarize;
-pub mod fault;
+mod core;
+mod decode;
+mod diarize;
+mod fault;
 pub mod ffi;
-pub mod form;
+mod form;
 pub mod grpc;
-pub mod health;
+mod health;
+pub mod kind;
 pub mod lane;
-pub mod language;
+mod language;
 pub mod pcm;
 pub mod protocol;
-pub mod recognize;
-pub mod resample;
+mod recognize;
+mod resample;
 pub mod say;
-pub mod serve;
+mod serve;
 pub mod wav;
-pub mod work;
+mod wire;
+mod work;

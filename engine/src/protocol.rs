@@ -21,7 +21,7 @@ use std::sync::Arc;
 use axum::Router;
 use tonic::service::RoutesBuilder;
 
-use crate::app::Kind;
+use crate::kind::Kind;
 use crate::work::{Synthesizer, Transcriber, Work};
 
 /// All protocols.

@@ -17,8 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::app::Core;
-use crate::fault::wire;
+use crate::core::Core;
+use crate::wire;
 
 /// Requests in flight at a stop may take this long.
 const DRAIN: Duration = Duration::from_secs(10);

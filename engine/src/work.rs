@@ -25,7 +25,7 @@ pub use refusal::Refusal;
 pub use synthesize::Synthesizer;
 pub use transcribe::Transcriber;
 
-use crate::fault::wire::ResetAfter;
+use crate::wire::ResetAfter;
 
 /// The work that an engine of one kind can do.
 pub enum Work {

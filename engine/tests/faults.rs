@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use speechstack_engine::app::{Config, Kind, build};
+use speechstack_engine::app::{Config, build};
 use speechstack_engine::ffi::Voice;
+use speechstack_engine::kind::Kind;
 use speechstack_engine::lane::Pace;
 use support::{Engine, StateDir, config, level, mode, samples, speech, upload};
 use xxhash_rust::xxh3::xxh3_64;

@@ -9,7 +9,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use serde_json::json;
-use speechstack_engine::app::Kind;
 use speechstack_engine::ffi::Voice;
 use speechstack_engine::grpc::messages::grpc::health::v1::HealthCheckRequest;
 use speechstack_engine::grpc::messages::grpc::health::v1::health_check_response::ServingStatus;
@@ -26,6 +25,7 @@ use speechstack_engine::grpc::messages::nvidia::riva::tts::{
     RivaSynthesisConfigRequest, SynthesizeSpeechRequest, SynthesizeSpeechResponse,
 };
 use speechstack_engine::grpc::messages::nvidia::riva::{AudioEncoding, RequestId};
+use speechstack_engine::kind::Kind;
 use support::{Engine, dialogue, level, mode, plain, samples, speech};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};

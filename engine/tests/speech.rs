@@ -8,8 +8,8 @@ use futures::StreamExt;
 use reqwest::StatusCode;
 use reqwest::multipart::Form;
 use serde_json::Value;
-use speechstack_engine::app::Kind;
 use speechstack_engine::ffi::Voice;
+use speechstack_engine::kind::Kind;
 use speechstack_engine::lane::Pace;
 use support::{Engine, level, samples, speech, upload};
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
-use speechstack_engine::app::Kind;
 use speechstack_engine::ffi::Voice;
+use speechstack_engine::kind::Kind;
 use speechstack_engine::wav;
 use support::{Engine, dialogue, mode, speech};
 

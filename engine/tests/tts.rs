@@ -10,7 +10,7 @@ use bytes::Bytes;
 use reqwest::multipart::Form;
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::{Value, json};
-use speechstack_engine::app::Kind;
+use speechstack_engine::kind::Kind;
 use support::{Engine, level, mode, samples};
 
 const SAID: &str = "good morning";

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::envelope::Envelope;
 use super::speech_body::SpeechBody;
 use super::{Entry, Side, ms};
-use crate::app::Core;
+use crate::core::Core;
 use crate::decode::{Channels, Container};
 use crate::form::{Form, Upload};
 use crate::health;

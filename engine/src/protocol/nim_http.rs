@@ -10,10 +10,10 @@ use axum::{Json, Router};
 use serde_json::json;
 
 use super::{Entry, Side, ms};
-use crate::app::Kind;
 use crate::decode::{Channels, Container};
 use crate::form::Form;
 use crate::health;
+use crate::kind::Kind;
 use crate::language;
 use crate::work::transcribe::{Recording, Transcript};
 use crate::work::{Refusal, Transcriber};

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::envelope::{Envelope, envelope};
 use super::{Entry, Side};
-use crate::app::Core;
+use crate::core::Core;
 use crate::health;
 use crate::work::{Refusal, Synthesizer, Transcriber};
 

@@ -9,9 +9,9 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::{Entry, Side, ms};
-use crate::app::Kind;
 use crate::form::Form;
 use crate::health;
+use crate::kind::Kind;
 use crate::work::transcribe::{Diarization, Recording, Transcript, text};
 use crate::work::{Refusal, Transcriber};
 

@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::{Entry, Side, ms};
-use crate::app::Core;
+use crate::core::Core;
 use crate::fault::body::Cause;
 use crate::form::Form;
 use crate::health::Readiness;

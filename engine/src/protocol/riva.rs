@@ -14,9 +14,7 @@ use tonic::service::RoutesBuilder;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Entry, Side};
-use crate::app::Kind;
 use crate::decode::{Channels, Container};
-use crate::fault::wire::ResetAfter;
 use crate::grpc;
 use crate::grpc::MAX_MESSAGE_BYTES;
 use crate::grpc::messages::nvidia::riva::asr::riva_speech_recognition_config_response::Config;
@@ -28,7 +26,9 @@ use crate::grpc::messages::nvidia::riva::asr::{
     RivaSpeechRecognitionConfigResponse, SpeechRecognitionAlternative, SpeechRecognitionResult,
     StreamingRecognizeRequest, StreamingRecognizeResponse, WordInfo,
 };
+use crate::kind::Kind;
 use crate::language;
+use crate::wire::ResetAfter;
 use crate::work::transcribe::{Recording, Spoken, confidence, text};
 use crate::work::{Refusal, Transcriber};
 use config::{Coding, Options};

@@ -10,8 +10,6 @@ use tonic::service::RoutesBuilder;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Entry, Side};
-use crate::app::Kind;
-use crate::fault::wire::ResetAfter;
 use crate::grpc;
 use crate::grpc::messages::nvidia::riva::tts::riva_speech_synthesis_server::{
     RivaSpeechSynthesis, RivaSpeechSynthesisServer,
@@ -22,7 +20,9 @@ use crate::grpc::messages::nvidia::riva::tts::{
     SynthesizeSpeechResponse, SynthesizeSpeechResponseMetadata,
 };
 use crate::grpc::messages::nvidia::riva::{AudioEncoding, RequestId};
+use crate::kind::Kind;
 use crate::language;
+use crate::wire::ResetAfter;
 use crate::work::speech::{LONGEST_OFFLINE_S, MAX_CHARACTERS, Speech};
 use crate::work::{Refusal, Synthesizer, voices};
 

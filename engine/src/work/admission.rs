@@ -5,7 +5,7 @@ use std::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Refusal;
-use crate::app::Core;
+use crate::core::Core;
 use crate::fault::{Fate, Plan, body};
 use crate::health::Readiness;
 use crate::lane::{CAPACITY, Place};

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::admission::{Ticket, admit, fits_memory};
 use super::speech::Speech;
 use super::{Refusal, Served};
-use crate::app::Core;
+use crate::core::Core;
 use crate::fault::mode::BadAudio;
 use crate::ffi::{Error, Voices};
 use crate::lane::{Lane, ServiceClock};

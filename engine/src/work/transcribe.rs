@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::admission::{Ticket, admit, fits_memory};
 use super::{Refusal, Served};
-use crate::app::Core;
+use crate::core::Core;
 use crate::decode::{self, Channels, RATE_HZ};
 use crate::diarize::{Turn, diarize};
 use crate::fault::mode::BadTranscript;

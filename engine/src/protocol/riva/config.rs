@@ -1,9 +1,9 @@
 //! A recognition request's configuration, checked.
 
-use crate::app::Kind;
 use crate::decode::Container;
 use crate::grpc::messages::nvidia::riva::AudioEncoding;
 use crate::grpc::messages::nvidia::riva::asr::RecognitionConfig;
+use crate::kind::Kind;
 use crate::language;
 use crate::pcm::Raw;
 use crate::work::Refusal;

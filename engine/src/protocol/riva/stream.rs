@@ -11,12 +11,12 @@ use super::intake::Intake;
 use super::utterances::{Utterance, Utterances};
 use super::{alternative, fits};
 use crate::decode::RATE_HZ;
-use crate::fault::wire::ResetAfter;
 use crate::grpc::messages::nvidia::riva::RequestId;
 use crate::grpc::messages::nvidia::riva::asr::streaming_recognize_request::StreamingRequest;
 use crate::grpc::messages::nvidia::riva::asr::{
     StreamingRecognitionResult, StreamingRecognizeRequest, StreamingRecognizeResponse,
 };
+use crate::wire::ResetAfter;
 use crate::work::transcribe::{Recording, Spoken, tell_speakers};
 use crate::work::{Refusal, Transcriber};
 

@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::mode::Arming;
-use crate::app::Core;
+use crate::core::Core;
+use crate::fault::mode::Arming;
 
 /// Marks a response whose connection may be reset after a number of bytes of body, which a stream may learn only when
 /// it runs already.

@@ -1,0 +1,30 @@
+//! What an engine is for.
+
+/// What an engine is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// Speech to text.
+    Stt,
+    /// Text to speech.
+    Tts,
+}
+
+impl Kind {
+    /// As on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stt => "stt",
+            Self::Tts => "tts",
+        }
+    }
+
+    /// The truthful name of the model behind every protocol.
+    #[must_use]
+    pub fn model(self) -> &'static str {
+        match self {
+            Self::Stt => "reference-pocketsphinx",
+            Self::Tts => "reference-flite",
+        }
+    }
+}
