@@ -22,9 +22,10 @@ pub mod subtitle;
 mod tests;
 pub mod text;
 mod unit;
+pub mod word_error;
 
 pub use blocks::Block;
-pub use merge::{Attribution, Merged, Params, Report, Rule, merge};
+pub use merge::{Merged, Params, Rule, merge};
 pub use sanitise::repair;
 
 /// Label of a word that no speaker can be named for.

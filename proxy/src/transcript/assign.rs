@@ -1,7 +1,7 @@
 //! Step 4 of the merge: the likeliest sequence of speakers, by Viterbi with one switch cost for all pairs.
 
 use super::Word;
-use super::emission::{Claim, FLOOR_LOG, Scorer};
+use super::emission::{Claim, Scorer};
 use super::span::{SECOND, Span};
 use super::speakers::Speaker;
 use super::text::ends_sentence;
@@ -29,10 +29,6 @@ const TIE: f32 = 1e-4;
 pub(super) struct Assigned {
     /// Index of the speaker, `None` if no talk is near.
     pub(super) speaker: Option<usize>,
-    /// Log score by which the sequence beats the best one with another speaker here, or with nobody.
-    pub(super) margin: f32,
-    /// Two speakers or more each cover over half of the word.
-    pub(super) overlap: bool,
     /// Bit per speaker who covers any of the word.
     pub(super) covered_by: u32,
 }
@@ -55,8 +51,6 @@ pub(super) fn switch_costs(words: &[Word], spans: &[Span]) -> Vec<f32> {
 
 /// Forward scores, kept for the way back. Rows are words, columns speakers.
 struct Lattice {
-    /// Each word's own log scores.
-    own: Vec<f32>,
     /// Score of the best sequence up to this word that ends with this speaker, less that of the row's best:
     /// running sums over an hour would eat the precision.
     best: Vec<f32>,
@@ -69,29 +63,25 @@ struct Lattice {
 /// Ties go to the speaker who talked before, else to the one whose turn began earlier, else by order of
 /// `speakers`.
 pub(super) fn assign(spans: &[Span], speakers: &[Speaker], costs: &[f32]) -> Vec<Assigned> {
-    let nobody = Assigned { speaker: None, margin: 0.0, overlap: false, covered_by: 0 };
+    let nobody = Assigned { speaker: None, covered_by: 0 };
     let mut assigned = vec![nobody; spans.len()];
     if speakers.is_empty() || spans.is_empty() {
         return assigned;
     }
     let width = speakers.len();
-    let mut lattice = Lattice {
-        own: Vec::with_capacity(spans.len() * width),
-        best: Vec::with_capacity(spans.len() * width),
-        leader: Vec::with_capacity(spans.len()),
-    };
+    let mut lattice =
+        Lattice { best: Vec::with_capacity(spans.len() * width), leader: Vec::with_capacity(spans.len()) };
     let mut out_of_reach = Vec::new();
     let mut scorer = Scorer::new(speakers);
     for (index, &span) in spans.iter().enumerate() {
         let claims = scorer.score(span);
         lattice.push_row(claims, costs[index]);
-        let (mut in_reach, mut covered_by, mut covering_most) = (false, 0, 0);
+        let (mut in_reach, mut covered_by) = (false, 0);
         for (speaker, claim) in claims.iter().enumerate() {
             in_reach |= claim.distance <= OUT_OF_REACH;
-            covering_most += u32::from(2 * claim.covered > span.duration());
             covered_by |= u32::from(claim.covered > 0) << speaker;
         }
-        assigned[index] = Assigned { overlap: covering_most > 1, covered_by, ..nobody };
+        assigned[index].covered_by = covered_by;
         if !in_reach {
             out_of_reach.push(index);
         }
@@ -107,8 +97,7 @@ impl Lattice {
     /// Adds a word: each speaker either talked before or takes over from the row's best.
     fn push_row(&mut self, claims: &[Claim], cost: f32) {
         let row = self.best.len();
-        self.own.extend(claims.iter().map(|claim| claim.log));
-        self.best.extend_from_slice(&self.own[row..]);
+        self.best.extend(claims.iter().map(|claim| claim.log));
         let (before, scores) = self.best.split_at_mut(row);
         if let Some(last_row) = row.checked_sub(claims.len()) {
             for (score, stay) in scores.iter_mut().zip(&before[last_row..]) {
@@ -127,31 +116,14 @@ impl Lattice {
         self.leader.push(leader);
     }
 
-    /// Walks the best sequence from its end. On the way, `after` holds the best score of all that follows a word
-    /// for each speaker at that word; with `best` it gives the best whole sequence through any speaker.
+    /// Walks the best sequence from its end.
     fn trace_back(&self, width: usize, costs: &[f32], assigned: &mut [Assigned]) {
-        let mut after = vec![0.0f32; width];
         let mut speaker = self.leader.last().copied().unwrap_or(0);
         for index in (0..assigned.len()).rev() {
-            let row = index * width;
-            let through = |other: usize| self.best[row + other] + after[other];
-            let chosen = through(speaker);
-            let nobody = chosen - self.own[row + speaker] + FLOOR_LOG;
-            let rival = (0..width).filter(|&other| other != speaker).map(through).fold(nobody, f32::max);
             assigned[index].speaker = Some(speaker);
-            assigned[index].margin = (chosen - rival).max(0.0);
-            if index == 0 {
-                break;
-            }
-            if self.best[row - width + speaker] < TIE - costs[index] {
+            if index > 0 && self.best[(index - 1) * width + speaker] < TIE - costs[index] {
                 speaker = self.leader[index - 1];
             }
-            let mut top = f32::NEG_INFINITY;
-            for (after, own) in after.iter_mut().zip(&self.own[row..row + width]) {
-                *after += own;
-                top = top.max(*after);
-            }
-            after.iter_mut().for_each(|score| *score = (*score - top).max(-costs[index]));
         }
     }
 }
@@ -191,7 +163,6 @@ mod tests {
         let turns = [(0.9, 2.3, "A"), (0.0, 1.3, "B")];
         let assigned = scene(&words, &turns, 0.1);
         assert_eq!(path(&assigned), [Some(0), Some(0), Some(1)]);
-        assert!(assigned[1].overlap && !assigned[0].overlap);
         assert_eq!(assigned[1].covered_by, 0b11);
     }
 
@@ -200,24 +171,12 @@ mod tests {
         let turns = [(-9.0, -8.0, "B"), (0.0, 1.0, "A"), (2.0, 3.0, "B")];
         let assigned = scene(&[(1.4, 1.6)], &turns, 0.1);
         assert_eq!(path(&assigned), [Some(1)]);
-        assert_eq!(assigned[0].margin, 0.0);
     }
 
     #[test]
     fn words_far_from_all_talk_have_no_speaker() {
         let assigned = scene(&[(0.0, 0.5), (3.9, 4.0), (4.1, 4.2)], &[(0.0, 1.0, "A")], 0.1);
         assert_eq!(path(&assigned), [Some(0), Some(0), None]);
-        assert!(assigned[0].margin > assigned[1].margin);
-    }
-
-    #[test]
-    fn margin_is_what_the_best_other_sequence_lacks() {
-        // Two words that only flip together: each one's margin is that of the pair.
-        let words = [(0.0, 0.2), (0.2, 0.4)];
-        let turns = [(0.0, 0.2, "A"), (0.19, 0.4, "B")];
-        let assigned = scene(&words, &turns, 5.0);
-        assert_eq!(path(&assigned), [Some(1), Some(1)]);
-        assert_eq!(assigned[0].margin, assigned[1].margin);
     }
 
     #[test]

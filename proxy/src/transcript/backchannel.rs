@@ -76,8 +76,7 @@ pub(super) fn reassign(
             }
         }
         if let Some((_, speaker)) = best {
-            // The sequence said otherwise: no more than a toss.
-            *assigned = Assigned { speaker: Some(speaker), margin: 0.0, ..*assigned };
+            assigned.speaker = Some(speaker);
         }
     }
 }

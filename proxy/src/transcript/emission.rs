@@ -6,7 +6,7 @@ use super::span::{MILLISECOND, SECOND, Span};
 use super::speakers::Speaker;
 
 /// Log score of a speaker with no talk anywhere near the word.
-pub(super) const FLOOR_LOG: f32 = -3.912_023; // ln FLOOR
+const FLOOR_LOG: f32 = -3.912_023; // ln FLOOR
 const FLOOR: f32 = 0.02;
 /// Log score of a speaker who talks through the whole word.
 const COVERED_LOG: f32 = 0.019_802_628; // ln (1 + FLOOR)

@@ -23,5 +23,5 @@ const CONTINUITY: Params<'_> = Params { rule: Rule::Continuity, language: Some("
 /// Speaker of each word, [`SPEAKER_UNKNOWN`] included.
 fn labels(merged: &Merged) -> Vec<String> {
     let label = |word| merged.label(word).unwrap_or(SPEAKER_UNKNOWN).to_owned();
-    (0..merged.attributions.len()).map(label).collect()
+    (0..merged.speakers.len()).map(label).collect()
 }

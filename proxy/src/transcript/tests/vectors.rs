@@ -86,7 +86,6 @@ fn absurd_input_gives_every_word_a_place() {
 fn words_without_any_time_are_unknown() {
     let merged = merge(&[word(f64::NAN, f64::NAN, "a")], &[turn(0.0, 1.0, "A")], &CONTINUITY);
     assert_eq!(labels(&merged), [SPEAKER_UNKNOWN]);
-    assert_eq!((merged.report.unknown, merged.attributions[0].confidence), (1, Some(0.0)));
 }
 
 #[test]
@@ -95,7 +94,7 @@ fn no_turns_and_no_words_are_fine() {
     assert_eq!(merged.blocks.len(), 1);
     assert_eq!((merged.blocks[0].speaker.as_str(), merged.blocks[0].text.as_str()), (SPEAKER_UNKNOWN, "a b"));
     let merged = merge(&[], &[turn(0.0, 1.0, "A")], &CONTINUITY);
-    assert_eq!((merged.labels.len(), merged.blocks.len(), merged.speakers_used().len()), (1, 0, 0));
+    assert_eq!((merged.labels.len(), merged.blocks.len()), (1, 0));
 }
 
 #[test]
@@ -124,17 +123,5 @@ fn blocks_join_bare_words_and_round_milliseconds() {
         Block { start_ms: 9200, end_ms: 9500, speaker: "B".to_owned(), text: "Hi".to_owned(), words: 3..4 },
     ];
     assert_eq!(merged.blocks, expected);
-    assert_eq!(merged.speakers_used(), ["A", "B"]);
     assert_eq!(merged.labels, ["A", "B", "C"]);
-}
-
-#[test]
-fn the_report_counts_overlaps_and_islands() {
-    let words = [word(0.0, 0.4, "a"), word(1.0, 1.4, "b"), word(2.0, 2.4, "c")];
-    let turns = [turn(0.0, 0.5, "A"), turn(0.9, 1.5, "B"), turn(1.9, 2.5, "A"), turn(1.9, 2.5, "B")];
-    let merged = merge(&words, &turns, &CONTINUITY);
-    assert_eq!(labels(&merged), ["A", "B", "B"]);
-    assert_eq!(merged.report, Report { unknown: 0, islands: 0, timing_offset_ms: 0, overlaps: 1 });
-    let merged = merge(&words, &turns[..3], &CONTINUITY);
-    assert_eq!(merged.report, Report { unknown: 0, islands: 1, timing_offset_ms: 0, overlaps: 0 });
 }
