@@ -31,7 +31,9 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
             let path = file.config.clone();
             let (watch, config) = Watch::read(file)?;
             let bound = Bound::standalone(config).await?;
-            banner::start(&bound, &path);
+            if let Some(public) = bound.public {
+                banner::start(public, bound.admin, &bound.guards, &bound.config.get(), &path);
+            }
             (bound, watch)
         }
         Command::Roundtrip(order) => return Ok(roundtrip::run(&order).await?),
@@ -72,7 +74,7 @@ impl Bound {
     pub async fn guard(config: &Config, engine: Option<&str>) -> anyhow::Result<Self> {
         let mut bound = Self::empty(config.clone());
         let engine = config.engine(engine)?;
-        let guard = Guard::build(engine, &config.guard, &bound.guard_drain).await?;
+        let guard = Guard::build(engine, &bound.config, &bound.guard_drain).await?;
         bound.registry = guard.registry.clone();
         bound.guards.push(guard);
         tracing::info!(engine = engine.name, address = %engine.guard, admin = %engine.guard_admin, "guard listens");
@@ -108,7 +110,7 @@ impl Bound {
     async fn start_all(&mut self) -> anyhow::Result<()> {
         let config = self.config.get();
         for engine in &config.engines {
-            self.guards.push(Guard::build(engine, &config.guard, &self.guard_drain).await?);
+            self.guards.push(Guard::build(engine, &self.config, &self.guard_drain).await?);
         }
         self.start_gateway().await
     }
@@ -155,21 +157,13 @@ impl Bound {
     /// Takes over what changes in the file from now on.
     pub fn follow(&self, watch: Watch) -> anyhow::Result<()> {
         let metrics = reload::Metrics::register(&self.registry)?;
-        let (current, upstreams) = (self.config.clone(), self.upstreams.clone());
-        let policies: Vec<_> = self.guards.iter().map(|guard| guard.policy.clone()).collect();
+        let current = self.config.clone();
         tokio::spawn(watch.follow(metrics, move |config| {
-            let policy = config.guard.clone();
             let fields = reload::needs_restart(&current.get(), &config);
             if !fields.is_empty() {
                 tracing::warn!(?fields, "changes that count from the next start on");
             }
-            let before = current.replace(config);
-            if let Some(upstreams) = &upstreams {
-                upstreams.reconfigure(&before);
-            }
-            for sender in &policies {
-                sender.send_replace(policy.clone());
-            }
+            current.replace(config);
         }));
         Ok(())
     }

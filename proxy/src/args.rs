@@ -1,9 +1,8 @@
 //! The command line: every flag has an environment variable.
 
-use std::path::PathBuf;
+use clap::{Parser, Subcommand, ValueEnum};
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-
+use crate::config::reload::File;
 use crate::roundtrip::Roundtrip;
 
 /// OpenAI-compatible audio gateway and self-healing guard for speech engines.
@@ -39,17 +38,6 @@ pub enum Command {
     Standalone(File),
     /// Speaks a sentence through a gateway, transcribes it back, and compares.
     Roundtrip(Roundtrip),
-}
-
-/// Where the configuration comes from.
-#[derive(Clone, Debug, ClapArgs)]
-pub struct File {
-    /// The configuration file, YAML.
-    #[arg(long, env = "SPEECHSTACK_CONFIG", value_name = "FILE")]
-    pub config: PathBuf,
-    /// Replaces one value of the file, as in `gateway.listen=0.0.0.0:8080` or `engines[0].env.A=b`.
-    #[arg(long = "set", env = "SPEECHSTACK_SET", value_name = "FIELD=VALUE", value_delimiter = ',')]
-    pub overrides: Vec<String>,
 }
 
 /// How log lines look.

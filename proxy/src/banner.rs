@@ -10,27 +10,30 @@ use futures::stream::FuturesUnordered;
 
 use contract::{Capability, EngineReport};
 
-use crate::app::Bound;
-use crate::config::Engine;
+use crate::config::{Config, Engine};
+use crate::guard::Guard;
 
 /// Prints each engine's way to health, then the lines to try once each capability is served.
-pub fn start(bound: &Bound, config: &Path) {
-    let settings = bound.config.get();
+pub fn start(
+    public: SocketAddr,
+    admin: Option<SocketAddr>,
+    guards: &[Guard],
+    settings: &Config,
+    file: &Path,
+) {
     let began = Instant::now();
     let mut changes: FuturesUnordered<_> =
-        bound.guards.iter().map(|guard| next_state(guard.snapshot.reports())).collect();
+        guards.iter().map(|guard| next_state(guard.snapshot.reports())).collect();
     let mut missing: Vec<Capability> = Capability::ALL
         .into_iter()
         .filter(|capability| settings.engines.iter().any(|engine| engine.capability == *capability))
         .collect();
-    let Some(public) = bound.public else { return };
-    let admin = bound.admin;
-    let dialogue = config.with_file_name("dialogue.wav");
+    let dialogue = file.with_file_name("dialogue.wav");
     let dialogue = std::path::absolute(&dialogue).unwrap_or(dialogue);
     let dialogue = dialogue.exists().then_some(dialogue);
     let wedgeable = settings.engines.iter().find(|engine| takes_faults(engine)).cloned();
 
-    print(&format!("speechstack: gateway on http://{public}, waiting for {} engines", bound.guards.len()));
+    print(&format!("speechstack: gateway on http://{public}, waiting for {} engines", guards.len()));
     tokio::spawn(async move {
         while let Some((report, reports)) = changes.next().await {
             let seconds = began.elapsed().as_secs_f64();

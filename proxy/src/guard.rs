@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use contract::{EngineReport, Predictor};
 
-use crate::config::{self, Lane, Policy};
+use crate::config::{self, Current, Lane, Policy};
 use crate::net;
 use crate::net::drain::Drain;
 
@@ -55,8 +55,6 @@ pub struct Guard {
     pub admin: SocketAddr,
     /// What it concludes.
     pub snapshot: Arc<Snapshot>,
-    /// Its rules; new ones take effect at once.
-    pub policy: watch::Sender<Policy>,
     /// Its metrics.
     pub registry: Registry,
     supervisor: Option<Arc<ChildProcess>>,
@@ -125,17 +123,20 @@ pub enum Error {
 
 impl Guard {
     /// Starts the engine, if its command is ours to run, and the guard of it.
-    pub async fn build(engine: &config::Engine, policy: &Policy, drain: &Drain) -> Result<Self, Error> {
-        Self::build_with(engine, policy, drain, Box::new(ApiServer)).await
+    pub async fn build(engine: &config::Engine, config: &Current, drain: &Drain) -> Result<Self, Error> {
+        Self::build_with(engine, config, drain, Box::new(ApiServer)).await
     }
 
     /// As [`Guard::build`], with the operator's token checked against these keys.
     async fn build_with(
         engine: &config::Engine,
-        policy: &Policy,
+        config: &Current,
         drain: &Drain,
         keys: Box<dyn Keys>,
     ) -> Result<Self, Error> {
+        let changes = config.changes();
+        let config = config.get();
+        let policy = &config.guard;
         let name = engine.name.clone();
         let traffic = listen(&name, engine.guard).await?;
         let admin = listen(&name, engine.guard_admin).await?;
@@ -186,12 +187,11 @@ impl Guard {
         let prober = prober.map_err(|source| Error::Prober { name: name.clone(), source })?;
         let supervised = supervisor.clone().map(|supervisor| supervisor as Arc<dyn Actuator>);
         let actuator = kubelet.map(|kubelet| Arc::new(kubelet) as Arc<dyn Actuator>).or(supervised);
-        let (policies_in, policies) = watch::channel(policy.clone());
         let orders = control::start(
             control::Parts {
                 engine: engine.clone(),
                 policy: policy.clone(),
-                policies,
+                changes,
                 lane,
                 forward: forward.clone(),
                 poison,
@@ -211,7 +211,6 @@ impl Guard {
             address: traffic.local_addr().unwrap_or(engine.guard),
             admin: admin.local_addr().unwrap_or(engine.guard_admin),
             snapshot: snapshot.clone(),
-            policy: policies_in,
             registry: registry.clone(),
             supervisor,
             name,

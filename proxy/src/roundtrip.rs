@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::multipart::{Form, Part};
 use serde_json::json;
 
-use crate::guard::heal::golden::word_error;
+use crate::transcript::word_error::word_error;
 
 /// Longest wait for one of the two calls.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -2,29 +2,34 @@
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use tokio::sync::watch;
 
 use crate::config::Config;
 
 /// The configuration in force. Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct Current {
-    config: Arc<RwLock<Arc<Config>>>,
+    config: Arc<watch::Sender<Arc<Config>>>,
 }
 
 impl Current {
     /// Starts with `config`.
     pub fn new(config: Config) -> Self {
-        Self { config: Arc::new(RwLock::new(Arc::new(config))) }
+        Self { config: Arc::new(watch::Sender::new(Arc::new(config))) }
     }
 
     /// What is in force now; hold on to it for as long as one decision takes.
     pub fn get(&self) -> Arc<Config> {
-        Arc::clone(&self.config.read())
+        Arc::clone(&self.config.borrow())
     }
 
-    /// Puts another one in force; returns the one before.
-    pub fn replace(&self, config: Config) -> Arc<Config> {
-        std::mem::replace(&mut *self.config.write(), Arc::new(config))
+    /// Puts another one in force.
+    pub fn replace(&self, config: Config) {
+        self.config.send_replace(Arc::new(config));
+    }
+
+    /// Every replacement from now on.
+    pub fn changes(&self) -> watch::Receiver<Arc<Config>> {
+        self.config.subscribe()
     }
 }

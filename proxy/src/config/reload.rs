@@ -1,12 +1,13 @@
 //! Takes over a changed configuration file while the process runs; an invalid one changes nothing.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Args;
 use prometheus::{IntCounterVec, Opts, Registry};
 use tokio::time::{MissedTickBehavior, interval};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::args::File;
 use crate::config::{self, Config};
 
 /// How often the file is looked at.
@@ -29,6 +30,17 @@ impl Metrics {
         }
         Ok(Self { reloads })
     }
+}
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, Args)]
+pub struct File {
+    /// The configuration file, YAML.
+    #[arg(long, env = "SPEECHSTACK_CONFIG", value_name = "FILE")]
+    pub config: PathBuf,
+    /// Replaces one value of the file, as in `gateway.listen=0.0.0.0:8080` or `engines[0].env.A=b`.
+    #[arg(long = "set", env = "SPEECHSTACK_SET", value_name = "FIELD=VALUE", value_delimiter = ',')]
+    pub overrides: Vec<String>,
 }
 
 /// A configuration file, and what it held when it was read last.

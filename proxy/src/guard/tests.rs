@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use contract::restart_request::RESTART;
 use contract::{Capability, State};
 
-use crate::guard::heal::control::tests::{Fake, Mode, policy};
+use crate::guard::heal::control::tests::{Fake, Mode, configured, policy};
 use crate::guard::heal::identity::tests::{OPERATOR, Server, Signer, claims};
 use crate::guard::*;
 
@@ -60,7 +60,8 @@ impl Pod {
         let (signer, server) = (Signer::new("k1"), Server::default());
         server.keys.lock().push(signer.jwk());
         let drain = Drain::new();
-        let guard = Guard::build_with(&engine, &policy(), &drain, Box::new(server)).await.unwrap();
+        let guard =
+            Guard::build_with(&engine, &configured(policy()), &drain, Box::new(server)).await.unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { fake, dir, guard, drain, signer, client, _engine }
     }

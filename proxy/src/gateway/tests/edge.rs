@@ -145,8 +145,7 @@ async fn a_new_configuration_counts_for_the_next_request() {
     let mut config = (*stack.config.get()).clone();
     config.gateway.models[0].aliases.push("ears".into());
     config.gateway.max_in_flight = 0;
-    let before = stack.config.replace(config.clone());
-    stack.upstreams.reconfigure(&before);
+    stack.config.replace(config.clone());
     assert_eq!(stack.transcribe(&[("model", "ears")]).await.status(), 429);
     config.gateway.max_in_flight = 1;
     stack.config.replace(config);

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use contract::{Class, RepairOrder, State};
 
-use crate::config::{self, Policy};
+use crate::config::{self, Config, Policy};
 use crate::guard::heal::child::{self, Actuator, Instance, Life};
 use crate::guard::heal::incident::Draft;
 use crate::guard::heal::metrics::Metrics;
@@ -43,8 +43,8 @@ pub struct Parts {
     pub engine: config::Engine,
     /// The rules.
     pub policy: Policy,
-    /// New rules.
-    pub policies: watch::Receiver<Policy>,
+    /// New configurations, of which the rules are taken over.
+    pub changes: watch::Receiver<Arc<Config>>,
     /// Its lane.
     pub lane: Lane,
     /// Its data path.
@@ -182,7 +182,7 @@ impl Health {
                 },
                 Some(event) = inbox.recv() => self.event(event, Instant::now()),
                 Some(told) = orders.recv() => self.told(told, Instant::now()),
-                policy = renewed(&mut self.parts.policies) => self.configure(policy),
+                policy = renewed(&mut self.parts.changes) => self.configure(policy),
                 instance = changed(&mut instances) => self.instance(instance, Instant::now()),
                 _ = tick.tick() => {}
             }
@@ -291,9 +291,9 @@ fn unix_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-async fn renewed(policies: &mut watch::Receiver<Policy>) -> Policy {
-    match policies.changed().await {
-        Ok(()) => policies.borrow_and_update().clone(),
+async fn renewed(changes: &mut watch::Receiver<Arc<Config>>) -> Policy {
+    match changes.changed().await {
+        Ok(()) => changes.borrow_and_update().guard.clone(),
         Err(_) => std::future::pending().await,
     }
 }

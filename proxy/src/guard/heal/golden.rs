@@ -1,6 +1,7 @@
 //! Golden inputs and what makes an answer to them right: two spoken clips with their words, one sentence to speak.
 
 use crate::audio::{quality, wav};
+use crate::transcript::word_error::{bare_words, word_error};
 
 /// A spoken sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,34 +70,6 @@ pub enum Fault {
     Samples(#[from] quality::Fault),
 }
 
-/// Wrong, missing and extra words over spoken words; 0 is perfect.
-pub fn word_error(spoken: &str, heard: &str) -> f64 {
-    let (spoken, heard) = (normalise(spoken), normalise(heard));
-    if spoken.is_empty() {
-        return if heard.is_empty() { 0.0 } else { 1.0 };
-    }
-    // Levenshtein distance on words, one row at a time.
-    let mut row: Vec<usize> = (0..=heard.len()).collect();
-    for (at, word) in spoken.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = at + 1;
-        for (column, other) in heard.iter().enumerate() {
-            let substituted = diagonal + usize::from(word != other);
-            diagonal = row[column + 1];
-            row[column + 1] = substituted.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[heard.len()] as f64 / spoken.len() as f64
-}
-
-/// Lower-case words without punctuation.
-fn normalise(text: &str) -> Vec<String> {
-    text.split(|letter: char| !letter.is_alphanumeric() && letter != '\'')
-        .map(|word| word.trim_matches('\'').to_lowercase())
-        .filter(|word| !word.is_empty())
-        .collect()
-}
-
 /// Whether `text` is what the clip says, but for a share `max_word_error` of its words.
 ///
 /// # Errors
@@ -108,7 +81,7 @@ pub fn check_transcript(clip: &Clip, text: &str, max_word_error: f64) -> Result<
 
 /// Whether the texts of two clips differ, as they must.
 pub fn unlike(text_a: &str, text_b: &str) -> bool {
-    normalise(text_a) != normalise(text_b)
+    bare_words(text_a) != bare_words(text_b)
 }
 
 /// The samples of a [`Clip`] without their header: s16le, mono, 16 kHz.

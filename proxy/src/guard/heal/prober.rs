@@ -9,7 +9,7 @@ use http::{Method, Request, StatusCode, Uri};
 use parking_lot::Mutex;
 use serde::Deserialize;
 
-use contract::{Capability, Class};
+use contract::Class;
 
 use crate::config;
 use crate::guard::heal::golden::{self, CLIP_A, CLIP_B, Clip};
@@ -33,15 +33,6 @@ pub enum Which {
 }
 
 impl Which {
-    /// The probes that prove an engine of this capability, in turn.
-    pub fn of(capability: Capability) -> &'static [Which] {
-        match capability {
-            Capability::Stt => &[Which::SttA, Which::SttB],
-            Capability::Tts => &[Which::Tts],
-            Capability::Llm => &[],
-        }
-    }
-
     /// The name in incidents.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -86,9 +86,8 @@ async fn new_limits_count_at_once() {
     let mut config = (*stack.upstreams.inner.config.get()).clone();
     config.gateway.retry.attempts = 1;
     config.engines.pop();
-    let before = stack.upstreams.inner.config.replace(config);
-    stack.upstreams.reconfigure(&before);
-    assert_eq!(stack.upstreams.reports().len(), 1);
+    stack.upstreams.inner.config.replace(config);
+    eventually(|| stack.upstreams.reports().len() == 1).await;
     eventually(|| stack.upstreams.free(Capability::Stt) == 1).await;
     assert!(matches!(stack.send_to(&left).await, Err(Error::EngineFailed { .. })));
     assert_eq!(left.requests(), 2);

@@ -16,6 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use contract::{Capability, Incident};
 
+use crate::config::Current;
 use crate::guard::heal::control::*;
 use crate::guard::heal::golden::{CLIP_A, CLIP_B, Clip};
 use crate::guard::judge::observation::Hint;
@@ -116,7 +117,7 @@ struct Stack {
     orders: Orders,
     contact: Contact,
     draining: watch::Sender<bool>,
-    policies: watch::Sender<Policy>,
+    config: Current,
     _server: AbortOnDropHandle<()>,
 }
 
@@ -136,6 +137,11 @@ pub(in crate::guard) fn policy() -> Policy {
     policy
 }
 
+/// A configuration with these rules.
+pub(in crate::guard) fn configured(policy: Policy) -> Current {
+    Current::new(Config { guard: policy, ..Config::default() })
+}
+
 impl Stack {
     async fn start(policy: Policy) -> Self {
         Self::start_with(policy, false).await
@@ -149,7 +155,7 @@ impl Stack {
     async fn start_with(policy: Policy, operated: bool) -> Self {
         let contact = Contact::default();
         let draining = watch::Sender::new(false);
-        let policies = watch::Sender::new(policy.clone());
+        let config = configured(policy.clone());
         let (fake, address, server) = Fake::serve().await;
         let drain = Drain::new();
         let engine = config::Engine {
@@ -207,7 +213,7 @@ impl Stack {
             poison,
             protocols,
             engine,
-            policies: policies.subscribe(),
+            changes: config.changes(),
             policy,
         };
         let orders = start(parts, observations, &drain);
@@ -220,7 +226,7 @@ impl Stack {
             orders,
             contact,
             draining,
-            policies,
+            config,
             _server: server,
         };
         stack.reaches(State::Healthy).await;
@@ -425,6 +431,6 @@ async fn new_rules_count_at_once() {
     *stack.fake.mode.lock() = Mode::Sticky;
     stack.hint(Class::Sticky);
     stack.reaches(State::Ejected).await;
-    stack.policies.send_replace(policy());
+    stack.config.replace(Config { guard: policy(), ..Config::default() });
     assert_eq!(stack.heals().await.class, Class::Sticky);
 }

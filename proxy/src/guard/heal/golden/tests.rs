@@ -52,25 +52,10 @@ fn the_clips_are_short_voiced_and_share_no_word() {
         assert_eq!((header.rate, header.channels), (16_000, 1));
         let seconds = data.len() as f64 / 32_000.0;
         assert!((1.5..2.5).contains(&seconds), "{seconds}");
-        assert!((5..=8).contains(&normalise(clip.words).len()));
+        assert!((5..=8).contains(&bare_words(clip.words).len()));
     }
-    let words: HashSet<String> = normalise(CLIP_A.words).into_iter().collect();
-    assert!(normalise(CLIP_B.words).iter().all(|word| !words.contains(word)));
-}
-
-#[test]
-fn case_and_punctuation_do_not_count() {
-    assert_eq!(word_error("we will leave early", "We will leave, early."), 0.0);
-    assert_eq!(word_error("don't go", "\u{2014} Don't go!"), 0.0);
-}
-
-#[test]
-fn each_wrong_missing_and_extra_word_counts() {
-    assert_eq!(word_error("a b c d", "a x c d"), 0.25);
-    assert_eq!(word_error("a b c d", "a c d"), 0.25);
-    assert_eq!(word_error("a b c d", "a b b c d"), 0.25);
-    assert_eq!(word_error("a b c d", ""), 1.0);
-    assert_eq!(word_error("a b", "x y z w"), 2.0);
+    let words: HashSet<String> = bare_words(CLIP_A.words).into_iter().collect();
+    assert!(bare_words(CLIP_B.words).iter().all(|word| !words.contains(word)));
 }
 
 #[test]

@@ -59,7 +59,8 @@ impl Prober {
 
     /// The request for a clip, and the clip in the form that the protocol takes.
     fn transcription(&self, codec: &dyn Codec, clip: &Clip) -> Result<(Encoded, &'static [u8]), Failure> {
-        let audio = Audio { container: Container::Wav, filename: "golden.wav".into(), mono: true };
+        let audio =
+            Audio { container: Container::Wav, filename: "golden.wav".into(), mono: true, open_header: None };
         let form = codec.intake(&audio);
         let file = match form {
             Intake::AsSent | Intake::Wav => clip.wav,

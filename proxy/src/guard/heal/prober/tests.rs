@@ -8,6 +8,8 @@ use memchr::memmem;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
+use contract::Capability;
+
 use crate::audio::quality;
 use crate::guard::heal::prober::input::PROBE;
 use crate::guard::heal::prober::*;
