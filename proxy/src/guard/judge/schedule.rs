@@ -6,12 +6,14 @@ use contract::{Capability, Class};
 
 use crate::config::{self, Policy};
 use crate::guard::heal::prober::Which;
-use crate::guard::judge::evidence::{Evidence, Shallow};
+use crate::guard::judge::evidence::{Evidence, Failed, Shallow};
 use crate::guard::judge::verdict::{Verdict, hang};
 use crate::guard::path::lane::LaneView;
 
 /// Longest deadline of a probe that waits behind work.
 const DEADLINE_CAP: Duration = Duration::from_secs(60);
+/// Most times that a probe's deadline is doubled.
+const MAX_DOUBLINGS: usize = 8;
 /// The content check yields to queues longer than this, seconds...
 const BUSY_SECONDS: f64 = 5.0;
 /// ...but not for more than this many periods.
@@ -97,7 +99,8 @@ fn next_clip(evidence: &Evidence) -> Which {
     }
 }
 
-/// Three times the slowest recent pass, plus what is known to be ahead of a probe that passes the lane.
+/// Three times the slowest recent pass, twice as long after each timeout in a row, as a starved engine is late and a hung one
+/// never comes; plus what is known to be ahead of a probe that passes the lane.
 fn deadline(
     evidence: &Evidence,
     verdict: Verdict,
@@ -111,8 +114,12 @@ fn deadline(
         .filter(|probe| probe.failure.is_none())
         .map(|probe| probe.ended.saturating_duration_since(probe.started))
         .max();
-    let usual = slowest
-        .map_or(policy.timeout_max, |slowest| (slowest * 3).clamp(policy.timeout_min, policy.timeout_max));
+    let timeouts =
+        evidence.probes.iter().rev().take_while(|probe| probe.failure == Some(Failed::Timeout)).count();
+    let doubled = 1 << timeouts.min(MAX_DOUBLINGS);
+    let usual = slowest.map_or(policy.timeout_max, |slowest| {
+        (slowest * 3).max(policy.timeout_min).saturating_mul(doubled).min(policy.timeout_max)
+    });
     if verdict != Verdict::Suspect(Class::Hang) {
         return usual;
     }

@@ -88,13 +88,19 @@ fn unproven(evidence: &Evidence, policy: &Policy, now: Instant) -> Verdict {
     if evidence.shallow != Shallow::Green {
         return if overdue { Verdict::Wedged(Class::Refused) } else { Verdict::Starting };
     }
-    // A first failure may be a cold start; a sticky text is not.
+    // Failures may be a cold start; a sticky text and wrong content are not, nor is a restarted engine as cold as a new one.
     let telling = evidence.telling_probes(evidence.started).rev();
     let failures: Vec<Failed> = telling.map_while(|probe| probe.failure).collect();
     let failed = u32::try_from(failures.len()).unwrap_or(u32::MAX);
     let class = strongest(failures.into_iter().map(Failed::class));
     match class {
-        Some(class) if failed >= policy.confirm.of(class).failures || overdue => Verdict::Wedged(class),
+        Some(class) if overdue => Verdict::Wedged(class),
+        Some(class)
+            if failed >= policy.confirm.of(class).failures
+                && (class.is_sticky() || class == Class::Quality || evidence.after_restart) =>
+        {
+            Verdict::Wedged(class)
+        }
         _ => Verdict::Warming,
     }
 }
@@ -117,7 +123,8 @@ fn doubted(
     let since = veto.map_or_else(|| open.counts_from(), |success| success.ended);
     let telling: Vec<&Probed> = evidence.telling_probes(since).collect();
 
-    let quorum = if in_probation(evidence, verified, policy, now) {
+    // A late answer alone is no more telling on probation: the node may be busy with what comes back.
+    let quorum = if class != Class::Periodic && in_probation(evidence, verified, policy, now) {
         Quorum { failures: 1, of: 1 }
     } else {
         policy.confirm.of(class)

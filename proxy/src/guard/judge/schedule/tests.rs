@@ -117,3 +117,27 @@ fn a_ejected_engine_is_probed_rarely() {
     assert!(due(&evidence, verdict, &idle(), &policy, at(start, 30.0)).is_none());
     assert!(due(&evidence, verdict, &idle(), &policy, at(start, 31.6)).is_some());
 }
+
+#[test]
+fn each_late_probe_in_a_row_gives_the_next_one_twice_the_time() {
+    let start = Instant::now();
+    let policy = Policy::default();
+    let mut evidence = proven(start);
+    let verdict = Verdict::Suspect(Class::Periodic);
+    for expected in [2, 4, 8, 10, 10] {
+        let now = evidence.probes.back().map_or(start, |probe| probe.ended) + Duration::from_secs(60);
+        let probe = due(&evidence, Verdict::Serving, &idle(), &policy, now).unwrap();
+        assert_eq!(probe.deadline, Duration::from_secs(expected));
+        let (which, ended) = (probe.which, now + probe.deadline);
+        evidence.probed(Probed { which, started: now, ended, failure: Some(Failed::Timeout) });
+    }
+    let now = evidence.probes.back().unwrap().ended;
+    evidence.probed(Probed {
+        which: Which::SttA,
+        started: now,
+        ended: now + Duration::from_secs(3),
+        failure: None,
+    });
+    let now = now + Duration::from_secs(60);
+    assert_eq!(due(&evidence, verdict, &idle(), &policy, now).unwrap().deadline, Duration::from_secs(9));
+}

@@ -240,8 +240,49 @@ fn silence_is_a_hang_only_beyond_the_predicted_work() {
 fn one_failing_probe_ends_the_probation() {
     let mut case = Case::proven();
     case.evidence.after_restart = true;
+    case.probe(Some(Failed::Unreachable), 10.0, 12.0);
+    assert_eq!(case.verdict(12.1), Verdict::Wedged(Class::Refused));
+}
+
+#[test]
+fn one_late_probe_ends_no_probation() {
+    let mut case = Case::proven();
+    case.evidence.after_restart = true;
     case.probe(Some(Failed::Timeout), 10.0, 12.0);
-    assert_eq!(case.verdict(12.1), Verdict::Wedged(Class::Periodic));
+    case.probe(Some(Failed::Timeout), 12.0, 16.0);
+    assert_eq!(case.verdict(16.1), Verdict::Suspect(Class::Periodic));
+    case.probe(Some(Failed::Timeout), 16.0, 24.0);
+    assert_eq!(case.verdict(24.1), Verdict::Wedged(Class::Periodic));
+}
+
+#[test]
+fn an_engine_that_was_never_proven_has_its_budget_for_all_that_a_cold_start_shows() {
+    for failure in [Failed::Timeout, Failed::Unreachable, Failed::Fault(Class::Ambiguous)] {
+        let mut case = Case::unproven();
+        case.evidence.shallow = Shallow::Green;
+        for nth in 0..10 {
+            case.probe(Some(failure), f64::from(nth) * 12.0, f64::from(nth) * 12.0 + 10.0);
+        }
+        assert_eq!(case.verdict(1199.0), Verdict::Warming, "{failure:?}");
+        assert_eq!(case.verdict(1201.0), Verdict::Wedged(failure.class()), "{failure:?}");
+        case.evidence.after_restart = true;
+        assert_eq!(
+            case.verdict(130.0),
+            Verdict::Wedged(failure.class()),
+            "{failure:?}: it was proven before"
+        );
+    }
+    for failure in [Failed::Content, Failed::Fault(Class::Sticky)] {
+        let mut case = Case::unproven();
+        case.evidence.shallow = Shallow::Green;
+        case.probe(Some(failure), 1.0, 2.0);
+        case.probe(Some(failure), 3.0, 4.0);
+        assert_eq!(
+            case.verdict(5.0),
+            Verdict::Wedged(failure.class()),
+            "{failure:?}: no cold start shows that"
+        );
+    }
 }
 
 #[test]
