@@ -187,6 +187,64 @@ fn no_circle_is_allowed() {
 }
 
 #[test]
+fn modules_of_a_crate_import_each_other_in_no_circle() {
+    let mut wrong = Vec::new();
+    for krate in ["contract", "crds", "operator", "proxy", "engine", "e2e"] {
+        let sources = sources(krate);
+        let top = |source: &Source| source.module.split('/').next().unwrap_or_default().to_owned();
+        let modules: BTreeSet<String> = sources.iter().map(top).filter(|name| name != "lib").collect();
+        let modules = modules.iter().map(String::as_str).collect();
+        let arrows = arrows(&modules, &sources);
+        let circle = circle(&arrows.keys().copied().collect());
+        wrong.extend(circle.map(|circle| {
+            let files = circle.windows(2).filter_map(|pair| arrows.get(&(pair[0], pair[1]))).cloned();
+            format!("{krate}: {} by {}", circle.join(" -> "), files.collect::<Vec<_>>().join(", "))
+        }));
+    }
+    none("these modules import each other", &wrong);
+}
+
+/// What is private is found when nothing uses it any more.
+#[test]
+fn modules_are_public_only_for_other_crates() {
+    let mut wrong = Vec::new();
+    for krate in ["operator", "proxy", "engine"] {
+        let lib = fs::read_to_string(repository().join(krate).join("src/lib.rs")).unwrap_or_default();
+        let modules = lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+        let name = format!("speechstack_{krate}::");
+        let users: Vec<String> = users(krate).into_iter().filter(|text| text.contains(&name)).collect();
+        let is_used = |module: &str| {
+            let group = format!("{name}{{");
+            let grouped = |text: &str| {
+                let groups = text.split(&group).skip(1).filter_map(|rest| rest.split('}').next());
+                groups.into_iter().any(|group| names(group, module))
+            };
+            users.iter().any(|text| names(text, &format!("{name}{module}")) || grouped(text))
+        };
+        wrong.extend(modules.filter(|module| !is_used(module)).map(|module| format!("{krate}: {module}")));
+    }
+    none("no other crate uses these public modules", &wrong);
+}
+
+/// The text of all files that see a crate from outside: its binary, its tests and its benches, and every other crate.
+fn users(krate: &str) -> Vec<String> {
+    let mut folders: Vec<_> = ["tests", "benches"].map(|folder| repository().join(krate).join(folder)).into();
+    for (other, _) in CRATES.iter().filter(|(other, _)| *other != krate) {
+        folders.extend(["src", "tests", "benches"].map(|folder| repository().join(other).join(folder)));
+    }
+    let mut files = vec![repository().join(krate).join("src/main.rs")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() { &mut folders } else { &mut files }.push(path);
+        }
+    }
+    let sources =
+        files.into_iter().filter(|file| file.extension().is_some_and(|extension| extension == "rs"));
+    sources.filter_map(|file| fs::read_to_string(file).ok()).collect()
+}
+
+#[test]
 fn rooms_that_compute_do_no_io() {
     let mut wrong = Vec::new();
     for source in sources("proxy") {

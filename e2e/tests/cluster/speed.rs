@@ -13,7 +13,8 @@ use super::healing::{REPAIR, START, clip, small, total};
 
 /// Pods of each engine; more repairs than that within minutes are deferred.
 const REPLICAS: usize = 4;
-const ENGINES: [&str; 3] = ["one", "two", "three"];
+/// How many engines there are; four wedges show that each step is there, more make the percentiles worth reading.
+const ENGINES: &str = "SPEECHSTACK_SPEED_ENGINES";
 const GUARD: u16 = 9400;
 const ADMIN: u16 = 9401;
 
@@ -29,8 +30,10 @@ const STEPS: [(&str, &str); 5] = [
 /// Every pod of a stack wedges once, one after the other, each for the first time, so that no back-off of the kubelet
 /// counts; the steps of its repair are reported as percentiles.
 pub async fn every_first_wedge_heals(fixture: &Fixture) -> Result<()> {
-    let engine = |name: &&str| json!({"name": name, "preset": "reference", "replicas": REPLICAS, "args": ["--faults"], "resources": small()});
-    let engines: Vec<_> = ENGINES.iter().map(engine).collect();
+    let count = std::env::var(ENGINES).map_or(Ok(1), |count| count.parse::<usize>()).context(ENGINES)?;
+    let names: Vec<String> = (0..count).map(|at| format!("engine-{at}")).collect();
+    let engine = |name| json!({"name": name, "preset": "reference", "replicas": REPLICAS, "args": ["--faults"], "resources": small()});
+    let engines: Vec<_> = names.iter().map(engine).collect();
     let spec = json!({
         "stt": engines,
         "deepProbe": {"interval": "20s", "contentInterval": "60s"},
@@ -39,7 +42,7 @@ pub async fn every_first_wedge_heals(fixture: &Fixture) -> Result<()> {
     let stack = fixture.stack(&spec).await?;
     stack.ready(START * 2).await?;
     let mut healed = Vec::new();
-    for engine in ENGINES {
+    for engine in &names {
         for pod in stack.pods(engine).await? {
             healed.push(heal(&stack, &pod).await.with_context(|| deployed::name(&pod).to_owned())?);
         }
