@@ -16,6 +16,9 @@ pub const ENGINE: HeaderName = HeaderName::from_static("x-speechstack-engine");
 pub const AUDIO_SECONDS: HeaderName = HeaderName::from_static("x-speechstack-audio-seconds");
 /// Request: `1` when it is the next piece of a job whose earlier pieces were served, such as a long speech.
 pub const CONTINUES: HeaderName = HeaderName::from_static("x-speechstack-continues");
+/// Request: xxh3-64 of the client's file, hexadecimal, where it is known before the request is sent. The engine may get the file
+/// converted; the hash stays that of the file.
+pub const INPUT: HeaderName = HeaderName::from_static("x-speechstack-input");
 /// Response: the input wedged engines before and is refused.
 pub const POISON: HeaderName = HeaderName::from_static("x-speechstack-poison");
 /// Both: the request's id from end to end.

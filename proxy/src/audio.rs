@@ -17,7 +17,7 @@ mod signal;
 mod sniff;
 pub mod wav;
 
-pub use describe::{Codec, Description, describe};
-pub use duration::{Estimate, estimate};
+pub use describe::describe;
+pub use duration::estimate;
 pub use encode::{Encoder, OutputFormat, Samples};
 pub use format::Container;

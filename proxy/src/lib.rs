@@ -6,33 +6,33 @@
 //!
 //! | module | part |
 //! |---|---|
-//! | [`edge`], [`api`], [`gateway`] | downstream: what every request passes, what clients send, and the routes |
-//! | [`job`] | the work that a request asks for, whatever engine does it |
-//! | [`upstream`] | which engine is picked, retries, waiting |
-//! | [`protocol`] | what engines speak, one codec each |
-//! | [`guard`] | one engine: its path, its judgement, its repair |
-//! | [`audio`], [`multipart`], [`transcript`] | pure: no network, no clock |
-//! | [`net`] | connections and bodies |
-//! | [`config`], [`error`] | what is configured, and what a client's error says |
-//! | [`app`], [`args`], [`admin`], [`banner`], [`logging`] | the process |
-//! | [`roundtrip`] | the proof from outside |
+//! | `edge`, `api`, `gateway` | downstream: what every request passes, what clients send, and the routes |
+//! | `job` | the work that a request asks for, whatever engine does it |
+//! | `upstream` | which engine is picked, retries, waiting |
+//! | `protocol` | what engines speak, one codec each |
+//! | `guard` | one engine: its path, its judgement, its repair |
+//! | `audio`, `multipart`, `transcript` | pure: no network, no clock |
+//! | `net` | connections and bodies |
+//! | `config`, `error` | what is configured, and what a client's error says |
+//! | `app`, `args`, `admin`, `banner`, `logging` | the process |
+//! | `roundtrip` | the proof from outside |
 
-pub mod admin;
-pub mod api;
+mod admin;
+mod api;
 pub mod app;
 pub mod args;
-pub mod audio;
-pub mod banner;
+mod audio;
+mod banner;
 pub mod config;
-pub mod edge;
-pub mod error;
-pub mod gateway;
-pub mod guard;
-pub mod job;
+mod edge;
+mod error;
+mod gateway;
+mod guard;
+mod job;
 pub mod logging;
-pub mod multipart;
-pub mod net;
-pub mod protocol;
-pub mod roundtrip;
+mod multipart;
+mod net;
+mod protocol;
+mod roundtrip;
 pub mod transcript;
-pub mod upstream;
+mod upstream;

@@ -1,14 +1,14 @@
 //! Connections: serving and calling over HTTP/1 and HTTP/2, with the buffers, socket options and time limits that streaming audio needs.
 
 pub mod body;
-mod client;
+pub mod client;
 pub mod drain;
 pub mod permits;
 mod serve;
 mod socket;
 mod watch;
 
-pub use client::{Client, Clients, client, client_h2, fresh_client, fresh_client_h2};
+pub use client::{Client, Clients};
 pub use serve::{Limits, serve, serve_within};
 
 /// Read and write buffer of one HTTP/1 connection. hyper's own default of 400 KiB costs memory per upload and is slower.

@@ -31,7 +31,7 @@ mod riva_proto;
 pub mod riva_tts;
 mod samples;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod words;

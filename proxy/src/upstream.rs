@@ -40,7 +40,6 @@ pub mod spool;
 pub mod voices;
 mod wait;
 
-pub use ask::Speech;
 pub(crate) use exchange::Stop;
 pub use failure::Failure;
 pub use membership::{Route, Target};
@@ -109,6 +108,26 @@ impl Upstreams {
         for endpoint in self.endpoints().iter() {
             self.follow(endpoint);
         }
+        let (upstreams, changes, drain) = (self.clone(), self.inner.config.changes(), drain.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = upstreams.follow_config(changes) => {}
+                () = drain.forced() => {}
+            }
+        });
+    }
+
+    /// Takes over every new configuration.
+    async fn follow_config(&self, mut changes: watch::Receiver<Arc<Config>>) {
+        let mut before = changes.borrow_and_update().clone();
+        while changes.changed().await.is_ok() {
+            let now = changes.borrow_and_update().clone();
+            if now.gateway.retry != before.gateway.retry {
+                *self.inner.budget.write() = Arc::new(RetryBudget::new(&now.gateway.retry));
+            }
+            self.apply_list(&now);
+            before = now;
+        }
     }
 
     fn follow(&self, endpoint: &Arc<Endpoint>) {
@@ -125,15 +144,6 @@ impl Upstreams {
                 () = drain.forced() => {}
             }
         });
-    }
-
-    /// Takes over what changed in the configuration in force.
-    pub fn reconfigure(&self, before: &Config) {
-        let now = self.inner.config.get();
-        if now.gateway.retry != before.gateway.retry {
-            *self.inner.budget.write() = Arc::new(RetryBudget::new(&now.gateway.retry));
-        }
-        self.apply_list(&now);
     }
 
     fn apply_list(&self, config: &Config) {

@@ -83,7 +83,7 @@ impl Form {
         let total = source.file_len().or(announced);
         let playing = audio::estimate(&prefix, total)
             .map_or(UNKNOWN, |estimate| Playing { seconds: estimate.seconds, exact: estimate.exact });
-        let audio = described(container, &prefix, filename.as_deref());
+        let audio = described(container, &prefix, filename.as_deref(), source.file_len());
         let announced = source.received_all().or(announced);
         let known_len = source.file_len();
         // Small files are whole by now: the hash is known, and nothing is left to read.
@@ -122,22 +122,39 @@ impl Form {
         Upload::new(self.audio.clone(), self.bytes.clone(), gate)
     }
 
-    fn gate(&self, fields: &Fields, is_poison: impl Fn(InputHash) -> bool + Send + Sync + 'static) -> Gate {
-        let (seen, count) = (Arc::clone(&self.seen), fields.len());
-        Arc::new(move || {
-            let seen = seen.lock();
-            if seen.fields.len() != count {
-                return Err(Error::FormChanged);
-            }
-            if seen.input.is_some_and(&is_poison) {
-                return Err(Error::PoisonInput);
-            }
-            Ok(())
-        })
+    fn gate<P>(&self, fields: &Fields, is_poison: P) -> Arc<dyn Gate>
+    where
+        P: Fn(InputHash) -> bool + Send + Sync + 'static,
+    {
+        Arc::new(FormGate { seen: Arc::clone(&self.seen), fields: fields.len(), is_poison })
     }
 
     /// Hash of the file, once all of it was seen.
     pub fn input(&self) -> Option<InputHash> {
+        self.seen.lock().input
+    }
+}
+
+/// The gate of a job that was made of the first `fields` of a form.
+struct FormGate<P> {
+    seen: Arc<Mutex<Seen>>,
+    fields: usize,
+    is_poison: P,
+}
+
+impl<P: Fn(InputHash) -> bool + Send + Sync> Gate for FormGate<P> {
+    fn check(&self) -> Result<(), Error> {
+        let seen = self.seen.lock();
+        if seen.fields.len() != self.fields {
+            return Err(Error::FormChanged);
+        }
+        if seen.input.is_some_and(&self.is_poison) {
+            return Err(Error::PoisonInput);
+        }
+        Ok(())
+    }
+
+    fn input(&self) -> Option<InputHash> {
         self.seen.lock().input
     }
 }
@@ -191,9 +208,10 @@ fn container(prefix: &[u8], filename: Option<&str>) -> Result<Container, Error> 
 }
 
 /// What is known of the file.
-fn described(container: Container, prefix: &[u8], filename: Option<&str>) -> Audio {
+fn described(container: Container, prefix: &[u8], filename: Option<&str>, len: Option<u64>) -> Audio {
     let mono = audio::describe(prefix).and_then(|description| description.channels) == Some(1);
-    Audio { container, filename: container.filename(filename), mono }
+    let open_header = audio::wav::open_header(prefix, len);
+    Audio { container, filename: container.filename(filename), mono, open_header }
 }
 
 /// Chunks in one piece; a single one is not copied.

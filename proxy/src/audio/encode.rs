@@ -75,6 +75,7 @@ impl OutputFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// This binary lacks the encoder.
+    #[cfg(not(feature = "mp3lame"))]
     #[error("{} output is not built in (cargo feature `{feature}`)", format.name())]
     FormatNotBuilt {
         /// The format asked for.
@@ -137,7 +138,7 @@ impl Encoder {
     ///
     /// # Errors
     /// [`Error::UnsupportedRate`] (Opus takes 8, 12, 16, 24 and 48 kHz, MP3 those and 11.025, 22.05, 32 and 44.1 kHz, the
-    /// others 1 Hz to 655.35 kHz), [`Error::FormatNotBuilt`], or that the library cannot be set up.
+    /// others 1 Hz to 655.35 kHz), an encoder that is not built in, or that the library cannot be set up.
     pub fn new(format: OutputFormat, rate: u32) -> Result<Self, Error> {
         let supported = match format {
             OutputFormat::Wav | OutputFormat::Pcm | OutputFormat::Flac => (1..=655_350).contains(&rate),

@@ -113,6 +113,16 @@ pub fn patch(prefix: &[u8], total_len: u64) -> Option<Bytes> {
     Some(patched.freeze())
 }
 
+/// The header at the start of `prefix`, if its sizes must be corrected: they are left open, as streaming writers do, or are
+/// found not to fit a file of `total_len` bytes, where that is known.
+#[must_use]
+pub fn open_header(prefix: &[u8], total_len: Option<u64>) -> Option<Bytes> {
+    let wav = parse(prefix).filter(|_| prefix.starts_with(b"RIFF"))?;
+    let header = prefix.get(..wav.data_offset)?;
+    let open = wav.data_len.is_none() || total_len.is_some_and(|len| patch(header, len).is_some());
+    open.then(|| Bytes::copy_from_slice(header))
+}
+
 /// Reads the header at the start of `prefix`, as [`search`] does.
 #[must_use]
 pub fn parse(prefix: &[u8]) -> Option<Wav> {
@@ -293,6 +303,17 @@ mod tests {
             long[..4].copy_from_slice(magic);
             assert_eq!(patch(&long, 4000), None);
         }
+    }
+
+    #[test]
+    fn headers_with_open_or_wrong_sizes_are_told_from_sound_ones() {
+        let sound = [&header(16_000, 1, Some(400))[..], &[7; 400]].concat();
+        assert_eq!(open_header(&sound, None), None);
+        assert_eq!(open_header(&sound, Some(444)), None);
+        assert_eq!(open_header(&sound, Some(440)).unwrap(), sound[..44], "a file that was cut");
+        let stream = [&header(16_000, 1, None)[..], &[7; 400]].concat();
+        assert_eq!(open_header(&stream, None).unwrap(), stream[..44]);
+        assert_eq!(open_header(b"OggS", Some(4)), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-/// How long pieces may be, in spoken letters ([`spoken_length`]); never more characters than that either.
+/// How long pieces may be, in spoken letters; never more characters than that either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
     /// For the first piece: shorter, so that its audio comes sooner.
@@ -17,7 +17,7 @@ pub struct Limit {
 
 impl Limit {
     /// The same for all pieces.
-    #[must_use]
+    #[cfg(test)]
     pub fn all(limit: usize) -> Self {
         Self { first: limit, rest: limit }
     }
@@ -41,8 +41,8 @@ pub fn split(text: &str, limit: Limit) -> Vec<&str> {
 }
 
 /// Letters that `text` has when spoken: a digit counts for a word, a symbol too, all else for one.
-#[must_use]
-pub fn spoken_length(text: &str) -> usize {
+#[cfg(test)]
+fn spoken_length(text: &str) -> usize {
     text.chars().map(weight).sum()
 }
 

@@ -1,5 +1,7 @@
 //! What an engine is asked for, and what it answers: neutral to engines and to clients.
 
+use bytes::Bytes;
+
 use contract::Capability;
 
 use crate::audio::Container;
@@ -106,6 +108,8 @@ pub struct Audio {
     pub filename: String,
     /// Whether it is known to have a single channel.
     pub mono: bool,
+    /// Its WAV header, if the sizes in it must be corrected before an engine reads them.
+    pub open_header: Option<Bytes>,
 }
 
 /// What an engine heard.

@@ -34,12 +34,6 @@ impl Boundary {
         valid.then(|| Self(raw.to_owned()))
     }
 
-    /// A boundary that no other body has.
-    #[must_use]
-    pub fn unique() -> Self {
-        Self(format!("speechstack-{}", Uuid::now_v7().simple()))
-    }
-
     /// The boundary of every form that this process writes: random, so that no client can write it into a file.
     pub fn process() -> &'static Self {
         static BOUNDARY: LazyLock<Boundary> =
@@ -260,7 +254,6 @@ mod tests {
         for raw in ["plain", "with blank", "q\"uote\\", "a=b;c"] {
             assert_eq!(boundary(&Boundary::new(raw).unwrap().content_type()).as_deref(), Some(raw));
         }
-        assert_ne!(Boundary::unique(), Boundary::unique());
     }
 
     #[test]

@@ -97,7 +97,9 @@ mod tests {
 
     #[test]
     fn only_mono_files_of_three_containers_are_sent_as_they_are() {
-        let intake = |container, mono| NimHttp.intake(&Audio { container, filename: "a".into(), mono });
+        let intake = |container, mono| {
+            NimHttp.intake(&Audio { container, filename: "a".into(), mono, open_header: None })
+        };
         for container in [Container::Wav, Container::Flac, Container::OggOpus] {
             assert_eq!(intake(container, true), Intake::AsSent);
             assert_eq!(intake(container, false), Intake::Wav);

@@ -1,9 +1,13 @@
 //! What tests of protocols share.
 
 use bytes::Bytes;
+use prost::Message;
 
-use super::Encoded;
 use super::grpc::Deframer;
+use super::riva_proto::asr::{
+    RecognizeResponse, SpeechRecognitionAlternative, SpeechRecognitionResult, WordInfo,
+};
+use super::{Encoded, Protocol};
 use crate::audio::Container;
 use crate::job::work::Audio;
 use crate::multipart::{Boundary, Event, Limits, Parser};
@@ -15,7 +19,7 @@ pub(super) fn wav() -> Audio {
 
 /// A file of that container, named after it.
 pub(super) fn audio(container: Container, mono: bool) -> Audio {
-    Audio { container, filename: format!("a.{}", container.extension()), mono }
+    Audio { container, filename: format!("a.{}", container.extension()), mono, open_header: None }
 }
 
 /// The only message in a gRPC request, with `file` as the file's content.
@@ -47,4 +51,35 @@ pub(super) fn fields(encoded: &Encoded, file: &'static [u8]) -> Vec<(String, Str
     }
     parser.finish().unwrap();
     fields
+}
+
+/// A whole reply of each protocol of recognition over HTTP: "so", half a second long.
+const REPLIES: [(&str, &str); 5] = [
+    ("parakeet", r#"{"text":"so","duration":1.5,"words":[{"text":" so","start":0,"end":0.5}]}"#),
+    ("nim_http", r#"{"text":"so","usage":{"type":"duration","seconds":1.5}}"#),
+    (
+        "nemo_speech",
+        r#"{"text":"so","duration":1.5,"words":[{"word":"so","start":0,"end":0.5,"speaker":1}]}"#,
+    ),
+    ("parakeet_fastapi", r#"{"text":"so","timestamps":{"word":[{"word":"so","start":0,"end":0.5}]}}"#),
+    ("openai", r#"{"text":"so","duration":1.5,"words":[{"word":"so","start":0,"end":0.5}]}"#),
+];
+
+/// A reply of Riva in which each byte belongs to one result.
+fn riva_reply() -> Vec<u8> {
+    let word = WordInfo { start_time: 80, end_time: 500, word: "so".into(), ..WordInfo::default() };
+    let best = SpeechRecognitionAlternative {
+        transcript: "so ".into(),
+        words: vec![word],
+        ..SpeechRecognitionAlternative::default()
+    };
+    let result = SpeechRecognitionResult { alternatives: vec![best], channel_tag: 1, audio_processed: 1.5 };
+    RecognizeResponse { results: vec![result], id: None }.encode_to_vec()
+}
+
+/// Every protocol of recognition with a whole reply.
+pub(crate) fn replies() -> Vec<(Protocol, Vec<u8>)> {
+    let replies = REPLIES.into_iter().map(|(name, reply)| (name, reply.as_bytes().to_vec()));
+    let replies = replies.chain([("riva", riva_reply())]);
+    replies.map(|(name, reply)| (Protocol::named(name).unwrap(), reply)).collect()
 }

@@ -1,26 +1,21 @@
 //! Tests that hold for every protocol, and a table of the forms and replies of recognition.
 
 use proptest::prelude::*;
-use prost::Message;
 
-use super::riva_proto::asr::{
-    RecognizeResponse, SpeechRecognitionAlternative, SpeechRecognitionResult, WordInfo,
-};
-use super::testing::{fields, wav};
+use super::testing::{fields, replies, wav};
 use super::*;
 use crate::job::work::{Need, Transcribe};
 
 /// Fields of a form after the file; `None` when the job is refused.
 type Form = Option<&'static [(&'static str, &'static str)]>;
 
-/// A protocol of recognition over HTTP: its forms for text, for words and for speakers, and a reply.
+/// A protocol of recognition over HTTP: its forms for text, for words and for speakers.
 struct Row {
     name: &'static str,
     path: &'static str,
     text: Form,
     words: Form,
     speakers: Form,
-    reply: &'static str,
 }
 
 const ROWS: [Row; 5] = [
@@ -30,7 +25,6 @@ const ROWS: [Row; 5] = [
         text: Some(&[("response_format", "json")]),
         words: Some(&[("response_format", "verbose_json")]),
         speakers: Some(&[("response_format", "verbose_json")]),
-        reply: r#"{"text":"so","duration":1.5,"words":[{"text":" so","start":0,"end":0.5}]}"#,
     },
     Row {
         name: "nim_http",
@@ -38,7 +32,6 @@ const ROWS: [Row; 5] = [
         text: Some(&[("language", "multi"), ("response_format", "json")]),
         words: None,
         speakers: None,
-        reply: r#"{"text":"so","usage":{"type":"duration","seconds":1.5}}"#,
     },
     Row {
         name: "nemo_speech",
@@ -46,7 +39,6 @@ const ROWS: [Row; 5] = [
         text: Some(&[("response_format", "json")]),
         words: Some(&[("response_format", "verbose_json")]),
         speakers: Some(&[("response_format", "verbose_json"), ("diarization", "true")]),
-        reply: r#"{"text":"so","duration":1.5,"words":[{"word":"so","start":0,"end":0.5,"speaker":1}]}"#,
     },
     Row {
         name: "parakeet_fastapi",
@@ -54,7 +46,6 @@ const ROWS: [Row; 5] = [
         text: Some(&[("should_chunk", "true")]),
         words: Some(&[("include_timestamps", "true"), ("should_chunk", "true")]),
         speakers: None,
-        reply: r#"{"text":"so","timestamps":{"word":[{"word":"so","start":0,"end":0.5}]}}"#,
     },
     Row {
         name: "openai",
@@ -67,30 +58,11 @@ const ROWS: [Row; 5] = [
             ("timestamp_granularities[]", "segment"),
         ]),
         speakers: None,
-        reply: r#"{"text":"so","duration":1.5,"words":[{"word":"so","start":0,"end":0.5}]}"#,
     },
 ];
 
 const NAMES: [&str; 8] =
     ["parakeet", "magpie", "nim_http", "riva", "riva_tts", "nemo_speech", "parakeet_fastapi", "openai"];
-
-/// A reply of Riva in which each byte belongs to one result.
-fn riva_reply() -> Vec<u8> {
-    let word = WordInfo { start_time: 80, end_time: 500, word: "so".into(), ..WordInfo::default() };
-    let best = SpeechRecognitionAlternative {
-        transcript: "so ".into(),
-        words: vec![word],
-        ..SpeechRecognitionAlternative::default()
-    };
-    let result = SpeechRecognitionResult { alternatives: vec![best], channel_tag: 1, audio_processed: 1.5 };
-    RecognizeResponse { results: vec![result], id: None }.encode_to_vec()
-}
-
-/// Every protocol of recognition with a whole reply.
-fn replies() -> Vec<(Protocol, Vec<u8>)> {
-    let http = ROWS.iter().map(|row| (Protocol::named(row.name).unwrap(), row.reply.as_bytes().to_vec()));
-    http.chain([(Protocol::named("riva").unwrap(), riva_reply())]).collect()
-}
 
 #[test]
 fn every_protocol_is_configured_by_its_name() {

@@ -92,6 +92,7 @@ impl Upstreams {
             capability: outgoing.route.capability,
             protocol: *protocol,
             idle: timeout,
+            ended: false,
         };
         reply.accepted().await
     }
@@ -113,7 +114,7 @@ impl Upstreams {
                 let form = protocol.intake(&file.audio);
                 let prepared = self.prepare(file, form, whole).await?;
                 let sent = File { audio: &file.audio, form, len: prepared.len };
-                let bytes = (prepared.bytes.reader(), Arc::clone(&file.gate));
+                let bytes = (prepared.bytes.reader_from(prepared.skip), Arc::clone(&file.gate));
                 (encode(Some(&sent))?, prepared.header, Some(bytes))
             }
         };
@@ -129,6 +130,9 @@ impl Upstreams {
             Transport::Http => request.header(names::HOST, endpoint.host()),
             Transport::Grpc => request.header(names::TE, HeaderValue::from_static("trailers")),
         };
+        if let Some(input) = outgoing.file.as_ref().and_then(|file| file.gate.input()) {
+            request = request.header(header::INPUT, input.to_string());
+        }
         if outgoing.continues {
             request = request.header(header::CONTINUES, HeaderValue::from_static("1"));
         }

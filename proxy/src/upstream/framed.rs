@@ -29,7 +29,7 @@ pub(super) type Refused = Arc<Mutex<Option<Error>>>;
 /// The body.
 pub(super) struct Framed {
     before: [Option<Bytes>; 2],
-    file: Option<(Reader, Gate)>,
+    file: Option<(Reader, Arc<dyn Gate>)>,
     after: Option<Bytes>,
     refused: Refused,
 }
@@ -38,7 +38,7 @@ impl Framed {
     /// A body of these parts; empty ones are left out.
     pub(super) fn new(
         before: [Bytes; 2],
-        file: Option<(Reader, Gate)>,
+        file: Option<(Reader, Arc<dyn Gate>)>,
         after: Bytes,
         refused: Refused,
     ) -> Self {
@@ -65,7 +65,7 @@ impl Body for Framed {
                 Some(Err(error)) => return Poll::Ready(Some(Err(Stopped::File(error)))),
                 None => {}
             }
-            if let Err(error) = gate() {
+            if let Err(error) = gate.check() {
                 *this.refused.lock() = Some(error);
                 return Poll::Ready(Some(Err(Stopped::Gate)));
             }

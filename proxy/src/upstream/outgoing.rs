@@ -8,6 +8,7 @@ use tokio::sync::OnceCell;
 use super::Route;
 use super::spool::Replay;
 use crate::error::Error;
+use crate::job::input::InputHash;
 use crate::job::work::{Audio, Work};
 
 /// A job for engines. A clone shares the file.
@@ -33,8 +34,17 @@ pub struct Outgoing {
     pub prefer: Option<Arc<str>>,
 }
 
-/// Decides, once all of a file has arrived, whether an engine gets the end of the request.
-pub type Gate = Arc<dyn Fn() -> Result<(), Error> + Send + Sync>;
+/// What a file turns out to be once all of it has arrived.
+pub trait Gate: Send + Sync {
+    /// Whether an engine gets the end of a request with it.
+    ///
+    /// # Errors
+    /// Why not.
+    fn check(&self) -> Result<(), Error>;
+
+    /// Its hash, once known.
+    fn input(&self) -> Option<InputHash>;
+}
 
 /// The client's file. A clone shares its bytes.
 #[derive(Clone)]
@@ -44,14 +54,14 @@ pub struct Upload {
     /// Its bytes, unchanged; they may still be arriving.
     pub bytes: Replay,
     /// Asked before the end of each attempt.
-    pub gate: Gate,
+    pub gate: Arc<dyn Gate>,
     /// The file as 16 kHz mono PCM, made when an engine first needs it.
     pub(super) pcm: Arc<OnceCell<Replay>>,
 }
 
 impl Upload {
     /// A file of which at least the first bytes are there.
-    pub fn new(audio: Audio, bytes: Replay, gate: Gate) -> Self {
+    pub fn new(audio: Audio, bytes: Replay, gate: Arc<dyn Gate>) -> Self {
         Self { audio, bytes, gate, pcm: Arc::default() }
     }
 }

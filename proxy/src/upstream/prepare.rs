@@ -22,10 +22,11 @@ const CHUNKS: usize = 4;
 
 /// A file that is ready to be sent.
 pub(super) struct Prepared {
-    /// What comes first: a header, when the file has none of its own.
+    /// What comes first: a header, when the file has none of its own or a wrong one.
     pub(super) header: Bytes,
-    /// The bytes.
+    /// The bytes, of which so many first ones are left out.
     pub(super) bytes: Replay,
+    pub(super) skip: u64,
     /// Length of header and bytes, once known.
     pub(super) len: Option<u64>,
 }
@@ -38,11 +39,15 @@ impl Upstreams {
     pub(super) async fn prepare(&self, file: &Upload, form: Intake, whole: bool) -> Result<Prepared, Error> {
         match form {
             Intake::AsSent => {
-                if whole && !file.bytes.is_complete() {
-                    file.bytes.fill().await;
-                    file.bytes.failure().map_or(Ok(()), Err)?;
+                if whole || file.audio.open_header.is_some() {
+                    self.complete(file).await?;
                 }
-                Ok(Prepared { header: Bytes::new(), len: file.bytes.len(), bytes: file.bytes.clone() })
+                let bytes = file.bytes.clone();
+                let len = bytes.len();
+                let open = file.audio.open_header.as_ref();
+                let header =
+                    open.zip(len).and_then(|(header, len)| wav::patch(header, len)).unwrap_or_default();
+                Ok(Prepared { len, skip: header.len() as u64, header, bytes })
             }
             Intake::Wav | Intake::Pcm => {
                 let bytes = file.pcm.get_or_try_init(|| self.convert(file)).await?.clone();
@@ -51,18 +56,28 @@ impl Upstreams {
                     Intake::Wav => Bytes::copy_from_slice(&wav::header(convert::RATE, 1, Some(samples))),
                     Intake::Pcm | Intake::AsSent => Bytes::new(),
                 };
-                Ok(Prepared { len: Some(header.len() as u64 + samples), header, bytes })
+                Ok(Prepared { len: Some(header.len() as u64 + samples), header, bytes, skip: 0 })
             }
+        }
+    }
+
+    /// Resolves when all of the file is there and kept.
+    async fn complete(&self, file: &Upload) -> Result<(), Error> {
+        if !file.bytes.is_complete() {
+            file.bytes.fill().await;
+            file.bytes.failure().map_or(Ok(()), Err)?;
+        }
+        if file.bytes.is_replayable() {
+            Ok(())
+        } else {
+            Err(Error::NoRoom { retry_after: self.retry_after_busy() })
         }
     }
 
     /// Converts the whole file. The work ends with the future.
     async fn convert(&self, file: &Upload) -> Result<Replay, Error> {
-        if !file.bytes.is_complete() {
-            file.bytes.fill().await;
-            file.bytes.failure().map_or(Ok(()), Err)?;
-        }
-        (file.gate)()?;
+        self.complete(file).await?;
+        file.gate.check()?;
         let source =
             file.bytes.blocking().ok_or_else(|| Error::NoRoom { retry_after: self.retry_after_busy() })?;
         let (sender, receiver) = mpsc::channel::<Result<Bytes, Error>>(CHUNKS);

@@ -41,6 +41,8 @@ pub(crate) struct Reply {
     pub(super) protocol: Protocol,
     /// How long its body may pause.
     pub(super) idle: Duration,
+    /// Whether the status of a gRPC call was seen, without which its end is none.
+    pub(super) ended: bool,
 }
 
 impl Reply {
@@ -49,6 +51,7 @@ impl Reply {
         let status = self.response.status();
         if let Some(ended) = self.grpc_status(self.response.headers()) {
             ended?;
+            self.ended = true;
         }
         if status.is_success() {
             return Ok(self);
@@ -87,7 +90,11 @@ impl Reply {
         loop {
             match timeout(self.idle.max(MIN_IDLE), self.response.body_mut().frame()).await {
                 Err(_) => return Err(Failure::Silent.into()),
-                Ok(None) => return Ok(None),
+                Ok(None) if self.ended || self.protocol.transport() != Transport::Grpc => return Ok(None),
+                Ok(None) => {
+                    tracing::warn!(engine = %self.engine, "reply of the engine ended without a status");
+                    return Err(Failure::Broken.into());
+                }
                 Ok(Some(Err(error))) => {
                     tracing::warn!(engine = %self.engine, %error, "reply of the engine broke off");
                     return Err(Failure::Broken.into());
@@ -99,6 +106,7 @@ impl Reply {
                         let trailers = frame.trailers_ref();
                         if let Some(ended) = trailers.and_then(|trailers| self.grpc_status(trailers)) {
                             ended?;
+                            self.ended = true;
                         }
                     }
                 },
@@ -115,7 +123,9 @@ impl Reply {
         match self.protocol.transport() {
             Transport::Http => Ok(body),
             Transport::Grpc => {
-                let messages = grpc::Deframer::default().push(body).map_err(|_| Failure::Malformed)?;
+                let mut deframer = grpc::Deframer::default();
+                let messages = deframer.push(body).map_err(|_| Failure::Malformed)?;
+                deframer.finish().map_err(|_| Failure::Malformed)?;
                 messages.into_iter().next().ok_or(Stop::Failed(Failure::Malformed))
             }
         }

@@ -66,6 +66,7 @@ impl SpoolBudget {
     }
 
     /// Bytes on disk now.
+    #[cfg(test)]
     pub fn on_disk(&self) -> u64 {
         self.on_disk.load(Ordering::Relaxed)
     }
@@ -151,6 +152,7 @@ impl Replay {
     }
 
     /// A body that is in memory already.
+    #[cfg(test)]
     pub fn full(body: Bytes, budget: Arc<SpoolBudget>) -> Self {
         let pulled = body.len() as u64;
         let mut kept = Kept::new(Arc::clone(&budget));
@@ -164,12 +166,17 @@ impl Replay {
 
     /// A body of all its bytes from the first. Until the source is exhausted it supersedes earlier readers.
     pub fn reader(&self) -> Reader {
+        self.reader_from(0)
+    }
+
+    /// As [`Replay::reader`], without the bytes before `position`, all of which must have been pulled.
+    pub fn reader_from(&self, position: u64) -> Reader {
         let mut state = self.shared.state.lock();
         if state.source.is_some() {
             state.epoch += 1;
             state.wake();
         }
-        Reader::new(Arc::clone(&self.shared), state.epoch)
+        Reader::new(Arc::clone(&self.shared), state.epoch, position)
     }
 
     /// Whether a new reader would get the body from its first byte.
@@ -182,11 +189,6 @@ impl Replay {
     pub fn len(&self) -> Option<u64> {
         let state = self.shared.state.lock();
         state.known_len.or_else(|| state.source.is_none().then_some(state.pulled))
-    }
-
-    /// Whether the body is known to have no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.len() == Some(0)
     }
 
     /// Resolves when some reader has pulled the source to its end, or to its failure.

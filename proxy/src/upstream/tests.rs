@@ -18,6 +18,7 @@ use crate::upstream::*;
 
 mod fake;
 mod membership;
+mod protocols;
 mod replies;
 
 use fake::{Answer, Guard};
@@ -41,6 +42,19 @@ fn stack(guards: &[&Guard], adjust: impl FnOnce(&mut Config)) -> Stack {
     Stack { upstreams, registry, drain: Drain::new() }
 }
 
+/// A file of that hash, which is fine.
+struct Hashed(Option<InputHash>);
+
+impl Gate for Hashed {
+    fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn input(&self) -> Option<InputHash> {
+        self.0
+    }
+}
+
 impl Stack {
     /// Follows the guards, and waits until each has reported.
     async fn start(self) -> Self {
@@ -51,11 +65,12 @@ impl Stack {
     }
 
     fn outgoing(&self, bytes: Replay) -> Outgoing {
-        let audio = Audio { container: Container::Wav, filename: "a.wav".into(), mono: true };
+        let audio =
+            Audio { container: Container::Wav, filename: "a.wav".into(), mono: true, open_header: None };
         Outgoing {
             route: Capability::Stt.into(),
             work: Work::Transcribe(Transcribe::default()),
-            file: Some(Upload::new(audio, bytes, Arc::new(|| Ok(())))),
+            file: Some(Upload::new(audio, bytes, Arc::new(Hashed(None)))),
             audio_seconds: 2.0,
             request_id: HeaderValue::from_static("r-1"),
             may_wait: false,
@@ -63,6 +78,12 @@ impl Stack {
             avoid: None,
             prefer: None,
         }
+    }
+
+    /// A second of silence.
+    fn recording(&self) -> Outgoing {
+        let wav = [&crate::audio::wav::header(16_000, 1, Some(32_000))[..], &[0; 32_000]].concat();
+        self.outgoing(Replay::full(wav.into(), self.upstreams.budget()))
     }
 
     fn small(&self) -> Outgoing {
@@ -458,4 +479,11 @@ async fn the_guard_gets_the_headers_that_it_needs() {
     assert_eq!(headers[header::REQUEST_ID], "r-1");
     assert_eq!(headers[header::AUDIO_SECONDS], "2.000");
     assert_eq!(headers["host"], guard.traffic.to_string());
+    assert!(!headers.contains_key(header::INPUT), "not known");
+    let mut hashed = stack.small();
+    if let Some(file) = &mut hashed.file {
+        file.gate = Arc::new(Hashed(Some(InputHash(0xf00d))));
+    }
+    send(&stack.upstreams, &hashed).await.unwrap();
+    assert_eq!(guard.last_request().1[header::INPUT], "000000000000f00d");
 }

@@ -127,7 +127,7 @@ async fn fields_after_the_file_begin_the_job_anew_with_all_of_them() {
                 runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 let gate = form.gate(&fields, |_| false);
                 form.bytes.fill().await;
-                gate()?;
+                gate.check()?;
                 Ok(fields.last("note").map(str::to_owned))
             })
             .await;
@@ -143,9 +143,9 @@ async fn a_poisonous_file_is_refused_before_its_end_is_sent() {
     let form = open(chunked(&body, 10_000), 1 << 30).await.unwrap();
     let fields = form.seen.lock().fields.clone();
     let gate = form.gate(&fields, |_| true);
-    assert_eq!(gate(), Ok(()), "the hash is not known yet");
+    assert_eq!(gate.check(), Ok(()), "the hash is not known yet");
     form.bytes.fill().await;
-    assert_eq!(gate(), Err(Error::PoisonInput));
+    assert_eq!(gate.check(), Err(Error::PoisonInput));
 }
 
 #[tokio::test]

@@ -123,6 +123,27 @@ async fn a_large_file_passes_exact_with_its_fields_behind_it() {
 }
 
 #[tokio::test]
+async fn wav_sizes_that_a_streaming_writer_left_open_fit_when_the_engine_gets_them() {
+    for (len, open) in [(3_000, 0), (3_000, 0x7FFF_FFFF), (3_000_000, u32::MAX), (3_000_000, 0)] {
+        let stack = Stack::start().await;
+        let (mut file, sound) = (wav(len), wav(len));
+        file[4..8].copy_from_slice(&open.to_le_bytes());
+        file[40..44].copy_from_slice(&open.to_le_bytes());
+        let response = stack
+            .post("/v1/audio/transcriptions")
+            .multipart(form(&[("model", "whisper-1")], file))
+            .send()
+            .await;
+        assert_eq!(response.unwrap().status(), 200);
+        let sent = stack.engines[0].seen.lock()[0].file();
+        assert_eq!(sent.len(), sound.len());
+        let size = |at: usize| u32::from_le_bytes(sent[at..at + 4].try_into().unwrap()) as usize;
+        assert_eq!((size(4), size(40)), (sound.len() - 8, len), "{len} bytes, {open:#x}");
+        assert_eq!(sent[44..], sound[44..]);
+    }
+}
+
+#[tokio::test]
 async fn small_bad_uploads_reach_no_engine() {
     let stack = Stack::start().await;
     type Fields = &'static [(&'static str, &'static str)];

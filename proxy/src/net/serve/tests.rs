@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::net::client;
 use crate::net::serve::*;
 
 /// A generous ceiling for what must happen.
@@ -102,10 +103,10 @@ async fn the_clients_of_this_room_speak_http_1_and_http_2() {
     let server = Server::start(WIDE).await;
     let uri = format!("http://{}/", server.address);
     for (client, expected) in [
-        (crate::net::client(), "HTTP/1.1"),
-        (crate::net::fresh_client(), "HTTP/1.1"),
-        (crate::net::client_h2(), "HTTP/2.0"),
-        (crate::net::fresh_client_h2(), "HTTP/2.0"),
+        (client::client(), "HTTP/1.1"),
+        (client::fresh_client(), "HTTP/1.1"),
+        (client::client_h2(), "HTTP/2.0"),
+        (client::fresh_client_h2(), "HTTP/2.0"),
     ] {
         for _ in 0..2 {
             let response = client.get(uri.parse().unwrap()).await.unwrap();

@@ -28,9 +28,9 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(shared: Arc<Shared>, epoch: u64) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, epoch: u64, position: u64) -> Self {
         let patience = shared.budget.patience;
-        Self { shared, epoch, position: 0, reading: None, patience, lagging: None }
+        Self { shared, epoch, position, reading: None, patience, lagging: None }
     }
 
     fn yields(&mut self, chunk: Bytes) -> Poll<Option<Result<Frame<Bytes>, Error>>> {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use ::http::{HeaderName, Request, Response};
 use axum::Router;
+use http_body::Frame;
 use http_body_util::BodyExt;
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
@@ -18,15 +19,38 @@ pub struct Answer {
     status: u16,
     headers: HeaderMap,
     early: bool,
+    script: Option<Script>,
+}
+
+/// A body that is not the request's own: its chunks with a pause before each, and how it ends.
+#[derive(Clone, Debug)]
+pub struct Script {
+    pub chunks: Vec<Bytes>,
+    pub pause: Duration,
+    pub end: End,
+}
+
+/// How a body ends.
+#[derive(Clone, Debug)]
+pub enum End {
+    Whole,
+    Cut,
+    Trailers(HeaderMap),
 }
 
 impl Answer {
     pub fn new(status: u16) -> Self {
-        Self { status, headers: HeaderMap::new(), early: false }
+        Self { status, headers: HeaderMap::new(), early: false, script: None }
     }
 
     pub fn with(mut self, name: HeaderName, value: &'static str) -> Self {
         self.headers.insert(name, HeaderValue::from_static(value));
+        self
+    }
+
+    /// With this body, once the request's body was read.
+    pub fn body(mut self, script: Script) -> Self {
+        self.script = Some(script);
         self
     }
 
@@ -200,6 +224,23 @@ impl Guard {
     }
 }
 
+impl Script {
+    fn play(self) -> Body {
+        let Self { chunks, pause, end } = self;
+        let end = match end {
+            End::Whole => None,
+            End::Cut => Some(Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe))),
+            End::Trailers(trailers) => Some(Ok(Frame::trailers(trailers))),
+        };
+        let frames = chunks.into_iter().map(|chunk| Ok(Frame::data(chunk))).chain(end);
+        let paced = futures::stream::iter(frames).then(move |frame| async move {
+            tokio::time::sleep(pause).await;
+            frame
+        });
+        Body::new(http_body_util::StreamBody::new(paced.boxed()))
+    }
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
         self.serving.lock().abort();
@@ -230,6 +271,10 @@ impl Knobs {
         let body = match streamed {
             _ if std::mem::take(&mut *self.breaks.lock()) => Body::from_stream(futures::stream::iter(broken)),
             _ if answer.early => Body::empty(),
+            _ if answer.script.is_some() => {
+                let _ = request.into_body().collect().await;
+                answer.script.map_or_else(Body::empty, Script::play)
+            }
             Some(streamed) => Body::from_stream(streamed.map(Ok::<_, std::io::Error>)),
             None => request
                 .into_body()

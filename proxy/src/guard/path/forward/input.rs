@@ -4,11 +4,22 @@ use bytes::Bytes;
 use http::{HeaderMap, header};
 use xxhash_rust::xxh3::Xxh3;
 
+use contract::header::AUDIO_SECONDS;
+
 use crate::job::input::InputHash;
 use crate::multipart::{Boundary, Event, Limits, Parser};
 
-/// Taps a body. Of a multipart form it hashes the part `file` and the field `text`, of any other body all of it.
-pub struct Input {
+/// Taps a body. Of a multipart form it hashes the part `file` and the field `text`, of any other body all of it. What a gateway
+/// says is believed: it has seen the file before its conversion.
+pub enum Input {
+    /// By the gateway.
+    Known(InputHash),
+    /// To be taken.
+    Tap(Tap),
+}
+
+/// A hash in the making.
+pub struct Tap {
     hash: Box<Xxh3>,
     form: Option<Form>,
     found: bool,
@@ -22,16 +33,37 @@ struct Form {
 impl Input {
     /// A tap for the body of a request with these headers.
     pub fn new(headers: &HeaderMap) -> Self {
+        // Only a gateway tells the seconds.
+        let known = headers.get(contract::header::INPUT).filter(|_| headers.contains_key(AUDIO_SECONDS));
+        if let Some(known) = known.and_then(|known| known.to_str().ok()?.parse().ok()) {
+            return Self::Known(known);
+        }
         let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let form = content_type.and_then(Boundary::parse).map(|boundary| Form {
             parser: Box::new(Parser::new(&boundary, Limits::default())),
             in_file: false,
         });
-        Self { hash: Box::new(Xxh3::new()), form, found: false }
+        Self::Tap(Tap { hash: Box::new(Xxh3::new()), form, found: false })
     }
 
     /// Takes the next bytes of the body.
     pub fn push(&mut self, data: &Bytes) {
+        if let Self::Tap(tap) = self {
+            tap.push(data);
+        }
+    }
+
+    /// The hash, if there was any input.
+    pub fn finish(&self) -> Option<InputHash> {
+        match self {
+            Self::Known(hash) => Some(*hash),
+            Self::Tap(tap) => tap.found.then(|| InputHash(tap.hash.digest())),
+        }
+    }
+}
+
+impl Tap {
+    fn push(&mut self, data: &Bytes) {
         let Some(form) = &mut self.form else {
             self.found = true;
             self.hash.update(data);
@@ -56,11 +88,6 @@ impl Input {
                 Event::Field { .. } | Event::FileData(_) | Event::FileEnd | Event::End => {}
             }
         }
-    }
-
-    /// The hash, if there was any input.
-    pub fn finish(&self) -> Option<InputHash> {
-        self.found.then(|| InputHash(self.hash.digest()))
     }
 }
 
@@ -96,6 +123,22 @@ mod tests {
     #[test]
     fn the_text_to_speak_counts() {
         assert_eq!(hash(FORM, SPEECH, 10), Some(InputHash(xxh3_64(b"hello"))));
+    }
+
+    #[test]
+    fn what_a_gateway_says_of_the_file_counts_and_no_other_clients_word() {
+        let known = (contract::header::INPUT, HeaderValue::from_static("000000000000f00d"));
+        let mut headers = HeaderMap::from_iter([known]);
+        let after = |headers: &HeaderMap| {
+            let mut input = Input::new(headers);
+            input.push(&Bytes::from_static(b"{}"));
+            input.finish()
+        };
+        assert_eq!(after(&headers), Some(InputHash(xxh3_64(b"{}"))), "no gateway");
+        headers.insert(AUDIO_SECONDS, HeaderValue::from_static("2.000"));
+        assert_eq!(after(&headers), Some(InputHash(0xf00d)));
+        headers.insert(contract::header::INPUT, HeaderValue::from_static("no hash"));
+        assert_eq!(after(&headers), Some(InputHash(xxh3_64(b"{}"))));
     }
 
     #[test]

@@ -70,9 +70,8 @@ impl Forward {
     /// The same request, addressed to the engine.
     fn upstream(&self, mut parts: http::request::Parts, body: Body, transport: Transport) -> Request<Body> {
         reply::strip_hop_by_hop(&mut parts.headers);
-        for name in
-            [header::HOST, header::EXPECT, contract::header::AUDIO_SECONDS, contract::header::CONTINUES]
-        {
+        let own = [contract::header::AUDIO_SECONDS, contract::header::CONTINUES, contract::header::INPUT];
+        for name in own.into_iter().chain([header::HOST, header::EXPECT]) {
             parts.headers.remove(name);
         }
         let target = match transport {

@@ -128,7 +128,7 @@ impl Stack {
             poison,
             standing,
             observations,
-            client: crate::net::client(),
+            client: crate::net::client::client(),
             address,
             _tasks: [server, AbortOnDropHandle::new(serving)],
         }
