@@ -61,8 +61,8 @@ pub async fn pass(State(edge): State<Arc<Edge>>, mut request: Request, next: Nex
     let route = route(&request);
     let span = tracing::info_span!(
         "request",
-        request_id = id.0.to_str().unwrap_or_default(),
-        route = &*route,
+        request_id = %id.0.to_str().unwrap_or_default(),
+        route = %route,
         status = Empty,
         engine = Empty
     );

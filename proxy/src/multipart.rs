@@ -52,10 +52,6 @@ pub enum Event {
         name: String,
         /// The file's name as the client gave it: untrusted, not a path.
         filename: Option<String>,
-        /// The part's Content-Type as sent.
-        content_type: Option<String>,
-        /// The part's header block as received, without the blank line that ends it.
-        header: Bytes,
     },
     /// Bytes of the file that began last; never empty.
     FileData(Bytes),

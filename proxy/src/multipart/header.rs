@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use bytes::Bytes;
 use encoding_rs::{Encoding, WINDOWS_1252};
 use http::HeaderValue;
 use uuid::Uuid;
@@ -82,8 +81,7 @@ impl Boundary {
 pub(super) struct PartHeader {
     pub(super) name: String,
     pub(super) filename: Option<String>,
-    pub(super) content_type: Option<String>,
-    pub(super) raw: Bytes,
+    content_type: Option<String>,
 }
 
 impl PartHeader {
@@ -105,7 +103,7 @@ impl PartHeader {
             }
         }
         let Disposition { name, filename } = disposition.ok_or(Error::MissingName)?;
-        Ok(Self { name, filename, content_type, raw: Bytes::copy_from_slice(block) })
+        Ok(Self { name, filename, content_type })
     }
 
     /// The encoding that the part's Content-Type names.

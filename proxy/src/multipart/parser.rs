@@ -1,6 +1,6 @@
 //! Turns chunks of a multipart body into events.
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use encoding_rs::{Encoding, UTF_8};
 use memchr::memmem;
 
@@ -98,26 +98,21 @@ impl Parser {
 
     /// Collects the header block, then opens the part.
     fn header(&mut self, chunk: &mut Bytes, events: &mut Vec<Event>) -> Result<(), Error> {
-        const BLANK_LINE: &[u8] = b"\r\n\r\n";
         let longest = 2 + self.limits.header_bytes + BLANK_LINE.len();
-        let before = self.buffer.len();
-        let taken = chunk.len().min(longest - before);
-        self.buffer.extend_from_slice(&chunk[..taken]);
-        let from = before.saturating_sub(BLANK_LINE.len() - 1);
-        let Some(found) = memmem::find(&self.buffer[from..], BLANK_LINE) else {
-            chunk.advance(taken);
-            if self.buffer.len() == longest {
-                return Err(Error::HeaderTooLong { limit: self.limits.header_bytes });
-            }
-            return Ok(());
-        };
-        let end = from + found;
-        chunk.advance(end + BLANK_LINE.len() - before);
-        let part = PartHeader::parse(self.buffer.get(2..end).unwrap_or_default())?;
+        let room = chunk.len().min(longest - self.buffer.len());
+        let end = end_of_header(&self.buffer, &chunk[..room]);
+        self.buffer.extend_from_slice(&chunk.split_to(end.unwrap_or(room)));
+        if end.is_none() {
+            return match self.buffer.len() == longest {
+                true => Err(Error::HeaderTooLong { limit: self.limits.header_bytes }),
+                false => Ok(()),
+            };
+        }
+        let block = self.buffer.len() - BLANK_LINE.len();
+        let part = PartHeader::parse(self.buffer.get(2..block).unwrap_or_default())?;
         self.buffer.clear();
         if part.is_file() {
-            let PartHeader { name, filename, content_type, raw: header } = part;
-            events.push(Event::FileStart { name, filename, content_type, header });
+            events.push(Event::FileStart { name: part.name, filename: part.filename });
             self.state = State::File;
         } else {
             let charset = part.charset().unwrap_or(UTF_8);
@@ -153,5 +148,24 @@ impl Parser {
             State::Preamble | State::Header | State::Epilogue => {}
         }
         Ok(())
+    }
+}
+
+/// What ends a header block.
+const BLANK_LINE: &[u8; 4] = b"\r\n\r\n";
+
+/// Bytes of `chunk` up to the end of the blank line that `held` may have begun.
+fn end_of_header(held: &[u8], chunk: &[u8]) -> Option<usize> {
+    const OVERLAP: usize = BLANK_LINE.len() - 1;
+    let tail = &held[held.len().saturating_sub(OVERLAP)..];
+    let head = &chunk[..chunk.len().min(OVERLAP)];
+    let mut joint = [0; 2 * OVERLAP];
+    joint[..tail.len()].copy_from_slice(tail);
+    joint[tail.len()..tail.len() + head.len()].copy_from_slice(head);
+    let across =
+        joint[..tail.len() + head.len()].windows(BLANK_LINE.len()).position(|bytes| bytes == BLANK_LINE);
+    match across {
+        Some(at) => Some(at + BLANK_LINE.len() - tail.len()),
+        None => memmem::find(chunk, BLANK_LINE).map(|at| at + BLANK_LINE.len()),
     }
 }

@@ -51,13 +51,7 @@ fn written(parts: &[Part]) -> (Vec<u8>, Vec<Event>) {
             }
             Part::File(filename, data) => {
                 let head = writer.file("file", filename, "audio/wav");
-                let start = head.windows(2).position(|pair| pair == b"Co").unwrap();
-                expected.push(Event::FileStart {
-                    name: "file".into(),
-                    filename: Some(filename.clone()),
-                    content_type: Some("audio/wav".into()),
-                    header: head.slice(start..head.len() - 4),
-                });
+                expected.push(Event::FileStart { name: "file".into(), filename: Some(filename.clone()) });
                 body.extend(head);
                 body.extend_from_slice(data);
                 if !data.is_empty() {
@@ -182,12 +176,7 @@ fn preamble_padding_and_epilogue_are_accepted() {
         \r\n------b0undary\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\nRIFF\r\n------b0undary--\r\nepilogue";
     let expected = vec![
         Event::Field { name: "model".into(), value: "whisper-1".into() },
-        Event::FileStart {
-            name: "file".into(),
-            filename: None,
-            content_type: None,
-            header: Bytes::from_static(b"Content-Disposition: form-data; name=\"file\""),
-        },
+        Event::FileStart { name: "file".into(), filename: None },
         Event::FileData(Bytes::from_static(b"RIFF")),
         Event::FileEnd,
         Event::End,
@@ -236,9 +225,9 @@ fn writer_cannot_be_made_to_inject() {
     let safe = "a%22%0D%0AX-Evil: 1%0D%0A%0D%0A\\";
     let events = events(&body, &[64]).unwrap();
     assert_eq!(events.len(), 5);
-    let Event::FileStart { name, filename, content_type, .. } = &events[0] else { panic!("no file") };
+    let Event::FileStart { name, filename } = &events[0] else { panic!("no file") };
     assert_eq!((name.as_str(), filename.as_deref()), (safe, Some(safe)));
-    assert_eq!(content_type.as_deref(), Some("audio/wavX-Evil: 1"));
+    assert!(memchr::memmem::find(&body, b"Content-Type: audio/wavX-Evil: 1\r\n").is_some());
     assert_eq!(events[3], Event::Field { name: safe.into(), value: evil.into() });
 }
 

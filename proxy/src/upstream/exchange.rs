@@ -183,7 +183,9 @@ pub(super) fn forever() -> impl Future<Output = ()> {
 }
 
 fn seconds(seconds: f64) -> HeaderValue {
-    HeaderValue::try_from(format!("{seconds:.3}")).unwrap_or(HeaderValue::from_static("0"))
+    let millis = (seconds * 1000.0).round() as u64;
+    let text = format!("{}.{:03}", millis / 1000, millis % 1000);
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("0"))
 }
 
 fn unencodable(error: &protocol::Error) -> Stop {
