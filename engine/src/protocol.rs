@@ -1,6 +1,6 @@
 //! The server side of every engine protocol: one file each, registered by one line in `TABLE`.
 //!
-//! A protocol decodes requests, calls the shared [`crate::work`] and encodes the replies; it knows no other protocol. Two share
+//! A protocol decodes requests, calls the shared `work` and encodes the replies; it knows no other protocol. Two share
 //! OpenAI's forms: `envelope` has its errors, `speech_body` its speech request.
 
 mod envelope;
