@@ -214,8 +214,9 @@ $(TOOLS)/bin/promtool:
 	cd $(TOOLS)/prometheus && { apt-get download -qq prometheus 2>/dev/null || { apt-get update -qq && apt-get download -qq prometheus; }; } && dpkg --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool
 	@mv $(TOOLS)/prometheus/usr/bin/promtool $@ && rm -r $(TOOLS)/prometheus
 
+# Unoptimised: it runs for seconds, and is built for minutes.
 $(TOOLS)/bin/cargo-deny: | cargo
-	$(CARGO) install --locked --root $(TOOLS) --version $(CARGO_DENY_VERSION) cargo-deny
+	$(CARGO) install --debug --locked --root $(TOOLS) --version $(CARGO_DENY_VERSION) cargo-deny
 
 # --- the cluster ---
 
