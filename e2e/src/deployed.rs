@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use crate::client::Client;
 
 const LOOK: Duration = Duration::from_millis(100);
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 const MANAGER: &str = "e2e";
 
 /// One stack in one namespace.
@@ -148,7 +148,7 @@ impl Deployed {
         let services: Api<Service> = Api::namespaced(self.client.clone(), &self.namespace);
         let service = services.get(&format!("{}-gateway", self.name)).await?;
         let address = service.spec.and_then(|spec| spec.cluster_ip).context("the Service has no address")?;
-        Client::new(format!("http://{address}"), PATIENCE)
+        Client::new(format!("http://{address}"), TEST_TIMEOUT)
     }
 
     /// Arms a fault in the reference engine of a pod.
@@ -201,7 +201,7 @@ pub fn reason<'a>(status: &'a SpeechStackStatus, kind: &str) -> &'a str {
 pub fn port(pod: &Pod, port: u16) -> Result<Client> {
     let address =
         pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).context("the pod has no address")?;
-    Client::new(format!("http://{address}:{port}"), PATIENCE)
+    Client::new(format!("http://{address}:{port}"), TEST_TIMEOUT)
 }
 
 /// A pod's name.

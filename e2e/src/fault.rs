@@ -149,7 +149,7 @@ pub async fn play_all(stack: &Stack, load: &Load, cases: Vec<Case>) -> Result<()
 /// Past the test harness, which keeps what a passing test prints to itself.
 fn print(table: &str) {
     use std::io::Write;
-    // Nobody reading is no reason to fail.
+    // A stream without a reader is no reason to fail.
     let _ = writeln!(std::io::stderr().lock(), "\n{table}\n");
 }
 

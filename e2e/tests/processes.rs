@@ -10,7 +10,7 @@ use serde_json::json;
 use speechstack_e2e::client::{Client, say};
 use speechstack_e2e::{binaries, ports, processes};
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A process that does not outlive the test.
 struct Process(Child);
@@ -77,12 +77,12 @@ async fn a_guard_and_a_gateway_serve_together_and_survive_each_other() -> Result
 }
 
 async fn ready(client: &Client) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     loop {
         if client.get("/readyz").await.is_ok_and(|reply| reply.status == 200) {
             return Ok(());
         }
-        ensure!(Instant::now() < deadline, "not ready after {PATIENCE:?}");
+        ensure!(Instant::now() < deadline, "not ready after {TEST_TIMEOUT:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -11,7 +11,7 @@ use speechstack_e2e::{binaries, ports, processes};
 use tokio::process::{Child, Command};
 
 /// How long an engine may take to load its models.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// An engine that serves gRPC, killed when dropped.
 struct Engine {
@@ -28,9 +28,9 @@ async fn start(kind: &str, protocols: &str, state: &std::path::Path) -> Result<E
     command.stdin(Stdio::null()).kill_on_drop(true);
     let process = command.spawn().context("unable to start the engine")?;
     let client = Client::new(format!("http://{listen}"), Duration::from_secs(5))?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while !client.get("/v1/health/ready").await.is_ok_and(|reply| reply.status == 200) {
-        ensure!(Instant::now() < deadline, "the engine is not ready after {PATIENCE:?}");
+        ensure!(Instant::now() < deadline, "the engine is not ready after {TEST_TIMEOUT:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(Engine { grpc, _process: process })

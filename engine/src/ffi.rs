@@ -218,7 +218,7 @@ impl Voices {
         let _only_user = FLITE.lock();
         let head = voice.register();
         let mut outlet = Outlet { sink, stopped: false };
-        // SAFETY: under the lock nobody else touches the voice. The voice owns `info` from `feat_set` until
+        // SAFETY: under the lock no other thread touches the voice. The voice owns `info` from `feat_set` until
         // `flite_feat_remove`, and `outlet` outlives the synthesis that calls back into it.
         unsafe {
             if head.is_null() {

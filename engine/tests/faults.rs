@@ -171,13 +171,13 @@ async fn f13_refuses_connections_until_it_is_over() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(support::PATIENCE, refused).await.unwrap();
+    tokio::time::timeout(support::TEST_TIMEOUT, refused).await.unwrap();
     let accepted = async {
         while tokio::net::TcpStream::connect(engine.address).await.is_err() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(support::PATIENCE, accepted).await.unwrap();
+    tokio::time::timeout(support::TEST_TIMEOUT, accepted).await.unwrap();
     assert_eq!(engine.transcribe(&file).await.0, StatusCode::OK);
     engine.stop().await;
 }

@@ -209,7 +209,7 @@ async fn client_that_leaves_stops_the_synthesis() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(support::PATIENCE, freed).await.unwrap();
+    tokio::time::timeout(support::TEST_TIMEOUT, freed).await.unwrap();
     engine.stop().await;
 }
 

@@ -120,7 +120,7 @@ fn lead(
         optional: Arc::new(OptionalKinds::default()),
         metrics,
         recorder: Recorder::new(client.clone(), reporter),
-        lately: reconcile::observe::Lately::default(),
+        found: reconcile::observe::TtlCache::default(),
         written: reconcile::status::Written::default(),
         errors: parking_lot::Mutex::default(),
     });

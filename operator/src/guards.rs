@@ -130,7 +130,7 @@ impl Guards {
     }
 
     fn publish(&self, stack: &ObjectRef<SpeechStack>) {
-        // Nobody listening is no error.
+        // No listener is no error.
         let _ = self.changes.send(stack.clone());
     }
 }

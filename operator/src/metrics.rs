@@ -148,7 +148,7 @@ mod tests {
 
     use super::*;
 
-    /// An alert on a metric that nobody exports is silent for ever, or rings for ever.
+    /// An alert on a metric that is not exported never fires, or always does.
     #[test]
     fn alerts_ask_for_what_is_exported() {
         let registry = Registry::new();

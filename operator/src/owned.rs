@@ -125,12 +125,12 @@ pub struct Live {
     pub revision: u64,
     /// Resource version.
     pub version: u64,
-    /// Revision after our last apply, or the one found at start when nobody else wrote since.
+    /// Revision after our last apply, or the one found at start when no other client wrote since.
     pub applied: Option<u64>,
 }
 
 impl Live {
-    /// What `metadata` tells. `applied` is known when nobody wrote the object after us.
+    /// What `metadata` tells. `applied` is known when no other client wrote the object after us.
     #[must_use]
     pub fn of(kind: Owned, metadata: &ObjectMeta) -> Self {
         let version = metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
@@ -157,7 +157,7 @@ impl Live {
         }
     }
 
-    /// Whether it is what was applied, and nobody changed it since.
+    /// Whether it is what was applied, unchanged since.
     #[must_use]
     pub fn is_current(&self, hash: &str) -> bool {
         self.hash.as_deref() == Some(hash) && self.applied.is_some_and(|applied| self.revision <= applied)
@@ -297,7 +297,7 @@ mod tests {
             Owned::Service,
             &object(5, None, &[("speechstack-operator", "", 10), ("kubectl-edit", "", 20)]),
         );
-        assert!(!live(&index, Owned::Service).is_current("h1"), "edited while nobody looked");
+        assert!(!live(&index, Owned::Service).is_current("h1"), "edited unseen");
     }
 
     #[test]

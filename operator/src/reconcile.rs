@@ -66,8 +66,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Events.
     pub recorder: Recorder,
-    /// What was found lately.
-    pub lately: observe::Lately,
+    /// References that were found.
+    pub found: observe::TtlCache,
     /// Statuses written that the watch has not shown yet.
     pub written: status::Written,
     /// Errors in a row of each stack.

@@ -135,8 +135,8 @@ impl Watches {
             api,
             paged(),
             move |event| {
-                let Some(event) = readable(event) else { return Wake::nobody() };
-                let mut wake = Wake::nobody();
+                let Some(event) = readable(event) else { return Wake::none() };
+                let mut wake = Wake::none();
                 match &event {
                     Event::Apply(stack) => wake.add(&known, stack),
                     Event::InitApply(stack) => listed.push(stack.clone()),
@@ -178,7 +178,7 @@ impl Watches {
         let mut reflect = reflect(writer, strip::node);
         let watch = self.clone().follow("nodes", First::optional(), api, paged(), move |event| {
             reflect(event); // nodes belong to no stack
-            Wake::nobody()
+            Wake::none()
         });
         tokio::spawn(watch);
         store
@@ -243,7 +243,7 @@ impl Watches {
                 Ok(event) => {
                     let listed = matches!(event, Event::InitDone);
                     let wake = on(event);
-                    // Before anybody is woken: nobody takes stacks from the queue until all lists are there.
+                    // Before any stack is woken: none is taken from the queue until all lists are there.
                     if listed && let Some(first) = first.take() {
                         first.listed.cancel();
                     }
@@ -314,7 +314,7 @@ struct Wake {
 }
 
 impl Wake {
-    fn nobody() -> Self {
+    fn none() -> Self {
         Self { now: Vec::new(), soon: Vec::new() }
     }
 
@@ -369,13 +369,13 @@ fn index<K: Resource>(owned: Arc<Index>, kind: Owned) -> impl FnMut(&Event<K>) -
         Event::InitApply(object) => {
             listed.extend(object.meta().uid.clone());
             stacks.extend(owned.see(kind, object.meta()));
-            Wake::nobody()
+            Wake::none()
         }
         Event::Delete(object) => Wake::soon(owned.gone(kind, object.meta())),
         Event::Init => {
             listed.clear();
             stacks.clear();
-            Wake::nobody()
+            Wake::none()
         }
         Event::InitDone => {
             stacks.extend(owned.keep_only(kind, &listed));

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::transcript::word_error::word_error;
 
 /// Longest wait for one of the two calls.
-const PATIENCE: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest refusal that is quoted.
 const QUOTED_CHARS: usize = 400;
 
@@ -75,7 +75,8 @@ pub enum Error {
 /// # Errors
 /// When a call fails or other words come back.
 pub async fn run(order: &Roundtrip) -> Result<(), Error> {
-    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(Error::Client)?;
+    let client =
+        reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).build().map_err(Error::Client)?;
     let base = order.url.trim_end_matches('/').trim_end_matches("/v1");
 
     let begun = Instant::now();

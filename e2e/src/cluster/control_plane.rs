@@ -12,7 +12,7 @@ use super::network::{API_SERVER, PODS, SERVICES};
 use super::wait::await_condition;
 
 /// How long a component may take to start beside builds.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 const ETCD: &str = "http://127.0.0.1:2379";
 
 /// Starts etcd and, with these flags beside the usual ones, the API server.
@@ -61,7 +61,7 @@ pub fn start_api(layout: &Layout, flags: &[String]) -> Result<()> {
 
 /// Flags of an API server beside which no controllers run.
 pub fn without_controllers() -> [String; 1] {
-    // Nobody makes the account that it would look for.
+    // Nothing makes the account that it would look for.
     ["--disable-admission-plugins=ServiceAccount".to_owned()]
 }
 
@@ -70,7 +70,7 @@ pub fn without_controllers() -> [String; 1] {
 /// # Errors
 /// When it ends or is not ready in time.
 pub async fn api_ready(layout: &Layout, client: &Client) -> Result<()> {
-    await_condition("the API server is ready", PATIENCE, async || {
+    await_condition("the API server is ready", TEST_TIMEOUT, async || {
         Daemon::new(layout, "etcd").ensure_running()?;
         Daemon::new(layout, "kube-apiserver").ensure_running()?;
         let request = http::Request::get("/readyz").body(Vec::new())?;
@@ -139,7 +139,7 @@ pub fn start_controllers(layout: &Layout) -> Result<()> {
 /// When it ends or is not ready in time.
 pub async fn dns_ready(layout: &Layout) -> Result<()> {
     let http = reqwest::Client::builder().timeout(Duration::from_secs(2)).no_proxy().build()?;
-    await_condition("DNS is ready", PATIENCE, async || {
+    await_condition("DNS is ready", TEST_TIMEOUT, async || {
         Daemon::new(layout, "coredns").ensure_running()?;
         http.get("http://127.0.0.1:8181/ready").send().await?.error_for_status()?;
         Ok(())

@@ -23,7 +23,7 @@ pub const ENGINE: &str = "docker.io/speechstack/engine:dev";
 const BASE_PACKAGES: &str = "base-files,ca-certificates,coreutils,dash,libc6,libgcc-s1,libstdc++6,tzdata";
 /// What the reference engine needs beyond that; its Containerfile names the same.
 const SPEECH_PACKAGES: &str = "libflite1,libpocketsphinx3,libsphinxbase3,pocketsphinx-en-us";
-/// What nobody reads in a test only makes every start of a cluster slower; and since packages are only unpacked, what
+/// What no test reads only makes every start of a cluster slower; and since packages are only unpacked, what
 /// their scripts would link is linked here.
 const HOOKS: [&str; 2] = [
     r#"cd "$1/usr/share" && rm -rf doc locale man X11 zoneinfo/posix zoneinfo/right"#,

@@ -19,7 +19,7 @@ use super::wait::await_condition;
 pub(crate) mod configuration;
 
 /// How long a node may take to start or to be missed.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 /// The resource by which GPUs are counted.
 pub const GPU: &str = "nvidia.com/gpu";
 /// The label with a GPU's memory in MiB.
@@ -87,7 +87,7 @@ impl Node {
     /// When that takes too long.
     pub async fn await_ready(&self, ready: bool) -> Result<()> {
         let what = format!("{} is {}", self.name, if ready { "ready" } else { "missed" });
-        await_condition(&what, PATIENCE, async || {
+        await_condition(&what, TEST_TIMEOUT, async || {
             if ready {
                 self.daemon("containerd").ensure_running()?;
                 self.daemon("kubelet").ensure_running()?;
@@ -211,7 +211,7 @@ impl Node {
 
     /// Waits until containerd answers.
     pub(crate) async fn containerd_ready(&self) -> Result<()> {
-        await_condition(&format!("containerd of {} answers", self.name), PATIENCE, async || {
+        await_condition(&format!("containerd of {} answers", self.name), TEST_TIMEOUT, async || {
             self.daemon("containerd").ensure_running()?;
             self.run("ctr", &["--connect-timeout=1s", "version"]).await.map(|_| ())
         })

@@ -13,7 +13,7 @@ use super::scenario::Namespace;
 use super::wait::await_condition;
 
 /// For a process to appear in /proc.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Keeps a container from ending until it is dropped.
 ///
@@ -36,7 +36,7 @@ impl StuckKill {
         let unique = NEXT.fetch_add(1, Ordering::Relaxed);
         let sleep = format!("sleep {unique} >/dev/null 2>&1 &");
         space.exec(pod, container, &["/bin/sh", "-c", &sleep]).await?;
-        let pid = await_condition("the process to trace runs", PATIENCE, async || find(unique)).await?;
+        let pid = await_condition("the process to trace runs", TEST_TIMEOUT, async || find(unique)).await?;
         let (hold, held) = mpsc::channel::<()>();
         let (tell, told) = mpsc::channel();
         thread::spawn(move || {

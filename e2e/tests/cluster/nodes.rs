@@ -13,7 +13,7 @@ use speechstack_e2e::cluster::{Cluster, images};
 use speechstack_e2e::words::word_error;
 
 const SENTENCE: &str = "She told me that the train was late again.";
-const PATIENCE: Duration = Duration::from_secs(180);
+const TEST_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A deployment of pods that ask for a GPU each and do nothing.
 fn sleepers(replicas: u32) -> String {
@@ -97,12 +97,12 @@ spec:
 "
         ))
         .await?;
-    let pods = space.await_ready("app=parakeet", 2, PATIENCE).await?;
+    let pods = space.await_ready("app=parakeet", 2, TEST_TIMEOUT).await?;
     ensure!(node_of(&pods[0]) != node_of(&pods[1]), "both pods are on {}", node_of(&pods[0]));
 
     let speech = say(&[("rms", SENTENCE)])?;
     let service = space.service("parakeet", 80)?;
-    await_condition("the service answers", PATIENCE, async || {
+    await_condition("the service answers", TEST_TIMEOUT, async || {
         service.get("/v1/health/ready").await?;
         Ok(())
     })
@@ -131,13 +131,13 @@ pub async fn gpus_spread_pods_over_both_until_full(cluster: Cluster) -> Result<(
 
 async fn spread(space: &Namespace) -> Result<()> {
     space.apply(&sleepers(4)).await?;
-    let pods = space.await_ready("app=sleepers", 4, PATIENCE).await?;
+    let pods = space.await_ready("app=sleepers", 4, TEST_TIMEOUT).await?;
     for node in space.cluster.nodes() {
         let here = pods.iter().filter(|pod| node_of(pod) == node.name).count();
         ensure!(here > 0, "{} has none of the 4 pods", node.name);
     }
     space.kubectl(&["scale", "deployment/sleepers", "--replicas=40"]).await?;
-    await_condition("the scheduler tells that no GPU is left", PATIENCE, async || {
+    await_condition("the scheduler tells that no GPU is left", TEST_TIMEOUT, async || {
         for pod in space.pods("app=sleepers").await? {
             let events = space.events(&pod.name_any()).await?;
             if events.iter().any(|event| event.contains("Insufficient nvidia.com/gpu")) {
@@ -183,7 +183,7 @@ spec:
         );
     }
     space.apply(&yaml).await?;
-    await_condition("node b reads what node a wrote", PATIENCE, async || {
+    await_condition("node b reads what node a wrote", TEST_TIMEOUT, async || {
         let log = space.log("on-node-b", "main", false).await?;
         ensure!(log == "hello\n", "it reads {log:?}");
         Ok(())
@@ -197,7 +197,7 @@ pub async fn a_failed_test_is_dumped(cluster: Cluster) -> Result<()> {
         .with_namespace("failing", async |space| {
             name.clone_from(&space.name);
             space.apply(&sleepers(1)).await?;
-            space.await_ready("app=sleepers", 1, PATIENCE).await?;
+            space.await_ready("app=sleepers", 1, TEST_TIMEOUT).await?;
             bail!("meant to fail") as Result<()>
         })
         .await;
@@ -220,7 +220,7 @@ pub async fn a_node_comes_back(cluster: Cluster) -> Result<()> {
     ensure!(cluster.b.gpus().await? == gpus, "the node has lost its GPUs");
     let check = async |space: Namespace| {
         space.apply(&sleepers(2)).await?;
-        let pods = space.await_ready("app=sleepers", 2, PATIENCE).await?;
+        let pods = space.await_ready("app=sleepers", 2, TEST_TIMEOUT).await?;
         ensure!(
             pods.iter().any(|pod| node_of(pod) == cluster.b.name),
             "no pod is on the node that came back"

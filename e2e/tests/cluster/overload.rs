@@ -21,7 +21,7 @@ const JOB_SECONDS: f64 = 2.0;
 /// Three times that.
 const PERIOD: Duration = Duration::from_millis(333);
 /// For clients that wait; longer than any queue.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TEST_TIMEOUT: Duration = Duration::from_secs(300);
 /// Of ten clients so many go away before their answer.
 const IMPATIENT: u64 = 3;
 
@@ -39,7 +39,7 @@ pub async fn a_storm_of_work_restarts_nothing(fixture: &Fixture) -> Result<()> {
         }))
         .await?;
     stack.ready(START).await?;
-    let gateway = stack.gateway().await?.patient(PATIENCE)?;
+    let gateway = stack.gateway().await?.patient(TEST_TIMEOUT)?;
     let answers = storm(&gateway).await?;
     eprintln!("storm of {} s at 3 times the capacity: {answers:?}", STORM.as_secs());
     let of = |status: &str| answers.get(status).copied().unwrap_or_default();

@@ -12,7 +12,7 @@ use super::operator::Operator;
 
 /// Stacks created one by one.
 const SINGLES: usize = 50;
-const PATIENCE: Duration = Duration::from_secs(30);
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the operator holds.
 pub fn memory(operator: &Operator, what: &str) -> Result<()> {
@@ -33,7 +33,7 @@ pub async fn first_writes(fleet: &Fleet, audit: &mut Audit) -> Result<()> {
         fleet.create(&name, 1).await?;
         let mut first: Option<Timestamp> = None;
         let mut told = false;
-        await_condition("the stack is written for", PATIENCE, async || {
+        await_condition("the stack is written for", TEST_TIMEOUT, async || {
             for request in audit.take()?.into_iter().filter(Request::is_write) {
                 if is_of(&request, &name) {
                     first = Some(first.map_or(request.received, |first| first.min(request.received)));

@@ -20,7 +20,7 @@ use super::operator::make_namespace;
 
 /// Calls at the same time.
 const CONCURRENCY: usize = 32;
-const PATIENCE: Duration = Duration::from_secs(180);
+const TEST_TIMEOUT: Duration = Duration::from_secs(180);
 /// Engines of each stack.
 pub const ENGINES: usize = 2;
 const ENGINE: &str = "speechstack.dev/engine";
@@ -70,7 +70,7 @@ impl Fleet {
 
     /// Waits until every stack has its Deployments and was told so.
     pub async fn await_observed(&self, count: usize) -> Result<()> {
-        await_condition(&format!("{count} stacks have their objects"), PATIENCE, async || {
+        await_condition(&format!("{count} stacks have their objects"), TEST_TIMEOUT, async || {
             let stacks = self.api::<SpeechStack>().list(&ListParams::default()).await?.items;
             let observed = |stack: &&SpeechStack| {
                 let status = stack.status.as_ref();
@@ -88,7 +88,7 @@ impl Fleet {
 
     /// Waits until every stack is ready.
     pub async fn await_ready(&self, count: usize) -> Result<()> {
-        await_condition(&format!("{count} stacks are ready"), PATIENCE, async || {
+        await_condition(&format!("{count} stacks are ready"), TEST_TIMEOUT, async || {
             let stacks = self.api::<SpeechStack>().list(&ListParams::default()).await?.items;
             let is_ready = |stack: &&SpeechStack| {
                 let conditions = stack.status.iter().flat_map(|status| &status.conditions);

@@ -22,7 +22,7 @@ use tokio::process::{Child, Command};
 const ACCOUNT: &str = "speechstack-operator";
 const RELEASE: &str = "speechstack";
 const ADMIN: &str = "127.0.0.1:8080";
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running operator; it ends with this value.
 pub struct Operator {
@@ -100,7 +100,7 @@ impl Operator {
             child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())).context("the operator has ended")?;
         let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).no_proxy().build()?;
         let mut operator = Self { child, pid, http };
-        await_condition("the operator is ready", PATIENCE, async || {
+        await_condition("the operator is ready", TEST_TIMEOUT, async || {
             ensure!(operator.child.try_wait()?.is_none(), "it has ended: see operator.log");
             operator.get("/readyz").await
         })
@@ -111,7 +111,7 @@ impl Operator {
     /// Ends it as the kubelet does, so that it gives its lease back.
     pub async fn stop(mut self) -> Result<()> {
         processes::signal(self.pid, Signal::TERM);
-        let status = tokio::time::timeout(PATIENCE, self.child.wait())
+        let status = tokio::time::timeout(TEST_TIMEOUT, self.child.wait())
             .await
             .context("the operator does not end")??;
         ensure!(status.success(), "the operator ended with {status}");
@@ -133,7 +133,7 @@ impl Operator {
 
     /// Waits until at least so many guards are followed.
     pub async fn await_streams(&self, count: usize) -> Result<()> {
-        await_condition(&format!("{count} guards are followed"), PATIENCE * 3, async || {
+        await_condition(&format!("{count} guards are followed"), TEST_TIMEOUT * 3, async || {
             let metrics = self.metrics().await?;
             let open = metrics.get("speechstack_guard_streams{state=\"open\"}").copied().unwrap_or_default();
             ensure!(open as usize >= count, "it follows {open}");

@@ -21,7 +21,7 @@ const MOST_WRITES: usize = 5;
 /// How long nobody must be asked anything until the operator counts as quiet.
 const QUIET: Duration = Duration::from_secs(4);
 const IDLE: Duration = Duration::from_secs(60);
-const PATIENCE: Duration = Duration::from_secs(180);
+const TEST_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// From the creation of a stack to its readiness, no object is written more than a few times.
 pub async fn one_stack_converges(cluster: Cluster) -> Result<()> {
@@ -101,7 +101,7 @@ pub async fn many_stacks_idle(cluster: Cluster) -> Result<()> {
 async fn quiet(audit: &mut Audit) -> Result<Vec<Request>> {
     let mut all = Vec::new();
     let mut since = tokio::time::Instant::now();
-    await_condition("the operator is quiet", PATIENCE, async || {
+    await_condition("the operator is quiet", TEST_TIMEOUT, async || {
         let requests = audit.take()?;
         if requests.iter().any(|request| !request.is_of_lease()) {
             since = tokio::time::Instant::now();

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Longest wait for anything that has to happen.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub struct Engine {
     pub url: String,
@@ -97,12 +97,12 @@ impl Engine {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, ready).await.unwrap();
+        tokio::time::timeout(TEST_TIMEOUT, ready).await.unwrap();
     }
 
     pub async fn stop(self) {
         self.stop.cancel();
-        tokio::time::timeout(PATIENCE, self.serving).await.unwrap().unwrap();
+        tokio::time::timeout(TEST_TIMEOUT, self.serving).await.unwrap().unwrap();
     }
 
     pub async fn get(&self, path: &str) -> Response {

@@ -95,7 +95,7 @@ impl Guards {
         let answer = async {
             let response = sender.send_request(request).await.map_err(Refusal::Exchange)?;
             let status = response.status();
-            // What cannot be read of a refusal is missed by nobody.
+            // What cannot be read of a refusal is not needed.
             let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
             let body = body.map(|body| body.to_bytes()).unwrap_or_default();
             judge(status, &body)

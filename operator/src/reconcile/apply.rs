@@ -1,6 +1,6 @@
 //! The apply step (IO): server-side apply of what differs, in order, then prune.
 //!
-//! An object that carries the fingerprint of what is desired, and that nobody wrote since, is not touched: an unchanged
+//! An object that carries the fingerprint of what is desired, and that no other client wrote since, is not touched: an unchanged
 //! stack costs no call at all.
 
 use std::collections::{HashMap, HashSet};

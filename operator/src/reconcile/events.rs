@@ -42,7 +42,7 @@ pub fn between(old: Option<&SpeechStackStatus>, new: &SpeechStackStatus) -> Vec<
         let was_good = before.is_none_or(|before| before.status == good);
         let is_good = now.status == good;
         let turned = match before {
-            // A new stack is not ready at first, and nobody needs to be told so.
+            // A new stack is not ready at first, which is no news.
             None => !is_good && kind == condition_type::PREFLIGHT_PASSED,
             Some(before) => {
                 was_good != is_good

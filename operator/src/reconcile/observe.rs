@@ -19,7 +19,7 @@ use crate::watch::Optional;
 
 /// How long a Secret or claim that was found is believed to be there: bounds reads, not safety, as the kubelet looks
 /// by itself.
-const BELIEVED: Duration = Duration::from_secs(600);
+const FOUND_TTL: Duration = Duration::from_secs(600);
 
 /// Why the cluster could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -90,18 +90,18 @@ impl Observed {
     }
 }
 
-/// What was found lately, so that a busy stack does not read the same Secret at each change of a pod.
+/// Names found within a TTL, so that a busy stack does not read the same Secret at each change of a pod.
 #[derive(Default)]
-pub struct Lately(Mutex<HashMap<String, Instant>>);
+pub struct TtlCache(Mutex<HashMap<String, Instant>>);
 
-impl Lately {
+impl TtlCache {
     fn knows(&self, key: &str) -> bool {
-        self.0.lock().get(key).is_some_and(|at| at.elapsed() < BELIEVED)
+        self.0.lock().get(key).is_some_and(|at| at.elapsed() < FOUND_TTL)
     }
 
     fn learn(&self, key: String) {
         let mut known = self.0.lock();
-        known.retain(|_, at| at.elapsed() < BELIEVED);
+        known.retain(|_, at| at.elapsed() < FOUND_TTL);
         known.insert(key, Instant::now());
     }
 }
@@ -128,7 +128,7 @@ pub async fn observe(context: &Context, stack: &SpeechStack) -> Result<Observed,
 async fn secret(context: &Context, stack: &SpeechStack, namespace: &str) -> Result<Found, Error> {
     let Some(wanted) = &stack.spec.auth.ngc_secret_ref else { return Ok(Found::Yes) };
     let key = format!("secret/{namespace}/{}/{}", wanted.name, wanted.key);
-    if context.lately.knows(&key) {
+    if context.found.knows(&key) {
         return Ok(Found::Yes);
     }
     let api = Api::<Secret>::namespaced(context.client.clone(), namespace);
@@ -140,7 +140,7 @@ async fn secret(context: &Context, stack: &SpeechStack, namespace: &str) -> Resu
         }
     };
     if found == Found::Yes {
-        context.lately.learn(key);
+        context.found.learn(key);
     }
     Ok(found)
 }
@@ -157,11 +157,11 @@ async fn missing_claims(
     let mut missing = BTreeSet::new();
     for claim in named {
         let key = format!("claim/{namespace}/{claim}");
-        if context.lately.knows(&key) {
+        if context.found.knows(&key) {
             continue;
         }
         match within("PersistentVolumeClaim", &claim, api.get_metadata_opt(&claim)).await? {
-            Some(_) => context.lately.learn(key),
+            Some(_) => context.found.learn(key),
             None => {
                 missing.insert(claim);
             }

@@ -196,7 +196,7 @@ pub fn context(server: &Server) -> Arc<Context> {
         optional: Arc::new(OptionalKinds::of(all_kinds())),
         metrics: Metrics::register(&Registry::new()).unwrap(),
         recorder: Recorder::new(client, reporter),
-        lately: super::observe::Lately::default(),
+        found: super::observe::TtlCache::default(),
         written: super::status::Written::default(),
         errors: Mutex::default(),
     })

@@ -21,7 +21,7 @@ use contract::State;
 use crate::guards::Seen;
 
 /// Records kept.
-pub const KEPT: usize = 50;
+pub const MAX_RECORDS: usize = 50;
 /// A record this young is still needed for budgets.
 const NEEDED: Duration = budget::ROW;
 
@@ -389,7 +389,7 @@ fn rates(
     let needed = records.iter().filter(|record| {
         record.outcome == Outcome::Pending || (budget::counts(record) && ordered(record, now) < NEEDED)
     });
-    let full = if needed.count() < KEPT { Duration::ZERO } else { Duration::from_secs(60) };
+    let full = if needed.count() < MAX_RECORDS { Duration::ZERO } else { Duration::from_secs(60) };
     [
         (Held::EngineRate, budget::wait(of_engine.into_iter(), budget::PER_ENGINE, RATE_WINDOW, now)),
         (Held::ClusterRate, budget::wait(everywhere, budget::PER_CLUSTER, RATE_WINDOW, now)),

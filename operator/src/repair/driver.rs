@@ -109,7 +109,7 @@ impl Driver {
             if labels.is_empty() {
                 continue;
             }
-            self.worker.welcome(found.name_any(), labels);
+            self.worker.readmit_node(found.name_any(), labels);
         }
     }
 

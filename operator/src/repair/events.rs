@@ -27,7 +27,7 @@ pub(super) struct Note {
     pub(super) pod: Option<String>,
 }
 
-/// Where Events are handed over; nobody waits for them.
+/// Where Events are handed over, without waiting.
 #[derive(Clone)]
 pub(super) struct Events {
     notes: mpsc::Sender<Note>,

@@ -8,7 +8,7 @@ use speechstack_crds::{Outcome, RepairRecord, RepairStatus, Rung};
 
 use super::act;
 use super::budget::{self, counts, on_pod, replaces};
-use super::decide::{KEPT, News, Plan};
+use super::decide::{MAX_RECORDS, News, Plan};
 use super::view::{EngineView, PodView, StackView};
 use crate::guards::Seen;
 
@@ -87,7 +87,7 @@ pub fn is_repeated(records: &[RepairRecord], pod: &PodView, seen: &Seen, rung: R
     })
 }
 
-/// A guard's word that was refuted so lately may still be the last one seen of it.
+/// A guard's report that was refuted so recently may still be the last one seen of it.
 const REFUTED: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Whether that order was just withdrawn.
@@ -137,7 +137,7 @@ pub fn push(plan: &mut Plan, record: RepairRecord) {
 
 /// Keeps the last records, and every pending one.
 pub fn trim(records: &mut Vec<RepairRecord>) {
-    let mut excess = records.len().saturating_sub(KEPT);
+    let mut excess = records.len().saturating_sub(MAX_RECORDS);
     records.retain(|record| {
         let goes = excess > 0 && record.outcome != Outcome::Pending;
         excess -= usize::from(goes);
@@ -207,7 +207,7 @@ mod tests {
         let mut records = vec![record(0, Outcome::Pending)];
         records.extend((1..=60).map(|n| record(n, Outcome::Recovered)));
         trim(&mut records);
-        assert_eq!(records.len(), KEPT);
+        assert_eq!(records.len(), MAX_RECORDS);
         assert_eq!(records[0].outcome, Outcome::Pending);
         assert_eq!(records[1].pod_uid, "u12");
     }

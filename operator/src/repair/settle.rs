@@ -33,8 +33,8 @@ pub fn settle(stack: &StackView, records: &[RepairRecord], now: Timestamp) -> Ve
             (Some(engine), rung) if replaces(rung) => replaced(engine, record, &mut claimed, now),
             (Some(engine), _) => restarted(engine, record, now),
         };
-        let patience = VERIFIED_WITHIN + engine.map_or(Duration::ZERO, |engine| engine.startup);
-        let late = (ordered(record, now) > patience).then_some(Outcome::Failed);
+        let allowed = VERIFIED_WITHIN + engine.map_or(Duration::ZERO, |engine| engine.startup);
+        let late = (ordered(record, now) > allowed).then_some(Outcome::Failed);
         settled.extend(outcome.or(late).map(|outcome| (at, outcome)));
     }
     settled

@@ -147,7 +147,7 @@ impl Worker {
     }
 
     /// Removes labels of a node.
-    pub(super) fn welcome(&self, node: String, labels: Vec<String>) {
+    pub(super) fn readmit_node(&self, node: String, labels: Vec<String>) {
         let client = self.client.clone();
         tokio::spawn(async move {
             if let Err(error) = execute::readmit_node(&client, &node, &labels).await {
@@ -158,7 +158,7 @@ impl Worker {
     }
 
     fn report(&self, done: Done) {
-        // Without a driver nobody needs to know.
+        // Without a driver there is none to wake.
         let _ = self.done.send(done);
     }
 }

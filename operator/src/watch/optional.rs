@@ -12,7 +12,7 @@ use crate::owned::Owned;
 /// How often kinds that are missing are looked for.
 const AGAIN: Duration = Duration::from_secs(300);
 /// Longest wait for an answer about a group, and for the first list of a kind.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Which optional kinds the cluster knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl OptionalKinds {
             let (first, stop) = (First::optional(), watch.cancel.clone());
             let listed = first.listed.clone();
             tokio::spawn(watch.metadata(kind, first));
-            if tokio::time::timeout(PATIENCE, listed.cancelled()).await.is_ok() {
+            if tokio::time::timeout(LIST_TIMEOUT, listed.cancelled()).await.is_ok() {
                 tracing::info!(kind = name, "optional kind found");
                 self.0.write().learn(kind);
                 found = true;
@@ -106,7 +106,7 @@ impl OptionalKinds {
 async fn is_served(client: &Client, kind: Owned) -> bool {
     let resource = kind.resource();
     let call = client.list_api_group_resources(&resource.api_version);
-    match tokio::time::timeout(PATIENCE, call).await {
+    match tokio::time::timeout(LIST_TIMEOUT, call).await {
         Ok(Ok(list)) => list.resources.iter().any(|served| served.name == resource.plural),
         Ok(Err(error)) => {
             tracing::debug!(kind = resource.kind, %error, "kind not served");

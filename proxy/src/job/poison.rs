@@ -72,8 +72,8 @@ impl Poison {
     }
 }
 
-/// ServedInputs inputs remembered.
-const MOST_SERVED: usize = 4096;
+/// Served inputs remembered.
+const MAX_SERVED: usize = 4096;
 
 /// Hashes of inputs that were served, the oldest forgotten first.
 #[derive(Debug, Default)]
@@ -89,7 +89,7 @@ impl ServedInputs {
             return;
         }
         self.oldest_first.push_back(input);
-        if self.oldest_first.len() > MOST_SERVED
+        if self.oldest_first.len() > MAX_SERVED
             && let Some(oldest) = self.oldest_first.pop_front()
         {
             self.inputs.remove(&oldest);
@@ -207,12 +207,12 @@ mod tests {
     #[test]
     fn it_remembers_the_latest_and_no_more() {
         let mut served = ServedInputs::default();
-        for input in 0..=MOST_SERVED as u64 {
+        for input in 0..=MAX_SERVED as u64 {
             served.push(InputHash(input));
             served.push(InputHash(input));
         }
         assert!(!served.contains(InputHash(0)));
-        assert!(served.contains(InputHash(1)) && served.contains(InputHash(MOST_SERVED as u64)));
-        assert_eq!((served.inputs.len(), served.oldest_first.len()), (MOST_SERVED, MOST_SERVED));
+        assert!(served.contains(InputHash(1)) && served.contains(InputHash(MAX_SERVED as u64)));
+        assert_eq!((served.inputs.len(), served.oldest_first.len()), (MAX_SERVED, MAX_SERVED));
     }
 }

@@ -5,7 +5,7 @@ use memchr::memmem::Finder;
 
 use crate::multipart::Boundary;
 
-/// Most blanks accepted between a boundary and its line end (RFC 2046 allows any number, nobody sends one).
+/// Most blanks accepted between a boundary and its line end (RFC 2046 allows any number, clients send none).
 const MAX_PADDING: usize = 32;
 
 /// What comes next in the body.

@@ -63,8 +63,8 @@ struct Lattice {
 /// Ties go to the speaker who talked before, else to the one whose turn began earlier, else by order of
 /// `speakers`.
 pub(super) fn assign(spans: &[Span], speakers: &[Speaker], costs: &[f32]) -> Vec<Assigned> {
-    let nobody = Assigned { speaker: None, covered_by: 0 };
-    let mut assigned = vec![nobody; spans.len()];
+    let unassigned = Assigned { speaker: None, covered_by: 0 };
+    let mut assigned = vec![unassigned; spans.len()];
     if speakers.is_empty() || spans.is_empty() {
         return assigned;
     }
@@ -88,7 +88,7 @@ pub(super) fn assign(spans: &[Span], speakers: &[Speaker], costs: &[f32]) -> Vec
     }
     lattice.trace_back(width, costs, &mut assigned);
     for index in out_of_reach {
-        assigned[index] = nobody;
+        assigned[index] = unassigned;
     }
     assigned
 }

@@ -47,7 +47,7 @@ pub struct SpoolBudget {
     disk: u64,
     dir: Option<PathBuf>,
     /// How long a stream waits for its file in all.
-    patience: Duration,
+    lag_timeout: Duration,
     on_disk: AtomicU64,
     held: IntGauge,
 }
@@ -59,7 +59,7 @@ impl SpoolBudget {
             memory_per_request: usize::try_from(config.memory_per_request.as_u64()).unwrap_or(usize::MAX),
             disk: config.disk.as_u64(),
             dir: config.dir.clone(),
-            patience: PATIENCE,
+            lag_timeout: LAG_TIMEOUT,
             on_disk: AtomicU64::new(0),
             held,
         })
@@ -82,7 +82,7 @@ impl SpoolBudget {
 }
 
 /// See [`Replay`].
-const PATIENCE: Duration = Duration::from_millis(250);
+const LAG_TIMEOUT: Duration = Duration::from_millis(250);
 
 type Source = futures::stream::BoxStream<'static, Result<Bytes, error::Error>>;
 

@@ -11,7 +11,7 @@ use super::metadata;
 use crate::names::label;
 use crate::reconcile::validate::{ValidEngine, ValidStack};
 
-/// The stack's gateway reaches the guard; operator and Prometheus its admin port; nobody the engine itself.
+/// The stack's gateway reaches the guard; operator and Prometheus its admin port; nothing the engine itself.
 pub fn engine(stack: &ValidStack, engine: &ValidEngine) -> NetworkPolicy {
     let anywhere = |labels| NetworkPolicyPeer {
         namespace_selector: Some(LabelSelector::default()),

@@ -26,7 +26,7 @@ pub enum Update {
     Pending,
 }
 
-/// Decides for one engine. Where no pod runs there is nobody to surprise.
+/// Decides for one engine. Where no pod runs, nothing is disturbed.
 #[must_use]
 pub fn decide(updates: Updates, live: Option<Live>, desired: &Deployment) -> Update {
     let Some(live) = live else { return Update::Apply };

@@ -9,7 +9,7 @@ use crate::guard::heal::prober::Which;
 use crate::guard::judge::observation::{Hint, Observation, Success};
 
 /// Probes, hints and the like kept; every rule looks at far fewer.
-const KEPT: usize = 64;
+const MAX_RECORDED: usize = 64;
 
 /// How one golden probe ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -267,7 +267,7 @@ pub fn clips(capability: Capability) -> usize {
 }
 
 fn push<T>(queue: &mut VecDeque<T>, item: T) {
-    if queue.len() == KEPT {
+    if queue.len() == MAX_RECORDED {
         queue.pop_front();
     }
     queue.push_back(item);

@@ -9,7 +9,7 @@ use crate::config::{Policy, Repair};
 use crate::guard::judge::verdict::Verdict;
 
 /// Repairs kept; a day's budget and the futility rule look at fewer.
-const KEPT: usize = 64;
+const MAX_RESTARTS: usize = 64;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// One restart.
@@ -101,7 +101,7 @@ pub enum Kill {
 impl Repairs {
     /// Records a restart ordered now for a fault first seen at `cause`.
     pub fn restarted(&mut self, cause: Instant, now: Instant) {
-        if self.restarts.len() == KEPT {
+        if self.restarts.len() == MAX_RESTARTS {
             self.restarts.pop_front();
         }
         self.restarts.push_back(Restart { at: now, cause, healthy: None });

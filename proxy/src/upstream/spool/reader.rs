@@ -22,15 +22,15 @@ pub struct Reader {
     epoch: u64,
     position: u64,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
-    patience: Duration,
-    /// Since when the file lags, and when patience ends.
+    lag_timeout: Duration,
+    /// Since when the file lags, and when lag_timeout ends.
     lagging: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 impl Reader {
     pub(super) fn new(shared: Arc<Shared>, epoch: u64, position: u64) -> Self {
-        let patience = shared.budget.patience;
-        Self { shared, epoch, position, reading: None, patience, lagging: None }
+        let lag_timeout = shared.budget.lag_timeout;
+        Self { shared, epoch, position, reading: None, lag_timeout, lagging: None }
     }
 
     fn yields(&mut self, chunk: Bytes) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
@@ -42,13 +42,13 @@ impl Reader {
     fn poll_file(&mut self, state: &mut State, context: &mut Context<'_>) -> Poll<()> {
         if !state.kept.as_ref().is_some_and(kept::Kept::is_behind) {
             if let Some((since, _)) = self.lagging.take() {
-                self.patience = self.patience.saturating_sub(since.elapsed());
+                self.lag_timeout = self.lag_timeout.saturating_sub(since.elapsed());
             }
             return Poll::Ready(());
         }
-        let patience = self.patience;
+        let lag_timeout = self.lag_timeout;
         let (_, timer) =
-            self.lagging.get_or_insert_with(|| (Instant::now(), Box::pin(tokio::time::sleep(patience))));
+            self.lagging.get_or_insert_with(|| (Instant::now(), Box::pin(tokio::time::sleep(lag_timeout))));
         if timer.as_mut().poll(context).is_pending() {
             state.wait(context.waker());
             return Poll::Pending;

@@ -11,7 +11,7 @@ fn budget(memory: u64, disk: u64) -> Arc<SpoolBudget> {
     let config = config::Spool { memory_per_request: ByteSize(memory), disk: ByteSize(disk), dir: None };
     let mut budget = SpoolBudget::new(&config, IntGauge::new("held", "held").unwrap());
     // However slow the machine: tests are about bytes.
-    Arc::get_mut(&mut budget).unwrap().patience = Duration::from_secs(60);
+    Arc::get_mut(&mut budget).unwrap().lag_timeout = Duration::from_secs(60);
     budget
 }
 

@@ -336,7 +336,7 @@ proptest! {
         prop_assert_eq!(restarted.len(), world.restarted.len());
         let acts = world.restarted.len() + world.replaced.len();
         prop_assert!(acts as i64 <= world.status.total, "every act was recorded before");
-        prop_assert!(world.status.records.len() <= KEPT);
+        prop_assert!(world.status.records.len() <= MAX_RECORDS);
     }
 
     #[test]
