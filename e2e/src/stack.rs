@@ -20,7 +20,7 @@ use contract::EngineReport;
 /// How much of the log a failing test prints.
 const LOG_TAIL: u64 = 24 * 1024;
 /// How long a stack may take to start or to heal: models load from a cold disk beside other builds.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -44,6 +44,8 @@ pub struct EngineOptions {
     pub kind: &'static str,
     /// How it is spoken to; the default of its kind when empty.
     pub protocols: &'static [&'static str],
+    /// The API key that it asks for; the stack has it in a file.
+    pub api_key: Option<&'static str>,
     /// `--pace a,b`: a job takes at least `a` + `b` x seconds of audio.
     pub pace: Option<&'static str>,
     /// `false` configures the engine and never starts it.
@@ -53,7 +55,7 @@ pub struct EngineOptions {
 impl EngineOptions {
     /// A live engine.
     pub fn new(name: &str, kind: &'static str) -> Self {
-        Self { name: name.to_owned(), kind, protocols: &[], pace: None, present: true }
+        Self { name: name.to_owned(), kind, protocols: &[], api_key: None, pace: None, present: true }
     }
 }
 
@@ -147,6 +149,11 @@ impl Stack {
             if let Some(grpc) = grpc {
                 entry["grpc"] = json!(format!("http://{grpc}"));
             }
+            if let Some(key) = engine.api_key {
+                let file = folder.path().join(format!("{}.key", engine.name));
+                std::fs::write(&file, format!("{key}\n"))?;
+                entry["key_file"] = json!(file);
+            }
             if engine.present {
                 entry["command"] = engine_command(&engine, address, grpc, folder.path())?.into();
             }
@@ -185,12 +192,12 @@ impl Stack {
     }
 
     async fn wait_for_gateway(&mut self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         while self.client.get("/health").await.is_err() || self.state().await.is_err() {
             if let Some(status) = self.proxy.try_wait()? {
                 bail!("the proxy ended while starting: {status}");
             }
-            ensure!(Instant::now() < deadline, "the gateway does not answer after {PATIENCE:?}");
+            ensure!(Instant::now() < deadline, "the gateway does not answer after {TEST_TIMEOUT:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(())
@@ -221,7 +228,7 @@ impl Stack {
     /// # Errors
     /// When that takes too long; the message has the last state.
     pub async fn wait_until(&self, what: &str, fits: impl Fn(&StackReport) -> bool) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         loop {
             let state = self.state().await;
             if state.as_ref().is_ok_and(&fits) {
@@ -232,7 +239,7 @@ impl Stack {
                     let shown = state.engines.iter().map(|e| format!("{} {} {}", e.name, e.state, e.verdict));
                     shown.collect::<Vec<_>>().join(", ")
                 });
-                bail!("waited {PATIENCE:?} until {what}: {last:?}");
+                bail!("waited {TEST_TIMEOUT:?} until {what}: {last:?}");
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -369,6 +376,9 @@ fn engine_command(
     command.push(address.to_string());
     if !engine.protocols.is_empty() {
         command.extend(["--protocol".to_owned(), engine.protocols.join(",")]);
+    }
+    if let Some(key) = engine.api_key {
+        command.extend(["--api-key", key].map(str::to_owned));
     }
     if let Some(grpc) = grpc {
         command.extend(["--grpc".to_owned(), grpc.to_string()]);

@@ -51,9 +51,9 @@ pub struct Engine {
     pub name: String,
     /// What it does.
     pub capability: Capability,
-    /// The engine's base URL, `http://host:port`.
+    /// The engine's base URL, `http://host:port` or `https://host`, without the paths of its protocol such as `/v1`.
     pub url: String,
-    /// The base URL of its gRPC side, `http://host:port`; needed by protocols over gRPC.
+    /// The base URL of its gRPC side, `http://host:port` or `https://host`; needed by protocols over gRPC.
     #[serde(default)]
     pub grpc: Option<String>,
     /// How it is spoken to, in order of preference; see [`Engine::spoken`].
@@ -65,6 +65,9 @@ pub struct Engine {
     /// Model name to send to it, where its protocol sends one.
     #[serde(default)]
     pub model: Option<String>,
+    /// File with the API key that it asks for, which is sent as a bearer token.
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
     /// Where its guard takes traffic.
     pub guard: SocketAddr,
     /// Where its guard serves `/readyz`, `/state`, `/state/stream` and `/metrics`.

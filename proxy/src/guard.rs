@@ -23,11 +23,12 @@ use tokio::sync::watch;
 use contract::{EngineReport, Predictor};
 
 use crate::config::{self, Current, Lane, Policy};
-use crate::net;
 use crate::net::drain::Drain;
+use crate::net::{self, Tls, TlsError};
 
 pub mod heal;
 pub mod judge;
+mod key;
 pub mod path;
 mod protocols;
 
@@ -110,6 +111,24 @@ pub enum Error {
         #[source]
         source: prober::Error,
     },
+    /// The engine's key cannot be used.
+    #[error("{name}: {source}")]
+    Key {
+        /// The engine's name.
+        name: String,
+        /// The reason.
+        #[source]
+        source: key::Error,
+    },
+    /// The engine's URL is https, and there is no TLS.
+    #[error("{name}: {source}")]
+    Tls {
+        /// The engine's name.
+        name: String,
+        /// The reason.
+        #[source]
+        source: TlsError,
+    },
     /// Two metrics of one name.
     #[error("{name}: unable to register metrics: {source}")]
     Metrics {
@@ -169,7 +188,10 @@ impl Guard {
         let (observer, observations) = Observer::channel();
         let catalogue = Arc::new(Catalogue::new(&policy.signatures));
         let poison = Arc::new(Mutex::new(Poison::new(policy.repair.poison)));
-        let protocols = Arc::new(Protocols::of(engine));
+        let protocols = Protocols::of(engine).map_err(|source| Error::Key { name: name.clone(), source })?;
+        let protocols = Arc::new(protocols);
+        let tls = over_tls(engine).then(Tls::system).transpose();
+        let tls = tls.map_err(|source| Error::Tls { name: name.clone(), source })?;
         let forward = forward::Forward::new(forward::Parts {
             engine: engine.clone(),
             policy: policy.clone(),
@@ -177,13 +199,14 @@ impl Guard {
             observer,
             standing: snapshot.standing(),
             protocols: protocols.clone(),
-            clients: net::Clients::new(),
+            clients: net::Clients::kept(tls.as_ref()),
             catalogue: catalogue.clone(),
             poison: poison.clone(),
             metrics: forward::Metrics::register(&registry).map_err(metrics)?,
         });
         let forward = Arc::new(forward.map_err(|source| Error::Forward { name: name.clone(), source })?);
-        let prober = prober::Prober::new(engine, protocols.clone(), &policy.probe, catalogue);
+        let fresh = net::Clients::fresh(tls.as_ref());
+        let prober = prober::Prober::new(engine, fresh, protocols.clone(), &policy.probe, catalogue);
         let prober = prober.map_err(|source| Error::Prober { name: name.clone(), source })?;
         let supervised = supervisor.clone().map(|supervisor| supervisor as Arc<dyn Actuator>);
         let actuator = kubelet.map(|kubelet| Arc::new(kubelet) as Arc<dyn Actuator>).or(supervised);
@@ -238,6 +261,11 @@ impl Guard {
 async fn listen(name: &str, address: SocketAddr) -> Result<TcpListener, Error> {
     let listening = TcpListener::bind(address).await;
     listening.map_err(|source| Error::Listen { name: name.to_owned(), address, source })
+}
+
+/// Whether one of the engine's URLs is https.
+fn over_tls(engine: &config::Engine) -> bool {
+    std::iter::once(&engine.url).chain(&engine.grpc).any(|url| url.starts_with("https:"))
 }
 
 fn first_report(engine: &config::Engine, policy: &Policy) -> EngineReport {

@@ -1,7 +1,8 @@
 //! Connections: serving and calling over HTTP/1 and HTTP/2, with the buffers, socket options and time limits that streaming audio needs.
 
 pub mod body;
-pub mod client;
+mod client;
+mod connect;
 pub mod drain;
 pub mod permits;
 mod serve;
@@ -9,6 +10,7 @@ mod socket;
 mod watch;
 
 pub use client::{Client, Clients};
+pub use connect::{Tls, TlsError};
 pub use serve::{Limits, serve, serve_within};
 
 /// Read and write buffer of one HTTP/1 connection. hyper's own default of 400 KiB costs memory per upload and is slower.

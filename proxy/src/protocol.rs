@@ -94,6 +94,11 @@ pub trait Codec: Send + Sync {
     /// The form in which an engine takes the client's file.
     fn intake(&self, audio: &Audio) -> Intake;
 
+    /// Seconds of audio that an engine takes in one request, where its protocol sets a limit by default.
+    fn max_audio_seconds(&self) -> f64 {
+        f64::INFINITY
+    }
+
     /// The request for a job. `file` is what follows [`Encoded::before`], for jobs that have one.
     ///
     /// # Errors

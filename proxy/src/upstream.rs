@@ -182,7 +182,7 @@ impl Upstreams {
             self.follow(endpoint);
         }
         self.inner.synced.send_replace(true);
-        // Whoever waits for an engine may find a new one.
+        // Jobs that wait for an engine may find a new one.
         self.inner.improved.send_replace(());
     }
 
@@ -241,7 +241,7 @@ impl Upstreams {
         self.inner.served.lock().push(input);
     }
 
-    /// Whether the input of that hash wedged engines at least twice lately, wherever that was, and none served it.
+    /// Whether the input of that hash wedged engines at least twice within the window, wherever that was, and none served it.
     pub fn is_poison(&self, input: InputHash) -> bool {
         if self.inner.served.lock().contains(input) {
             return false;

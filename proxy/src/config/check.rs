@@ -25,10 +25,7 @@ impl Config {
             if engine.name.is_empty() || !names.insert(&engine.name) {
                 return invalid("engines[].name", format!("{:?} is empty or used twice", engine.name));
             }
-            match engine.url.parse::<http::Uri>() {
-                Ok(uri) if uri.scheme_str() == Some("http") && uri.host().is_some() => {}
-                _ => return invalid("engines[].url", format!("{:?} is not http://host:port", engine.url)),
-            }
+            base_url("engines[].url", &engine.name, &engine.url)?;
             if engine.capability == Capability::Llm {
                 return invalid(
                     "engines[].capability",
@@ -121,10 +118,7 @@ impl Engine {
         let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
         let name = &self.name;
         if let Some(grpc) = &self.grpc {
-            match grpc.parse::<http::Uri>() {
-                Ok(uri) if uri.scheme_str() == Some("http") && uri.host().is_some() => {}
-                _ => return invalid("engines[].grpc", format!("{grpc:?} of {name} is not http://host:port")),
-            }
+            base_url("engines[].grpc", name, grpc)?;
         }
         for (at, protocol) in self.protocols.iter().enumerate() {
             let (spoken, capability) = (protocol.name(), self.capability.as_str());
@@ -144,6 +138,21 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Refuses what is no base URL of an engine.
+fn base_url(field: &'static str, name: &str, url: &str) -> Result<(), Error> {
+    let uri = url.parse::<http::Uri>().ok().filter(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some() && uri.query().is_none()
+    });
+    let reason = match uri {
+        None => format!("{url:?} of {name} is not http://host:port or https://host"),
+        Some(uri) if uri.path().trim_end_matches('/').ends_with("/v1") => {
+            format!("{url:?} of {name} ends in /v1, which its protocol adds: leave it out")
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(Error::Invalid { field, reason })
 }
 
 impl Policy {

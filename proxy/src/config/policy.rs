@@ -23,7 +23,7 @@ pub struct Policy {
     pub lane: Lane,
     /// Slow decay.
     pub trend: Trend,
-    /// Start-up patience.
+    /// Time for the start.
     pub startup: Startup,
     /// Restarts and their budgets.
     pub repair: Repair,
@@ -207,6 +207,8 @@ pub struct Lane {
     pub max_wait_seconds: f64,
     /// Uploads under way, which are no work ahead yet.
     pub max_uploads: usize,
+    /// Conversations at a time: streams of audio that are transcribed while they arrive, beside the lane.
+    pub max_streams: usize,
     /// A predicted wait beyond this is saturation.
     pub saturated_seconds: f64,
     /// First guess of seconds that any job costs.
@@ -222,6 +224,7 @@ impl Default for Lane {
             max_waiting: 64,
             max_wait_seconds: 120.0,
             max_uploads: 64,
+            max_streams: 32,
             saturated_seconds: 5.0,
             fixed_seconds: 0.2,
             seconds_per_audio_second: 0.05,
@@ -266,7 +269,7 @@ impl Default for Trend {
     }
 }
 
-/// Patience with an engine that starts.
+/// How long an engine may take to start.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Startup {

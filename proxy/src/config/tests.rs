@@ -59,7 +59,11 @@ fn overrides_replace_what_the_file_says() {
 fn contradictions_are_refused_by_name() {
     let twice = STACK.replace("guard: 127.0.0.1:9201", "guard: 127.0.0.1:9301");
     assert!(read(&twice, &[]).unwrap_err().to_string().contains("9301"));
-    assert!(read(&STACK.replace("http://127", "https://127"), &[]).is_err());
+    for (url, word) in [("ftp://127.0.0.1", "https://host"), ("https://api.openai.com/v1", "leave it out")] {
+        let url_ = format!("engines[0].url={url}");
+        assert!(read(STACK, &[&url_]).unwrap_err().to_string().contains(word), "{url}");
+    }
+    assert!(read(STACK, &["engines[0].url=https://api.openai.com"]).is_ok());
     assert!(read(STACK, &["guard.lane.jobs=0"]).unwrap_err().to_string().contains("guard.lane.jobs"));
 }
 

@@ -5,9 +5,11 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use http::Method;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Method};
 
 use crate::config;
+use crate::guard::key::{self, Key};
 use crate::net::{Client, Clients};
 use crate::protocol::{Codec, Settings, Task, Transport};
 
@@ -18,6 +20,8 @@ pub type Spoken = Arc<dyn Deref<Target = dyn Codec> + Send + Sync>;
 pub struct Protocols {
     all: Vec<Spoken>,
     settings: Settings,
+    /// The key that the engine asks for.
+    key: Option<Key>,
     /// Probes sent.
     probes: AtomicUsize,
     /// Which one is to be probed until it passes; [`NONE`] when none is.
@@ -40,15 +44,19 @@ const NONE: usize = usize::MAX;
 
 impl Protocols {
     /// Those that the configuration names, or the default of the engine's capability.
-    pub fn of(engine: &config::Engine) -> Self {
+    ///
+    /// # Errors
+    /// When the engine's key cannot be read.
+    pub fn of(engine: &config::Engine) -> Result<Self, key::Error> {
         let spoken = engine.spoken().into_iter().map(|protocol| Arc::new(protocol) as Spoken);
-        Self::new(spoken.collect(), engine.settings())
+        let key = engine.key_file.as_deref().map(Key::open).transpose()?;
+        Ok(Self { key, ..Self::new(spoken.collect(), engine.settings()) })
     }
 
     /// These, of which there is at least one.
     pub(in crate::guard) fn new(all: Vec<Spoken>, settings: Settings) -> Self {
         debug_assert!(!all.is_empty(), "an engine without a protocol");
-        Self { all, settings, probes: AtomicUsize::new(0), doubted: AtomicUsize::new(NONE) }
+        Self { all, settings, key: None, probes: AtomicUsize::new(0), doubted: AtomicUsize::new(NONE) }
     }
 
     /// How many there are.
@@ -59,6 +67,13 @@ impl Protocols {
     /// What of the engine's configuration they need.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Puts the engine's key into the headers of a request, in place of any other.
+    pub fn authorize(&self, headers: &mut HeaderMap) {
+        if let Some(key) = &self.key {
+            headers.insert(AUTHORIZATION, key.bearer());
+        }
     }
 
     /// The protocol at a place; the first one for a place that there is not.

@@ -14,7 +14,7 @@ use crate::guard::heal::control::tests::{Fake, Mode, configured, policy};
 use crate::guard::heal::identity::tests::{OPERATOR, Server, Signer, claims};
 use crate::guard::*;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 struct Pod {
     fake: Arc<Fake>,
@@ -49,6 +49,7 @@ impl Pod {
             protocols: Vec::new(),
             language: None,
             model: None,
+            key_file: None,
             command: Vec::new(),
             env: Default::default(),
             kubelet: Some(config::Kubelet { dir: dir.path().into(), helper, direct_kill: false }),
@@ -89,7 +90,7 @@ impl Pod {
 
     async fn reaches(&self, what: impl FnMut(&EngineReport) -> bool) -> EngineReport {
         let mut reports = self.guard.snapshot.reports();
-        let reached = timeout(PATIENCE, reports.wait_for(what)).await;
+        let reached = timeout(TEST_TIMEOUT, reports.wait_for(what)).await;
         let reached = reached.unwrap_or_else(|_| panic!("never: {:?}", self.guard.snapshot.full_report()));
         reached.unwrap().clone()
     }
@@ -101,7 +102,7 @@ impl Pod {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(PATIENCE, appears).await.unwrap();
+        timeout(TEST_TIMEOUT, appears).await.unwrap();
     }
 
     async fn ready(&self) -> u16 {
@@ -128,7 +129,7 @@ async fn from_before_the_first_container_to_the_next_one_by_the_operators_leave(
     *pod.fake.mode.lock() = Mode::Sticky;
     let mut seen = String::new();
     while !seen.contains(r#""repair":{"instance":"7-ab","attempt":0"#) {
-        let chunk = timeout(PATIENCE, stream.chunk()).await.unwrap().unwrap().unwrap();
+        let chunk = timeout(TEST_TIMEOUT, stream.chunk()).await.unwrap().unwrap().unwrap();
         seen.push_str(&String::from_utf8_lossy(&chunk));
     }
     assert_eq!(pod.ready().await, 503);
@@ -181,5 +182,5 @@ async fn a_stop_of_the_pod_drains_first_and_the_guard_ends_after_it() {
     pod.reaches(|report| report.draining && report.weight == 0.0).await;
     assert_eq!(pod.ready().await, 503);
     pod.appears("drained").await;
-    assert_eq!(timeout(PATIENCE, pod.drain.finish(PATIENCE)).await, Ok(0));
+    assert_eq!(timeout(TEST_TIMEOUT, pod.drain.finish(TEST_TIMEOUT)).await, Ok(0));
 }

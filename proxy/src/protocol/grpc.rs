@@ -117,6 +117,11 @@ impl Status {
         Some(Self { code, message: message.unwrap_or_default().into_owned() })
     }
 
+    /// Whether a message was larger than the server takes: by the words of gRPC's C core, of Go and of tonic.
+    fn is_size(&self) -> bool {
+        ["larger than max", "length too large"].iter().any(|words| self.message.contains(words))
+    }
+
     /// The HTTP status that says the same.
     #[must_use]
     pub fn http(&self) -> StatusCode {
@@ -124,6 +129,7 @@ impl Status {
             Code::Ok => StatusCode::OK,
             Code::InvalidArgument => StatusCode::BAD_REQUEST,
             Code::NotFound | Code::Unimplemented => StatusCode::NOT_FOUND,
+            Code::ResourceExhausted | Code::OutOfRange if self.is_size() => StatusCode::PAYLOAD_TOO_LARGE,
             Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
             Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
@@ -230,6 +236,8 @@ mod tests {
         for (code, http) in [("0", 200), ("1", 499), ("4", 504), ("5", 404), ("7", 403), ("8", 429)] {
             assert_eq!(status(code, "").http(), http, "{code}");
         }
+        let size = "Received message larger than max (5000000 vs. 4194304)";
+        assert_eq!(status("8", size).http(), 413, "waiting does not help");
         for (code, http) in [("12", 404), ("13", 500), ("14", 503), ("16", 401), ("99", 500), ("x", 500)] {
             assert_eq!(status(code, "").http(), http, "{code}");
         }

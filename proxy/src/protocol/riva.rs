@@ -30,6 +30,8 @@ const STREAMING_RECOGNIZE: &str = "/nvidia.riva.asr.RivaSpeechRecognition/Stream
 const AUDIO_FIELD: u32 = 2;
 /// Samples per second of [`Intake::Pcm`].
 const PCM_RATE_HZ: i32 = 16_000;
+/// Largest message that a gRPC server takes when nothing else is configured.
+const MAX_MESSAGE_BYTES: f64 = 4.0 * 1024.0 * 1024.0;
 /// Most speakers that any of NVIDIA's models tells apart.
 const MAX_SPEAKERS: i32 = 8;
 
@@ -58,6 +60,10 @@ impl Codec for Riva {
             Container::Flac | Container::OggOpus if audio.mono => Intake::AsSent,
             _ => Intake::Pcm,
         }
+    }
+
+    fn max_audio_seconds(&self) -> f64 {
+        MAX_MESSAGE_BYTES / (2.0 * f64::from(PCM_RATE_HZ))
     }
 
     fn encode(&self, work: &Work, file: Option<&File<'_>>, engine: &Settings) -> Result<Encoded, Error> {

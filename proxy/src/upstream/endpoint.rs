@@ -118,13 +118,16 @@ impl Endpoint {
         self.terminating.load(Ordering::Relaxed)
     }
 
-    /// The protocol in which it can do the work: the first that gives all that is wanted, else the first that will do.
-    pub(super) fn protocol_for(&self, work: Option<&Work>) -> Option<Protocol> {
-        let Some(work) = work else { return self.protocols.first().copied() };
-        let first = |fits: fn(Protocol, &Work) -> bool| {
-            self.protocols.iter().copied().find(|protocol| fits(*protocol, work))
-        };
-        first(ask::serves_best).or_else(|| first(ask::serves))
+    /// The protocol in which it can do the work on so many seconds of audio: the first that gives all that is wanted, else the
+    /// first that will do. One that does not take that much audio at once is the last resort.
+    pub(super) fn protocol_for(&self, work: Option<(&Work, f64)>) -> Option<Protocol> {
+        let Some((work, seconds)) = work else { return self.protocols.first().copied() };
+        let takes = |protocol: &Protocol| seconds <= protocol.max_audio_seconds();
+        let first = |fits: &dyn Fn(&Protocol) -> bool| self.protocols.iter().copied().find(fits);
+        first(&|protocol| takes(protocol) && ask::serves_best(*protocol, work))
+            .or_else(|| first(&|protocol| takes(protocol) && ask::serves(*protocol, work)))
+            .or_else(|| first(&|protocol| ask::serves_best(*protocol, work)))
+            .or_else(|| first(&|protocol| ask::serves(*protocol, work)))
     }
 
     /// Its protocols, in order of preference.

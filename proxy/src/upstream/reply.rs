@@ -69,16 +69,16 @@ impl Reply {
         if self.protocol.transport() != Transport::Grpc {
             return None;
         }
-        let grpc::Status { code, message } = grpc::Status::read(headers)?;
-        if code == grpc::Code::Ok {
+        let ended = grpc::Status::read(headers)?;
+        if ended.code == grpc::Code::Ok {
             return Some(Ok(()));
         }
-        let status = grpc::Status { code, message: String::new() }.http();
+        let status = ended.http();
         let poison = headers.contains_key(header::POISON);
         Some(Err(match Failure::of_reply(status, headers) {
             _ if poison => Stop::Final(Error::PoisonInput),
             Some(failure) => Stop::Failed(failure),
-            None => refused(self.capability, status, message),
+            None => refused(self.capability, status, ended.message),
         }))
     }
 

@@ -100,10 +100,10 @@ impl Upstreams {
         let attempts = self.attempts();
         let mut tried = Tried::default();
         let mut waited = false;
+        let work = (&outgoing.work, outgoing.audio_seconds);
         loop {
             let after = tried.failures.last().copied();
-            let Some(picked) = self.pick(&outgoing.route, Some(&outgoing.work), outgoing.wish(), &tried)
-            else {
+            let Some(picked) = self.pick(&outgoing.route, Some(work), outgoing.wish(), &tried) else {
                 if tried.repeat() {
                     continue;
                 }
@@ -162,7 +162,7 @@ impl Upstreams {
     pub(super) fn pick(
         &self,
         route: &Route,
-        work: Option<&Work>,
+        work: Option<(&Work, f64)>,
         wish: Wish<'_>,
         tried: &Tried,
     ) -> Option<Picked> {

@@ -34,7 +34,8 @@ impl Upstreams {
     /// Resolves when an endpoint can be picked that could not be, or has improved since it failed.
     async fn improvement(&self, outgoing: &Outgoing, tried: &Tried) {
         let mut improved = self.inner.improved.subscribe();
-        while self.pick(&outgoing.route, Some(&outgoing.work), outgoing.wish(), tried).is_none() {
+        let work = (&outgoing.work, outgoing.audio_seconds);
+        while self.pick(&outgoing.route, Some(work), outgoing.wish(), tried).is_none() {
             if improved.changed().await.is_err() {
                 std::future::pending().await
             }

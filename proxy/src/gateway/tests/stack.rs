@@ -296,6 +296,7 @@ impl Stack {
                 protocols: Vec::new(),
                 language: None,
                 model: None,
+                key_file: None,
                 command: Vec::new(),
                 env: Default::default(),
                 kubelet: None,

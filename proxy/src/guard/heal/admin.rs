@@ -50,7 +50,7 @@ pub struct Operator {
 /// Why a caller is turned away.
 enum Denied {
     Refused(Refused),
-    /// Nobody's orders are obeyed here.
+    /// No orders are obeyed here.
     NoOperator,
 }
 

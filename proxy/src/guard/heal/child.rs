@@ -271,6 +271,7 @@ mod tests {
             protocols: Vec::new(),
             language: None,
             model: None,
+            key_file: None,
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             env: Default::default(),
             kubelet: None,

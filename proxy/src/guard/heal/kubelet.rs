@@ -169,7 +169,7 @@ impl Keeper {
         if self.direct_kill {
             tokio::spawn(processes::end(key, kill, self.grace));
         }
-        // An order that replaces another of the same instance: the first one's asker is told that it is late.
+        // An order that replaces another of the same instance: the first one is answered as late.
         self.restarting = Some(Restarting { look: Instant::now() + self.stuck_after, done });
     }
 

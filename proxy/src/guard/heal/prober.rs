@@ -143,12 +143,13 @@ struct Health {
 }
 
 impl Prober {
-    /// A prober of `engine`, which speaks `protocols`.
+    /// A prober of `engine`, which speaks `protocols`. The clients should open a connection for each request.
     ///
     /// # Errors
     /// [`Error::Url`] when one of the engine's URLs cannot be used.
     pub fn new(
         engine: &config::Engine,
+        clients: Clients,
         protocols: Arc<Protocols>,
         config: &config::Probe,
         catalogue: Arc<Catalogue>,
@@ -161,7 +162,7 @@ impl Prober {
             }
         };
         Ok(Self {
-            clients: Clients::fresh(),
+            clients,
             url: base(&engine.url)?,
             grpc: base(engine.grpc.as_deref().unwrap_or(&engine.url))?,
             protocols,
@@ -268,7 +269,8 @@ impl Prober {
     /// Asks for a small document over HTTP.
     async fn ask(&self, path: &str) -> Result<ask::Reply, Failure> {
         let request = Request::builder().method(Method::GET).uri(format!("{}{path}", self.url));
-        let request = request.body(Body::empty()).map_err(|_| Failure::Unreachable)?;
+        let mut request = request.body(Body::empty()).map_err(|_| Failure::Unreachable)?;
+        self.protocols.authorize(request.headers_mut());
         ask::send(&self.clients.http, request, SEARCHED_BYTES).await
     }
 }

@@ -51,7 +51,7 @@ impl Snapshot {
                 incidents.push_back(incident.clone());
             }
         }
-        // Nobody listening is no error.
+        // No listener is no error.
         let _ = self.news.send(incident.clone());
     }
 

@@ -32,6 +32,7 @@ use crate::job::input::InputHash;
 use crate::job::poison::Poison;
 use crate::net::Clients;
 use crate::net::body::Pace;
+use crate::net::permits::Permits;
 use crate::protocol::{Task, Transport};
 
 mod answer;
@@ -57,6 +58,9 @@ use target::Target;
 use work::{PREDICTORS, audio, audio_of_bytes, is_hidden, predictor};
 
 /// A job with its place in the lane.
+/// How soon a refused conversation may try again; how long the others last is their clients' affair.
+const STREAM_WAIT: Duration = Duration::from_secs(5);
+
 struct Queued {
     ticket: Ticket,
     /// Seconds of audio, and whether that is a guess.
@@ -128,6 +132,8 @@ pub struct Forward {
     lost: Mutex<CancellationToken>,
     in_flight: InFlight,
     progress: Mutex<Progress>,
+    /// Of conversations.
+    streams: Permits,
     serial: AtomicU64,
 }
 
@@ -137,6 +143,7 @@ struct Rules {
     retry_after: RetryAfter,
     /// How fast uploads must come.
     pace: Pace,
+    max_streams: usize,
     /// Known faults.
     catalogue: Arc<Catalogue>,
 }
@@ -144,7 +151,8 @@ struct Rules {
 impl Rules {
     fn of(policy: &config::Policy, catalogue: Arc<Catalogue>) -> Arc<Self> {
         let (hang, retry_after) = (policy.hang.clone(), policy.retry_after.clone());
-        Arc::new(Self { hang, retry_after, pace: policy.connections.pace(), catalogue })
+        let (pace, max_streams) = (policy.connections.pace(), policy.lane.max_streams);
+        Arc::new(Self { hang, retry_after, pace, max_streams, catalogue })
     }
 }
 
@@ -183,6 +191,7 @@ impl Forward {
             lost: Mutex::default(),
             in_flight: InFlight::default(),
             progress: Mutex::default(),
+            streams: Permits::default(),
             serial: AtomicU64::new(0),
         })
     }
@@ -268,6 +277,8 @@ impl Forward {
         if !self.standing.borrow().serves() || self.lane.is_ejected() {
             return Err(lane::Ejected.into());
         }
+        let permit = self.streams.take(self.rules().max_streams);
+        let permit = permit.ok_or(Refusal::Full { wait: STREAM_WAIT })?;
         let instance = self.instance.lock().clone();
         let (request, hold) = self.held(job, request);
         let call = Call {
@@ -279,6 +290,7 @@ impl Forward {
             started: clock(),
             tally,
             slot: None,
+            _stream: Some(permit),
             upload: hold.ending(),
             instance,
         };
@@ -307,6 +319,7 @@ impl Forward {
             started: arrived,
             tally,
             slot: None,
+            _stream: None,
             upload: hold.ending(),
             instance: instance.clone(),
         };

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::net::client;
+use crate::net::Clients;
 use crate::net::serve::*;
 
 /// A generous ceiling for what must happen.
@@ -102,12 +102,10 @@ async fn one_port_serves_http_1_0_and_1_1_and_2() {
 async fn the_clients_of_this_room_speak_http_1_and_http_2() {
     let server = Server::start(WIDE).await;
     let uri = format!("http://{}/", server.address);
-    for (client, expected) in [
-        (client::client(), "HTTP/1.1"),
-        (client::fresh_client(), "HTTP/1.1"),
-        (client::client_h2(), "HTTP/2.0"),
-        (client::fresh_client_h2(), "HTTP/2.0"),
-    ] {
+    let (kept, fresh) = (Clients::new(), Clients::fresh(None));
+    for (client, expected) in
+        [(kept.http, "HTTP/1.1"), (fresh.http, "HTTP/1.1"), (kept.grpc, "HTTP/2.0"), (fresh.grpc, "HTTP/2.0")]
+    {
         for _ in 0..2 {
             let response = client.get(uri.parse().unwrap()).await.unwrap();
             assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), expected);

@@ -12,7 +12,7 @@ use crate::upstream::balance::{Backlog, Candidate, Tier};
 
 /// How long a reply's bad news counts before the stream's word does again: the stream brings the same news
 /// within milliseconds, or the reply was older than the stream's.
-const NEWS_LAST: Duration = Duration::from_secs(1);
+const NEWS_TTL: Duration = Duration::from_secs(1);
 /// Incidents remembered of one engine.
 const INCIDENTS: usize = 50;
 
@@ -110,7 +110,7 @@ impl Live {
             self.backlog.report(seconds, now);
         }
         if news.weight() < self.weight(now) {
-            self.news = Some((news, now + NEWS_LAST));
+            self.news = Some((news, now + NEWS_TTL));
         }
         false
     }
@@ -275,7 +275,7 @@ mod tests {
         assert_eq!(live.candidate(0, now).weight, 0.0);
         assert_eq!(live.candidate(0, now).wait, 3.0, "an engine that fails fast must not look free");
         assert_eq!(live.shown(now), Some(State::Wedged));
-        assert_eq!(live.candidate(0, now + NEWS_LAST).weight, 1.0);
+        assert_eq!(live.candidate(0, now + NEWS_TTL).weight, 1.0);
         live.news(News { class: Some(Class::Capture), ..News::default() }, true, now);
         assert_eq!(live.candidate(0, now).weight, 0.0);
         live.report(report(State::Ejected, 0.0, 0.0), now);

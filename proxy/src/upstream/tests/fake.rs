@@ -139,6 +139,7 @@ impl Guard {
             protocols: Vec::new(),
             language: None,
             model: None,
+            key_file: None,
             command: Vec::new(),
             env: Default::default(),
             kubelet: None,

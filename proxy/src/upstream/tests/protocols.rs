@@ -135,3 +135,32 @@ async fn a_fault_is_made_good_by_another_engine() {
         }
     }
 }
+
+#[tokio::test]
+async fn audio_beyond_the_limit_of_a_message_goes_over_http_where_that_will_do() {
+    let protocols = ["riva", "nim_http"].map(|name| Protocol::named(name).unwrap());
+    let guard = Guard::start("nim").await;
+    let speaks = |config: &mut Config| config.engines[0].protocols = protocols.to_vec();
+    let stack = stack(&[&guard], speaks).start().await;
+    for (seconds, words, path) in [
+        (60.0, Need::Preferred, "/nvidia.riva.asr.RivaSpeechRecognition/Recognize"),
+        (600.0, Need::Preferred, PATH),
+        (600.0, Need::Required, "/nvidia.riva.asr.RivaSpeechRecognition/Recognize"),
+    ] {
+        let work = Work::Transcribe(Transcribe { words, ..Transcribe::default() });
+        let outgoing = Outgoing { work, audio_seconds: seconds, ..stack.recording() };
+        guard.answer(elsewhere());
+        assert!(stack.upstreams.transcribe(&outgoing).await.is_err());
+        assert_eq!(guard.last_request().0, path, "{seconds} s, {words:?}");
+        eventually(|| stack.upstreams.free(Capability::Stt) == 1).await;
+    }
+    let end = End::Trailers(status("8", "Received message larger than max (19200000 vs. 4194304)"));
+    guard.answer(Answer::new(200).body(Script { chunks: Vec::new(), pause: Duration::ZERO, end }));
+    let work = Work::Transcribe(Transcribe { words: Need::Required, ..Transcribe::default() });
+    let outgoing = Outgoing { work, ..stack.recording() };
+    let refused = stack.upstreams.transcribe(&outgoing).await.unwrap_err();
+    assert!(
+        matches!(refused, Error::EngineRefused { status: StatusCode::PAYLOAD_TOO_LARGE, .. }),
+        "{refused:?}"
+    );
+}

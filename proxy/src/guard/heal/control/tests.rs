@@ -28,7 +28,7 @@ use crate::guard::path::signatures::Catalogue;
 
 mod operated;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::guard) enum Mode {
@@ -168,6 +168,7 @@ impl Stack {
             protocols: Vec::new(),
             language: None,
             model: None,
+            key_file: None,
             command: Vec::new(),
             env: Default::default(),
             kubelet: None,
@@ -188,7 +189,7 @@ impl Stack {
         ));
         let (observer, observations) = Observer::channel();
         let registry = Registry::new();
-        let protocols = Arc::new(Protocols::of(&engine));
+        let protocols = Arc::new(Protocols::of(&engine).unwrap());
         let forward = Forward::new(forward::Parts {
             engine: engine.clone(),
             policy: policy.clone(),
@@ -202,7 +203,16 @@ impl Stack {
             metrics: forward::Metrics::register(&registry).unwrap(),
         });
         let parts = Parts {
-            prober: Arc::new(Prober::new(&engine, protocols.clone(), &policy.probe, catalogue).unwrap()),
+            prober: Arc::new(
+                Prober::new(
+                    &engine,
+                    crate::net::Clients::fresh(None),
+                    protocols.clone(),
+                    &policy.probe,
+                    catalogue,
+                )
+                .unwrap(),
+            ),
             metrics: Metrics::register(&registry, &engine.name).unwrap(),
             actuator: Some(actuator.clone()),
             draining: draining.subscribe(),
@@ -236,7 +246,7 @@ impl Stack {
     async fn reaches(&self, state: State) {
         let mut reports = self.snapshot.reports();
         let reached = reports.wait_for(|report| report.state == state);
-        let reached = tokio::time::timeout(PATIENCE, reached).await.map(|report| report.is_ok());
+        let reached = tokio::time::timeout(TEST_TIMEOUT, reached).await.map(|report| report.is_ok());
         assert_eq!(reached, Ok(true), "never {state:?}: {:?}", self.snapshot.full_report());
     }
 
@@ -244,7 +254,7 @@ impl Stack {
     async fn heals(&self) -> Incident {
         let mut reports = self.snapshot.reports();
         let healed = reports.wait_for(|report| report.restarts > 0 && report.state == State::Healthy);
-        let healed = tokio::time::timeout(PATIENCE, healed).await.map(|report| report.is_ok());
+        let healed = tokio::time::timeout(TEST_TIMEOUT, healed).await.map(|report| report.is_ok());
         assert_eq!(healed, Ok(true), "never healed: {:?}", self.snapshot.full_report());
         let report = self.snapshot.full_report();
         assert_eq!(report.incidents.len(), 1, "{:?}", report.incidents);
@@ -366,7 +376,7 @@ async fn out_of_memory_halves_a_lane_of_several_jobs() {
     let stack = Stack::start(policy).await;
     assert_eq!(stack.lane.jobs(), 4);
     stack.hint(Class::Memory);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while stack.lane.jobs() != 2 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -399,7 +409,7 @@ async fn a_draining_engine_takes_nothing_new_and_is_not_restarted() {
     stack.draining.send_replace(true);
     let mut reports = stack.snapshot.reports();
     let drains = reports.wait_for(|report| report.draining && report.weight == 0.0);
-    assert!(tokio::time::timeout(PATIENCE, drains).await.unwrap().is_ok());
+    assert!(tokio::time::timeout(TEST_TIMEOUT, drains).await.unwrap().is_ok());
     assert!(!stack.snapshot.standing().borrow().serves());
     assert!(!stack.lane.is_ejected(), "a waiting job is still served");
     drop(waiting);

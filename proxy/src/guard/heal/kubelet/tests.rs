@@ -13,7 +13,7 @@ struct Node {
     kubelet: Kubelet,
 }
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn engine(url: &str) -> config::Engine {
     config::Engine {
@@ -26,6 +26,7 @@ fn engine(url: &str) -> config::Engine {
         protocols: Vec::new(),
         language: None,
         model: None,
+        key_file: None,
         command: Vec::new(),
         env: Default::default(),
         kubelet: None,
@@ -62,7 +63,7 @@ impl Node {
     async fn runs(&self, key: &str) {
         let mut instance = self.kubelet.instance();
         let runs = instance.wait_for(|instance| instance.key == key && instance.life == Life::Running);
-        assert!(timeout(PATIENCE, runs).await.unwrap().is_ok());
+        assert!(timeout(TEST_TIMEOUT, runs).await.unwrap().is_ok());
     }
 
     async fn appears(&self, name: &str) {
@@ -72,7 +73,7 @@ impl Node {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(PATIENCE, appears).await.unwrap();
+        timeout(TEST_TIMEOUT, appears).await.unwrap();
     }
 }
 
@@ -84,7 +85,7 @@ async fn the_helper_is_there_and_what_an_earlier_guard_left_is_not() {
                 fs::write(dir.join(name), "7-ab\n").unwrap();
             }
         },
-        PATIENCE,
+        TEST_TIMEOUT,
     );
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(fs::metadata(node.path("livez")).unwrap().permissions().mode() & 0o777, 0o755);
@@ -104,7 +105,7 @@ async fn without_the_helper_there_is_no_guard() {
 
 #[tokio::test]
 async fn an_order_waits_for_the_next_container_and_never_hits_it() {
-    let node = Node::start(|_| {}, PATIENCE);
+    let node = Node::start(|_| {}, TEST_TIMEOUT);
     probe(node.dir.path(), "7-ab");
     node.runs("7-ab").await;
     let restart = tokio::spawn(node.kubelet.restart("7-ab".into(), Kill::AtOnce, "class A\nx".into()));
@@ -113,7 +114,7 @@ async fn an_order_waits_for_the_next_container_and_never_hits_it() {
     probe(node.dir.path(), "7-ab"); // the probe that reads the request
     assert!(!restart.is_finished());
     probe(node.dir.path(), "8-cd");
-    assert!(timeout(PATIENCE, restart).await.unwrap().unwrap().is_ok());
+    assert!(timeout(TEST_TIMEOUT, restart).await.unwrap().unwrap().is_ok());
     node.runs("8-cd").await;
     assert!(!node.path("restart").exists());
     let late = node.kubelet.restart("7-ab".into(), Kill::AtOnce, String::new()).await;
@@ -123,7 +124,7 @@ async fn an_order_waits_for_the_next_container_and_never_hits_it() {
 
 #[tokio::test]
 async fn nothing_can_be_ordered_of_a_container_that_was_never_seen() {
-    let node = Node::start(|_| {}, PATIENCE);
+    let node = Node::start(|_| {}, TEST_TIMEOUT);
     let order = node.kubelet.restart(String::new(), Kill::AtOnce, String::new()).await;
     assert!(matches!(order, Err(Error::Late)));
     assert!(!node.path("restart").exists());
@@ -138,7 +139,7 @@ async fn a_container_that_outlives_its_restart_request_is_stuck_until_another_ru
     let (lane, kubelet) = start(dir.path(), &url, Duration::from_millis(200));
     let node = Node { dir, lane, kubelet: kubelet.unwrap() };
     let stuck = node.kubelet.restart("7-ab".into(), Kill::AtOnce, String::new());
-    assert!(matches!(timeout(PATIENCE, stuck).await.unwrap(), Err(Error::Stuck)));
+    assert!(matches!(timeout(TEST_TIMEOUT, stuck).await.unwrap(), Err(Error::Stuck)));
     assert_eq!(node.kubelet.instance().borrow().life, Life::Stuck);
     assert!(node.path("restart").exists(), "the kubelet may still manage");
     probe(node.dir.path(), "8-cd");
@@ -156,12 +157,12 @@ fn a_dead_container_that_waits_for_the_kubelet_is_not_stuck() {
 
 #[tokio::test]
 async fn a_drain_waits_until_the_lane_is_idle() {
-    let node = Node::start(|dir| probe(dir, "7-ab"), PATIENCE);
+    let node = Node::start(|dir| probe(dir, "7-ab"), TEST_TIMEOUT);
     let mut ticket = node.lane.enqueue(1.0, Kind::Newcomer, std::time::Instant::now()).unwrap();
     let slot = ticket.granted().await.unwrap();
     fs::write(node.path("drain"), "7-ab\n").unwrap();
     let mut draining = node.kubelet.draining();
-    assert!(timeout(PATIENCE, draining.wait_for(|draining| *draining)).await.unwrap().is_ok());
+    assert!(timeout(TEST_TIMEOUT, draining.wait_for(|draining| *draining)).await.unwrap().is_ok());
     tokio::time::sleep(2 * SETTLE).await;
     assert!(!node.path("drained").exists());
     drop(slot);
@@ -170,6 +171,6 @@ async fn a_drain_waits_until_the_lane_is_idle() {
     fs::remove_file(node.path("drained")).unwrap();
     node.appears("drained").await;
     probe(node.dir.path(), "8-cd");
-    assert!(timeout(PATIENCE, draining.wait_for(|draining| !*draining)).await.unwrap().is_ok());
+    assert!(timeout(TEST_TIMEOUT, draining.wait_for(|draining| !*draining)).await.unwrap().is_ok());
     assert!(!node.path("drain").exists());
 }

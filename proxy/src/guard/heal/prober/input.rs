@@ -43,6 +43,7 @@ impl Prober {
             .header(PROBE, Uuid::now_v7().simple().to_string())
             .body(Body::from(body))
             .map_err(|_| Failure::Inexpressible)?;
+        self.protocols.authorize(request.headers_mut());
         match codec.transport() {
             Transport::Http => ask::send(client, request, ANSWER_BYTES).await,
             Transport::Grpc => {

@@ -47,7 +47,7 @@ async fn serve(
 }
 
 fn prober(url: &str) -> Prober {
-    probing(url, Protocols::of)
+    probing(url, |engine| Protocols::of(engine).unwrap())
 }
 
 fn probing(url: &str, protocols: impl Fn(&config::Engine) -> Protocols) -> Prober {
@@ -67,6 +67,7 @@ fn probing_for(
         protocols: Vec::new(),
         language: None,
         model: None,
+        key_file: None,
         guard: ([127, 0, 0, 1], 0).into(),
         guard_admin: ([127, 0, 0, 1], 0).into(),
         command: Vec::new(),
@@ -75,14 +76,15 @@ fn probing_for(
         operator: None,
     };
     let catalogue = Arc::new(Catalogue::new(&[]));
-    Prober::new(&engine, Arc::new(protocols(&engine)), &config::Probe::default(), catalogue).unwrap()
+    let protocols = Arc::new(protocols(&engine));
+    Prober::new(&engine, Clients::fresh(None), protocols, &config::Probe::default(), catalogue).unwrap()
 }
 
 async fn speaker(
     answer: impl Fn(&str, &[u8]) -> Response<Body> + Clone + Send + Sync + 'static,
 ) -> (Prober, AbortOnDropHandle<()>) {
     let (url, server) = serve(answer).await;
-    (probing_for(&url, Capability::Tts, Protocols::of), server)
+    (probing_for(&url, Capability::Tts, |engine| Protocols::of(engine).unwrap()), server)
 }
 
 fn json(status: u16, body: &str) -> Response<Body> {

@@ -31,6 +31,7 @@ use crate::guard::path::redact::redact;
 use crate::guard::path::signatures::SEARCHED_BYTES;
 use crate::guard::protocols::Job;
 use crate::job::input::InputHash;
+use crate::net::permits::Permit;
 use crate::protocol::grpc::{Code, Status};
 use crate::protocol::{Task, Transport};
 
@@ -55,6 +56,8 @@ pub struct Call {
     pub tally: Tally,
     /// `None` for a conversation, and when the engine answered before it had the whole request.
     pub slot: Option<Slot>,
+    /// The permit of a conversation.
+    pub _stream: Option<Permit>,
     /// How the request's body ended.
     pub upload: Ending,
     pub instance: CancellationToken,
@@ -371,7 +374,7 @@ impl Call {
         self.forward.observer.observe(Observation::Success(success));
     }
 
-    /// Says that the deadline has passed. The token ends the call when nobody needs it any more.
+    /// Says that the deadline has passed. The token ends the call when it is of no use any more.
     fn lose(&self) -> CancellationToken {
         self.tally.settle(Outcome::Deadline);
         self.forward.protocols.doubt(self.job.protocol);

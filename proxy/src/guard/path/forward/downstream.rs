@@ -67,7 +67,7 @@ pub fn answer() -> (Downstream, Answer) {
 }
 
 impl Downstream {
-    /// One that nobody reads.
+    /// One without a reader.
     pub fn closed() -> Self {
         Self { frames: None, complete: Arc::default(), blocked: Duration::ZERO }
     }

@@ -74,6 +74,7 @@ impl Forward {
         for name in own.into_iter().chain([header::HOST, header::EXPECT]) {
             parts.headers.remove(name);
         }
+        self.protocols.authorize(&mut parts.headers);
         let target = match transport {
             Transport::Http => &self.http,
             Transport::Grpc => {

@@ -99,6 +99,7 @@ impl Stack {
                 protocols: Vec::new(),
                 language: None,
                 model: None,
+                key_file: None,
                 command: Vec::new(),
                 env: Default::default(),
                 kubelet: None,
@@ -128,7 +129,7 @@ impl Stack {
             poison,
             standing,
             observations,
-            client: crate::net::client::client(),
+            client: crate::net::Clients::new().http,
             address,
             _tasks: [server, AbortOnDropHandle::new(serving)],
         }

@@ -21,7 +21,7 @@ impl Stack {
         self.hint(Class::Sticky);
         let mut reports = self.snapshot.reports();
         let asks = reports.wait_for(|report| report.repair.is_some());
-        assert!(tokio::time::timeout(PATIENCE, asks).await.unwrap().is_ok());
+        assert!(tokio::time::timeout(TEST_TIMEOUT, asks).await.unwrap().is_ok());
     }
 }
 
@@ -64,7 +64,7 @@ async fn an_operator_may_restart_an_engine_that_is_well() {
     assert!(matches!(accepted, Some(Reply::Accepted(Some(_)))));
     let mut reports = stack.snapshot.reports();
     let healed = reports.wait_for(|report| report.restarts == 1 && report.state == State::Healthy);
-    assert!(tokio::time::timeout(PATIENCE, healed).await.unwrap().is_ok());
+    assert!(tokio::time::timeout(TEST_TIMEOUT, healed).await.unwrap().is_ok());
     assert_eq!(*stack.actuator.kills.lock(), [Kill::Graceful]);
     let late = stack.orders.give(RepairOrder { attempt: 5, ..order(Verb::Restart, "parakeet-0/1") }).await;
     assert!(matches!(late, Some(Reply::Conflict { instance, .. }) if instance == "parakeet-0/1+"));
@@ -80,6 +80,6 @@ async fn with_the_operator_away_a_sticky_engine_is_restarted_once_and_then_waits
     let mut reports = stack.snapshot.reports();
     let waits = reports
         .wait_for(|report| report.restarts == 1 && report.repair.is_some() && report.state == State::Ejected);
-    assert!(tokio::time::timeout(PATIENCE, waits).await.unwrap().is_ok(), "still asked for");
+    assert!(tokio::time::timeout(TEST_TIMEOUT, waits).await.unwrap().is_ok(), "still asked for");
     assert_eq!(stack.actuator.kills.lock().len(), 1, "the next one is due in ten minutes");
 }

@@ -37,7 +37,7 @@ impl Stack {
 
     async fn call(&self, path: &str, message: &[u8]) -> Called {
         let request = self.call_request(path, Body::from(framed(message)));
-        let response = crate::net::client::client_h2().request(request).await.unwrap();
+        let response = crate::net::Clients::new().grpc.request(request).await.unwrap();
         assert_eq!(response.status(), 200);
         let headers = response.headers().clone();
         let collected = response.into_body().collect().await.unwrap();
@@ -73,7 +73,7 @@ async fn a_request_with_trailers_keeps_them() {
     let frames = [Frame::data(framed(b"audio")), Frame::trailers(trailers)].map(Ok::<_, Infallible>);
     let body = Body::new(StreamBody::new(futures::stream::iter(frames)));
     let response =
-        crate::net::client::client_h2().request(stack.call_request(RECOGNIZE, body)).await.unwrap();
+        crate::net::Clients::new().grpc.request(stack.call_request(RECOGNIZE, body)).await.unwrap();
     assert_eq!(response.status(), 200);
     eventually("the engine has the trailers", || stack.engine.trailers.load(SeqCst) == 1).await;
 }
@@ -154,7 +154,7 @@ async fn an_answer_without_a_status_is_broken() {
     *stack.engine.reply.lock() = Reply::Body(StatusCode::OK, "application/grpc", framed(b"so"));
     let request = stack.call_request(RECOGNIZE, Body::from(framed(b"audio")));
     // The cut may overtake the head.
-    if let Ok(response) = crate::net::client::client_h2().request(request).await {
+    if let Ok(response) = crate::net::Clients::new().grpc.request(request).await {
         assert!(response.into_body().collect().await.is_err());
     }
     assert_eq!(stack.hinted().await.class, Class::Refused);
@@ -168,7 +168,7 @@ async fn a_grpc_upload_waits_for_the_lane_too() {
     for path in [RECOGNIZE, SYNTHESIZE] {
         let complete = stack.engine.complete.load(SeqCst);
         let request = stack.call_request(path, Body::from(framed(&[7; 4096])));
-        let calling = tokio::spawn(crate::net::client::client_h2().request(request));
+        let calling = tokio::spawn(crate::net::Clients::new().grpc.request(request));
         eventually("the call waits", || stack.lane.view().waiting == 1).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert_eq!(stack.engine.complete.load(SeqCst), complete);
@@ -188,7 +188,7 @@ async fn a_conversation_goes_beside_the_lane_and_its_end_by_the_client_is_no_fau
     })
     .await;
     let (sender, body) = upload();
-    let calling = tokio::spawn(crate::net::client::client_h2().request(stack.call_request(CONVERSE, body)));
+    let calling = tokio::spawn(crate::net::Clients::new().grpc.request(stack.call_request(CONVERSE, body)));
     sender.send(framed(b"one")).await.unwrap();
     eventually("the engine hears", || stack.engine.received.load(SeqCst) == 8).await;
     assert_eq!(stack.lane.view(), Default::default());
@@ -201,4 +201,21 @@ async fn a_conversation_goes_beside_the_lane_and_its_end_by_the_client_is_no_fau
     eventually("the engine's call is cut", || stack.engine.broken.load(SeqCst) == 1).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     stack.nothing_observed();
+}
+
+#[tokio::test]
+async fn conversations_beyond_the_limit_are_refused_until_one_ends() {
+    let stack = Stack::grpc(|policy| policy.lane.max_streams = 1).await;
+    let (sender, body) = upload();
+    let first = tokio::spawn(crate::net::Clients::new().grpc.request(stack.call_request(CONVERSE, body)));
+    sender.send(framed(b"one")).await.unwrap();
+    eventually("the engine hears", || stack.engine.received.load(SeqCst) == 8).await;
+    let called = stack.call(CONVERSE, b"two").await;
+    assert_eq!((called.header("grpc-status"), called.header("x-speechstack-retry")), ("8", "elsewhere"));
+    assert_eq!(stack.engine.received.load(SeqCst), 8);
+    first.abort();
+    drop(sender);
+    eventually("the engine's call is cut", || stack.engine.broken.load(SeqCst) == 1).await;
+    *stack.engine.reply.lock() = Reply::Grpc(Some(b"so"), "0", "");
+    assert_eq!(stack.call(CONVERSE, b"three").await.trailer("grpc-status"), "0");
 }
