@@ -108,25 +108,30 @@ impl Upstreams {
         for endpoint in self.endpoints().iter() {
             self.follow(endpoint);
         }
-        let (upstreams, changes, drain) = (self.clone(), self.inner.config.changes(), drain.clone());
+        let (upstreams, drain) = (self.clone(), drain.clone());
+        let (before, changes) = (self.inner.config.get(), self.inner.config.changes());
         tokio::spawn(async move {
             tokio::select! {
-                () = upstreams.follow_config(changes) => {}
+                () = upstreams.follow_config(before, changes) => {}
                 () = drain.forced() => {}
             }
         });
     }
 
-    /// Takes over every new configuration.
-    async fn follow_config(&self, mut changes: watch::Receiver<Arc<Config>>) {
-        let mut before = changes.borrow_and_update().clone();
-        while changes.changed().await.is_ok() {
+    /// Takes over every configuration that replaces `before`, also one that did before `changes` are awaited.
+    async fn follow_config(&self, mut before: Arc<Config>, mut changes: watch::Receiver<Arc<Config>>) {
+        loop {
             let now = changes.borrow_and_update().clone();
             if now.gateway.retry != before.gateway.retry {
                 *self.inner.budget.write() = Arc::new(RetryBudget::new(&now.gateway.retry));
             }
-            self.apply_list(&now);
+            if !Arc::ptr_eq(&now, &before) {
+                self.apply_list(&now);
+            }
             before = now;
+            if changes.changed().await.is_err() {
+                return;
+            }
         }
     }
 

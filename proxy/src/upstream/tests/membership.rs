@@ -92,3 +92,15 @@ async fn new_limits_count_at_once() {
     assert!(matches!(stack.send_to(&left).await, Err(Error::EngineFailed { .. })));
     assert_eq!(left.requests(), 2);
 }
+
+#[tokio::test]
+async fn a_configuration_that_comes_right_after_the_start_is_taken_over() {
+    let (left, right) = (Guard::start("left").await, Guard::start("right").await);
+    let stack = stack(&[&left, &right], |_| {});
+    stack.upstreams.start(&stack.drain);
+    let mut config = (*stack.upstreams.inner.config.get()).clone();
+    config.engines.pop();
+    // Before any task of the start has run.
+    stack.upstreams.inner.config.replace(config);
+    eventually(|| stack.upstreams.reports().len() == 1).await;
+}
