@@ -19,7 +19,7 @@ use crate::net::socket::{KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, KEEPALIVE_TIME};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Which servers are taken for the host of an https URL.
+/// The certificate authorities that servers of https URLs are checked against.
 #[derive(Clone)]
 pub struct Tls(ClientConfig);
 
@@ -35,7 +35,7 @@ pub enum TlsError {
 }
 
 impl Tls {
-    /// Those with a certificate of the system's authorities, which `SSL_CERT_FILE` and `SSL_CERT_DIR` replace.
+    /// The system's authorities, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
     ///
     /// # Errors
     /// [`TlsError`].
@@ -49,7 +49,7 @@ impl Tls {
         if roots.is_empty() { Err(TlsError::NoRoots) } else { Self::trusting(roots) }
     }
 
-    /// Those with a certificate of these authorities.
+    /// These authorities.
     ///
     /// # Errors
     /// [`TlsError::Setup`].
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn https_is_spoken_with_whom_an_authority_vouches_for_and_with_no_other() {
+    async fn https_works_with_a_certificate_of_a_trusted_authority_only() {
         let (port, certificate, _server) = serve().await;
         let url = format!("https://localhost:{port}/");
         let mut roots = RootCertStore::empty();

@@ -119,10 +119,10 @@ pub(super) fn serves(protocol: Protocol, work: &Work) -> bool {
     }
 }
 
-/// Whether a protocol also gives what is merely preferred.
-pub(super) fn serves_best(protocol: Protocol, work: &Work) -> bool {
+/// Whether a protocol that serves the work also gives what is merely preferred.
+pub(super) fn gives_preferred(protocol: Protocol, work: &Work) -> bool {
     let preferred = matches!(work, Work::Transcribe(wanted) if wanted.words == Need::Preferred);
-    serves(protocol, work) && (!preferred || protocol.offers().words)
+    !preferred || protocol.offers().words
 }
 
 async fn first_samples(mut reply: Reply, wanted: u32) -> Result<Speech, Stop> {

@@ -118,16 +118,16 @@ impl Endpoint {
         self.terminating.load(Ordering::Relaxed)
     }
 
-    /// The protocol in which it can do the work on so many seconds of audio: the first that gives all that is wanted, else the
-    /// first that will do. One that does not take that much audio at once is the last resort.
+    /// The protocol in which it can do the work on so many seconds of audio. One that takes that much audio at once comes before
+    /// one that does not, then one that gives all that is preferred; among equals the engine's order decides.
     pub(super) fn protocol_for(&self, work: Option<(&Work, f64)>) -> Option<Protocol> {
         let Some((work, seconds)) = work else { return self.protocols.first().copied() };
-        let takes = |protocol: &Protocol| seconds <= protocol.max_audio_seconds();
-        let first = |fits: &dyn Fn(&Protocol) -> bool| self.protocols.iter().copied().find(fits);
-        first(&|protocol| takes(protocol) && ask::serves_best(*protocol, work))
-            .or_else(|| first(&|protocol| takes(protocol) && ask::serves(*protocol, work)))
-            .or_else(|| first(&|protocol| ask::serves_best(*protocol, work)))
-            .or_else(|| first(&|protocol| ask::serves(*protocol, work)))
+        let rank = |protocol: &Protocol| {
+            (seconds <= protocol.max_audio_seconds(), ask::gives_preferred(*protocol, work))
+        };
+        let serving = self.protocols.iter().copied().filter(|protocol| ask::serves(*protocol, work));
+        // The last of the highest is taken: reversed, the first.
+        serving.rev().max_by_key(rank)
     }
 
     /// Its protocols, in order of preference.

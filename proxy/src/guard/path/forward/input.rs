@@ -9,16 +9,16 @@ use contract::header::AUDIO_SECONDS;
 use crate::job::input::InputHash;
 use crate::multipart::{Boundary, Event, Limits, Parser};
 
-/// Taps a body. Of a multipart form it hashes the part `file` and the field `text`, of any other body all of it. What a gateway
-/// says is believed: it has seen the file before its conversion.
+/// The hash of a request's input. Of a multipart form the part `file` and the field `text` are hashed, of any other body all
+/// of it. A hash that a gateway sends takes precedence: it is that of the client's file before any conversion.
 pub enum Input {
-    /// By the gateway.
+    /// Sent by the gateway.
     Known(InputHash),
-    /// To be taken.
+    /// Computed while the body passes.
     Tap(Tap),
 }
 
-/// A hash in the making.
+/// A hash that is being computed.
 pub struct Tap {
     hash: Box<Xxh3>,
     form: Option<Form>,
@@ -33,7 +33,7 @@ struct Form {
 impl Input {
     /// A tap for the body of a request with these headers.
     pub fn new(headers: &HeaderMap) -> Self {
-        // Only a gateway tells the seconds.
+        // Only a gateway sends the seconds.
         let known = headers.get(contract::header::INPUT).filter(|_| headers.contains_key(AUDIO_SECONDS));
         if let Some(known) = known.and_then(|known| known.to_str().ok()?.parse().ok()) {
             return Self::Known(known);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_gateway_says_of_the_file_counts_and_no_other_clients_word() {
+    fn the_hash_is_taken_from_a_gateway_and_from_no_other_client() {
         let known = (contract::header::INPUT, HeaderValue::from_static("000000000000f00d"));
         let mut headers = HeaderMap::from_iter([known]);
         let after = |headers: &HeaderMap| {
