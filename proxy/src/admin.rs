@@ -8,12 +8,15 @@ use prometheus::{Registry, TextEncoder};
 
 /// `GET /livez` and `GET /metrics`. Liveness says only that the process answers.
 pub fn router<S: Clone + Send + Sync + 'static>(registry: Registry) -> Router<S> {
-    Router::new()
-        .route("/livez", get(|| async { "ok" }))
-        .route("/metrics", get(move || std::future::ready(metrics(&registry))))
+    self::metrics(registry).route("/livez", get(|| async { "ok" }))
 }
 
-fn metrics(registry: &Registry) -> Response {
+/// `GET /metrics` alone.
+pub fn metrics<S: Clone + Send + Sync + 'static>(registry: Registry) -> Router<S> {
+    Router::new().route("/metrics", get(move || std::future::ready(text(&registry))))
+}
+
+fn text(registry: &Registry) -> Response {
     let mut families = registry.gather();
     families.extend(prometheus::gather());
     let text = TextEncoder::new().encode_to_string(&families).unwrap_or_default();

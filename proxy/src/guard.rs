@@ -33,9 +33,9 @@ pub mod path;
 mod protocols;
 
 use heal::child::{Actuator, ChildProcess};
+use heal::contact::Contact;
 use heal::identity::{ApiServer, Identity, Keys};
 use heal::kubelet::Kubelet;
-use heal::operator::Contact;
 use heal::snapshot::Snapshot;
 use heal::{admin, child, control, metrics, prober};
 use judge::observation;

@@ -8,10 +8,12 @@ pub mod permits;
 mod serve;
 mod socket;
 mod watch;
+mod within;
 
 pub use client::{Client, Clients};
 pub use connect::{Tls, TlsError};
 pub use serve::{Limits, serve, serve_within};
+pub use within::within;
 
 /// Read and write buffer of one HTTP/1 connection. hyper's own default of 400 KiB costs memory per upload and is slower.
 pub const BUFFER_BYTES: usize = 64 * 1024;

@@ -2,12 +2,12 @@
 
 pub(super) mod admin;
 pub mod child;
+pub mod contact;
 pub mod control;
 pub mod golden;
 pub mod identity;
 pub mod incident;
 pub mod kubelet;
 pub mod metrics;
-pub mod operator;
 pub mod prober;
 pub mod snapshot;

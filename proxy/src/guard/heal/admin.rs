@@ -20,10 +20,11 @@ use tokio::time::Instant;
 use contract::{EngineReport, Incident, RepairOrder};
 
 use crate::admin;
+use crate::guard::heal::contact::{Contact, OpenStream};
 use crate::guard::heal::control::Orders;
 use crate::guard::heal::identity::{Identity, Refused, Verified};
-use crate::guard::heal::operator::{Contact, OpenStream, Reply};
 use crate::guard::heal::snapshot::Snapshot;
+use crate::guard::judge::operator::Reply;
 use crate::net::drain::Drain;
 
 /// Least time between two reports of a stream: queues change with every request.
@@ -65,7 +66,8 @@ pub fn router(admin: Admin) -> Router {
         .route("/startz", get(|| async { "ok" }))
         .route("/state", get(|State(admin): State<Admin>| async move { Json(admin.snapshot.full_report()) }))
         .route("/state/stream", get(stream_state))
-        .merge(admin::router(admin.registry.clone()))
+        .route("/livez", get(live))
+        .merge(admin::metrics(admin.registry.clone()))
         .with_state(admin)
 }
 
@@ -74,6 +76,14 @@ async fn ready(State(admin): State<Admin>) -> Response {
     let ready = standing.serves() && !admin.drain.is_announced();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, standing.state.as_str()).into_response()
+}
+
+/// Fails when the health loop has ended or stalls: the guard is then of no use.
+async fn live(State(admin): State<Admin>) -> Response {
+    match admin.snapshot.beats(Instant::now()) {
+        true => "ok".into_response(),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "the health loop does not run").into_response(),
+    }
 }
 
 async fn reset(State(admin): State<Admin>) -> StatusCode {

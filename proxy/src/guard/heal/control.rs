@@ -8,21 +8,24 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use contract::{Class, RepairOrder, State};
+use contract::{RepairOrder, State};
 
 use crate::config::{self, Config, Policy};
 use crate::guard::heal::child::{self, Actuator, Instance, Life};
+use crate::guard::heal::contact::Contact;
 use crate::guard::heal::incident::Draft;
 use crate::guard::heal::metrics::Metrics;
-use crate::guard::heal::operator::{Case, Contact, Operator, Reply};
 use crate::guard::heal::prober::{Outcome, Prober};
 use crate::guard::heal::snapshot::Snapshot;
+use crate::guard::judge::decide::{Decision, Known, decide};
 use crate::guard::judge::evidence::{Evidence, Shallow};
-use crate::guard::judge::observation::Observation;
-use crate::guard::judge::remediation::{Remediation, Repairs, remediation};
-use crate::guard::judge::verdict::{Verdict, hang, verdict};
+use crate::guard::judge::operator::{Operator, Reply};
+use crate::guard::judge::remediation::{Actuation, Remediation, Repairs};
+use crate::guard::judge::standing::Acting;
+use crate::guard::judge::verdict::Verdict;
 use crate::guard::path::forward::Forward;
 use crate::guard::path::lane::{Lane, LaneView};
+use crate::guard::path::observer::Seen;
 use crate::guard::path::signatures::Catalogue;
 use crate::guard::protocols::Protocols;
 use crate::job::poison::Poison;
@@ -31,11 +34,10 @@ use crate::net::drain::Drain;
 mod act;
 mod record;
 
-use crate::guard::judge::schedule::due;
-use crate::guard::judge::standing::{Acting, standing};
-
-/// Rules that depend on time alone are looked at this often; everything else wakes the loop at once.
-const TICK: Duration = Duration::from_millis(100);
+/// A loop that runs this late did not get the processor: what seemed late meanwhile may not have been.
+const STALL: Duration = Duration::from_millis(500);
+/// Times in a row that a decision may change what it depends on; a cleared doubt and a new one are two.
+const MAX_ROUNDS: usize = 4;
 
 /// What the loop works with.
 pub struct Parts {
@@ -121,16 +123,22 @@ pub struct Health {
     probing: Option<Probing>,
     polling: bool,
     polled: Option<Instant>,
+    /// When the loop wakes at the latest.
+    next_wake: Instant,
+    /// When it last woke much later than that.
+    stalled: Option<Instant>,
+    /// From start to proof of an instance, the longest seen.
+    usual_start: Option<Duration>,
     /// Whether the present wedge is in the incident already.
     noted: bool,
     shown: State,
 }
 
 /// Starts the loop; it ends when the drain is forced or its observers are gone.
-pub fn start(parts: Parts, observations: mpsc::Receiver<Observation>, drain: &Drain) -> Orders {
+pub fn start(parts: Parts, observations: mpsc::Receiver<Seen>, drain: &Drain) -> Orders {
     let (events, inbox) = mpsc::channel(16);
     let (told, orders) = mpsc::channel(4);
-    let now = Instant::now();
+    let now = clock();
     let instances = parts.actuator.as_ref().map(|actuator| actuator.instance());
     let instance = match &instances {
         Some(instances) => instances.borrow().clone(),
@@ -150,6 +158,9 @@ pub fn start(parts: Parts, observations: mpsc::Receiver<Observation>, drain: &Dr
         probing: None,
         polling: false,
         polled: None,
+        next_wake: now,
+        usual_start: None,
+        stalled: None,
         noted: false,
         shown: State::Starting,
         parts,
@@ -164,29 +175,67 @@ pub fn start(parts: Parts, observations: mpsc::Receiver<Observation>, drain: &Dr
     Orders { told }
 }
 
+/// What wakes the loop.
+enum Woken {
+    Seen(Seen),
+    Event(Event),
+    Told(Told),
+    Policy(Box<Policy>),
+    Instance(Instance),
+    Time,
+}
+
 impl Health {
     async fn run(
         mut self,
-        mut observations: mpsc::Receiver<Observation>,
+        mut observations: mpsc::Receiver<Seen>,
         mut inbox: mpsc::Receiver<Event>,
         mut instances: Option<watch::Receiver<Instance>>,
         mut orders: mpsc::Receiver<Told>,
     ) {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                observation = observations.recv() => match observation {
-                    Some(observation) => self.observe(&observation),
+            let woken = tokio::select! {
+                seen = observations.recv() => match seen {
+                    Some(seen) => Woken::Seen(seen),
                     None => return,
                 },
-                Some(event) = inbox.recv() => self.event(event, Instant::now()),
-                Some(told) = orders.recv() => self.told(told, Instant::now()),
-                policy = renewed(&mut self.parts.changes) => self.configure(policy),
-                instance = changed(&mut instances) => self.instance(instance, Instant::now()),
-                _ = tick.tick() => {}
+                Some(event) = inbox.recv() => Woken::Event(event),
+                Some(told) = orders.recv() => Woken::Told(told),
+                policy = renewed(&mut self.parts.changes) => Woken::Policy(Box::new(policy)),
+                instance = changed(&mut instances) => Woken::Instance(instance),
+                () = tokio::time::sleep_until(self.next_wake.into()) => Woken::Time,
+            };
+            let now = clock();
+            self.look_for_stall(now);
+            // What is held is let go once it has been concluded from.
+            let mut hold = None;
+            match woken {
+                Woken::Seen(seen) => {
+                    self.observe(&seen.observation);
+                    hold = seen.hold;
+                }
+                Woken::Event(event) => self.event(event, now),
+                Woken::Told(told) => self.told(told, now),
+                Woken::Policy(policy) => self.configure(*policy),
+                Woken::Instance(instance) => self.instance(instance, now),
+                Woken::Time => {}
             }
-            self.step(Instant::now());
+            self.step(now);
+            drop(hold);
+        }
+    }
+
+    /// Notes that the guard itself did not run.
+    fn look_for_stall(&mut self, now: Instant) {
+        let late = now.saturating_duration_since(self.next_wake);
+        if late >= STALL {
+            tracing::warn!(
+                engine = self.parts.engine.name,
+                late_seconds = late.as_secs_f64(),
+                "health loop was starved"
+            );
+            self.stalled = Some(now);
+            self.evidence.stalled(now);
         }
     }
 
@@ -201,89 +250,67 @@ impl Health {
         tracing::info!(engine = self.parts.engine.name, "policy renewed");
     }
 
-    /// Concludes and acts.
+    /// Concludes, acts and publishes.
     fn step(&mut self, now: Instant) {
         let lane = self.parts.lane.view();
-        if let Some(progress) = self.parts.forward.last_progress(now) {
-            self.evidence.progress = self.evidence.progress.max(progress);
+        if let (Some(operator), Some(contact)) = (&mut self.operator, &self.parts.operator)
+            && let Some(heard) = contact.last(now)
+        {
+            operator.hear(heard, &self.parts.policy.repair.alone);
         }
-        self.look_for_hang(&lane, now);
-        let mut verdict = verdict(&self.evidence, &lane, &self.parts.policy, now);
-        if let Verdict::Cleared(class) = verdict {
-            self.cleared(class, now);
-            verdict = crate::guard::judge::verdict::verdict(&self.evidence, &lane, &self.parts.policy, now);
+        let mut decision = decide(&self.known(&lane), now);
+        for _ in 0..MAX_ROUNDS {
+            if !self.record(&decision, &lane, now) {
+                break;
+            }
+            decision = decide(&self.known(&lane), now);
         }
-        self.note(verdict, now);
+        self.note(decision.verdict, now);
+        self.act(&decision, &lane, now);
+        self.next_wake = decision.next_wake;
+        self.publish(decision, &lane, now);
+    }
+
+    fn known<'a>(&'a self, lane: &'a LaneView) -> Known<'a> {
         let can_restart = self.parts.actuator.is_some() && self.instance.life != Life::Awaited;
-        let wish = remediation(verdict, &self.repairs, can_restart, &self.parts.policy, now);
-        // An engine that is about to be stopped is not worth a restart.
+        let actuation = match (can_restart, &self.operator) {
+            (false, _) => Actuation::None,
+            (true, None) => Actuation::Own,
+            (true, Some(_)) => Actuation::Asks,
+        };
+        Known {
+            evidence: &self.evidence,
+            lane,
+            repairs: &self.repairs,
+            acting: self.acting,
+            actuation,
+            draining: *self.parts.draining.borrow(),
+            operator: self.operator.as_ref(),
+            policy: &self.parts.policy,
+        }
+    }
+
+    /// Records what a decision says of the evidence; whether that changed what it depends on.
+    fn record(&mut self, decision: &Decision, lane: &LaneView, now: Instant) -> bool {
+        if let Some(doubt) = decision.doubt {
+            self.overdue(doubt, lane, now);
+            return true;
+        }
+        if let Verdict::Cleared(class) = decision.verdict {
+            self.cleared(class, now);
+            return true;
+        }
         let may_act = self.acting == Acting::Idle && !*self.parts.draining.borrow();
-        let remediation = self.allowed(if may_act { wish } else { Remediation::None }, verdict, now);
-        let remediation = if may_act { remediation } else { wish };
-        if may_act {
-            match remediation {
-                Remediation::Restart(order) => self.restart(order, verdict, now),
-                Remediation::Recycle(order) if lane.running.is_empty() => self.restart(order, verdict, now),
-                Remediation::Recycle(_)
-                | Remediation::Ask(_)
-                | Remediation::None
-                | Remediation::Hold { .. }
-                | Remediation::Stop(_) => {}
-            }
-        }
-        if self.acting == Acting::Idle {
-            self.poll_shallow(verdict, now);
-            if let Some(due) = due(&self.evidence, verdict, &lane, &self.parts.policy, now) {
-                self.probe(due);
-            }
-        }
-        self.soften(now);
-        let policy = &self.parts.policy;
-        let standing =
-            standing(&self.evidence, verdict, remediation, self.acting, &self.repairs, policy, now);
-        self.parts.metrics.waiting(lane.waiting);
-        self.publish(standing, verdict, now);
+        let wish = if may_act { decision.wish } else { Remediation::None };
+        let class = decision.verdict.class();
+        let operator = self.operator.as_mut();
+        operator.is_some_and(|operator| operator.note(wish, &self.instance.key, class, now, unix_ms))
     }
+}
 
-    /// What the operator, if there is one, leaves of what the guard wants.
-    fn allowed(&mut self, wish: Remediation, verdict: Verdict, now: Instant) -> Remediation {
-        let Some(operator) = &mut self.operator else { return wish };
-        let policy = &self.parts.policy.repair.alone;
-        if let Some(heard) = self.parts.operator.as_ref().and_then(|contact| contact.last(now)) {
-            operator.hear(heard, policy);
-        }
-        operator.note(wish, &self.instance.key, verdict.class(), now, unix_ms);
-        let last = self.evidence.telling_probes(self.evidence.started).next_back();
-        let golden_failed = last.is_some_and(|probe| probe.failure.is_some());
-        operator.decide(wish, Case { class: verdict.class(), golden_failed }, policy, now)
-    }
-
-    /// Halves the lane for as long as losses of memory or of single requests are recent.
-    fn soften(&self, now: Instant) {
-        let policy = &self.parts.policy;
-        let strained = Evidence::recent(&self.evidence.losses, policy.trend.window, now) > 0;
-        let jobs = if strained { policy.lane.jobs / 2 } else { policy.lane.jobs };
-        if jobs.max(1) != self.parts.lane.jobs() {
-            self.parts.lane.set_jobs(jobs);
-        }
-    }
-
-    /// Raises a doubt when jobs in flight are overdue.
-    fn look_for_hang(&mut self, lane: &LaneView, now: Instant) {
-        let known =
-            self.evidence.suspicion.is_some_and(|open| open.class.is_sticky() || open.class == Class::Hang);
-        if self.evidence.verified.is_none() || known {
-            return;
-        }
-        let Some(oldest) = hang(&self.evidence, lane, &self.parts.policy.hang, now) else { return };
-        self.evidence.suspect(Class::Hang, oldest, now);
-        self.parts.forward.doubt_oldest();
-        self.open_draft(Class::Hang, oldest.max(self.evidence.progress), now);
-        let inputs = self.parts.forward.inputs_in_flight();
-        if let (Some(draft), [input]) = (&mut self.draft, inputs.as_slice()) {
-            draft.blame(input.to_string());
-        }
-    }
+/// The clock that paused tests control.
+fn clock() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 fn unix_ms() -> u64 {

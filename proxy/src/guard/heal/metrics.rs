@@ -1,8 +1,14 @@
 //! Counters of the health loop.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use parking_lot::Mutex;
+use prometheus::core::Collector;
+use prometheus::{
+    Counter, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
 
 use contract::{Class, State};
 
@@ -21,6 +27,12 @@ pub struct Metrics {
     restarts: IntCounterVec,
     detect_seconds: Histogram,
     recovery_seconds: Histogram,
+    false_restarts: IntCounter,
+    excused_probes: IntCounter,
+    ejected_seconds: Counter,
+    budget: Gauge,
+    /// Since when the engine is ejected, as far as it is not counted yet.
+    ejected_since: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Metrics {
@@ -74,6 +86,35 @@ impl Metrics {
                 "From the first bad byte to a verified engine.",
                 &[1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 1200.0],
             )?,
+            false_restarts: registered(
+                registry,
+                IntCounter::with_opts(opts(
+                    "speechstack_false_restarts_total",
+                    "Restarts without a failed golden probe in the minute before.",
+                ))?,
+            )?,
+            excused_probes: registered(
+                registry,
+                IntCounter::with_opts(opts(
+                    "speechstack_excused_probes_total",
+                    "Late probes that prove nothing: work was ahead, or the guard was starved.",
+                ))?,
+            )?,
+            ejected_seconds: registered(
+                registry,
+                Counter::with_opts(opts(
+                    "speechstack_ejected_seconds_total",
+                    "Time out of rotation, starts included.",
+                ))?,
+            )?,
+            budget: registered(
+                registry,
+                Gauge::with_opts(opts(
+                    "speechstack_restart_budget",
+                    "Restarts that the guard's own budget allows now.",
+                ))?,
+            )?,
+            ejected_since: Arc::default(),
         };
         metrics.state(State::Starting);
         Ok(metrics)
@@ -105,9 +146,35 @@ impl Metrics {
             Some(Failed::Fault(_)) => "fault",
             Some(Failed::Content) => "content",
             Some(Failed::Rejected) => "rejected",
+            Some(Failed::Busy) => "busy",
+            Some(Failed::Unsuited) => "unsuited",
         };
         self.probes.with_label_values(&[which.as_str(), result]).inc();
         self.probe_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A restart was ordered that no golden probe had proven.
+    pub fn unproven_restart(&self) {
+        self.false_restarts.inc();
+    }
+
+    /// A late probe proves nothing.
+    pub fn excused_probe(&self) {
+        self.excused_probes.inc();
+    }
+
+    /// Whether the engine is out of rotation now.
+    pub fn ejected(&self, ejected: bool, now: Instant) {
+        let mut since = self.ejected_since.lock();
+        if let Some(before) = since.take() {
+            self.ejected_seconds.inc_by(now.saturating_duration_since(before).as_secs_f64());
+        }
+        *since = ejected.then_some(now);
+    }
+
+    /// So many restarts the guard's own budget allows.
+    pub fn budget(&self, restarts: f64) {
+        self.budget.set(restarts.max(0.0));
     }
 
     /// A restart was ordered.
@@ -125,4 +192,12 @@ impl Metrics {
         self.recovery_seconds.observe(after.as_secs_f64());
         tracing::info!(engine = self.engine, seconds = after.as_secs_f64(), "engine verified again");
     }
+}
+
+fn registered<M: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: M,
+) -> Result<M, prometheus::Error> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
 }

@@ -66,6 +66,16 @@ pub struct Outcome {
     pub result: Result<(), Failure>,
 }
 
+/// A probe on its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    /// Which probe.
+    pub which: Which,
+    /// Place of the protocol in which it is sent.
+    pub at: usize,
+    started: tokio::time::Instant,
+}
+
 /// Why a probe failed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Failure {
@@ -187,25 +197,29 @@ impl Prober {
         }
     }
 
-    /// Sends one probe in the protocol whose turn it is and judges the answer.
-    pub async fn probe(&self, which: Which, deadline: Duration) -> Outcome {
-        let at = self.protocols.turn(which.clips());
-        let protocol = self.protocols.codec(at).name();
-        let started = tokio::time::Instant::now();
-        let result = match tokio::time::timeout(deadline, self.attempt(at, which)).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure::Timeout),
-        };
+    /// Whose turn it is, from now on.
+    pub fn turn(&self, which: Which) -> Sent {
+        Sent { which, at: self.protocols.turn(which.clips()), started: tokio::time::Instant::now() }
+    }
+
+    /// What a probe showed that ended now.
+    pub fn outcome(&self, sent: Sent, result: Result<(), Failure>) -> Outcome {
+        let Sent { which, at, started } = sent;
         match &result {
             Ok(()) => self.protocols.passed(at),
             // What was not sent is no failure of the engine.
             Err(Failure::Inexpressible) => {}
             Err(_) => self.protocols.doubt(at),
         }
+        let protocol = self.protocols.codec(at).name();
         Outcome { which, protocol, started: started.into_std(), took: started.elapsed(), result }
     }
 
-    async fn attempt(&self, at: usize, which: Which) -> Result<(), Failure> {
+    /// Sends a golden input in the protocol at a place and judges the answer, however late it is.
+    ///
+    /// # Errors
+    /// [`Failure`], but for [`Failure::Timeout`].
+    pub async fn attempt(&self, at: usize, which: Which) -> Result<(), Failure> {
         let reply = self.send(at, which).await?;
         if reply.status != StatusCode::OK {
             let finding = classify(reply.status, &reply.body, &self.catalogue);
@@ -257,6 +271,9 @@ impl Prober {
             Ok(Ok(reply)) => reply,
             Ok(Err(_)) | Err(_) => return Err(ShallowFailure::Unreachable),
         };
+        if reply.status == StatusCode::NOT_FOUND {
+            return Ok(()); // it has no shallow health, and listens: golden probes decide
+        }
         let health: Health = serde_json::from_slice(&reply.body).unwrap_or_default();
         let loading = health.ready == Some(false)
             || health.status.is_some_and(|status| matches!(status.as_str(), "loading" | "starting"));

@@ -1,14 +1,18 @@
 //! Where the health loop publishes what it concludes, for the data path, gateways and people.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
 
 use contract::{EngineReport, Incident};
 
 use crate::guard::judge::observation::Standing;
 
+/// Time without a conclusion after which the health loop counts as stalled. It concludes each second.
+const MAX_SILENCE: Duration = Duration::from_secs(10);
 /// Incidents kept.
 const INCIDENTS: usize = 50;
 
@@ -19,6 +23,8 @@ pub struct Snapshot {
     report: watch::Sender<EngineReport>,
     incidents: Mutex<VecDeque<Incident>>,
     news: broadcast::Sender<Incident>,
+    /// When the health loop last concluded.
+    concluded: Mutex<Instant>,
 }
 
 impl Snapshot {
@@ -30,11 +36,18 @@ impl Snapshot {
             report: watch::Sender::new(report),
             incidents: Mutex::default(),
             news,
+            concluded: Mutex::new(Instant::now()),
         }
+    }
+
+    /// Whether the health loop has concluded of late.
+    pub fn beats(&self, now: Instant) -> bool {
+        now.saturating_duration_since(*self.concluded.lock()) <= MAX_SILENCE
     }
 
     /// Publishes where the engine stands, if it changed.
     pub fn publish(&self, standing: Standing, report: EngineReport) {
+        *self.concluded.lock() = Instant::now();
         self.standing.send_if_modified(|shown| replace(shown, standing));
         self.report.send_if_modified(|shown| replace(shown, report));
     }

@@ -7,6 +7,7 @@ use contract::{Capability, Class};
 
 use crate::guard::heal::prober::Which;
 use crate::guard::judge::observation::{Hint, Observation, Success};
+use crate::guard::judge::trend::Trend;
 
 /// Probes, hints and the like kept; every rule looks at far fewer.
 const MAX_RECORDED: usize = 64;
@@ -22,6 +23,8 @@ pub struct Probed {
     pub ended: Instant,
     /// `None` is a pass.
     pub failure: Option<Failed>,
+    /// Whether a late answer has another cause: work ahead of the probe that was not overdue, or a starved guard.
+    pub excused: bool,
 }
 
 /// Why a golden probe failed, as far as a verdict cares.
@@ -35,8 +38,12 @@ pub enum Failed {
     Fault(Class),
     /// Answered, and the content is wrong.
     Content,
-    /// A client error without any fault's text: the engine does not take such a probe. It proves nothing.
+    /// A client error without any fault's text. From an engine that took such a probe before, it is a fault: its model is gone.
     Rejected,
+    /// 429 or 503 without any fault's text.
+    Busy,
+    /// The protocol or the engine's access rules do not let the probe through.
+    Unsuited,
 }
 
 impl Failed {
@@ -47,7 +54,8 @@ impl Failed {
             Failed::Unreachable => Class::Refused,
             Failed::Fault(class) => class,
             Failed::Content => Class::Quality,
-            Failed::Rejected => Class::Periodic,
+            Failed::Rejected => Class::Ambiguous,
+            Failed::Busy | Failed::Unsuited => Class::Periodic,
         }
     }
 }
@@ -97,6 +105,8 @@ pub struct Evidence {
     pub awaited: bool,
     /// Whether it replaced a wedged one, and so has more to prove.
     pub after_restart: bool,
+    /// From start to proof of an earlier instance: the longest of those seen.
+    pub usual_start: Option<Duration>,
     /// Its shallow health, asked until green.
     pub shallow: Shallow,
     /// When the process ended, if it did.
@@ -115,10 +125,10 @@ pub struct Evidence {
     pub cleared: VecDeque<Instant>,
     /// Single requests lost and single memory faults.
     pub losses: VecDeque<Instant>,
-    /// Since when service has been slower than the degraded factor.
-    pub slow_since: Option<Instant>,
-    /// Since when service has been slower than the recycle factor.
-    pub very_slow_since: Option<Instant>,
+    /// How service time compares with the learned baseline.
+    pub trend: Trend,
+    /// When answers last looked odd, though none of them proves anything: probes are to look.
+    pub odd: Option<Instant>,
 }
 
 impl Evidence {
@@ -130,6 +140,7 @@ impl Evidence {
             started: now,
             awaited: false,
             after_restart,
+            usual_start: None,
             shallow: Shallow::Silent,
             exited: None,
             verified: None,
@@ -139,8 +150,8 @@ impl Evidence {
             progress: now,
             cleared: VecDeque::new(),
             losses: VecDeque::new(),
-            slow_since: None,
-            very_slow_since: None,
+            trend: Trend::default(),
+            odd: None,
         }
     }
 
@@ -158,6 +169,7 @@ impl Evidence {
             }
             Observation::Loss { seen, .. } => push(&mut self.losses, *seen),
             Observation::Busy { seen } => self.progress = self.progress.max(*seen),
+            Observation::Odd { seen, .. } => self.odd = Some(*seen),
         }
     }
 
@@ -194,7 +206,7 @@ impl Evidence {
         }
         push(&mut self.probes, probed);
         match probed.failure {
-            Some(Failed::Rejected) => {}
+            Some(_) if self.tells_nothing(&probed) => {}
             Some(failed) if self.verified.is_some() => {
                 self.suspect(failed.class(), probed.started, probed.ended);
             }
@@ -211,34 +223,44 @@ impl Evidence {
         }
     }
 
-    /// Closes the open doubt.
+    /// Closes the open doubt. One that only hung, or only had odd answers, leaves no mark.
     pub fn clear(&mut self, now: Instant) {
-        if self.suspicion.take().is_some_and(|open| open.class != Class::Hang) {
+        let open = self.suspicion.take();
+        if open.is_some_and(|open| !matches!(open.class, Class::Hang | Class::Quality)) {
             push(&mut self.cleared, now);
         }
     }
 
-    /// Records how service time compares with the learned baseline.
-    pub fn trend(&mut self, ratio: f64, degraded: f64, recycle: f64, now: Instant) {
-        let mark = |since: &mut Option<Instant>, beyond| match (beyond, since.is_some()) {
-            (true, false) => *since = Some(now),
-            (false, true) => *since = None,
-            _ => {}
-        };
-        mark(&mut self.slow_since, ratio > degraded);
-        mark(&mut self.very_slow_since, ratio > recycle);
+    /// The guard itself did not run until `now`: time in which nothing could be seen.
+    pub fn stalled(&mut self, now: Instant) {
+        self.progress = self.progress.max(now);
     }
 
-    /// Probes sent at or after `since` that tell something: a timeout while others completed tells only load, and a
-    /// rejection only that the probe does not suit the engine.
+    /// Probes sent at or after `since` that tell something.
     pub fn telling_probes(&self, since: Instant) -> impl DoubleEndedIterator<Item = &Probed> {
         self.probes.iter().filter(move |probe| probe.started >= since && !self.tells_nothing(probe))
     }
 
+    /// A late answer tells nothing when it is excused or others completed meanwhile; a refusal to take the probe only when
+    /// the engine has taken it before; 429 and 503 never tell more than load.
     fn tells_nothing(&self, probe: &Probed) -> bool {
-        let completed =
-            self.success.is_some_and(|last| last.ended >= probe.started && last.ended <= probe.ended);
-        probe.failure == Some(Failed::Rejected) || (probe.failure == Some(Failed::Timeout) && completed)
+        match probe.failure {
+            None => false,
+            Some(Failed::Busy | Failed::Unsuited) => true,
+            Some(Failed::Rejected) => self.verified.is_none_or(|verified| probe.started < verified),
+            Some(Failed::Timeout) => {
+                let last = self.success;
+                let within = |ended| ended >= probe.started && ended <= probe.ended;
+                probe.excused || last.is_some_and(|last| within(last.ended))
+            }
+            Some(Failed::Unreachable | Failed::Fault(_) | Failed::Content) => false,
+        }
+    }
+
+    /// The last probe that failed, within `window`.
+    pub fn failed_within(&self, window: Duration, now: Instant) -> bool {
+        let recent = |probe: &&Probed| now.saturating_duration_since(probe.ended) <= window;
+        self.probes.iter().rev().take_while(recent).any(|probe| probe.failure.is_some())
     }
 
     /// Golden probes in a row that prove the instance: every clip, every protocol, and one more after a restart.

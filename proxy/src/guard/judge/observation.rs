@@ -18,6 +18,13 @@ pub enum Observation {
         /// When its deadline passed.
         seen: Instant,
     },
+    /// Successful answers look odd together, as a sick engine's would and as silent callers' do.
+    Odd {
+        /// What is odd.
+        what: &'static str,
+        /// When.
+        seen: Instant,
+    },
     /// The engine itself said that it is busy (429, or 503 without a fault's signature).
     Busy {
         /// When.

@@ -11,6 +11,8 @@ use crate::guard::judge::verdict::Verdict;
 /// Repairs kept; a day's budget and the futility rule look at fewer.
 const MAX_RESTARTS: usize = 64;
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// Least time between two recycles.
+const RECYCLE_PERIOD: Duration = Duration::from_secs(3600);
 
 /// One restart.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,6 +23,8 @@ pub struct Restart {
     pub cause: Instant,
     /// When the new instance was verified.
     pub healthy: Option<Instant>,
+    /// Whether the engine was served out first: no repair of a wedge, and no part of its budget.
+    pub recycle: bool,
 }
 
 /// The repairs of one engine, over all its instances.
@@ -99,12 +103,12 @@ pub enum Kill {
 }
 
 impl Repairs {
-    /// Records a restart ordered now for a fault first seen at `cause`.
-    pub fn restarted(&mut self, cause: Instant, now: Instant) {
+    /// Records a restart ordered now for a fault first seen at `cause`, or a recycle.
+    pub fn restarted(&mut self, cause: Instant, recycle: bool, now: Instant) {
         if self.restarts.len() == MAX_RESTARTS {
             self.restarts.pop_front();
         }
-        self.restarts.push_back(Restart { at: now, cause, healthy: None });
+        self.restarts.push_back(Restart { at: now, cause, healthy: None, recycle });
         self.total += 1;
     }
 
@@ -142,9 +146,16 @@ impl Repairs {
         seen.get(at).copied()
     }
 
+    /// Whether the engine was recycled within `window`.
+    fn recycled_within(&self, window: Duration, now: Instant) -> bool {
+        let recent = |restart: &&Restart| now.saturating_duration_since(restart.at) < window;
+        self.restarts.iter().rev().take_while(recent).any(|restart| restart.recycle)
+    }
+
     fn counted(&self) -> impl DoubleEndedIterator<Item = &Restart> {
         let reset = self.reset;
-        self.restarts.iter().filter(move |restart| reset.is_none_or(|at| restart.at > at))
+        let repairs = self.restarts.iter().filter(|restart| !restart.recycle);
+        repairs.filter(move |restart| reset.is_none_or(|at| restart.at > at))
     }
 
     /// Restarts of the present row: a row ends when health has lasted for `forget`.
@@ -163,7 +174,7 @@ impl Repairs {
     }
 
     /// Tokens of the restart bucket.
-    fn tokens(&self, policy: &Repair, now: Instant) -> f64 {
+    pub fn tokens(&self, policy: &Repair, now: Instant) -> f64 {
         let burst = f64::from(policy.burst);
         let refill = policy.refill.as_secs_f64().max(f64::EPSILON);
         let mut tokens = burst;
@@ -200,14 +211,26 @@ impl Repairs {
     }
 }
 
+/// What may restart the engine, and under whose budgets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actuation {
+    /// Nothing here can.
+    None,
+    /// The guard may, under its own budgets.
+    Own,
+    /// The guard can and must ask the operator, which alone counts.
+    Asks,
+}
+
 /// Decides on the act.
 pub fn remediation(
     verdict: Verdict,
     repairs: &Repairs,
-    can_restart: bool,
+    actuation: Actuation,
     policy: &Policy,
     now: Instant,
 ) -> Remediation {
+    let restart = |class| restart(class, repairs, actuation, &policy.repair, now);
     match verdict {
         Verdict::Starting
         | Verdict::Warming
@@ -219,10 +242,11 @@ pub fn remediation(
         | Verdict::Undecided(_) => Remediation::None,
         // One retry in case the first reading was made too early; then a person must look.
         Verdict::Unstartable if repairs.attempt(&policy.repair, now) > 0 => Remediation::Stop(Stopped::Unfit),
-        Verdict::Unstartable => restart(None, repairs, can_restart, &policy.repair, now),
-        Verdict::Gone => restart(Some(Class::Refused), repairs, can_restart, &policy.repair, now),
-        Verdict::Wedged(class) => restart(Some(class), repairs, can_restart, &policy.repair, now),
-        Verdict::Worn(_) => match restart(None, repairs, can_restart, &policy.repair, now) {
+        Verdict::Unstartable => restart(None),
+        Verdict::Gone => restart(Some(Class::Refused)),
+        Verdict::Wedged(class) => restart(Some(class)),
+        Verdict::Worn(_) if repairs.recycled_within(RECYCLE_PERIOD, now) => Remediation::None,
+        Verdict::Worn(_) => match restart(None) {
             Remediation::Restart(order) => Remediation::Recycle(order),
             // It still serves: wear alone never ejects or stops anything.
             _ => Remediation::None,
@@ -233,12 +257,20 @@ pub fn remediation(
 fn restart(
     class: Option<Class>,
     repairs: &Repairs,
-    can_restart: bool,
+    actuation: Actuation,
     policy: &Repair,
     now: Instant,
 ) -> Remediation {
-    if !policy.restart || !can_restart {
+    if !policy.restart || actuation == Actuation::None {
         return Remediation::Hold { why: Held::NoActuator, until: None };
+    }
+    let attempt = repairs.attempt(policy, now);
+    let kill = match class {
+        Some(class) if class.is_sticky() || class == Class::Hang => Kill::AtOnce,
+        _ => Kill::Graceful,
+    };
+    if actuation == Actuation::Asks {
+        return Remediation::Restart(Order { attempt, kill });
     }
     let today = repairs.counted().filter(|restart| now.saturating_duration_since(restart.at) < DAY).count();
     if repairs.is_futile(policy, now) {
@@ -251,15 +283,10 @@ fn restart(
     if missing > 0.0 {
         return Remediation::Hold { why: Held::Budget, until: Some(now + policy.refill.mul_f64(missing)) };
     }
-    let attempt = repairs.attempt(policy, now);
     let due = repairs.last().map(|last| last.at + policy.spacing(attempt));
     if let Some(due) = due.filter(|due| attempt > 0 && now < *due) {
         return Remediation::Hold { why: Held::Spacing, until: Some(due) };
     }
-    let kill = match class {
-        Some(class) if class.is_sticky() || class == Class::Hang => Kill::AtOnce,
-        _ => Kill::Graceful,
-    };
     Remediation::Restart(Order { attempt, kill })
 }
 

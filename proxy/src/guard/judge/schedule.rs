@@ -7,13 +7,20 @@ use contract::{Capability, Class};
 use crate::config::{self, Policy};
 use crate::guard::heal::prober::Which;
 use crate::guard::judge::evidence::{Evidence, Failed, Shallow};
-use crate::guard::judge::verdict::{Verdict, hang};
+use crate::guard::judge::hang::hung;
+use crate::guard::judge::verdict::Verdict;
 use crate::guard::path::lane::LaneView;
 
-/// Longest deadline of a probe that waits behind work.
-const DEADLINE_CAP: Duration = Duration::from_secs(60);
+/// Longest time that is added to a probe's deadline for the work ahead of it.
+const AHEAD_CAP: Duration = Duration::from_secs(60);
 /// Most times that a probe's deadline is doubled.
-const MAX_DOUBLINGS: usize = 8;
+const MAX_DOUBLINGS: usize = 5;
+/// How long a doubt waits for the lane before its probes go past it: a sticky one...
+const STICKY_WAIT: Duration = Duration::from_secs(2);
+/// ...and any other.
+const DOUBT_WAIT: Duration = Duration::from_secs(15);
+/// Least time between two probes that odd answers ask for.
+const ODD_PERIOD: Duration = Duration::from_secs(10);
 /// The content check yields to queues longer than this, seconds...
 const BUSY_SECONDS: f64 = 5.0;
 /// ...but not for more than this many periods.
@@ -55,13 +62,25 @@ pub fn due(
             routine_due(evidence, lane, policy, now)
         }
     };
-    let overdue =
-        verdict == Verdict::Suspect(Class::Hang) || hang(evidence, lane, &policy.hang, now).is_some();
-    wanted.then(|| Due {
-        which: next_clip(evidence),
-        deadline: deadline(evidence, verdict, lane, &policy.probe, now),
-        bypass: matches!(verdict, Verdict::Suspect(_)) && overdue,
+    wanted.then(|| {
+        let bypass = bypasses(evidence, verdict, lane, policy, now);
+        let deadline = deadline(evidence, verdict, &policy.probe)
+            + if bypass { ahead(lane, now) } else { Duration::ZERO };
+        Due { which: next_clip(evidence), deadline, bypass }
     })
+}
+
+/// A probe goes past the lane when what has the lane will not give it back: a job that hangs, or a probe that was not
+/// answered; and when a doubt has waited long enough.
+fn bypasses(evidence: &Evidence, verdict: Verdict, lane: &LaneView, policy: &Policy, now: Instant) -> bool {
+    let blocked = lane.running.iter().any(|job| job.is_probe() && job.lost);
+    let (Verdict::Suspect(class) | Verdict::Undecided(class)) = verdict else { return blocked };
+    let patience = if class.is_sticky() { STICKY_WAIT } else { DOUBT_WAIT };
+    let waited = evidence.suspicion.map(|open| now.saturating_duration_since(open.seen));
+    blocked
+        || class == Class::Hang
+        || hung(lane, evidence.progress, &policy.hang, now).is_some()
+        || waited.is_some_and(|waited| waited >= patience)
 }
 
 /// Probes of a doubt are spaced from its start.
@@ -81,13 +100,15 @@ fn routine_due(evidence: &Evidence, lane: &LaneView, policy: &Policy, now: Insta
     if on_trial && since_probe >= policy.repair.probation / 4 {
         return true;
     }
+    if evidence.odd.is_some_and(|odd| odd > last_probe) && since_probe >= ODD_PERIOD {
+        return true;
+    }
     let period = policy.probe.content_period;
     if since_probe >= period {
         return lane.waiting_seconds <= BUSY_SECONDS || since_probe >= period * (1 + MAX_SKIPS);
     }
     let last_sign = evidence.success.map_or(last_probe, |success| success.ended.max(last_probe));
-    let idle = lane.running.is_empty() && lane.waiting == 0;
-    idle && now.saturating_duration_since(last_sign) >= policy.probe.idle_period
+    lane.is_idle() && now.saturating_duration_since(last_sign) >= policy.probe.idle_period
 }
 
 /// The two clips alternate, so that a constant answer cannot pass twice.
@@ -99,33 +120,27 @@ fn next_clip(evidence: &Evidence) -> Which {
     }
 }
 
-/// Three times the slowest recent pass, twice as long after each timeout in a row, as a starved engine is late and a hung one
-/// never comes; plus what is known to be ahead of a probe that passes the lane.
-fn deadline(
-    evidence: &Evidence,
-    verdict: Verdict,
-    lane: &LaneView,
-    policy: &config::Probe,
-    now: Instant,
-) -> Duration {
-    let slowest = evidence
-        .probes
-        .iter()
-        .filter(|probe| probe.failure.is_none())
-        .map(|probe| probe.ended.saturating_duration_since(probe.started))
-        .max();
+/// Three times the slowest recent pass, twice as long after each timeout in a row: a starved engine is late, a hung one never
+/// comes. What was never proven may take as long as its start.
+fn deadline(evidence: &Evidence, verdict: Verdict, policy: &config::Probe) -> Duration {
+    let passes = evidence.probes.iter().filter(|probe| probe.failure.is_none());
+    let slowest = passes.map(|probe| probe.ended.saturating_duration_since(probe.started)).max();
     let timeouts =
         evidence.probes.iter().rev().take_while(|probe| probe.failure == Some(Failed::Timeout)).count();
     let doubled = 1 << timeouts.min(MAX_DOUBLINGS);
-    let usual = slowest.map_or(policy.timeout_max, |slowest| {
-        (slowest * 3).max(policy.timeout_min).saturating_mul(doubled).min(policy.timeout_max)
-    });
-    if verdict != Verdict::Suspect(Class::Hang) {
-        return usual;
+    if verdict == Verdict::Warming {
+        return policy.timeout_max.saturating_mul(doubled);
     }
-    let remaining: f64 = lane.running.iter().map(|job| job.remaining(now)).sum();
-    let ahead = Duration::try_from_secs_f64(1.5 * remaining).unwrap_or(DEADLINE_CAP);
-    (usual + ahead).min(DEADLINE_CAP)
+    slowest.map_or(policy.timeout_max, |slowest| {
+        let usual = (slowest * 3).max(policy.timeout_min);
+        usual.saturating_mul(doubled).min(policy.timeout_max.max(usual))
+    })
+}
+
+/// The time that the work ahead of a probe which passes the lane may take.
+fn ahead(lane: &LaneView, now: Instant) -> Duration {
+    let remaining: f64 = lane.jobs().map(|job| job.remaining(now)).sum();
+    Duration::try_from_secs_f64(1.5 * remaining).unwrap_or(AHEAD_CAP).min(AHEAD_CAP)
 }
 
 #[cfg(test)]

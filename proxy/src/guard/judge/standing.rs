@@ -190,9 +190,9 @@ mod tests {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut repairs = Repairs::default();
-        repairs.restarted(start, start);
+        repairs.restarted(start, false, start);
         repairs.healthy(after(8));
-        repairs.restarted(after(100), after(100));
+        repairs.restarted(after(100), false, after(100));
         let evidence = Evidence::new(Capability::Tts, true, after(100));
         let standing = standing(
             &evidence,

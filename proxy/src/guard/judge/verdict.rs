@@ -4,9 +4,16 @@ use std::time::{Duration, Instant};
 
 use contract::{Class, VerdictName};
 
-use crate::config::{Hang, Policy, Quorum};
+use crate::config::{Policy, Quorum};
 use crate::guard::judge::evidence::{Evidence, Failed, Probed, Shallow, Suspicion};
 use crate::guard::path::lane::LaneView;
+
+/// Times the longest start seen before that a restarted engine is given...
+const START_FACTOR: u32 = 3;
+/// ...and the least that it is given: what once took seconds may take a minute on a starved node.
+const LEAST_START: Duration = Duration::from_secs(120);
+/// Answers of 429 and 503 in a row to probes that show load.
+const BUSY_PROBES: usize = 3;
 
 /// What is concluded about the running instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,35 +81,56 @@ pub fn verdict(evidence: &Evidence, lane: &LaneView, policy: &Policy, now: Insta
     }
     let Some(verified) = evidence.verified else { return unproven(evidence, policy, now) };
     match evidence.suspicion {
+        Some(open) if open.class == Class::Hang && lane.progress.is_some_and(|at| at > open.seen) => {
+            Verdict::Cleared(open.class) // busy, not hung
+        }
         Some(open) => doubted(evidence, open, verified, policy, now),
         None => undoubted(evidence, lane, policy, now),
     }
 }
 
+/// Nothing is repaired that was never proven, but for sticky faults and wrong content. Timeouts, refusals and error answers
+/// may be a cold start, and have the start-up budget.
 fn unproven(evidence: &Evidence, policy: &Policy, now: Instant) -> Verdict {
     if evidence.shallow == Shallow::Unfit {
         return Verdict::Unstartable;
     }
+    if let Some(class) = unfit_while_starting(evidence, policy) {
+        return Verdict::Wedged(class);
+    }
     let overdue =
-        !evidence.awaited && now.saturating_duration_since(evidence.started) > policy.startup.budget;
-    if evidence.shallow != Shallow::Green {
-        return if overdue { Verdict::Wedged(Class::Refused) } else { Verdict::Starting };
+        !evidence.awaited && now.saturating_duration_since(evidence.started) > start_budget(evidence, policy);
+    match (overdue, evidence.shallow) {
+        // Where an earlier instance was proven, a restart is known to help.
+        (true, _) if evidence.usual_start.is_some() => Verdict::Wedged(last_class(evidence)),
+        (true, _) => Verdict::Unstartable,
+        (false, Shallow::Green) => Verdict::Warming,
+        (false, _) => Verdict::Starting,
     }
-    // Failures may be a cold start; a sticky text and wrong content are not, nor is a restarted engine as cold as a new one.
+}
+
+/// The class of the failures in a row that prove a fault of an engine that was never proven.
+fn unfit_while_starting(evidence: &Evidence, policy: &Policy) -> Option<Class> {
     let telling = evidence.telling_probes(evidence.started).rev();
-    let failures: Vec<Failed> = telling.map_while(|probe| probe.failure).collect();
-    let failed = u32::try_from(failures.len()).unwrap_or(u32::MAX);
-    let class = strongest(failures.into_iter().map(Failed::class));
-    match class {
-        Some(class) if overdue => Verdict::Wedged(class),
-        Some(class)
-            if failed >= policy.confirm.of(class).failures
-                && (class.is_sticky() || class == Class::Quality || evidence.after_restart) =>
-        {
-            Verdict::Wedged(class)
-        }
-        _ => Verdict::Warming,
-    }
+    let failures = telling.map_while(|probe| probe.failure).map(Failed::class);
+    let failures: Vec<Class> = failures.collect();
+    let proven = |class: Class| {
+        let count = failures.iter().filter(|failure| **failure == class).count();
+        count >= policy.confirm.of(class).failures as usize
+    };
+    let sticky = failures.iter().copied().find(|class| class.is_sticky() && proven(*class));
+    sticky.or_else(|| proven(Class::Quality).then_some(Class::Quality))
+}
+
+/// How long the instance may take to be proven.
+fn start_budget(evidence: &Evidence, policy: &Policy) -> Duration {
+    let usual = evidence.usual_start.map(|usual| (usual * START_FACTOR).max(LEAST_START));
+    usual.map_or(policy.startup.budget, |usual| usual.min(policy.startup.budget))
+}
+
+fn last_class(evidence: &Evidence) -> Class {
+    let failed = evidence.probes.back().and_then(|probe| probe.failure);
+    failed.map_or(Class::Refused, Failed::class)
 }
 
 fn doubted(
@@ -146,24 +174,28 @@ fn doubted(
 
 fn undoubted(evidence: &Evidence, lane: &LaneView, policy: &Policy, now: Instant) -> Verdict {
     let trend = &policy.trend;
-    let lasted =
-        |since: Option<Instant>, long| since.is_some_and(|at| now.saturating_duration_since(at) >= long);
-    if lasted(evidence.very_slow_since, trend.recycle_for) {
+    if evidence.trend.slower(trend.recycle_factor, trend.recycle_for, now) {
         return Verdict::Worn(Class::Trend);
     }
     if Evidence::recent(&evidence.losses, trend.window, now) >= trend.recycle_after_losses {
         return Verdict::Worn(Class::Memory);
     }
-    if lasted(evidence.slow_since, trend.degraded_for) {
+    if evidence.trend.slower(trend.degraded_factor, trend.degraded_for, now) {
         return Verdict::Degraded(Class::Trend);
     }
     if Evidence::recent(&evidence.cleared, trend.window, now) >= trend.cleared_suspicions {
         return Verdict::Degraded(Class::Ambiguous);
     }
-    if lane.waiting_seconds > policy.lane.saturated_seconds {
+    if lane.waiting_seconds > policy.lane.saturated_seconds || says_busy(evidence) {
         return Verdict::Saturated;
     }
     Verdict::Serving
+}
+
+/// Whether the engine answers probes with 429 and 503 alone.
+fn says_busy(evidence: &Evidence) -> bool {
+    let busy = evidence.probes.iter().rev().take_while(|probe| probe.failure == Some(Failed::Busy));
+    busy.count() >= BUSY_PROBES
 }
 
 /// Passes in a row that close a doubt: every clip and protocol once, and twice where the doubt's text is ambiguous.
@@ -185,29 +217,6 @@ fn passes_to_clear(evidence: &Evidence, class: Class) -> usize {
 /// Whether a restarted instance is still on trial.
 pub fn in_probation(evidence: &Evidence, verified: Instant, policy: &Policy, now: Instant) -> bool {
     evidence.after_restart && now.saturating_duration_since(verified) < policy.repair.probation
-}
-
-/// The silence that counts as a hang, or `None` while nothing runs.
-///
-/// Jobs in flight are overdue after `max(floor, factor * longest, factor * sum)` without any sign of work.
-pub fn hang_limit(lane: &LaneView, policy: &Hang) -> Option<Duration> {
-    let longest = lane.running.iter().map(|job| job.predicted).reduce(f64::max)?;
-    let sum: f64 = lane.running.iter().map(|job| job.predicted).sum();
-    let seconds = (policy.predicted_factor * longest).max(policy.queue_factor * sum);
-    let limit = Duration::try_from_secs_f64(seconds).unwrap_or(policy.cap);
-    Some(limit.max(policy.floor).min(policy.cap))
-}
-
-/// Whether jobs in flight are overdue; tells since when they run.
-pub fn hang(evidence: &Evidence, lane: &LaneView, policy: &Hang, now: Instant) -> Option<Instant> {
-    let limit = hang_limit(lane, policy)?;
-    let oldest = lane.running.iter().map(|job| job.started).min()?;
-    let silent_since = oldest.max(evidence.progress);
-    (now.saturating_duration_since(silent_since) > limit).then_some(oldest)
-}
-
-fn strongest(classes: impl Iterator<Item = Class>) -> Option<Class> {
-    classes.reduce(|kept, class| if class.is_sticky() && !kept.is_sticky() { class } else { kept })
 }
 
 #[cfg(test)]

@@ -16,14 +16,13 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use contract::Capability;
 
 use crate::config::{self, Hang, RetryAfter};
 use crate::guard::judge::observation::Standing;
 use crate::guard::path::grpc;
-use crate::guard::path::lane::{self, Kind, Lane, Ticket};
+use crate::guard::path::lane::{self, Claim, Lane, Priority, Ticket};
 use crate::guard::path::observer::Observer;
 use crate::guard::path::predictor::Predictor;
 use crate::guard::path::signatures::Catalogue;
@@ -32,12 +31,12 @@ use crate::job::input::InputHash;
 use crate::job::poison::Poison;
 use crate::net::Clients;
 use crate::net::body::Pace;
-use crate::net::permits::Permits;
 use crate::protocol::{Task, Transport};
 
 mod answer;
 mod call;
 mod content;
+mod cut;
 mod downstream;
 mod input;
 mod metrics;
@@ -49,20 +48,22 @@ mod target;
 mod tests;
 mod work;
 
-use call::{Call, InFlight};
+use call::Call;
 use content::Transcripts;
+use cut::Cut;
 pub use metrics::Metrics;
 use metrics::Tally;
 use reply::Refusal;
 use target::Target;
 use work::{PREDICTORS, audio, audio_of_bytes, is_hidden, predictor};
 
-/// A job with its place in the lane.
-/// How soon a refused conversation may try again; how long the others last is their clients' affair.
-const STREAM_WAIT: Duration = Duration::from_secs(5);
+/// Seconds of work up to which a job is short.
+const SHORT_SECONDS: f64 = 5.0;
 
+/// A job with its place in the lane.
 struct Queued {
     ticket: Ticket,
+    claim: Claim,
     /// Seconds of audio, and whether that is a guess.
     audio: f64,
     guessed: bool,
@@ -126,14 +127,8 @@ pub struct Forward {
     metrics: Metrics,
     predictors: [Mutex<Predictor>; PREDICTORS],
     transcripts: Mutex<Transcripts>,
-    /// Cancelled and replaced when the engine's instance is.
-    instance: Mutex<CancellationToken>,
-    /// Cancelled and replaced when lost calls are forgotten.
-    lost: Mutex<CancellationToken>,
-    in_flight: InFlight,
-    progress: Mutex<Progress>,
-    /// Of conversations.
-    streams: Permits,
+    /// Jobs that were given up before the engine answered.
+    cut: Mutex<Cut>,
     serial: AtomicU64,
 }
 
@@ -143,7 +138,6 @@ struct Rules {
     retry_after: RetryAfter,
     /// How fast uploads must come.
     pace: Pace,
-    max_streams: usize,
     /// Known faults.
     catalogue: Arc<Catalogue>,
 }
@@ -151,16 +145,8 @@ struct Rules {
 impl Rules {
     fn of(policy: &config::Policy, catalogue: Arc<Catalogue>) -> Arc<Self> {
         let (hang, retry_after) = (policy.hang.clone(), policy.retry_after.clone());
-        let (pace, max_streams) = (policy.connections.pace(), policy.lane.max_streams);
-        Arc::new(Self { hang, retry_after, pace, max_streams, catalogue })
+        Arc::new(Self { hang, retry_after, pace: policy.connections.pace(), catalogue })
     }
-}
-
-#[derive(Debug, Default)]
-struct Progress {
-    last: Option<Instant>,
-    /// Calls in which the engine waits for the client.
-    waiting_for_client: usize,
 }
 
 impl Forward {
@@ -187,11 +173,7 @@ impl Forward {
             poison: parts.poison,
             metrics: parts.metrics,
             transcripts: Mutex::default(),
-            instance: Mutex::default(),
-            lost: Mutex::default(),
-            in_flight: InFlight::default(),
-            progress: Mutex::default(),
-            streams: Permits::default(),
+            cut: Mutex::default(),
             serial: AtomicU64::new(0),
         })
     }
@@ -255,16 +237,17 @@ impl Forward {
         let (audio, guessed) = audio(job.task, request.headers());
         let arrived = clock();
         let continues = request.headers().get(contract::header::CONTINUES).is_some_and(|value| value == "1");
-        let kind = if continues { Kind::Continuation } else { Kind::Newcomer };
-        let ticket = match self.admit(job.task, audio, kind, arrived) {
+        let claim = self.claim(job, audio, continues);
+        let ticket = match self.admit(claim, arrived) {
             Ok(ticket) => ticket,
             Err(refusal) => {
                 downstream::discard(request);
                 return Err(refusal);
             }
         };
+        let queued = Queued { ticket, claim, audio, guessed, arrived };
         // Boxed: else every connection, idle ones too, carries the space of an upload's state.
-        Box::pin(self.job(job, request, Queued { ticket, audio, guessed, arrived }, tally)).await
+        Box::pin(self.job(job, request, queued, tally)).await
     }
 
     /// A conversation goes beside the lane: it lasts as long as its client speaks.
@@ -274,12 +257,10 @@ impl Forward {
         request: Request<Incoming>,
         tally: Tally,
     ) -> Result<Response<Body>, Refusal> {
-        if !self.standing.borrow().serves() || self.lane.is_ejected() {
+        if !self.standing.borrow().serves() {
             return Err(lane::Ejected.into());
         }
-        let permit = self.streams.take(self.rules().max_streams);
-        let permit = permit.ok_or(Refusal::Full { wait: STREAM_WAIT })?;
-        let instance = self.instance.lock().clone();
+        let slot = self.lane.converse(self.claim(job, 0.0, true), clock())?;
         let (request, hold) = self.held(job, request);
         let call = Call {
             forward: Arc::clone(self),
@@ -289,10 +270,8 @@ impl Forward {
             input: None,
             started: clock(),
             tally,
-            slot: None,
-            _stream: Some(permit),
+            slot,
             upload: hold.ending(),
-            instance,
         };
         call.begin(client(&self.clients, job.transport).request(request)).await
     }
@@ -305,62 +284,73 @@ impl Forward {
         queued: Queued,
         tally: Tally,
     ) -> Result<Response<Body>, Refusal> {
-        let Queued { mut ticket, audio, guessed, arrived } = queued;
+        let Queued { mut ticket, claim, mut audio, guessed, arrived } = queued;
         // The upload overlaps the queue. Until the release, dropping `engine` cuts the connection and leaves no job.
-        let instance = self.instance.lock().clone();
         let (request, mut hold) = self.held(job, request);
+        let ending = hold.ending();
         let mut engine = client(&self.clients, job.transport).request(request);
-        let mut call = Call {
+        let call = |slot, audio, input| Call {
             forward: Arc::clone(self),
             job,
             audio,
             guessed,
-            input: None,
-            started: arrived,
+            input,
+            started: clock(),
             tally,
-            slot: None,
-            _stream: None,
-            upload: hold.ending(),
-            instance: instance.clone(),
+            slot,
+            upload: ending,
         };
         let upload = tokio::select! {
             biased;
-            () = instance.cancelled() => return Err(Refusal::Replaced),
             upload = hold.reached() => upload.map_err(Refusal::Upload)?,
             ejected = ticket.ejected() => return Err(ejected.into()),
-            early = &mut engine => return call.begin(std::future::ready(early)).await,
+            early = &mut engine => {
+                let slot = self.lane.bypass(claim, arrived);
+                return call(slot, audio, None).begin(std::future::ready(early)).await;
+            }
         };
-        call.input = upload.input;
         if guessed {
-            call.audio = audio_of_bytes(job.task, upload.bytes as f64);
-            ticket.revise(self.predict(job.task, call.audio));
+            audio = audio_of_bytes(job.task, upload.bytes as f64);
         }
+        ticket.revise(self.predict_input(job.task, audio, upload.input));
         let slot = tokio::select! {
             biased;
-            () = instance.cancelled() => return Err(Refusal::Replaced),
             slot = ticket.granted() => slot?,
-            early = &mut engine => return call.begin(std::future::ready(early)).await,
+            early = &mut engine => {
+                let slot = self.lane.bypass(claim, arrived);
+                return call(slot, audio, upload.input).begin(std::future::ready(early)).await;
+            }
         };
 
-        call.started = clock();
-        self.metrics.lane_wait_seconds.observe((call.started - arrived).as_secs_f64());
+        let started = clock();
+        self.metrics.lane_wait_seconds.observe((started - arrived).as_secs_f64());
         // A gateway, which tells the seconds, knows what other engines made of this input and judges better.
-        if guessed && call.input.is_some_and(|input| self.poison.lock().is_poison(input, call.started)) {
+        if guessed && upload.input.is_some_and(|input| self.poison.lock().is_poison(input, started)) {
             return Err(Refusal::Poison);
         }
 
         // From here on the engine has the job, whatever the client does.
-        call.slot = Some(slot);
         hold.release();
-        call.begin(engine).await
+        call(slot, audio, upload.input).begin(engine).await
+    }
+
+    /// A job as it asks for the lane.
+    fn claim(&self, job: Job, audio: f64, continues: bool) -> Claim {
+        let predicted = self.predict(job.task, audio);
+        let priority = match continues {
+            true => Priority::Session,
+            false if predicted <= SHORT_SECONDS => Priority::Short,
+            false => Priority::Long,
+        };
+        Claim { task: Some(job.task), protocol: job.protocol, predicted, priority }
     }
 
     /// Takes a place in the lane. Decided without reading: a client that expects 100-continue never sends its audio.
-    fn admit(&self, task: Task, audio: f64, kind: Kind, arrived: Instant) -> Result<Ticket, Refusal> {
+    fn admit(&self, claim: Claim, arrived: Instant) -> Result<Ticket, Refusal> {
         if !self.standing.borrow().serves() {
             return Err(lane::Ejected.into());
         }
-        Ok(self.lane.enqueue(self.predict(task, audio), kind, arrived)?)
+        Ok(self.lane.enqueue(claim, arrived)?)
     }
 
     /// The guard's own reply.
@@ -395,36 +385,10 @@ impl Forward {
         }
     }
 
-    /// Ends all calls in flight and frees their slots: the engine that had them is gone.
+    /// The engine that had the calls in flight is gone.
     pub fn instance_changed(&self) {
-        std::mem::take(&mut *self.instance.lock()).cancel();
+        self.lane.replaced();
         *self.transcripts.lock() = Transcripts::default();
-    }
-
-    /// Ends the calls whose deadline has passed and frees their slots. For use when a probe has passed meanwhile: the engine
-    /// works and has lost them.
-    pub fn forget_lost(&self) {
-        std::mem::take(&mut *self.lost.lock()).cancel();
-    }
-
-    /// When the engine last made progress on a request: a complete answer, or a part of one. While it waits for a client
-    /// that is slow to read, that is `now`.
-    pub fn last_progress(&self, now: Instant) -> Option<Instant> {
-        let progress = self.progress.lock();
-        if progress.waiting_for_client > 0 { Some(now) } else { progress.last }
-    }
-
-    /// The inputs that the engine works on.
-    pub fn inputs_in_flight(&self) -> Vec<InputHash> {
-        self.in_flight.lock().values().filter_map(|(_, input)| *input).collect()
-    }
-
-    /// Lets the next probe speak the protocol of the oldest job in flight, which is overdue.
-    pub fn doubt_oldest(&self) {
-        let oldest = self.in_flight.lock().values().next().map(|(protocol, _)| *protocol);
-        if let Some(protocol) = oldest {
-            self.protocols.doubt(protocol);
-        }
     }
 
     /// The service-time model of the engine's main work.
@@ -440,6 +404,12 @@ impl Forward {
         self.predictors[predictor(task)].lock().predict(audio)
     }
 
+    /// As [`Forward::predict`], and more for an input that once was given up after a time.
+    fn predict_input(&self, task: Task, audio: f64, input: Option<InputHash>) -> f64 {
+        let least = input.and_then(|input| self.cut.lock().least(input)).unwrap_or_default();
+        self.predict(task, audio).max(least)
+    }
+
     /// Teaches the predictor; returns what a healthy engine would have taken, in seconds.
     fn learn(&self, task: Task, audio: f64, service: Duration, now: Instant) -> f64 {
         let mut predictor = self.predictors[predictor(task)].lock();
@@ -449,34 +419,14 @@ impl Forward {
     }
 
     /// How long the engine may be silent on a job.
-    fn deadline(&self, task: Task, audio: f64) -> Duration {
+    fn deadline(&self, task: Task, audio: f64, input: Option<InputHash>) -> Duration {
         let rules = self.rules();
-        let predicted = rules.hang.deadline_factor * self.predict(task, audio);
+        let predicted = rules.hang.deadline_factor * self.predict_input(task, audio, input);
         Duration::try_from_secs_f64(predicted).unwrap_or(Duration::MAX).max(rules.hang.deadline_floor)
-    }
-
-    fn note_progress(&self) {
-        self.progress.lock().last = Some(clock());
-    }
-
-    fn wait_for_client(&self) -> WaitForClient<'_> {
-        self.progress.lock().waiting_for_client += 1;
-        WaitForClient { forward: self }
     }
 
     fn next_id(&self) -> u64 {
         self.serial.fetch_add(1, Ordering::Relaxed)
-    }
-}
-
-/// Counts as progress for as long as it lives.
-struct WaitForClient<'forward> {
-    forward: &'forward Forward,
-}
-
-impl Drop for WaitForClient<'_> {
-    fn drop(&mut self) {
-        self.forward.progress.lock().waiting_for_client -= 1;
     }
 }
 

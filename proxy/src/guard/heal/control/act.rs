@@ -6,28 +6,59 @@ use std::time::{Duration, Instant};
 
 use contract::{Class, EngineReport, State};
 
-use crate::guard::heal::control::{Event, Health, Probing};
+use crate::guard::heal::control::{Event, Health, Probing, clock};
 use crate::guard::heal::incident::Draft;
-use crate::guard::heal::operator::Operator;
-use crate::guard::heal::prober::ShallowFailure;
+use crate::guard::heal::prober::{Failure, Outcome, Prober, ShallowFailure};
+use crate::guard::judge::decide::Decision;
 use crate::guard::judge::evidence::Shallow;
-use crate::guard::judge::observation::Standing;
-use crate::guard::judge::remediation::{Kill, Order};
+use crate::guard::judge::operator::Operator;
+use crate::guard::judge::remediation::{Kill, Order, Remediation};
 use crate::guard::judge::schedule::Due;
 use crate::guard::judge::standing::Acting;
 use crate::guard::judge::verdict::Verdict;
+use crate::guard::path::lane::{Claim, LaneView, Slot};
+use crate::net::within;
+
+/// A restart without a failed golden probe in this time before it was none that golden probes proved.
+const PROOF_WINDOW: Duration = Duration::from_secs(60);
+/// How long the answer to a probe is awaited whose deadline has passed; meanwhile it holds its permit.
+const LATE_ANSWER: Duration = Duration::from_secs(900);
 
 impl Health {
+    /// Does what was decided.
+    pub(super) fn act(&mut self, decision: &Decision, lane: &LaneView, now: Instant) {
+        if decision.acts(&self.known(lane))
+            && let Remediation::Restart(order) | Remediation::Recycle(order) = decision.remediation
+        {
+            self.restart(order, decision.verdict, now);
+        }
+        if self.acting == Acting::Idle {
+            self.poll_shallow(decision.verdict, now);
+            if let Some(due) = decision.probe {
+                self.probe(due);
+            }
+        }
+        if decision.jobs != self.parts.lane.jobs() {
+            self.parts.lane.set_jobs(decision.jobs);
+        }
+    }
+
     /// Carries out a restart that was decided on.
-    pub(super) fn restart(&mut self, order: Order, verdict: Verdict, now: Instant) {
+    fn restart(&mut self, order: Order, verdict: Verdict, now: Instant) {
         if let Some(operator) = &mut self.operator {
             operator.restarted(now);
         }
-        let rung = if matches!(verdict, Verdict::Worn(_)) { "recycle" } else { "restart" };
+        let recycle = matches!(verdict, Verdict::Worn(_));
         if let Verdict::Worn(class) = verdict {
             self.open_draft(class, now, now);
         }
-        self.replace(order, verdict.class(), rung, now);
+        let proven = recycle
+            || matches!(verdict, Verdict::Gone | Verdict::Unstartable)
+            || self.evidence.failed_within(PROOF_WINDOW, now);
+        if !proven {
+            self.parts.metrics.unproven_restart();
+        }
+        self.replace(order, verdict.class(), if recycle { "recycle" } else { "restart" }, now);
     }
 
     /// Carries out a restart that the operator wants, whatever is concluded here.
@@ -43,7 +74,7 @@ impl Health {
     fn replace(&mut self, order: Order, class: Option<Class>, rung: &str, now: Instant) {
         let Some(actuator) = self.parts.actuator.clone() else { return };
         let cause = self.draft.as_ref().map_or(now, Draft::started);
-        self.repairs.restarted(cause, now);
+        self.repairs.restarted(cause, rung == "recycle", now);
         self.acting = Acting::Restarting;
         let class = class.map_or("none", Class::as_str);
         tracing::warn!(
@@ -114,10 +145,16 @@ impl Health {
         let events = self.events.clone();
         let on_its_way = sent.clone();
         let task = tokio::spawn(async move {
-            let _slot = if due.bypass { None } else { Some(lane.probe_slot().await) };
+            let slot = if due.bypass {
+                lane.bypass(Claim::PROBE, clock())
+            } else {
+                lane.probe_slot(Claim::PROBE).await
+            };
             on_its_way.store(true, Ordering::Relaxed);
-            let outcome = prober.probe(due.which, due.deadline).await;
-            let _ = events.send(Event::Probed(outcome)).await;
+            probe(&prober, due, slot, |outcome| async {
+                let _ = events.send(Event::Probed(outcome)).await;
+            })
+            .await;
         });
         self.probing = Some(Probing { task, sent });
     }
@@ -128,7 +165,12 @@ impl Health {
         }
     }
 
-    pub(super) fn publish(&mut self, mut standing: Standing, verdict: Verdict, now: Instant) {
+    /// Publishes where the engine stands; the only place that ejects and readmits the lane.
+    pub(super) fn publish(&mut self, decision: Decision, lane: &LaneView, now: Instant) {
+        let Decision { mut standing, verdict, .. } = decision;
+        self.parts.metrics.waiting(lane.waiting);
+        self.parts.metrics.ejected(standing.weight == 0.0, now);
+        self.parts.metrics.budget(self.repairs.tokens(&self.parts.policy.repair, now));
         if standing.weight > 0.0 {
             self.parts.lane.readmit();
         } else {
@@ -184,6 +226,33 @@ impl Health {
             incidents: Vec::new(),
         };
         self.parts.snapshot.publish(standing, report);
+    }
+}
+
+/// Sends one probe and reports what it showed. One whose deadline has passed is reported as late at once, and holds its
+/// permit until the engine has answered it or was replaced: until then the engine is at work on it.
+async fn probe<F: Future<Output = ()>>(
+    prober: &Prober,
+    due: Due,
+    mut slot: Slot,
+    report: impl Fn(Outcome) -> F,
+) {
+    let sent = prober.turn(due.which);
+    let mut attempt = std::pin::pin!(prober.attempt(sent.at, due.which));
+    let result = within(due.deadline, &mut attempt).await;
+    if result.is_some() {
+        slot.answered();
+    } else {
+        slot.lose();
+    }
+    let late = result.is_none();
+    report(prober.outcome(sent, result.unwrap_or(Err(Failure::Timeout)))).await;
+    if late {
+        let ended = slot.ended();
+        tokio::select! {
+            _ = tokio::time::timeout(LATE_ANSWER, attempt) => slot.answered(),
+            () = ended.cancelled() => {}
+        }
     }
 }
 

@@ -3,16 +3,20 @@
 use std::time::Instant;
 
 use contract::Class;
+use http::StatusCode;
 
 use crate::guard::heal::child::{self, Instance, Life};
 use crate::guard::heal::control::{Event, Health, Told};
 use crate::guard::heal::incident::Draft;
-use crate::guard::heal::operator::{Deed, Present, Reply};
 use crate::guard::heal::prober::{Failure, Outcome};
-use crate::guard::judge::evidence::{Evidence, Failed, Probed, Shallow};
+use crate::guard::judge::evidence::{Evidence, Failed, Probed, Shallow, Suspicion};
+use crate::guard::judge::hang::busy;
 use crate::guard::judge::observation::Observation;
+use crate::guard::judge::operator::{Deed, Present, Reply};
 use crate::guard::judge::standing::Acting;
 use crate::guard::judge::verdict::Verdict;
+use crate::guard::path::classify::is_busy;
+use crate::guard::path::lane::LaneView;
 
 impl Health {
     /// Records an observation.
@@ -39,7 +43,15 @@ impl Health {
         if let Observation::Success(success) = observation {
             let trend = &self.parts.policy.trend;
             let ratio = success.service.as_secs_f64() / success.predicted.max(f64::EPSILON);
-            self.evidence.trend(ratio, trend.degraded_factor, trend.recycle_factor, success.ended);
+            let period = trend.recycle_for.max(trend.degraded_for);
+            self.evidence.trend.record(ratio, period, success.ended);
+        }
+        if let Observation::Odd { what, .. } = observation {
+            tracing::info!(
+                engine = self.parts.engine.name,
+                what,
+                "answers look odd; golden probes are to look"
+            );
         }
     }
 
@@ -108,37 +120,29 @@ impl Health {
 
     pub(super) fn probed(&mut self, outcome: &Outcome) {
         self.probing = None;
-        let failure = outcome.result.as_ref().err().map(|failure| match failure {
-            Failure::Timeout => Failed::Timeout,
-            Failure::Unreachable => Failed::Unreachable,
-            Failure::Status { status, finding: None } if (400..500).contains(status) => {
-                let engine = &self.parts.engine.name;
-                tracing::warn!(
-                    engine,
-                    status,
-                    probe = outcome.which.as_str(),
-                    "engine rejects the golden probe"
-                );
-                Failed::Rejected
-            }
-            Failure::Status { finding, .. } => {
-                Failed::Fault(finding.as_ref().map_or(Class::Ambiguous, |finding| finding.class))
-            }
-            Failure::Content(_) => Failed::Content,
-            Failure::Inexpressible => {
-                let engine = &self.parts.engine.name;
-                tracing::warn!(
-                    engine,
-                    protocol = outcome.protocol,
-                    "protocol cannot express the golden probe"
-                );
-                Failed::Rejected
-            }
-        });
+        let failure = outcome.result.as_ref().err().map(failed);
+        if let Some(Failed::Rejected | Failed::Unsuited) = failure {
+            let (engine, probe) = (&self.parts.engine.name, outcome.which.as_str());
+            let reason = outcome.result.as_ref().err().map(ToString::to_string);
+            tracing::warn!(
+                engine,
+                probe,
+                protocol = outcome.protocol,
+                reason,
+                "engine does not take the golden probe"
+            );
+        }
         let ended = outcome.started + outcome.took;
         let verified = self.evidence.verified.is_some();
         let doubted = self.evidence.suspicion.is_some();
-        self.evidence.probed(Probed { which: outcome.which, started: outcome.started, ended, failure });
+        let policy = &self.parts.policy.hang;
+        let excused = self.stalled.is_some_and(|stalled| stalled >= outcome.started)
+            || busy(&self.parts.lane.view(), self.evidence.progress, policy, ended);
+        if failure == Some(Failed::Timeout) && excused {
+            self.parts.metrics.excused_probe();
+        }
+        let (which, started) = (outcome.which, outcome.started);
+        self.evidence.probed(Probed { which, started, ended, failure, excused });
         if let (false, Some(open)) = (doubted, self.evidence.suspicion) {
             self.open_draft(open.class, ended, ended);
         }
@@ -157,6 +161,8 @@ impl Health {
         }
         if !verified && self.evidence.verified.is_some() {
             self.repairs.healthy(ended);
+            let took = ended.saturating_duration_since(self.evidence.started);
+            self.usual_start = self.usual_start.max(Some(took));
             if let Some(draft) = &mut self.draft {
                 draft.verified(ended);
                 self.parts.metrics.recovered(ended.saturating_duration_since(draft.started()));
@@ -180,6 +186,7 @@ impl Health {
             self.polling = false;
             self.evidence = Evidence::new(self.parts.engine.capability, true, now);
             self.evidence.protocols = self.parts.protocols.count();
+            self.evidence.usual_start = self.usual_start;
             if let Some(draft) = &mut self.draft {
                 draft.moment("started", now);
             }
@@ -202,12 +209,25 @@ impl Health {
         }
     }
 
+    /// A job hangs: the next probes speak its protocol, and its input may be to blame when it is the only one.
+    pub(super) fn overdue(&mut self, doubt: Suspicion, lane: &LaneView, now: Instant) {
+        self.evidence.suspect(doubt.class, doubt.started, doubt.seen);
+        self.open_draft(doubt.class, doubt.started.max(self.evidence.progress), now);
+        if let Some(job) = lane.jobs().next() {
+            self.parts.protocols.doubt(job.claim.protocol);
+        }
+        let inputs: Vec<_> = lane.running.iter().filter_map(|job| job.input).collect();
+        if let (Some(draft), [input]) = (&mut self.draft, inputs.as_slice()) {
+            draft.blame(input.to_string());
+        }
+    }
+
     /// Probes or requests answered the doubt.
     pub(super) fn cleared(&mut self, class: Class, now: Instant) {
         tracing::info!(engine = self.parts.engine.name, class = class.as_str(), "suspicion cleared");
         if class == Class::Hang {
             // The engine serves, so what it has not answered in time it never will.
-            self.parts.forward.forget_lost();
+            self.parts.lane.forget_lost();
         }
         self.evidence.clear(now);
         self.parts.metrics.verdict(class, "cleared");
@@ -239,5 +259,23 @@ impl Health {
             draft.absolve();
         }
         self.parts.snapshot.incident(draft.incident());
+    }
+}
+
+/// What of a probe's failure counts for a verdict.
+fn failed(failure: &Failure) -> Failed {
+    match failure {
+        Failure::Timeout => Failed::Timeout,
+        Failure::Unreachable => Failed::Unreachable,
+        Failure::Status { finding: Some(finding), .. } => Failed::Fault(finding.class),
+        Failure::Status { status, finding: None } => match StatusCode::from_u16(*status) {
+            Ok(status) if is_busy(status) => Failed::Busy,
+            // The key is wrong, which no restart mends.
+            Ok(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Failed::Unsuited,
+            Ok(status) if status.is_client_error() => Failed::Rejected,
+            Ok(_) | Err(_) => Failed::Fault(Class::Ambiguous),
+        },
+        Failure::Content(_) => Failed::Content,
+        Failure::Inexpressible => Failed::Unsuited,
     }
 }

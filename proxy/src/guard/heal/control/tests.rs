@@ -14,15 +14,17 @@ use prometheus::Registry;
 use serde_json::json;
 use tokio_util::task::AbortOnDropHandle;
 
-use contract::{Capability, Incident};
+use contract::{Capability, Class, Incident};
 
 use crate::config::Current;
 use crate::guard::heal::control::*;
 use crate::guard::heal::golden::{CLIP_A, CLIP_B, Clip};
-use crate::guard::judge::observation::Hint;
+use crate::guard::judge::observation::{Hint, Observation};
 use crate::guard::judge::remediation::Kill;
+use crate::guard::judge::verdict::verdict;
 use crate::guard::path::forward;
-use crate::guard::path::lane::Kind;
+use crate::guard::path::lane::Priority;
+use crate::guard::path::lane::testing::claim;
 use crate::guard::path::observer::Observer;
 use crate::guard::path::signatures::Catalogue;
 
@@ -405,7 +407,7 @@ async fn a_guard_that_only_observes_reports_a_wedge_and_keeps_serving() {
 async fn a_draining_engine_takes_nothing_new_and_is_not_restarted() {
     let stack = Stack::start(policy()).await;
     let now = Instant::now();
-    let waiting = stack.lane.enqueue(0.1, Kind::Newcomer, now).unwrap();
+    let waiting = stack.lane.enqueue(claim(0.1, Priority::Short), now).unwrap();
     stack.draining.send_replace(true);
     let mut reports = stack.snapshot.reports();
     let drains = reports.wait_for(|report| report.draining && report.weight == 0.0);
@@ -430,7 +432,7 @@ fn a_container_that_has_not_started_is_awaited_without_end() {
     };
     assert_eq!(judged(&evidence), Verdict::Starting);
     evidence.awaited = false;
-    assert_eq!(judged(&evidence), Verdict::Wedged(Class::Refused));
+    assert_eq!(judged(&evidence), Verdict::Unstartable);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use contract::Capability;
 
 use crate::guard::heal::kubelet::*;
-use crate::guard::path::lane::Kind;
+use crate::guard::path::lane::Priority;
+use crate::guard::path::lane::testing::claim;
 
 /// A run folder, and the test as the kubelet with its helper.
 struct Node {
@@ -158,7 +159,7 @@ fn a_dead_container_that_waits_for_the_kubelet_is_not_stuck() {
 #[tokio::test]
 async fn a_drain_waits_until_the_lane_is_idle() {
     let node = Node::start(|dir| probe(dir, "7-ab"), TEST_TIMEOUT);
-    let mut ticket = node.lane.enqueue(1.0, Kind::Newcomer, std::time::Instant::now()).unwrap();
+    let mut ticket = node.lane.enqueue(claim(1.0, Priority::Short), std::time::Instant::now()).unwrap();
     let slot = ticket.granted().await.unwrap();
     fs::write(node.path("drain"), "7-ab\n").unwrap();
     let mut draining = node.kubelet.draining();

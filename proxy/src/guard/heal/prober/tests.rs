@@ -18,6 +18,12 @@ use crate::net::drain::Drain;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
+async fn probe(prober: &Prober, which: Which, deadline: Duration) -> Outcome {
+    let sent = prober.turn(which);
+    let result = tokio::time::timeout(deadline, prober.attempt(sent.at, which)).await;
+    prober.outcome(sent, result.unwrap_or(Err(Failure::Timeout)))
+}
+
 /// An engine that answers by path and body.
 async fn engine(
     answer: impl Fn(&str, &[u8]) -> Response<Body> + Clone + Send + Sync + 'static,
@@ -105,7 +111,7 @@ async fn an_engine_that_hears_both_clips_passes() {
     })
     .await;
     for which in [Which::SttA, Which::SttB, Which::SttA] {
-        let outcome = prober.probe(which, DEADLINE).await;
+        let outcome = probe(&prober, which, DEADLINE).await;
         assert_eq!((outcome.which, outcome.result), (which, Ok(())));
     }
 }
@@ -113,23 +119,23 @@ async fn an_engine_that_hears_both_clips_passes() {
 #[tokio::test]
 async fn one_text_for_both_clips_fails_as_such() {
     let (prober, _server) = engine(|_, _| json(200, r#"{"text":"thank you"}"#)).await;
-    let outcome = prober.probe(Which::SttA, DEADLINE).await;
+    let outcome = probe(&prober, Which::SttA, DEADLINE).await;
     assert_eq!(outcome.result, Err(Failure::Content(golden::Fault::Words { word_error: 1.0 })));
-    let outcome = prober.probe(Which::SttB, DEADLINE).await;
+    let outcome = probe(&prober, Which::SttB, DEADLINE).await;
     assert_eq!(outcome.result, Err(Failure::Content(golden::Fault::Alike)));
 }
 
 #[tokio::test]
 async fn what_is_no_transcript_fails() {
     let (prober, _server) = engine(|_, _| json(200, r#"{"text":NaN}"#)).await;
-    let outcome = prober.probe(Which::SttA, DEADLINE).await;
+    let outcome = probe(&prober, Which::SttA, DEADLINE).await;
     assert_eq!(outcome.result, Err(Failure::Content(golden::Fault::NotTranscript)));
 }
 
 #[tokio::test]
 async fn an_error_is_classified() {
     let (prober, _server) = engine(|_, _| json(422, r#"{"detail":"CUDA error: misaligned address"}"#)).await;
-    let outcome = prober.probe(Which::SttA, DEADLINE).await;
+    let outcome = probe(&prober, Which::SttA, DEADLINE).await;
     let finding = Finding { class: Class::Sticky, signature: Some("misaligned_address".into()) };
     assert_eq!(outcome.result, Err(Failure::Status { status: 422, finding: Some(finding) }));
 }
@@ -148,10 +154,10 @@ async fn speech_is_judged_by_its_sound() {
         Response::new(Body::from(wav))
     })
     .await;
-    assert_eq!(prober.probe(Which::Tts, DEADLINE).await.result, Ok(()));
+    assert_eq!(probe(&prober, Which::Tts, DEADLINE).await.result, Ok(()));
 
     let (prober, _server) = speaker(|_, _| Response::new(Body::from(CLIP_A.wav))).await;
-    assert_eq!(prober.probe(Which::Tts, DEADLINE).await.result, Ok(()));
+    assert_eq!(probe(&prober, Which::Tts, DEADLINE).await.result, Ok(()));
 
     let (prober, _server) = speaker(|_, _| {
         let mut silent = CLIP_A.wav.to_vec();
@@ -159,7 +165,7 @@ async fn speech_is_judged_by_its_sound() {
         Response::new(Body::from(silent))
     })
     .await;
-    let outcome = prober.probe(Which::Tts, DEADLINE).await;
+    let outcome = probe(&prober, Which::Tts, DEADLINE).await;
     assert!(matches!(
         outcome.result,
         Err(Failure::Content(golden::Fault::Samples(quality::Fault::Silence { .. })))
@@ -171,10 +177,10 @@ async fn silence_and_refusal_are_told_apart() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let prober = prober(&url);
-    let outcome = prober.probe(Which::SttA, Duration::from_millis(50)).await;
+    let outcome = probe(&prober, Which::SttA, Duration::from_millis(50)).await;
     assert_eq!(outcome.result, Err(Failure::Timeout));
     drop(listener);
-    let outcome = prober.probe(Which::SttA, DEADLINE).await;
+    let outcome = probe(&prober, Which::SttA, DEADLINE).await;
     assert_eq!(outcome.result, Err(Failure::Unreachable));
     assert_eq!(prober.shallow().await, Err(ShallowFailure::Unreachable));
 }
@@ -199,6 +205,8 @@ async fn the_shallow_check_reads_status_and_body() {
     }
     let (prober, _server) = engine(|path, _| json(if path == "/health" { 200 } else { 404 }, "{}")).await;
     assert_eq!(prober.shallow().await, Ok(()));
+    let (prober, _server) = engine(|_, _| json(404, "{}")).await;
+    assert_eq!(prober.shallow().await, Ok(()), "an engine without shallow health is left to golden probes");
 }
 
 fn grpc(body: &'static str, status: &str, text: &str) -> Response<Body> {
@@ -229,7 +237,7 @@ async fn probes_alternate_over_the_protocols_and_every_clip_meets_each() {
     .await;
     let prober = probing(&url, |_| two_transports());
     for which in [Which::SttA, Which::SttB, Which::SttA, Which::SttB] {
-        let outcome = prober.probe(which, DEADLINE).await;
+        let outcome = probe(&prober, which, DEADLINE).await;
         assert_eq!(outcome.result, Ok(()), "{which:?} in {}", outcome.protocol);
     }
     let (http, grpc) = ("/v1/audio/transcriptions", "/plain/transcribe");
@@ -255,7 +263,7 @@ async fn a_protocol_that_fails_is_probed_until_it_passes() {
             broken.store(false, std::sync::atomic::Ordering::Relaxed);
         }
         let which = if at % 2 == 0 { Which::SttA } else { Which::SttB };
-        let outcome = prober.probe(which, DEADLINE).await;
+        let outcome = probe(&prober, which, DEADLINE).await;
         outcomes.push((outcome.protocol, outcome.result.is_ok()));
         if let Err(failure) = outcome.result {
             let finding = Finding { class: Class::Sticky, signature: Some("misaligned_address".into()) };

@@ -9,7 +9,7 @@ fn after(start: Instant, seconds: u64) -> Instant {
 }
 
 fn decide(repairs: &Repairs, policy: &Policy, now: Instant) -> Remediation {
-    remediation(WEDGED, repairs, true, policy, now)
+    remediation(WEDGED, repairs, Actuation::Own, policy, now)
 }
 
 #[test]
@@ -21,7 +21,7 @@ fn the_first_restart_is_at_once_and_the_next_ones_are_spaced() {
         decide(&repairs, &policy, start),
         Remediation::Restart(Order { attempt: 0, kill: Kill::AtOnce })
     );
-    repairs.restarted(start, start);
+    repairs.restarted(start, false, start);
     let until = Some(after(start, 10));
     assert_eq!(decide(&repairs, &policy, after(start, 3)), Remediation::Hold { why: Held::Spacing, until });
     assert!(matches!(
@@ -35,7 +35,7 @@ fn lasting_health_ends_the_row() {
     let start = Instant::now();
     let policy = Policy::default();
     let mut repairs = Repairs::default();
-    repairs.restarted(start, start);
+    repairs.restarted(start, false, start);
     repairs.healthy(after(start, 5));
     assert!(matches!(
         decide(&repairs, &policy, after(start, 2000)),
@@ -53,7 +53,7 @@ fn the_bucket_holds_the_fourth_restart_until_it_refills() {
     let policy = Policy::default();
     let mut repairs = Repairs::default();
     for at in [0, 20, 60] {
-        repairs.restarted(after(start, at), after(start, at));
+        repairs.restarted(after(start, at), false, after(start, at));
     }
     assert!(matches!(
         decide(&repairs, &policy, after(start, 300)),
@@ -71,7 +71,7 @@ fn restarts_that_do_not_help_stop() {
     let mut repairs = Repairs::default();
     for at in 0..6 {
         assert!(!matches!(decide(&repairs, &policy, after(start, at * 1000)), Remediation::Stop(_)));
-        repairs.restarted(after(start, at * 1000), after(start, at * 1000));
+        repairs.restarted(after(start, at * 1000), false, after(start, at * 1000));
     }
     assert_eq!(decide(&repairs, &policy, after(start, 6000)), Remediation::Stop(Stopped::Futile));
     repairs.reset(after(start, 6001));
@@ -84,7 +84,7 @@ fn a_days_restarts_are_bounded() {
     let policy = Policy::default();
     let mut repairs = Repairs::default();
     for at in 0..5 {
-        repairs.restarted(after(start, at * 3600), after(start, at * 3600));
+        repairs.restarted(after(start, at * 3600), false, after(start, at * 3600));
         repairs.healthy(after(start, at * 3600 + 10));
     }
     assert_eq!(decide(&repairs, &policy, after(start, 6 * 3600)), Remediation::Stop(Stopped::DayBudget));
@@ -96,17 +96,18 @@ fn an_unstartable_engine_gets_one_retry() {
     let start = Instant::now();
     let policy = Policy::default();
     let mut repairs = Repairs::default();
-    let decide =
-        |repairs: &Repairs| remediation(Verdict::Unstartable, repairs, true, &policy, after(start, 20));
+    let decide = |repairs: &Repairs| {
+        remediation(Verdict::Unstartable, repairs, Actuation::Own, &policy, after(start, 20))
+    };
     assert!(matches!(decide(&repairs), Remediation::Restart(Order { kill: Kill::Graceful, .. })));
-    repairs.restarted(start, start);
+    repairs.restarted(start, false, start);
     assert_eq!(decide(&repairs), Remediation::Stop(Stopped::Unfit));
 }
 
 #[test]
 fn without_an_actuator_it_is_ejected_only() {
     let policy = Policy::default();
-    let held = remediation(WEDGED, &Repairs::default(), false, &policy, Instant::now());
+    let held = remediation(WEDGED, &Repairs::default(), Actuation::None, &policy, Instant::now());
     assert_eq!(held, Remediation::Hold { why: Held::NoActuator, until: None });
 }
 
@@ -116,9 +117,9 @@ fn wear_recycles_and_never_ejects() {
     let policy = Policy::default();
     let mut repairs = Repairs::default();
     let worn = Verdict::Worn(Class::Trend);
-    assert!(matches!(remediation(worn, &repairs, true, &policy, start), Remediation::Recycle(_)));
-    repairs.restarted(start, start);
-    assert_eq!(remediation(worn, &repairs, true, &policy, after(start, 1)), Remediation::None);
+    assert!(matches!(remediation(worn, &repairs, Actuation::Own, &policy, start), Remediation::Recycle(_)));
+    repairs.restarted(start, false, start);
+    assert_eq!(remediation(worn, &repairs, Actuation::Own, &policy, after(start, 1)), Remediation::None);
 }
 
 proptest! {
@@ -134,7 +135,7 @@ proptest! {
         for wait in waits {
             now += Duration::from_secs(wait);
             if let Remediation::Restart(_) = decide(&repairs, &policy, now) {
-                repairs.restarted(now, now);
+                repairs.restarted(now, false, now);
                 repairs.healthy(now);
             }
         }

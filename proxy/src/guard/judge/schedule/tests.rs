@@ -1,10 +1,10 @@
 use crate::guard::judge::evidence::{Failed, Probed};
 use crate::guard::judge::observation::{Observation, Success};
 use crate::guard::judge::schedule::*;
-use crate::guard::path::lane::Running;
+use crate::guard::path::lane::testing::{job, running};
 
 fn idle() -> LaneView {
-    LaneView { running: Vec::new(), waiting: 0, waiting_seconds: 0.0, uploading: 0 }
+    LaneView::default()
 }
 
 fn at(start: Instant, seconds: f64) -> Instant {
@@ -20,6 +20,7 @@ fn proven(start: Instant) -> Evidence {
             started: at(start, from),
             ended: at(start, from + 0.5),
             failure: None,
+            excused: false,
         });
     }
     evidence
@@ -43,7 +44,13 @@ fn a_warming_engine_is_probed_with_both_clips_in_turn() {
     evidence.shallow = Shallow::Green;
     let first = due(&evidence, Verdict::Warming, &idle(), &policy, start).unwrap();
     assert_eq!((first.which, first.deadline), (Which::SttA, policy.probe.timeout_max));
-    evidence.probed(Probed { which: Which::SttA, started: start, ended: at(start, 0.3), failure: None });
+    evidence.probed(Probed {
+        which: Which::SttA,
+        started: start,
+        ended: at(start, 0.3),
+        failure: None,
+        excused: false,
+    });
     let second = due(&evidence, Verdict::Warming, &idle(), &policy, at(start, 0.3)).unwrap();
     assert_eq!(second.which, Which::SttB);
 }
@@ -70,7 +77,7 @@ fn the_content_check_yields_to_a_long_queue_but_not_for_ever() {
     let policy = Policy::default();
     let mut evidence = proven(start);
     success(&mut evidence, start, 1300.0, 1400.0);
-    let queue = LaneView { running: Vec::new(), waiting: 9, waiting_seconds: 9.0, uploading: 0 };
+    let queue = LaneView { waiting: 9, waiting_seconds: 9.0, ..LaneView::default() };
     assert!(due(&evidence, Verdict::Saturated, &queue, &policy, at(start, 400.0)).is_none());
     assert!(due(&evidence, Verdict::Saturated, &queue, &policy, at(start, 1202.0)).is_some());
 }
@@ -86,7 +93,13 @@ fn probes_of_a_doubt_are_spaced() {
         |evidence: &Evidence, seconds| due(evidence, verdict, &idle(), &policy, at(start, seconds)).is_some();
     assert!(due_at(&evidence, 10.0));
     let failure = Some(Failed::Unreachable);
-    evidence.probed(Probed { which: Which::SttA, started: at(start, 10.0), ended: at(start, 10.1), failure });
+    evidence.probed(Probed {
+        which: Which::SttA,
+        started: at(start, 10.0),
+        ended: at(start, 10.1),
+        failure,
+        excused: false,
+    });
     assert!(!due_at(&evidence, 10.5));
     assert!(due_at(&evidence, 11.0));
 }
@@ -97,12 +110,7 @@ fn the_probe_of_a_hang_goes_past_the_lane_and_waits_for_known_work() {
     let policy = Policy::default();
     let mut evidence = proven(start);
     evidence.suspect(Class::Hang, at(start, 2.0), at(start, 12.0));
-    let lane = LaneView {
-        running: vec![Running { started: at(start, 2.0), predicted: 14.0 }],
-        waiting: 3,
-        waiting_seconds: 2.0,
-        uploading: 0,
-    };
+    let lane = running([job(14.0, at(start, 2.0))]);
     let probe = due(&evidence, Verdict::Suspect(Class::Hang), &lane, &policy, at(start, 12.0)).unwrap();
     assert!(probe.bypass);
     assert_eq!(probe.deadline, policy.probe.timeout_min + Duration::from_secs(6), "4 s left, times 1.5");
@@ -129,7 +137,13 @@ fn each_late_probe_in_a_row_gives_the_next_one_twice_the_time() {
         let probe = due(&evidence, Verdict::Serving, &idle(), &policy, now).unwrap();
         assert_eq!(probe.deadline, Duration::from_secs(expected));
         let (which, ended) = (probe.which, now + probe.deadline);
-        evidence.probed(Probed { which, started: now, ended, failure: Some(Failed::Timeout) });
+        evidence.probed(Probed {
+            which,
+            started: now,
+            ended,
+            failure: Some(Failed::Timeout),
+            excused: false,
+        });
     }
     let now = evidence.probes.back().unwrap().ended;
     evidence.probed(Probed {
@@ -137,7 +151,81 @@ fn each_late_probe_in_a_row_gives_the_next_one_twice_the_time() {
         started: now,
         ended: now + Duration::from_secs(3),
         failure: None,
+        excused: false,
     });
     let now = now + Duration::from_secs(60);
     assert_eq!(due(&evidence, verdict, &idle(), &policy, now).unwrap().deadline, Duration::from_secs(9));
+}
+
+#[test]
+fn the_first_probes_of_a_start_are_given_ever_more_time() {
+    let start = Instant::now();
+    let policy = Policy::default();
+    let mut evidence = Evidence::new(Capability::Stt, false, start);
+    evidence.shallow = Shallow::Green;
+    for expected in [10, 20, 40, 80, 160, 320, 320] {
+        let now = evidence.probes.back().map_or(start, |probe| probe.ended) + Duration::from_secs(1);
+        let probe = due(&evidence, Verdict::Warming, &idle(), &policy, now).unwrap();
+        assert_eq!(probe.deadline, Duration::from_secs(expected));
+        let (which, ended) = (probe.which, now + probe.deadline);
+        evidence.probed(Probed {
+            which,
+            started: now,
+            ended,
+            failure: Some(Failed::Timeout),
+            excused: false,
+        });
+    }
+}
+
+#[test]
+fn a_slow_engine_is_given_three_times_what_it_took() {
+    let start = Instant::now();
+    let policy = Policy::default();
+    let mut evidence = proven(start);
+    let (started, ended) = (at(start, 100.0), at(start, 115.0));
+    evidence.probed(Probed { which: Which::SttA, started, ended, failure: None, excused: false });
+    let probe = due(&evidence, Verdict::Serving, &idle(), &policy, at(start, 200.0)).unwrap();
+    assert_eq!(probe.deadline, Duration::from_secs(45), "beyond the most that others are given");
+}
+
+#[test]
+fn a_doubt_goes_past_a_jammed_lane_once_it_has_waited() {
+    let start = Instant::now();
+    let policy = Policy::default();
+    let lane = running([job(300.0, start)]);
+    let bypass = |class: Class, after: f64| {
+        let mut evidence = proven(start);
+        evidence.suspect(class, at(start, 10.0), at(start, 10.0));
+        due(&evidence, Verdict::Suspect(class), &lane, &policy, at(start, 10.0 + after)).unwrap().bypass
+    };
+    assert_eq!((bypass(Class::Sticky, 1.9), bypass(Class::Sticky, 2.0)), (false, true));
+    assert_eq!((bypass(Class::Ambiguous, 14.9), bypass(Class::Ambiguous, 15.0)), (false, true));
+}
+
+#[test]
+fn a_probe_that_was_not_answered_does_not_keep_the_next_one_waiting() {
+    let start = Instant::now();
+    let policy = Policy::default();
+    let mut late = job(0.0, at(start, 40.0));
+    (late.claim.task, late.lost) = (None, true);
+    let lane = running([late]);
+    assert!(due(&proven(start), Verdict::Serving, &lane, &policy, at(start, 60.0)).unwrap().bypass);
+}
+
+#[test]
+fn odd_answers_ask_for_a_probe_at_once() {
+    let start = Instant::now();
+    let policy = Policy::default();
+    let mut evidence = proven(start);
+    success(&mut evidence, start, 19.0, 20.0);
+    let due_at = |evidence: &Evidence, seconds| {
+        due(evidence, Verdict::Serving, &idle(), &policy, at(start, seconds)).is_some()
+    };
+    assert!(!due_at(&evidence, 21.0));
+    evidence.observe(&Observation::Odd { what: "empty_transcripts", seen: at(start, 21.0) });
+    assert!(due_at(&evidence, 21.0));
+    let (started, ended) = (at(start, 21.0), at(start, 22.0));
+    evidence.probed(Probed { which: Which::SttA, started, ended, failure: None, excused: false });
+    assert!(!due_at(&evidence, 23.0), "it was looked at");
 }

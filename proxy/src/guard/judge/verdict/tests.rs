@@ -7,14 +7,13 @@ use contract::Capability;
 use crate::guard::heal::prober::Which;
 use crate::guard::judge::observation::{Hint, Observation, Success};
 use crate::guard::judge::verdict::*;
-use crate::guard::path::lane::Running;
 
 fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
 fn idle() -> LaneView {
-    LaneView { running: Vec::new(), waiting: 0, waiting_seconds: 0.0, uploading: 0 }
+    LaneView::default()
 }
 
 /// An instance proven at `start`, and helpers that write its record in seconds since then.
@@ -56,7 +55,7 @@ impl Case {
 
     fn probe(&mut self, failure: Option<Failed>, from: f64, to: f64) {
         let which = if self.evidence.probes.len().is_multiple_of(2) { Which::SttA } else { Which::SttB };
-        let probed = Probed { which, started: self.at(from), ended: self.at(to), failure };
+        let probed = Probed { which, started: self.at(from), ended: self.at(to), failure, excused: false };
         self.evidence.probed(probed);
     }
 
@@ -99,7 +98,7 @@ fn a_slow_start_is_waited_for_up_to_the_budget() {
     let mut case = Case::unproven();
     case.evidence.shallow = Shallow::Loading;
     assert_eq!(case.verdict(1199.0), Verdict::Starting);
-    assert_eq!(case.verdict(1201.0), Verdict::Wedged(Class::Refused));
+    assert_eq!(case.verdict(1201.0), Verdict::Unstartable);
 }
 
 #[test]
@@ -161,15 +160,48 @@ fn garbage_that_succeeds_is_no_veto() {
 }
 
 #[test]
-fn a_probe_that_the_engine_rejects_proves_nothing() {
+fn an_engine_that_refuses_what_it_once_took_is_sick() {
     let mut case = Case::proven();
+    case.probe(Some(Failed::Rejected), 1.0, 1.1);
+    assert_eq!(case.verdict(1.2), Verdict::Suspect(Class::Ambiguous));
+    case.probe(Some(Failed::Rejected), 2.0, 2.1);
+    assert_eq!(case.verdict(2.2), Verdict::Wedged(Class::Ambiguous), "its model is gone");
+}
+
+#[test]
+fn an_engine_that_never_took_a_probe_is_not_restarted_for_it() {
+    let mut case = Case::unproven();
+    case.evidence.shallow = Shallow::Green;
     for nth in 0..5 {
         case.probe(Some(Failed::Rejected), f64::from(nth), 0.1 + f64::from(nth));
     }
-    assert_eq!(case.verdict(6.0), Verdict::Serving);
-    case.hint(Class::Sticky, 6.0);
-    case.probe(Some(Failed::Rejected), 6.0, 6.1);
-    assert_eq!(case.verdict(6.2), Verdict::Suspect(Class::Sticky));
+    assert_eq!(case.verdict(6.0), Verdict::Warming);
+}
+
+#[test]
+fn answers_of_load_and_of_missing_leave_prove_nothing() {
+    for failure in [Failed::Busy, Failed::Unsuited] {
+        let mut case = Case::proven();
+        for nth in 0..10 {
+            case.probe(Some(failure), f64::from(nth), 0.1 + f64::from(nth));
+        }
+        let expected = if failure == Failed::Busy { Verdict::Saturated } else { Verdict::Serving };
+        assert_eq!(case.verdict(11.0), expected);
+        case.hint(Class::Sticky, 12.0);
+        case.probe(Some(failure), 12.0, 12.1);
+        assert_eq!(case.verdict(12.2), Verdict::Suspect(Class::Sticky));
+    }
+}
+
+#[test]
+fn a_late_answer_that_has_another_cause_proves_nothing() {
+    let mut case = Case::proven();
+    for nth in 0..5 {
+        let (started, ended) = (case.at(f64::from(nth) * 20.0), case.at(f64::from(nth) * 20.0 + 10.0));
+        let failure = Some(Failed::Timeout);
+        case.evidence.probed(Probed { which: Which::SttA, started, ended, failure, excused: true });
+    }
+    assert_eq!(case.verdict(101.0), Verdict::Serving);
 }
 
 #[test]
@@ -220,23 +252,6 @@ fn a_job_that_hangs_behind_another_doubt_makes_it_a_hang() {
 }
 
 #[test]
-fn silence_is_a_hang_only_beyond_the_predicted_work() {
-    let case = Case::proven();
-    let policy = Policy::default().hang;
-    let job = |predicted| LaneView {
-        running: vec![Running { started: case.at(0.0), predicted }],
-        waiting: 0,
-        waiting_seconds: 0.0,
-        uploading: 0,
-    };
-    assert_eq!(hang(&case.evidence, &idle(), &policy, case.at(1000.0)), None);
-    assert_eq!(hang(&case.evidence, &job(0.3), &policy, case.at(9.0)), None);
-    assert_eq!(hang(&case.evidence, &job(0.3), &policy, case.at(11.0)), Some(case.at(0.0)));
-    assert_eq!(hang(&case.evidence, &job(90.0), &policy, case.at(200.0)), None, "a half-hour file is busy");
-    assert_eq!(hang(&case.evidence, &job(90.0), &policy, case.at(271.0)), Some(case.at(0.0)));
-}
-
-#[test]
 fn one_failing_probe_ends_the_probation() {
     let mut case = Case::proven();
     case.evidence.after_restart = true;
@@ -264,13 +279,14 @@ fn an_engine_that_was_never_proven_has_its_budget_for_all_that_a_cold_start_show
             case.probe(Some(failure), f64::from(nth) * 12.0, f64::from(nth) * 12.0 + 10.0);
         }
         assert_eq!(case.verdict(1199.0), Verdict::Warming, "{failure:?}");
-        assert_eq!(case.verdict(1201.0), Verdict::Wedged(failure.class()), "{failure:?}");
-        case.evidence.after_restart = true;
-        assert_eq!(
-            case.verdict(130.0),
-            Verdict::Wedged(failure.class()),
-            "{failure:?}: it was proven before"
-        );
+        assert_eq!(case.verdict(1201.0), Verdict::Unstartable, "{failure:?}");
+        // Where an earlier instance was proven within ten seconds, two minutes are enough.
+        case.evidence.usual_start = Some(seconds(10.0));
+        assert_eq!(case.verdict(119.0), Verdict::Warming, "{failure:?}");
+        assert_eq!(case.verdict(121.0), Verdict::Wedged(failure.class()), "{failure:?}");
+        case.evidence.usual_start = Some(seconds(300.0));
+        assert_eq!(case.verdict(899.0), Verdict::Warming, "{failure:?}");
+        assert_eq!(case.verdict(901.0), Verdict::Wedged(failure.class()), "{failure:?}");
     }
     for failure in [Failed::Content, Failed::Fault(Class::Sticky)] {
         let mut case = Case::unproven();
@@ -306,13 +322,48 @@ fn repeated_losses_and_lasting_slowness_wear_an_engine_out() {
     assert_eq!(case.verdict(4.0), Verdict::Worn(Class::Memory));
 
     let mut case = Case::proven();
-    case.evidence.trend(2.8, 2.5, 3.0, case.at(0.0));
-    assert_eq!(case.verdict(299.0), Verdict::Serving);
-    assert_eq!(case.verdict(301.0), Verdict::Degraded(Class::Trend));
-    case.evidence.trend(3.5, 2.5, 3.0, case.at(301.0));
-    assert_eq!(case.verdict(902.0), Verdict::Worn(Class::Trend));
-    case.evidence.trend(1.0, 2.5, 3.0, case.at(903.0));
-    assert_eq!(case.verdict(903.0), Verdict::Serving);
+    let period = case.policy.trend.recycle_for;
+    let slow = |case: &mut Case, ratio: f64, from: u32, to: u32| {
+        for after in (from..=to).step_by(20) {
+            case.evidence.trend.record(ratio, period, case.at(f64::from(after)));
+        }
+    };
+    slow(&mut case, 2.8, 0, 280);
+    assert_eq!(case.verdict(281.0), Verdict::Serving);
+    slow(&mut case, 3.5, 300, 320);
+    assert_eq!(case.verdict(321.0), Verdict::Degraded(Class::Trend));
+    slow(&mut case, 3.5, 340, 940);
+    assert_eq!(case.verdict(941.0), Verdict::Worn(Class::Trend));
+    slow(&mut case, 1.0, 980, 980);
+    assert_eq!(case.verdict(981.0), Verdict::Serving);
+}
+
+#[test]
+fn cleared_doubts_about_content_and_hangs_leave_no_mark() {
+    for (class, expected) in [
+        (Class::Quality, Verdict::Serving),
+        (Class::Hang, Verdict::Serving),
+        (Class::Ambiguous, Verdict::Degraded(Class::Ambiguous)),
+    ] {
+        let mut case = Case::proven();
+        for nth in 0..3 {
+            case.evidence.suspect(class, case.at(f64::from(nth)), case.at(f64::from(nth)));
+            case.evidence.clear(case.at(f64::from(nth)));
+        }
+        assert_eq!(case.verdict(4.0), expected, "{class:?}");
+    }
+}
+
+#[test]
+fn any_sign_of_work_clears_a_hang() {
+    let mut case = Case::proven();
+    case.evidence.suspect(Class::Hang, case.at(1.0), case.at(12.0));
+    let mut lane = idle();
+    lane.progress = Some(case.at(11.0));
+    let judged = |lane: &LaneView| verdict(&case.evidence, lane, &case.policy, case.at(14.0));
+    assert_eq!(judged(&lane), Verdict::Suspect(Class::Hang));
+    lane.progress = Some(case.at(13.0));
+    assert_eq!(judged(&lane), Verdict::Cleared(Class::Hang));
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -326,7 +377,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (0..Class::ALL.len()).prop_map(Step::Hint),
-        (prop::option::of(0..4usize), 0..5000u16).prop_map(|(failure, took)| Step::Probe(failure, took)),
+        (prop::option::of(0..7usize), 0..5000u16).prop_map(|(failure, took)| Step::Probe(failure, took)),
         (0..5000u16).prop_map(Step::Success),
         Just(Step::Clear),
     ]
@@ -346,10 +397,17 @@ proptest! {
             match step {
                 Step::Hint(class) => case.hint(Class::ALL[class], now),
                 Step::Probe(failure, took) => {
-                    let failures =
-                        [Failed::Timeout, Failed::Unreachable, Failed::Content, Failed::Fault(Class::Sticky)];
+                    let failures = [
+                        Failed::Timeout,
+                        Failed::Unreachable,
+                        Failed::Content,
+                        Failed::Fault(Class::Sticky),
+                        Failed::Rejected,
+                        Failed::Busy,
+                        Failed::Unsuited,
+                    ];
                     let failure = failure.map(|at| failures[at]);
-                    failed |= failure.is_some();
+                    failed |= !matches!(failure, None | Some(Failed::Busy | Failed::Unsuited));
                     case.probe(failure, now, now + f64::from(took) / 1000.0);
                 }
                 Step::Success(took) => case.success(now, now + f64::from(took) / 1000.0),

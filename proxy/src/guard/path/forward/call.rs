@@ -1,6 +1,5 @@
 //! One engine call from the moment the engine has the whole request: it goes on when its client leaves.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,39 +9,35 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use contract::Class;
 
 use crate::guard::judge::observation::{Hint, Observation, Success};
 use crate::guard::path::classify::{Finding, classify, is_busy};
 use crate::guard::path::forward::answer::{Answer, Shown};
+use crate::guard::path::forward::content::Fault;
 use crate::guard::path::forward::downstream::{self, Downstream};
 use crate::guard::path::forward::metrics::{Outcome, Tally};
 use crate::guard::path::forward::reply::{self, Refusal};
 use crate::guard::path::forward::tail::{Broken, Ending};
 use crate::guard::path::forward::work::stops_with_client;
 use crate::guard::path::forward::{Forward, clock};
-use crate::guard::path::lane::Slot;
+use crate::guard::path::lane::{Permit, Slot};
 use crate::guard::path::redact::redact;
 use crate::guard::path::signatures::SEARCHED_BYTES;
 use crate::guard::protocols::Job;
 use crate::job::input::InputHash;
-use crate::net::permits::Permit;
+use crate::net::within;
 use crate::protocol::grpc::{Code, Status};
 use crate::protocol::{Task, Transport};
 
 /// What the client of the forwarding path gives back.
 pub type EngineReply = Result<Response<Incoming>, legacy::Error>;
 
-/// What the engine works on now, oldest first: the protocol of each job, and its input where that is known.
-pub type InFlight = Arc<Mutex<BTreeMap<u64, (usize, Option<InputHash>)>>>;
-
 /// A call. While it lives it holds the lane, also when its client is gone and when its deadline has passed: a job that the
-/// engine has not answered is in flight. Only a replaced instance ends it early, and [`Forward::forget_lost`].
+/// engine has not answered is in flight. Its slot ends it early: when the engine was replaced, or has lost the job.
 pub struct Call {
     pub forward: Arc<Forward>,
     pub job: Job,
@@ -54,13 +49,10 @@ pub struct Call {
     /// When the engine got the whole request.
     pub started: Instant,
     pub tally: Tally,
-    /// `None` for a conversation, and when the engine answered before it had the whole request.
-    pub slot: Option<Slot>,
-    /// The permit of a conversation.
-    pub _stream: Option<Permit>,
+    /// Its entry in the registry.
+    pub slot: Slot,
     /// How the request's body ended.
     pub upload: Ending,
-    pub instance: CancellationToken,
 }
 
 /// An answer that did not end well.
@@ -69,7 +61,6 @@ enum Interrupted {
     ClientGone,
     /// The engine waits for the client, and the client sends nothing.
     ClientSilent,
-    Forgotten,
 }
 
 impl Call {
@@ -91,14 +82,12 @@ impl Call {
         engine: impl Future<Output = EngineReply> + Send + 'static,
         client: oneshot::Sender<Response<Body>>,
     ) {
-        let instance = self.instance.clone();
-        let working = Working::begin(&self);
+        let ended = self.slot.ended();
         tokio::select! {
             biased;
-            () = instance.cancelled() => self.tally.settle(Outcome::Replaced),
+            () = ended.cancelled() => self.tally.settle(Outcome::Replaced),
             () = self.serve(engine, client) => {}
         }
-        drop(working);
     }
 
     async fn serve(
@@ -106,30 +95,28 @@ impl Call {
         engine: impl Future<Output = EngineReply> + Send,
         client: oneshot::Sender<Response<Body>>,
     ) {
-        tokio::pin!(engine);
-        let deadline = self.forward.deadline(self.job.task, self.audio);
+        let mut engine = std::pin::pin!(engine);
+        let deadline = self.forward.deadline(self.job.task, self.audio, self.input);
+        self.slot.begin(self.input, Some(deadline));
         let mut client = Some(client);
         let head = loop {
-            match timeout(deadline, &mut engine).await {
-                Ok(head) => break head,
-                Err(_) if self.is_conversing() => {}
-                Err(_) if self.awaits_client() => {
+            match within(deadline, &mut engine).await {
+                Some(head) => break head,
+                None if self.is_conversing() => {}
+                None if self.awaits_client() => {
                     self.tally.settle(Outcome::BadUpload);
                     return tell(&mut client, self.refuse(Refusal::Upload(Broken::Stalled)));
                 }
-                Err(_) => {
-                    let lost = self.lose();
+                None => {
+                    self.lose();
                     tell(&mut client, self.refuse(Refusal::Deadline));
-                    tokio::select! {
-                        head = &mut engine => break head,
-                        () = lost.cancelled() => return,
-                    }
+                    break engine.await;
                 }
             }
         };
         match head {
             Ok(response) => {
-                self.forward.note_progress();
+                self.slot.progress();
                 self.relay(response, client, deadline).await;
             }
             Err(error) => {
@@ -211,6 +198,7 @@ impl Call {
         if let Some(trailers) = trailers {
             downstream.send(Frame::trailers(trailers)).await;
         }
+        self.slot.answered();
         let blocked = downstream.blocked();
         let delivered = downstream.is_open();
         downstream.complete();
@@ -225,7 +213,7 @@ impl Call {
     /// What becomes of an answer that was cut.
     fn interrupted(&self, interrupted: &Interrupted) {
         match interrupted {
-            Interrupted::ClientGone | Interrupted::Forgotten => {}
+            Interrupted::ClientGone => {}
             Interrupted::ClientSilent => self.tally.settle(Outcome::BadUpload),
             Interrupted::Broken(error) => {
                 tracing::debug!(error = %chain(error), "engine's answer broke off");
@@ -278,9 +266,6 @@ impl Call {
             self.forward.observer.observe(Observation::Busy { seen: clock() });
             return Outcome::EngineBusy;
         };
-        if class.is_sticky() {
-            self.forward.lane.eject();
-        }
         headers.insert(contract::header::CLASS, HeaderValue::from_static(class.as_str()));
         headers.insert(contract::header::RETRY, reply::ELSEWHERE);
         self.hint(class, signature, Some(status), Some(redact(body)));
@@ -296,7 +281,7 @@ impl Call {
         answer: &mut Answer,
         deadline: Duration,
     ) -> Result<Option<HeaderMap>, Interrupted> {
-        let mut lost = None;
+        let mut lost = false;
         let mut trailers = None;
         let stops = stops_with_client(self.job.task);
         loop {
@@ -307,18 +292,18 @@ impl Call {
                 biased;
                 frame = body.frame() => frame,
                 () = downstream.gone(), if stops => return Err(Interrupted::ClientGone),
-                () = tokio::time::sleep(deadline), if lost.is_none() => {
+                () = tokio::time::sleep(deadline), if !lost => {
                     if self.is_conversing() {
                         continue;
                     }
                     if self.awaits_client() {
                         return Err(Interrupted::ClientSilent);
                     }
-                    lost = Some(self.lose());
+                    self.lose();
+                    lost = true;
                     *downstream = Downstream::closed();
                     continue;
                 }
-                () = forgotten(lost.as_ref()) => return Err(Interrupted::Forgotten),
             };
             match frame {
                 None => return Ok(trailers),
@@ -326,14 +311,19 @@ impl Call {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         answer.push(&data);
-                        let waits = downstream.is_full().then(|| self.forward.wait_for_client());
+                        let waits = downstream.is_full();
+                        if waits {
+                            self.slot.awaits_client(true);
+                        }
                         downstream.send(Frame::data(data)).await;
-                        drop(waits);
+                        if waits {
+                            self.slot.awaits_client(false);
+                        }
                     }
                     Err(frame) => trailers = frame.into_trailers().ok(),
                 },
             }
-            self.forward.note_progress();
+            self.slot.progress();
         }
     }
 
@@ -351,16 +341,18 @@ impl Call {
         });
         let spoken = match shown {
             Ok(spoken) => spoken,
+            // Silent callers and those who all say the same make such answers too.
+            Err(fault @ (Fault::EmptyTranscripts | Fault::EqualTranscripts)) => {
+                let odd = Observation::Odd { what: fault.as_str(), seen: ended };
+                self.forward.observer.observe(odd);
+                None
+            }
             Err(fault) => {
-                return self.hint(
-                    Class::Quality,
-                    Some(fault.as_str().to_owned()),
-                    Some(StatusCode::OK),
-                    None,
-                );
+                let signature = Some(fault.as_str().to_owned());
+                return self.hint(Class::Quality, signature, Some(StatusCode::OK), None);
             }
         };
-        if self.slot.is_none() {
+        if self.slot.permit() != Permit::Job {
             // How long it took is the client's doing.
             return;
         }
@@ -374,12 +366,15 @@ impl Call {
         self.forward.observer.observe(Observation::Success(success));
     }
 
-    /// Says that the deadline has passed. The token ends the call when it is of no use any more.
-    fn lose(&self) -> CancellationToken {
+    /// Says that the deadline has passed.
+    fn lose(&self) {
+        self.slot.lose();
+        if let Some(input) = self.input {
+            self.forward.cut.lock().record(input, clock().saturating_duration_since(self.started));
+        }
         self.tally.settle(Outcome::Deadline);
         self.forward.protocols.doubt(self.job.protocol);
         self.forward.observer.observe(Observation::Loss { started: self.started, seen: clock() });
-        self.forward.lost.lock().clone()
     }
 
     fn hint(
@@ -391,7 +386,9 @@ impl Call {
     ) {
         self.forward.metrics.hint(class);
         self.forward.protocols.doubt(self.job.protocol);
-        self.forward.observer.observe(Observation::Hint(Hint {
+        // Nothing starts on a dead context until the health loop has looked at this.
+        let hold = class.is_sticky().then(|| self.forward.lane.hold());
+        let hint = Observation::Hint(Hint {
             class,
             signature,
             status: status.map(|status| status.as_u16()),
@@ -399,15 +396,8 @@ impl Call {
             request_hash: self.input.map(|input| input.to_string()),
             started: self.started,
             seen: clock(),
-        }));
-    }
-}
-
-/// Resolves when a lost call is forgotten; never for one that is not lost.
-async fn forgotten(lost: Option<&CancellationToken>) {
-    match lost {
-        Some(lost) => lost.cancelled().await,
-        None => std::future::pending().await,
+        });
+        self.forward.observer.observe_holding(hint, hold);
     }
 }
 
@@ -427,26 +417,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     line
-}
-
-/// Lists the job as being worked on for as long as it lives.
-struct Working {
-    in_flight: InFlight,
-    id: u64,
-}
-
-impl Working {
-    fn begin(call: &Call) -> Self {
-        let id = call.forward.next_id();
-        if call.slot.is_some() {
-            call.forward.in_flight.lock().insert(id, (call.job.protocol, call.input));
-        }
-        Self { in_flight: Arc::clone(&call.forward.in_flight), id }
-    }
-}
-
-impl Drop for Working {
-    fn drop(&mut self) {
-        self.in_flight.lock().remove(&self.id);
-    }
 }

@@ -71,6 +71,9 @@ impl Transcripts {
             return self.burst();
         }
         self.empty = 0;
+        if audio < LEAST_AUDIO_SECONDS {
+            return Ok(());
+        }
         let text = xxh3_64(text.trim().as_bytes());
         match self.last {
             Some((last, from)) if last == text => {

@@ -1,14 +1,16 @@
 use futures::FutureExt;
 use proptest::prelude::*;
 
+use crate::guard::path::lane::testing;
 use crate::guard::path::lane::*;
+use crate::protocol::Task;
 
 fn lane(jobs: usize) -> Lane {
     Lane::new(&config::Lane { jobs, max_waiting: 8, max_wait_seconds: 100.0, ..config::Lane::default() })
 }
 
 fn enqueue(lane: &Lane, predicted: f64) -> Ticket {
-    lane.enqueue(predicted, Kind::Newcomer, clock()).unwrap()
+    lane.enqueue(testing::claim(predicted, Priority::Short), clock()).unwrap()
 }
 
 /// What the ticket has right now.
@@ -82,7 +84,10 @@ fn a_eject_ends_all_waiting_and_refuses_newcomers_until_opened() {
     lane.eject();
     assert_eq!(claim(&mut ready).unwrap().unwrap_err(), Ejected);
     assert_eq!(uploading.ejected().now_or_never(), Some(Ejected));
-    assert_eq!(lane.enqueue(1.0, Kind::Newcomer, clock()).unwrap_err(), Refusal::Ejected(Ejected));
+    assert_eq!(
+        lane.enqueue(testing::claim(1.0, Priority::Short), clock()).unwrap_err(),
+        Refusal::Ejected(Ejected)
+    );
     assert_eq!(lane.view().running.len(), 1);
     lane.readmit();
     drop(running);
@@ -96,21 +101,21 @@ fn a_probe_goes_first_also_while_ejected_but_never_beside_a_job() {
     let running = claim(&mut enqueue(&lane, 1.0)).unwrap().unwrap();
     let mut waiting = enqueue(&lane, 1.0);
     assert!(claim(&mut waiting).is_none());
-    let mut probe = Box::pin(lane.probe_slot());
+    let mut probe = Box::pin(lane.probe_slot(Claim::PROBE));
     assert!(probe.as_mut().now_or_never().is_none());
     drop(running);
     let slot = probe.as_mut().now_or_never().unwrap();
     assert!(claim(&mut waiting).is_none());
     lane.eject();
     drop(slot);
-    assert!(lane.probe_slot().now_or_never().is_some());
+    assert!(lane.probe_slot(Claim::PROBE).now_or_never().is_some());
 }
 
 #[test]
 fn an_abandoned_probe_does_not_block_the_lane() {
     let lane = lane(1);
     let running = claim(&mut enqueue(&lane, 1.0)).unwrap().unwrap();
-    let mut probe = Box::pin(lane.probe_slot());
+    let mut probe = Box::pin(lane.probe_slot(Claim::PROBE));
     assert!(probe.as_mut().now_or_never().is_none());
     drop(probe);
     drop(running);
@@ -150,14 +155,14 @@ fn too_much_work_ahead_is_refused_with_the_time_until_there_is_room() {
     let lane = lane(1);
     let _running = claim(&mut enqueue(&lane, 90.0)).unwrap().unwrap();
     let started = lane.view().running[0].started;
-    let mut waiting = lane.enqueue(40.0, Kind::Newcomer, started).unwrap();
+    let mut waiting = lane.enqueue(testing::claim(40.0, Priority::Short), started).unwrap();
     assert!(claim(&mut waiting).is_none());
     assert_eq!(
-        lane.enqueue(1.0, Kind::Newcomer, started).unwrap_err(),
+        lane.enqueue(testing::claim(1.0, Priority::Short), started).unwrap_err(),
         Refusal::Full { wait: Duration::from_secs(90) },
         "nothing leaves the queue before the running job ends"
     );
-    assert!(lane.enqueue(1.0, Kind::Newcomer, started + Duration::from_secs(30)).is_ok());
+    assert!(lane.enqueue(testing::claim(1.0, Priority::Short), started + Duration::from_secs(30)).is_ok());
 }
 
 #[test]
@@ -166,7 +171,8 @@ fn too_many_waiting_jobs_are_refused() {
     let _running = claim(&mut enqueue(&lane, 7.0)).unwrap().unwrap();
     let mut waiting: Vec<Ticket> = (0..8).map(|_| enqueue(&lane, 0.0)).collect();
     assert!(waiting.iter_mut().all(|ticket| claim(ticket).is_none()));
-    let refusal = lane.enqueue(0.0, Kind::Newcomer, lane.view().running[0].started).unwrap_err();
+    let refusal =
+        lane.enqueue(testing::claim(0.0, Priority::Short), lane.view().running[0].started).unwrap_err();
     assert_eq!(refusal, Refusal::Full { wait: Duration::from_secs(7) });
 }
 
@@ -185,7 +191,7 @@ fn an_upload_under_way_is_no_work_ahead() {
     let slot = claim(&mut enqueue(&lane, 1.0)).unwrap().unwrap();
     assert!(claim(&mut long).is_none());
     assert_eq!((lane.view().waiting, lane.view().uploading), (1, 0));
-    assert!(matches!(lane.enqueue(1.0, Kind::Newcomer, clock()), Err(Refusal::Full { .. })));
+    assert!(matches!(lane.enqueue(testing::claim(1.0, Priority::Short), clock()), Err(Refusal::Full { .. })));
     drop(slot);
 }
 
@@ -193,7 +199,7 @@ fn an_upload_under_way_is_no_work_ahead() {
 fn too_many_uploads_under_way_are_refused() {
     let lane = Lane::new(&config::Lane { max_uploads: 2, ..config::Lane::default() });
     let (mut first, _second) = (enqueue(&lane, 1.0), enqueue(&lane, 1.0));
-    let refused = |lane: &Lane| lane.enqueue(1.0, Kind::Newcomer, clock()).is_err();
+    let refused = |lane: &Lane| lane.enqueue(testing::claim(1.0, Priority::Short), clock()).is_err();
     assert!(refused(&lane));
     let _slot = claim(&mut first).unwrap().unwrap();
     assert!(!refused(&lane));
@@ -203,7 +209,7 @@ fn too_many_uploads_under_way_are_refused() {
 fn a_continuation_goes_before_newcomers_and_after_its_like() {
     let lane = lane(1);
     let mut running = Some(claim(&mut enqueue(&lane, 1.0)).unwrap().unwrap());
-    let next = |lane: &Lane| lane.enqueue(1.0, Kind::Continuation, clock()).unwrap();
+    let next = |lane: &Lane| lane.enqueue(testing::claim(1.0, Priority::Session), clock()).unwrap();
     let mut newcomers = [enqueue(&lane, 1.0), enqueue(&lane, 1.0)];
     let mut continuations = [next(&lane), next(&lane)];
     for ticket in newcomers.iter_mut().chain(&mut continuations) {
@@ -216,13 +222,70 @@ fn a_continuation_goes_before_newcomers_and_after_its_like() {
 }
 
 #[test]
+fn short_jobs_go_before_long_ones_until_those_have_waited_long() {
+    let lane = lane(1);
+    let start = clock();
+    let mut running = Some(claim(&mut enqueue(&lane, 1.0)).unwrap().unwrap());
+    let wait = |predicted, priority, since| {
+        let mut ticket = lane.enqueue(testing::claim(predicted, priority), since).unwrap();
+        assert!(claim(&mut ticket).is_none());
+        ticket
+    };
+    let mut long = wait(60.0, Priority::Long, start);
+    let mut short = wait(1.0, Priority::Short, start);
+    let mut old = wait(60.0, Priority::Long, start - Duration::from_secs(30));
+    for ticket in [&mut old, &mut short, &mut long] {
+        running.take();
+        running = Some(claim(ticket).unwrap().unwrap());
+    }
+}
+
+#[test]
+fn long_work_does_not_count_as_ahead_of_a_short_job() {
+    let lane = lane(1);
+    let _running = claim(&mut enqueue(&lane, 10.0)).unwrap().unwrap();
+    let mut long = lane.enqueue(testing::claim(90.0, Priority::Long), clock()).unwrap();
+    assert!(claim(&mut long).is_none());
+    assert!((lane.queue_seconds(clock()) - 10.0).abs() < 0.1);
+    let refused = lane.enqueue(testing::claim(90.0, Priority::Long), clock() + Duration::from_secs(0));
+    assert!(refused.is_ok(), "100 s are ahead, no more than may be");
+}
+
+#[test]
+fn a_hold_keeps_jobs_from_the_engine_until_the_last_one_ends() {
+    let lane = lane(1);
+    let mut waiting = [enqueue(&lane, 1.0), enqueue(&lane, 1.0)];
+    let _running = claim(&mut waiting[0]).unwrap().unwrap();
+    let holds = (lane.hold(), lane.hold());
+    assert!(claim(&mut waiting[1]).unwrap().is_err());
+    lane.readmit();
+    drop(holds.0);
+    assert!(lane.is_ejected(), "another fault has not been looked at");
+    drop(holds.1);
+    assert!(!lane.is_ejected());
+}
+
+#[test]
+fn conversations_have_permits_of_their_own() {
+    let lane = Lane::new(&config::Lane { jobs: 1, max_streams: 1, ..config::Lane::default() });
+    let converse = Claim { task: Some(Task::TranscribeStream), ..testing::claim(0.0, Priority::Session) };
+    let first = lane.converse(converse, clock()).unwrap();
+    assert!(matches!(lane.converse(converse, clock()), Err(Refusal::Full { .. })));
+    assert!(claim(&mut enqueue(&lane, 1.0)).unwrap().is_ok());
+    drop(first);
+    assert!(lane.converse(converse, clock()).is_ok());
+    lane.eject();
+    assert!(matches!(lane.converse(converse, clock()), Err(Refusal::Ejected(_))));
+}
+
+#[test]
 fn a_full_lane_takes_continuations_up_to_a_bound() {
     let lane = lane(2);
     let _running = [0, 1].map(|_| claim(&mut enqueue(&lane, 90.0)).unwrap().unwrap());
     let mut ahead = [0, 1].map(|_| enqueue(&lane, 100.0));
     assert!(ahead.iter_mut().all(|ticket| claim(ticket).is_none()));
-    assert!(lane.enqueue(1.0, Kind::Newcomer, clock()).is_err());
-    let next = || lane.enqueue(1.0, Kind::Continuation, clock());
+    assert!(lane.enqueue(testing::claim(1.0, Priority::Short), clock()).is_err());
+    let next = || lane.enqueue(testing::claim(1.0, Priority::Session), clock());
     let _taken: Vec<Ticket> = (0..2 * MAX_CONTINUATIONS).map(|_| next().unwrap()).collect();
     assert!(matches!(next(), Err(Refusal::Full { .. })));
     lane.eject();
@@ -265,10 +328,10 @@ proptest! {
         let mut slots: Vec<Slot> = Vec::new();
         for step in steps {
             match step {
-                Step::Enqueue => if let Ok(ticket) = lane.enqueue(1.0, Kind::Newcomer, clock()) {
+                Step::Enqueue => if let Ok(ticket) = lane.enqueue(testing::claim(1.0, Priority::Short), clock()) {
                     tickets.push(ticket);
                 },
-                Step::Continue => if let Ok(ticket) = lane.enqueue(1.0, Kind::Continuation, clock()) {
+                Step::Continue => if let Ok(ticket) = lane.enqueue(testing::claim(1.0, Priority::Session), clock()) {
                     tickets.push(ticket);
                 },
                 Step::Claim(at) if at < tickets.len() => {
@@ -283,22 +346,22 @@ proptest! {
                 }
                 Step::DropTicket(at) if at < tickets.len() => { tickets.remove(at); }
                 Step::DropSlot(at) if at < slots.len() => { slots.remove(at); }
-                Step::Probe => if let Some(slot) = lane.probe_slot().now_or_never() { slots.push(slot); },
+                Step::Probe => if let Some(slot) = lane.probe_slot(Claim::PROBE).now_or_never() { slots.push(slot); },
                 Step::Eject => lane.eject(),
                 Step::Open => lane.readmit(),
                 Step::Jobs(jobs) => { lane.set_jobs(jobs); most_jobs = most_jobs.max(jobs); }
                 Step::Claim(_) | Step::DropTicket(_) | Step::DropSlot(_) => {}
             }
-            let state = lane.shared.state.lock();
-            prop_assert!(state.running.len() + state.probing <= most_jobs);
-            let ready_waits = state.waiting.iter().any(|waiter| waiter.ready);
+            let state = lane.shared.lock();
+            prop_assert!(state.running.holding(Permit::Job) <= most_jobs);
+            let ready_waits = state.queue.ready() > 0;
             prop_assert!(!(ready_waits && state.has_room()), "room and a ready job, yet nothing started");
         }
         drop(slots);
         drop(tickets);
         lane.readmit();
-        let state = lane.shared.state.lock();
-        prop_assert_eq!((state.running.len(), state.probing, state.waiting.len()), (0, 0, 0));
+        let view = lane.view();
+        prop_assert_eq!((view.running.len(), view.waiting, view.uploading), (0, 0, 0));
     }
 
     #[test]

@@ -15,13 +15,16 @@ async fn a_dead_context_behind_a_client_error_ejects_at_once_and_is_reported() {
     );
     assert_eq!(reply.header("x-speechstack-class"), "A");
     assert_eq!(reply.header("x-speechstack-retry"), "elsewhere");
-    assert!(stack.lane.is_ejected());
-    let hint = stack.hinted().await;
+    assert!(stack.lane.is_ejected(), "until the health loop has looked at it");
+    let seen = stack.observations.recv().await.unwrap();
+    let Observation::Hint(hint) = seen.observation else { panic!("{seen:?}") };
     assert_eq!((hint.class, hint.status), (Class::Sticky, Some(422)));
     assert_eq!(hint.signature.as_deref(), Some("illegal_address"));
     assert_eq!(hint.body.as_deref(), Some(body));
     assert_eq!(hint.request_hash, Some(InputHash(xxh3_64(b"audio")).to_string()));
     assert_eq!(stack.post(TRANSCRIBE, b"next").await.status(), 503);
+    drop(seen.hold);
+    assert!(!stack.lane.is_ejected(), "the loop alone decides from now on");
 }
 
 #[tokio::test]
@@ -83,7 +86,7 @@ async fn a_refused_connection_is_reported_with_its_class() {
     assert_eq!((reply.status, reply.header("x-speechstack-retry")), (StatusCode::BAD_GATEWAY, "elsewhere"));
     assert_eq!(reply.header("x-speechstack-class"), "R");
     assert_eq!(stack.hinted().await.class, Class::Refused);
-    assert_eq!(stack.lane.view(), Default::default());
+    assert!(stack.is_free());
 }
 
 #[tokio::test]
@@ -149,7 +152,7 @@ async fn a_lost_job_can_be_forgotten_and_others_go_on() {
     assert_eq!(lost.await.unwrap().status, 504);
     assert!(matches!(stack.observed().await, Observation::Loss { .. }));
     eventually("both run", || stack.engine.running.load(SeqCst) == 2).await;
-    stack.forward.forget_lost();
+    stack.lane.forget_lost();
     eventually("the lost one is gone", || stack.lane.view().running.len() == 1).await;
     stack.engine.gate.add_permits(2);
     assert_eq!(long.await.unwrap(), 200);
@@ -168,7 +171,7 @@ async fn a_replaced_instance_frees_the_lane_and_sends_its_requests_elsewhere() {
             (StatusCode::SERVICE_UNAVAILABLE, "elsewhere")
         );
     }
-    eventually("the lane is free", || stack.lane.view() == Default::default()).await;
+    eventually("the lane is free", || stack.is_free()).await;
     stack.nothing_observed();
     stack.engine.gate.add_permits(10);
     assert_eq!(stack.post(TRANSCRIBE, b"next").await.status(), 200);

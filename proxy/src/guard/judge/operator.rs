@@ -14,11 +14,8 @@ use contract::{Act, Class, RepairOrder, RepairRequest, Verb};
 use crate::config::Alone;
 use crate::guard::judge::remediation::{Held, Remediation};
 
-mod contact;
 #[cfg(test)]
 mod tests;
-
-pub use contact::{Contact, OpenStream};
 
 /// Longest time that one [`Verb::Defer`] holds a restart.
 const LONGEST_DEFER: Duration = Duration::from_secs(120);
@@ -109,7 +106,8 @@ impl Operator {
         self.heard = self.heard.max(at);
     }
 
-    /// Notes what the guard wants now: a restart that it wants opens a request, or keeps the open one.
+    /// Notes what the guard wants now: a restart that it wants opens a request, or keeps the open one. Returns whether that
+    /// opened or closed one.
     pub fn note(
         &mut self,
         wish: Remediation,
@@ -117,24 +115,25 @@ impl Operator {
         class: Option<Class>,
         now: Instant,
         now_unix_ms: impl FnOnce() -> u64,
-    ) {
+    ) -> bool {
         let (order, act) = match wish {
             Remediation::Restart(order) => (order, Act::Restart),
             Remediation::Recycle(order) => (order, Act::Recycle),
             Remediation::None | Remediation::Ask(_) | Remediation::Hold { .. } | Remediation::Stop(_) => {
-                self.pending = None;
-                return;
+                return self.pending.take().is_some();
             }
         };
         let attempt = order.attempt;
         match &mut self.pending {
             Some(open) if open.request.instance == instance && open.request.attempt == attempt => {
                 (open.request.class, open.request.act) = (class, act);
+                false
             }
             _ => {
                 let (instance, since_unix_ms) = (instance.to_owned(), now_unix_ms());
                 let request = RepairRequest { instance, attempt, class, act, since_unix_ms };
                 self.pending = Some(Pending { request, since: now, answer: None });
+                true
             }
         }
     }
@@ -157,7 +156,9 @@ impl Operator {
         if !self.is_away(pending, policy, now) {
             return Remediation::Ask(order);
         }
-        let is_ours = is_restart && case.golden_failed && case.class.is_some_and(Class::is_sticky);
+        // What golden probes have proven, of any class that a restart may cure; a recycle can wait.
+        let curable = case.class.is_some_and(|class| class != Class::Environment);
+        let is_ours = is_restart && case.golden_failed && curable;
         if !is_ours {
             return Remediation::Hold { why: Held::Away, until: None };
         }

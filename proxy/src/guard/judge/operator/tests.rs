@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use crate::guard::heal::operator::*;
+use crate::guard::judge::operator::*;
 use crate::guard::judge::remediation::{Kill, Order, Stopped};
 
 const STICKY: Case = Case { class: Some(Class::Sticky), golden_failed: true };
@@ -161,12 +161,12 @@ fn away_means_unheard_or_silent_for_half_a_minute() {
 }
 
 #[test]
-fn alone_only_class_a_with_a_failed_probe_and_rarely() {
+fn alone_only_what_a_failed_probe_has_proven_and_rarely() {
     let mut asked = Asked::new();
     let later = asked.at(60);
     let decide = |operator: &Operator, case, wish| operator.decide(wish, case, &Alone::default(), later);
     for case in [
-        Case { class: Some(Class::Hang), golden_failed: true },
+        Case { class: Some(Class::Environment), golden_failed: true },
         Case { class: Some(Class::Sticky), golden_failed: false },
         Case { class: None, golden_failed: true },
     ] {
@@ -175,7 +175,10 @@ fn alone_only_class_a_with_a_failed_probe_and_rarely() {
     }
     let recycle = Remediation::Recycle(Order { attempt: 0, kill: Kill::Graceful });
     assert!(matches!(decide(&asked.operator, STICKY, recycle), Remediation::Hold { .. }));
-    assert_eq!(decide(&asked.operator, STICKY, wish(0)), wish(0));
+    let ambiguous = Case { class: Some(Class::Ambiguous), golden_failed: true };
+    for case in [STICKY, ambiguous] {
+        assert_eq!(decide(&asked.operator, case, wish(0)), wish(0));
+    }
     asked.operator.restarted(later);
     asked.operator.note(wish(1), "b", Some(Class::Sticky), asked.at(70), || 0);
     let until = Some(later + Duration::from_secs(600));
@@ -223,7 +226,7 @@ proptest! {
     /// Whatever happens: a restart has the operator's leave for this instance and attempt, or it is one that a guard may do
     /// alone.
     #[test]
-    fn no_restart_without_leave_but_the_rare_sticky_one(
+    fn no_restart_without_leave_but_the_rare_proven_one(
         story in prop::collection::vec((happens(), 0..200_u64), 1..200),
     ) {
         let policy = Alone::default();
@@ -276,7 +279,7 @@ proptest! {
                         continue;
                     }
                     if granted != Some((key.clone(), attempt)) {
-                        prop_assert!(!recycle && golden_failed && class.is_some_and(Class::is_sticky));
+                        prop_assert!(!recycle && golden_failed && class.is_some_and(|class| class != Class::Environment));
                         prop_assert!(last_alone.is_none_or(|last| now >= last + policy.every));
                         let silent = asked_since.as_ref().is_some_and(|(_, _, at)| now > *at + policy.after);
                         prop_assert!(now > last_contact + policy.after || silent);

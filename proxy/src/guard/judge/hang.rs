@@ -1,0 +1,115 @@
+//! Whether a job in flight hangs: judged job by job against its own prediction, from signs of work of any kind. Pure.
+
+use std::time::{Duration, Instant};
+
+use crate::config::Hang;
+use crate::guard::path::lane::{Job, LaneView};
+
+/// Times its prediction that a job is given at least, whatever the cap.
+const LEAST_FACTOR: f64 = 1.5;
+
+/// How long the engine may show no sign of work while it has this job:
+/// `max(floor, predicted_factor * job, queue_factor * all jobs)`, at most the cap, and never less than 1.5 times the job.
+pub fn limit(job: &Job, lane: &LaneView, policy: &Hang) -> Duration {
+    let all: f64 = lane.jobs().map(|job| job.claim.predicted).sum();
+    let seconds = (policy.predicted_factor * job.claim.predicted).max(policy.queue_factor * all);
+    let duration = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+    let least = duration(LEAST_FACTOR * job.claim.predicted);
+    duration(seconds).max(policy.floor).min(policy.cap).max(least)
+}
+
+/// The oldest job that hangs, if any. `progress` is when the engine last showed a sign of work beside the registry's.
+///
+/// A job that waits for its client does not hang, and does not excuse another one. One that is overdue while later ones end
+/// is lost, which is no hang of the engine.
+pub fn hung<'lane>(
+    lane: &'lane LaneView,
+    progress: Instant,
+    policy: &Hang,
+    now: Instant,
+) -> Option<&'lane Job> {
+    let progress = lane.progress.map_or(progress, |seen| seen.max(progress));
+    lane.jobs().find(|job| {
+        let silent_since = job.started.max(progress);
+        !job.awaits_client && now.saturating_duration_since(silent_since) > limit(job, lane, policy)
+    })
+}
+
+/// Whether the engine is busy with work of clients that is not overdue: what it does not answer meanwhile tells load.
+pub fn busy(lane: &LaneView, progress: Instant, policy: &Hang, now: Instant) -> bool {
+    lane.jobs().next().is_some() && hung(lane, progress, policy, now).is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::path::lane::testing::{job, running};
+
+    fn at(start: Instant, seconds: f64) -> Instant {
+        start + Duration::from_secs_f64(seconds)
+    }
+
+    #[test]
+    fn the_limit_has_a_floor_and_grows_with_the_work() {
+        let (policy, now) = (Hang::default(), Instant::now());
+        let of = |predicted: f64| limit(&job(predicted, now), &running([job(predicted, now)]), &policy);
+        assert_eq!(of(1.0), Duration::from_secs(10));
+        assert_eq!(of(20.0), Duration::from_secs(60));
+        assert_eq!(of(500.0), Duration::from_secs(900), "the cap");
+        assert_eq!(of(1000.0), Duration::from_secs(1500), "no cap makes it less than 1.5 times the work");
+        let many = running(std::iter::repeat_n(job(10.0, now), 4));
+        assert_eq!(limit(&job(1.0, now), &many, &policy), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn silence_beyond_the_limit_is_a_hang_and_any_sign_of_work_ends_it() {
+        let (policy, start) = (Hang::default(), Instant::now());
+        let mut lane = running([job(1.0, start)]);
+        assert!(hung(&lane, start, &policy, at(start, 9.9)).is_none());
+        assert!(hung(&lane, start, &policy, at(start, 10.1)).is_some());
+        assert!(hung(&lane, at(start, 5.0), &policy, at(start, 10.1)).is_none(), "an error answer");
+        lane.progress = Some(at(start, 5.0));
+        assert!(hung(&lane, start, &policy, at(start, 10.1)).is_none(), "part of an answer");
+        assert!(hung(&lane, start, &policy, at(start, 15.1)).is_some());
+    }
+
+    #[test]
+    fn a_slow_reader_does_not_hang_and_hides_no_hang_of_another_job() {
+        let (policy, start) = (Hang::default(), Instant::now());
+        let mut reader = job(1.0, start);
+        reader.awaits_client = true;
+        let lane = running([reader.clone()]);
+        assert!(hung(&lane, start, &policy, at(start, 60.0)).is_none());
+        let lane = running([reader, job(1.0, start)]);
+        assert!(hung(&lane, start, &policy, at(start, 60.0)).is_some());
+    }
+
+    #[test]
+    fn a_stuck_member_of_a_batch_is_no_hang_while_others_end() {
+        let (policy, start) = (Hang::default(), Instant::now());
+        let mut lane = running([job(1.0, start), job(1.0, at(start, 59.0))]);
+        lane.progress = Some(at(start, 59.5));
+        assert!(hung(&lane, start, &policy, at(start, 60.0)).is_none());
+    }
+
+    #[test]
+    fn conversations_and_probes_are_no_work_that_hangs() {
+        let (policy, start) = (Hang::default(), Instant::now());
+        let mut conversation = job(0.0, start);
+        conversation.permit = crate::guard::path::lane::Permit::Stream;
+        let mut probe = job(0.0, start);
+        probe.claim.task = None;
+        let lane = running([conversation, probe]);
+        assert!(hung(&lane, start, &policy, at(start, 3600.0)).is_none());
+        assert!(!busy(&lane, start, &policy, start));
+    }
+
+    #[test]
+    fn an_engine_is_busy_until_its_work_is_overdue() {
+        let (policy, start) = (Hang::default(), Instant::now());
+        let lane = running([job(100.0, start)]);
+        assert!(busy(&lane, start, &policy, at(start, 299.0)));
+        assert!(!busy(&lane, start, &policy, at(start, 301.0)));
+        assert!(!busy(&LaneView::default(), start, &policy, start));
+    }
+}

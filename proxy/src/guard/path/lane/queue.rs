@@ -1,0 +1,95 @@
+//! The jobs that wait for the engine, and which of them is next.
+
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use crate::guard::path::lane::{Claim, Priority, Slot};
+
+/// Seconds of waiting by which a job rises past one of the next better class.
+const AGEING: f64 = 20.0;
+
+/// A job that waits.
+#[derive(Debug)]
+pub struct Waiter {
+    pub id: u64,
+    pub claim: Claim,
+    /// Whether its upload is complete and it would start at once; until then others may overtake it.
+    pub ready: bool,
+    /// When it arrived.
+    pub since: Instant,
+    pub grant: oneshot::Sender<Slot>,
+}
+
+impl Waiter {
+    /// Its place, the least first. Probes do not age and are not overtaken: they are few, and decide about all others.
+    fn rank(&self, now: Instant) -> f64 {
+        let class = match self.claim.priority {
+            Priority::Probe => return f64::NEG_INFINITY,
+            Priority::Session => 0.0,
+            Priority::Short => 1.0,
+            Priority::Long => 2.0,
+        };
+        class - now.saturating_duration_since(self.since).as_secs_f64() / AGEING
+    }
+}
+
+/// The queue, in the order of arrival.
+#[derive(Debug, Default)]
+pub struct Queue {
+    waiting: Vec<Waiter>,
+}
+
+impl Queue {
+    pub fn push(&mut self, waiter: Waiter) {
+        self.waiting.push(waiter);
+    }
+
+    /// Takes the ready one that is next out of the queue.
+    pub fn pop(&mut self, now: Instant) -> Option<Waiter> {
+        let ready = self.waiting.iter().enumerate().filter(|(_, waiter)| waiter.ready);
+        let ranked = ready.map(|(at, waiter)| (at, waiter.rank(now)));
+        // The first of equals, as they are in the order of arrival.
+        let (next, _) = ranked.reduce(|best, other| if other.1 < best.1 { other } else { best })?;
+        Some(self.waiting.remove(next))
+    }
+
+    /// The one of that id.
+    pub fn get_mut(&mut self, id: u64) -> Option<&mut Waiter> {
+        self.waiting.iter_mut().find(|waiter| waiter.id == id)
+    }
+
+    pub fn remove(&mut self, id: u64) {
+        self.waiting.retain(|waiter| waiter.id != id);
+    }
+
+    /// Refuses all but probes.
+    pub fn clear(&mut self) {
+        self.waiting.retain(|waiter| waiter.claim.priority == Priority::Probe);
+    }
+
+    /// How many of that class wait or upload.
+    pub fn count(&self, priority: Priority) -> usize {
+        self.waiting.iter().filter(|waiter| waiter.claim.priority == priority).count()
+    }
+
+    /// Jobs that would start at once.
+    pub fn ready(&self) -> usize {
+        self.jobs().filter(|waiter| waiter.ready).count()
+    }
+
+    /// Jobs whose upload is under way.
+    pub fn uploading(&self) -> usize {
+        self.jobs().filter(|waiter| !waiter.ready).count()
+    }
+
+    /// Predicted work of the ready ones that a newcomer of that class has ahead.
+    pub fn seconds(&self, priority: Priority) -> f64 {
+        let ahead = self.jobs().filter(|waiter| waiter.ready && waiter.claim.priority <= priority);
+        ahead.map(|waiter| waiter.claim.predicted).sum()
+    }
+
+    fn jobs(&self) -> impl Iterator<Item = &Waiter> {
+        self.waiting.iter().filter(|waiter| waiter.claim.priority != Priority::Probe)
+    }
+}
