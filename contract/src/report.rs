@@ -22,6 +22,9 @@ pub struct EngineReport {
     /// Class of the fault behind the verdict.
     #[serde(default, deserialize_with = "class::lenient")]
     pub class: Option<Class>,
+    /// The engine's own words about why it does not serve yet, redacted, at most 256 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub says: Option<String>,
     /// Share of traffic it should get, 0 (ejected) to 1.
     pub weight: f64,
     /// Predicted seconds until a request that arrives now would start.
@@ -57,6 +60,7 @@ impl EngineReport {
             state: State::Starting,
             verdict: VerdictName::Pending,
             class: None,
+            says: None,
             weight: 0.0,
             queue_seconds: 0.0,
             recovery_seconds: None,

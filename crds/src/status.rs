@@ -124,6 +124,9 @@ pub struct PodStatus {
     /// Class of the fault behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
+    /// The engine's own words about why it does not serve yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub says: Option<String>,
     /// Restarts of the engine container.
     pub restarts: i32,
     /// Since when it is in this state.

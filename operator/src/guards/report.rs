@@ -16,6 +16,8 @@ pub struct Report {
     /// Class of the fault behind the verdict.
     #[serde(deserialize_with = "contract::class::lenient")]
     pub class: Option<Class>,
+    /// The engine's own words about why it does not serve yet.
+    pub says: Option<Box<str>>,
     /// Restarts since the guard started.
     pub restarts: u64,
     /// A restart that waits for the operator's answer; few guards have one.

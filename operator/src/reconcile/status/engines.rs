@@ -156,6 +156,7 @@ fn add(
         name,
         node,
         class: class.filter(|_| !verified),
+        says: seen.and_then(|seen| seen.report.says.as_deref()).filter(|_| !verified).map(str::to_owned),
         restarts: pod.restarts,
         since,
         state,

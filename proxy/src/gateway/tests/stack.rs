@@ -217,6 +217,7 @@ fn report(name: &str, capability: Capability) -> EngineReport {
         predictor: Predictor { fixed: 0.1, per_audio_second: 0.01 },
         restarts: 0,
         repair: None,
+        says: None,
         deferred: None,
         draining: false,
         incidents: Vec::new(),

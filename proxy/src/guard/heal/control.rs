@@ -72,6 +72,8 @@ pub struct Parts {
 /// What the loop's own tasks report back.
 enum Event {
     Probed(Outcome),
+    /// A probe whose deadline had passed was answered.
+    Late(Outcome),
     Shallow(Shallow),
     Restarted(Result<(), child::Error>),
 }

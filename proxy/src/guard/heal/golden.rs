@@ -12,6 +12,16 @@ pub struct Clip {
     pub words: &'static str,
 }
 
+/// Bytes of a clip before its samples.
+const WAV_HEADER: usize = 44;
+
+impl Clip {
+    /// How long it is.
+    pub fn seconds(&self) -> f64 {
+        self.wav.len().saturating_sub(WAV_HEADER) as f64 / 32_000.0
+    }
+}
+
 /// The first clip, a man's voice. It shares no word with [`CLIP_B`]: an engine that answers the same to both is not listening.
 ///
 /// Made with the Flite voice `rms`; sentences and voices were chosen so that a small recogniser gets every word.

@@ -14,6 +14,7 @@ use contract::Class;
 use crate::config;
 use crate::guard::heal::golden::{self, CLIP_A, CLIP_B, Clip};
 use crate::guard::path::classify::{Finding, classify};
+use crate::guard::path::redact::redact;
 use crate::guard::path::signatures::{Catalogue, SEARCHED_BYTES};
 use crate::guard::protocols::Protocols;
 use crate::net::Clients;
@@ -39,6 +40,15 @@ impl Which {
             Which::SttA => "stt_a",
             Which::SttB => "stt_b",
             Which::Tts => "tts",
+        }
+    }
+
+    /// Seconds of audio that it is about; about, for speech that is yet to be made.
+    pub fn seconds(self) -> f64 {
+        match self {
+            Which::SttA => CLIP_A.seconds(),
+            Which::SttB => CLIP_B.seconds(),
+            Which::Tts => SPOKEN_SECONDS,
         }
     }
 
@@ -140,8 +150,14 @@ pub struct Prober {
     heard: Mutex<[Option<String>; 2]>,
     /// A voice that the engine listed.
     voice: Mutex<Option<String>>,
+    /// What the last reply that was no pass said, redacted.
+    says: Mutex<Option<String>>,
 }
 
+/// About how long [`golden::SENTENCE`] takes to say.
+const SPOKEN_SECONDS: f64 = 2.0;
+/// Characters kept of a reply for people.
+const SAYS_CHARS: usize = 250;
 /// Longest time of the shallow check.
 const SHALLOW_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -180,6 +196,7 @@ impl Prober {
             catalogue,
             heard: Mutex::default(),
             voice: Mutex::default(),
+            says: Mutex::default(),
         })
     }
 
@@ -194,6 +211,7 @@ impl Prober {
             catalogue,
             heard: Mutex::new(self.heard.lock().clone()),
             voice: Mutex::new(self.voice.lock().clone()),
+            says: Mutex::new(self.says.lock().clone()),
         }
     }
 
@@ -223,6 +241,7 @@ impl Prober {
         let reply = self.send(at, which).await?;
         if reply.status != StatusCode::OK {
             let finding = classify(reply.status, &reply.body, &self.catalogue);
+            self.heed(&reply);
             return Err(Failure::Status { status: reply.status.as_u16(), finding });
         }
         let codec = self.protocols.codec(at);
@@ -280,7 +299,18 @@ impl Prober {
         if reply.status.is_success() && !loading {
             return Ok(());
         }
+        self.heed(&reply);
         Err(ShallowFailure::NotReady { class: self.catalogue.find(&reply.body).map(|(class, _)| class) })
+    }
+
+    /// What the engine last said about why it does not serve, redacted, at most 256 characters.
+    pub fn says(&self) -> Option<String> {
+        self.says.lock().clone()
+    }
+
+    fn heed(&self, reply: &ask::Reply) {
+        let body: String = redact(&reply.body).chars().take(SAYS_CHARS).collect();
+        *self.says.lock() = Some(format!("{}: {body}", reply.status.as_u16()));
     }
 
     /// Asks for a small document over HTTP.

@@ -15,6 +15,8 @@ use crate::guard::path::lane::LaneView;
 const AHEAD_CAP: Duration = Duration::from_secs(60);
 /// Most times that a probe's deadline is doubled.
 const MAX_DOUBLINGS: usize = 5;
+/// Times the usual longest deadline that a probe after late ones is given.
+const MOST_PATIENCE: u32 = 4;
 /// How long a doubt waits for the lane before its probes go past it: a sticky one...
 const STICKY_WAIT: Duration = Duration::from_secs(2);
 /// ...and any other.
@@ -133,7 +135,7 @@ fn deadline(evidence: &Evidence, verdict: Verdict, policy: &config::Probe) -> Du
     }
     slowest.map_or(policy.timeout_max, |slowest| {
         let usual = (slowest * 3).max(policy.timeout_min);
-        usual.saturating_mul(doubled).min(policy.timeout_max.max(usual))
+        usual.saturating_mul(doubled).min((policy.timeout_max * MOST_PATIENCE).max(usual))
     })
 }
 

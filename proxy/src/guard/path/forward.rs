@@ -393,11 +393,14 @@ impl Forward {
 
     /// The service-time model of the engine's main work.
     pub fn predictor(&self) -> contract::Predictor {
-        let task = match self.capability {
+        self.predictors[predictor(self.main_task())].lock().report()
+    }
+
+    fn main_task(&self) -> Task {
+        match self.capability {
             Capability::Stt | Capability::Llm => Task::Transcribe,
             Capability::Tts => Task::Synthesize,
-        };
-        self.predictors[predictor(task)].lock().report()
+        }
     }
 
     fn predict(&self, task: Task, audio: f64) -> f64 {
@@ -416,6 +419,12 @@ impl Forward {
         let healthy = predictor.healthy(audio);
         predictor.learn(audio, service, now);
         healthy
+    }
+
+    /// As a served job, a passed golden probe of so many seconds of audio shows how long work takes: so the first job of a
+    /// slow engine is given its time.
+    pub fn learn_probe(&self, audio: f64, service: Duration, now: Instant) {
+        self.learn(self.main_task(), audio, service, now);
     }
 
     /// How long the engine may be silent on a job.

@@ -228,6 +228,7 @@ mod tests {
             predictor: Predictor { fixed: 0.5, per_audio_second: 0.1 },
             restarts: 0,
             repair: None,
+            says: None,
             deferred: None,
             draining: false,
             incidents: Vec::new(),

@@ -101,6 +101,7 @@ impl Guard {
             predictor: Predictor { fixed: 0.0, per_audio_second: 0.0 },
             restarts: 0,
             repair: None,
+            says: None,
             deferred: None,
             draining: false,
             incidents: Vec::new(),

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
+
 use contract::{Class, EngineReport, State};
 
 use crate::guard::heal::control::{Event, Health, Probing, clock};
 use crate::guard::heal::incident::Draft;
-use crate::guard::heal::prober::{Failure, Outcome, Prober, ShallowFailure};
+use crate::guard::heal::prober::{Failure, Prober, ShallowFailure};
 use crate::guard::judge::decide::Decision;
 use crate::guard::judge::evidence::Shallow;
 use crate::guard::judge::operator::Operator;
@@ -151,10 +153,7 @@ impl Health {
                 lane.probe_slot(Claim::PROBE).await
             };
             on_its_way.store(true, Ordering::Relaxed);
-            probe(&prober, due, slot, |outcome| async {
-                let _ = events.send(Event::Probed(outcome)).await;
-            })
-            .await;
+            probe(&prober, due, slot, &events).await;
         });
         self.probing = Some(Probing { task, sent });
     }
@@ -215,6 +214,7 @@ impl Health {
             state: standing.state,
             verdict: verdict.name(),
             class: standing.class,
+            says: if self.evidence.verified.is_none() { self.parts.prober.says() } else { None },
             weight: standing.weight,
             queue_seconds: rounded(self.parts.lane.queue_seconds(now)),
             recovery_seconds: standing.recovery.map(|recovery| rounded(recovery.as_secs_f64())),
@@ -230,29 +230,26 @@ impl Health {
 }
 
 /// Sends one probe and reports what it showed. One whose deadline has passed is reported as late at once, and holds its
-/// permit until the engine has answered it or was replaced: until then the engine is at work on it.
-async fn probe<F: Future<Output = ()>>(
-    prober: &Prober,
-    due: Due,
-    mut slot: Slot,
-    report: impl Fn(Outcome) -> F,
-) {
+/// permit until the engine has answered it or was replaced: until then the engine is at work on it. What it shows then is
+/// reported too, as an engine that answers late does not hang.
+async fn probe(prober: &Prober, due: Due, mut slot: Slot, events: &mpsc::Sender<Event>) {
     let sent = prober.turn(due.which);
     let mut attempt = std::pin::pin!(prober.attempt(sent.at, due.which));
-    let result = within(due.deadline, &mut attempt).await;
-    if result.is_some() {
+    if let Some(result) = within(due.deadline, &mut attempt).await {
         slot.answered();
-    } else {
-        slot.lose();
+        let _ = events.send(Event::Probed(prober.outcome(sent, result))).await;
+        return;
     }
-    let late = result.is_none();
-    report(prober.outcome(sent, result.unwrap_or(Err(Failure::Timeout)))).await;
-    if late {
-        let ended = slot.ended();
-        tokio::select! {
-            _ = tokio::time::timeout(LATE_ANSWER, attempt) => slot.answered(),
-            () = ended.cancelled() => {}
-        }
+    slot.lose();
+    let _ = events.send(Event::Probed(prober.outcome(sent, Err(Failure::Timeout)))).await;
+    let ended = slot.ended();
+    let result = tokio::select! {
+        result = tokio::time::timeout(LATE_ANSWER, attempt) => result,
+        () = ended.cancelled() => return,
+    };
+    if let Ok(result) = result {
+        slot.answered();
+        let _ = events.send(Event::Late(prober.outcome(sent, result))).await;
     }
 }
 

@@ -57,7 +57,11 @@ impl Health {
 
     pub(super) fn event(&mut self, event: Event, now: Instant) {
         match event {
-            Event::Probed(outcome) => self.probed(&outcome),
+            Event::Probed(outcome) => {
+                self.probing = None;
+                self.probed(&outcome, false);
+            }
+            Event::Late(outcome) => self.probed(&outcome, true),
             Event::Shallow(shallow) => {
                 self.polling = false;
                 if self.evidence.shallow != Shallow::Green {
@@ -118,8 +122,7 @@ impl Health {
         self.repairs.reset(now);
     }
 
-    pub(super) fn probed(&mut self, outcome: &Outcome) {
-        self.probing = None;
+    fn probed(&mut self, outcome: &Outcome, late: bool) {
         let failure = outcome.result.as_ref().err().map(failed);
         if let Some(Failed::Rejected | Failed::Unsuited) = failure {
             let (engine, probe) = (&self.parts.engine.name, outcome.which.as_str());
@@ -156,6 +159,9 @@ impl Health {
             "golden probe"
         );
         self.parts.metrics.probed(outcome.which, failure, outcome.took);
+        if failure.is_none() && !excused && !late {
+            self.parts.forward.learn_probe(outcome.which.seconds(), outcome.took, ended);
+        }
         if let Some(draft) = &mut self.draft {
             draft.probe(outcome.which.as_str(), result, outcome.started, ended);
         }

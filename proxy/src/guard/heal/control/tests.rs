@@ -38,6 +38,7 @@ pub(in crate::guard) enum Mode {
     Sticky,
     Cublas,
     Hung,
+    Slow(Duration),
     Garbage,
     Loading,
 }
@@ -82,6 +83,10 @@ async fn transcribe(Extract(fake): Extract<Arc<Fake>>, body: Bytes) -> Response 
         Mode::Sticky => failure("CUDA error: an illegal memory access was encountered"),
         Mode::Cublas => failure("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"),
         Mode::Hung => std::future::pending().await,
+        Mode::Slow(time) => {
+            tokio::time::sleep(time).await;
+            Json(json!({"text": words})).into_response()
+        }
         Mode::Garbage => Json(json!({"text": "the the the"})).into_response(),
     }
 }
@@ -445,4 +450,21 @@ async fn new_rules_count_at_once() {
     stack.reaches(State::Ejected).await;
     stack.config.replace(Config { guard: policy(), ..Config::default() });
     assert_eq!(stack.heals().await.class, Class::Sticky);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_answers_late_is_not_restarted() {
+    let mut rules = policy();
+    rules.probe.timeout_min = Duration::from_millis(100);
+    rules.probe.timeout_max = Duration::from_millis(100);
+    let stack = Stack::start(rules).await;
+    *stack.fake.mode.lock() = Mode::Slow(Duration::from_millis(350));
+    let asked = stack.fake.asked.load(Ordering::Relaxed);
+    let deadline = Instant::now() + TEST_TIMEOUT;
+    while stack.fake.asked.load(Ordering::Relaxed) < asked + 8 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(stack.fake.asked.load(Ordering::Relaxed) >= asked + 8);
+    assert!(stack.actuator.kills.lock().is_empty());
+    stack.reaches(State::Healthy).await;
 }

@@ -202,6 +202,7 @@ async fn the_shallow_check_reads_status_and_body() {
     for (status, body, expected) in cases {
         let (prober, _server) = engine(move |_, _| json(status, body)).await;
         assert_eq!(prober.shallow().await, expected, "{status} {body}");
+        assert_eq!(prober.says(), expected.err().map(|_| format!("{status}: {body}")));
     }
     let (prober, _server) = engine(|path, _| json(if path == "/health" { 200 } else { 404 }, "{}")).await;
     assert_eq!(prober.shallow().await, Ok(()));

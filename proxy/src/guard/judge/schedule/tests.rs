@@ -132,7 +132,7 @@ fn each_late_probe_in_a_row_gives_the_next_one_twice_the_time() {
     let policy = Policy::default();
     let mut evidence = proven(start);
     let verdict = Verdict::Suspect(Class::Periodic);
-    for expected in [2, 4, 8, 10, 10] {
+    for expected in [2, 4, 8, 16, 32, 40, 40] {
         let now = evidence.probes.back().map_or(start, |probe| probe.ended) + Duration::from_secs(60);
         let probe = due(&evidence, Verdict::Serving, &idle(), &policy, now).unwrap();
         assert_eq!(probe.deadline, Duration::from_secs(expected));
