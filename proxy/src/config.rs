@@ -16,6 +16,7 @@ use crate::protocol::{self, Protocol};
 mod check;
 mod connections;
 mod current;
+mod hedge;
 mod kubernetes;
 mod load;
 mod policy;
@@ -24,6 +25,7 @@ pub mod reload;
 
 pub use connections::Connections;
 pub use current::Current;
+pub use hedge::Hedge;
 pub use kubernetes::{Discovery, Kubelet, Operator, Pool};
 pub use load::Error;
 pub use policy::{
@@ -129,6 +131,8 @@ pub struct Gateway {
     pub wait: Wait,
     /// Limits of retries.
     pub retry: Retry,
+    /// Jobs that also go to a second engine.
+    pub hedge: Hedge,
     /// Bounds of the Retry-After header.
     pub retry_after: RetryAfter,
     /// Models that clients may name.
@@ -153,6 +157,7 @@ impl Default for Gateway {
             spool: Spool::default(),
             wait: Wait::default(),
             retry: Retry::default(),
+            hedge: Hedge::default(),
             retry_after: RetryAfter::default(),
             models: Model::defaults(),
             voices: default_voices(),

@@ -64,7 +64,8 @@ pub async fn pass(State(edge): State<Arc<Edge>>, mut request: Request, next: Nex
         request_id = %id.0.to_str().unwrap_or_default(),
         route = %route,
         status = Empty,
-        engine = Empty
+        engine = Empty,
+        hedged = Empty
     );
     let mut in_flight = InFlight::begin(edge.metrics.clone(), route, span.clone(), started);
     let mut refused = None;

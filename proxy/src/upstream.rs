@@ -26,10 +26,12 @@ mod exchange;
 mod failure;
 mod framed;
 mod get;
+mod hedge;
 mod membership;
 mod metrics;
 mod outgoing;
 mod prepare;
+mod race;
 mod reply;
 mod retry;
 mod rng;
@@ -71,6 +73,7 @@ struct Inner {
     rng: Arc<Rng>,
     metrics: Metrics,
     budget: RwLock<Arc<RetryBudget>>,
+    hedges: hedge::Budget,
     spool: Arc<SpoolBudget>,
     /// Ticks when some endpoint has become usable or better.
     improved: watch::Sender<()>,
@@ -90,6 +93,7 @@ impl Upstreams {
             clients,
             rng: Arc::new(rng),
             budget: RwLock::new(Arc::new(RetryBudget::new(&now.gateway.retry))),
+            hedges: hedge::Budget::default(),
             spool: SpoolBudget::new(&now.gateway.spool, metrics.replay_bytes.clone()),
             metrics,
             improved: watch::Sender::new(()),

@@ -47,6 +47,9 @@ impl Config {
         if let Some((field, reason)) = self.gateway.connections.fault() {
             return invalid("gateway.connections", format!("{field} {reason}"));
         }
+        if let Some((field, reason)) = self.gateway.hedge.fault() {
+            return invalid("gateway.hedge", format!("{field} {reason}"));
+        }
         self.check_pools()?;
         let mut models = std::collections::HashSet::new();
         for model in &self.gateway.models {

@@ -65,6 +65,24 @@ fn contradictions_are_refused_by_name() {
     }
     assert!(read(STACK, &["engines[0].url=https://api.openai.com"]).is_ok());
     assert!(read(STACK, &["guard.lane.jobs=0"]).unwrap_err().to_string().contains("guard.lane.jobs"));
+    for (field, value) in
+        [("after", "0s"), ("factor", "0.5"), ("factor", ".nan"), ("share", "1.5"), ("share", "-0.1")]
+    {
+        let message = read(STACK, &[&format!("gateway.hedge.{field}={value}")]).unwrap_err().to_string();
+        assert!(message.contains("gateway.hedge") && message.contains(field), "{message}");
+    }
+}
+
+#[test]
+fn hedging_is_on_within_bounds_and_can_be_turned_off() {
+    let hedge = read(STACK, &[]).unwrap().gateway.hedge;
+    assert!(hedge.enabled && hedge.share <= 0.03);
+    let off = read(STACK, &["gateway.hedge.enabled=false", "gateway.hedge.max_predicted=5s"])
+        .unwrap()
+        .gateway
+        .hedge;
+    assert!(!off.enabled);
+    assert_eq!((off.after, off.max_predicted), (Duration::from_secs(1), Duration::from_secs(5)));
 }
 
 const GUARD: &str = "

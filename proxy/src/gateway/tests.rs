@@ -2,6 +2,7 @@
 
 mod drain;
 mod edge;
+mod hedges;
 mod models;
 mod speech;
 mod stack;

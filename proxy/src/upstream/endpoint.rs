@@ -20,10 +20,13 @@ use crate::job::work::Work;
 use crate::protocol::{Protocol, Settings};
 use crate::upstream::ask;
 use crate::upstream::balance::Candidate;
+use crate::upstream::failure::Failure;
+use crate::upstream::hedge::Forecast;
 use crate::upstream::membership::Target;
 use crate::upstream::metrics::StateGauge;
 
 mod live;
+mod overdue;
 
 use live::{Live, News};
 
@@ -175,9 +178,14 @@ impl Endpoint {
 
     /// A reply's headers tell of the engine. One of a faulty engine does not shorten the wait: an engine that
     /// fails fast must not look free.
-    pub fn observe(&self, headers: &HeaderMap, is_faulty: bool, now: Instant) {
+    pub fn observe(&self, headers: &HeaderMap, failure: Option<Failure>, now: Instant) {
         let news = News::of(headers);
-        self.change(now, |live| live.news(news, is_faulty, now));
+        self.change(now, |live| {
+            if failure.is_none() {
+                live.answered();
+            }
+            live.news(news, matches!(failure, Some(Failure::Faulty(_))), now)
+        });
     }
 
     /// No connection: out until the stream reports or a connection succeeds.
@@ -239,9 +247,15 @@ impl Endpoint {
         self.live.lock().shown(now)
     }
 
-    /// Predicted service time in seconds of a request.
-    pub fn predict(&self, audio_seconds: f64) -> f64 {
-        self.live.lock().predict(audio_seconds)
+    /// What is predicted for a request that is sent now.
+    pub(super) fn forecast(&self, audio_seconds: f64, now: Instant) -> Forecast {
+        let live = self.live.lock();
+        Forecast { wait: live.queue(now), work: live.predict(audio_seconds) }
+    }
+
+    /// An answer that was due at `due` is overdue. Until the engine answers something it looks like one with a queue.
+    pub(super) fn overdue(&self, due: Instant, now: Instant) {
+        self.live.lock().overdue(due, now);
     }
 
     /// Charges a request of so many predicted seconds until its end.
@@ -261,7 +275,7 @@ impl Endpoint {
             Some(state) => report.state = state,
             None => (report.state, report.weight) = (State::Unknown, 0.0),
         }
-        report.queue_seconds = live.candidate(0, now).wait;
+        report.queue_seconds = live.queue(now);
         report.incidents = live.incidents().cloned().collect();
         report
     }

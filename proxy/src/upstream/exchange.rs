@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::http::{HeaderValue, Method, Request, Response, header as names};
 use axum::body::Body;
@@ -14,10 +15,12 @@ use super::Upstreams;
 use super::endpoint::Endpoint;
 use super::failure::Failure;
 use super::framed::{Framed, Refused};
+use super::hedge::{self, Alarm, Forecast};
 use super::metrics::Outcome;
 use super::outgoing::Outgoing;
 use super::reply::{Reply, ReplyBody};
 use super::send::Picked;
+use crate::config::Config;
 use crate::error::Error;
 use crate::protocol::{self, Encoded, File, Transport, grpc};
 
@@ -43,12 +46,13 @@ impl From<Error> for Stop {
 }
 
 impl Upstreams {
-    /// One attempt, counted.
+    /// One attempt, counted. The alarm rings when its answer is overdue.
     pub(super) async fn attempt<T, R, F>(
         &self,
         picked: &Picked,
         outgoing: &Outgoing,
         read: &R,
+        alarm: &Alarm,
     ) -> Result<T, Stop>
     where
         R: Fn(Reply) -> F,
@@ -56,7 +60,7 @@ impl Upstreams {
     {
         let count = |outcome| self.inner.metrics.attempt(outgoing.route.capability, outcome);
         let refused = Refused::default();
-        let outcome = match self.send(picked, outgoing, &refused).await {
+        let outcome = match self.send(picked, outgoing, &refused, alarm).await {
             Ok(reply) => read(reply).await,
             Err(stop) => Err(stop),
         };
@@ -74,16 +78,27 @@ impl Upstreams {
     }
 
     /// Sends the job and waits for the head of a good reply.
-    async fn send(&self, picked: &Picked, outgoing: &Outgoing, refused: &Refused) -> Result<Reply, Stop> {
+    async fn send(
+        &self,
+        picked: &Picked,
+        outgoing: &Outgoing,
+        refused: &Refused,
+        alarm: &Alarm,
+    ) -> Result<Reply, Stop> {
         let Picked { endpoint, protocol, .. } = picked;
-        let predicted = endpoint.predict(outgoing.audio_seconds);
-        let timeout = self.answer_timeout(predicted);
         let request = self.request(picked, outgoing, refused).await?;
-        let in_flight = endpoint.dispatch(predicted, Instant::now());
+        let now = Instant::now();
+        let forecast = endpoint.forecast(outgoing.audio_seconds, now);
+        let (timeout, overdue) = self.silences(forecast);
+        let in_flight = endpoint.dispatch(forecast.work, now);
         let silence = async {
             // An upload may take as long as it takes; only then is an answer due.
             outgoing.arrived().await;
-            sleep(timeout).await;
+            let due = Instant::now();
+            if let Some(overdue) = overdue.filter(|_| alarm.is_armed()) {
+                ring_when_overdue(endpoint, alarm, due, [overdue, timeout]).await;
+            }
+            sleep(timeout.saturating_sub(due.elapsed())).await;
         };
         let response = self.exchange(endpoint, protocol.transport(), request, silence).await?;
         let reply = Reply {
@@ -95,6 +110,12 @@ impl Upstreams {
             ended: false,
         };
         reply.accepted().await
+    }
+
+    /// How long an engine may be silent before the attempt fails, and before its answer is overdue.
+    fn silences(&self, forecast: Forecast) -> (Duration, Option<Duration>) {
+        let config = self.inner.config.get();
+        (answer_timeout(&config, forecast.work), hedge::overdue_after(forecast, &config.gateway.hedge))
     }
 
     async fn request(
@@ -172,8 +193,34 @@ impl Upstreams {
         let ended = grpc::Status::read(response.headers()).filter(|_| transport == Transport::Grpc);
         let status = ended.map_or_else(|| response.status(), |ended| ended.http());
         let failure = Failure::of_reply(status, response.headers());
-        endpoint.observe(response.headers(), matches!(failure, Some(Failure::Faulty(_))), now);
+        endpoint.observe(response.headers(), failure, now);
         failure.map_or(Ok(response), Err)
+    }
+}
+
+/// Well beyond the guard's own limits: its queue, then its deadline for the job.
+fn answer_timeout(config: &Config, predicted: f64) -> Duration {
+    /// Beyond what the guard's own deadlines allow.
+    const MARGIN: Duration = Duration::from_secs(10);
+    let (lane, hang) = (&config.guard.lane, &config.guard.hang);
+    let queue = Duration::try_from_secs_f64(lane.max_wait_seconds).unwrap_or_default();
+    let job = Duration::try_from_secs_f64(hang.deadline_factor * predicted).unwrap_or_default();
+    queue.saturating_add(job.max(hang.deadline_floor)).saturating_mul(2).saturating_add(MARGIN)
+}
+
+/// From `overdue` after `due` on rings again and again, each time with a charge on the endpoint, until `timeout` after it.
+async fn ring_when_overdue(
+    endpoint: &Endpoint,
+    alarm: &Alarm,
+    due: Instant,
+    [overdue, timeout]: [Duration; 2],
+) {
+    let mut after = overdue;
+    while after < timeout {
+        sleep(after.saturating_sub(due.elapsed())).await;
+        endpoint.overdue(due, Instant::now());
+        alarm.ring();
+        after += hedge::RECHECK;
     }
 }
 

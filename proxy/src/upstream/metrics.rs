@@ -51,6 +51,21 @@ impl Outcome {
     }
 }
 
+/// What became of a job whose answer was overdue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hedged {
+    /// The second engine's answer counted.
+    Won,
+    /// It did not.
+    Lost,
+    /// It never went to a second engine.
+    Denied,
+}
+
+impl Hedged {
+    const NAMES: [&str; 3] = ["won", "lost", "denied"];
+}
+
 /// The metrics, all present from the start.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -60,6 +75,7 @@ pub struct Metrics {
     pub(super) waiting: IntGauge,
     pub(super) waits_total: IntCounter,
     pub(super) replay_bytes: IntGauge,
+    hedges: [[IntCounter; Hedged::NAMES.len()]; Capability::ALL.len()],
     endpoint_state: IntGaugeVec,
 }
 
@@ -74,6 +90,13 @@ impl Metrics {
         let retries = IntCounterVec::new(
             name("retries_total", "requests sent again, by what the attempt before showed"),
             &["reason"],
+        )?;
+        let hedges = IntCounterVec::new(
+            Opts::new(
+                "speechstack_hedges_total",
+                "jobs whose answer was overdue, by whether a second engine got them and was first",
+            ),
+            &["capability", "result"],
         )?;
         let metrics = Self {
             attempts: Capability::ALL.map(|capability| {
@@ -90,6 +113,9 @@ impl Metrics {
                 "replay_bytes",
                 "bytes of request bodies kept for replay, in memory and on disk",
             ))?,
+            hedges: Capability::ALL.map(|capability| {
+                Hedged::NAMES.map(|result| hedges.with_label_values(&[capability.as_str(), result]))
+            }),
             endpoint_state: IntGaugeVec::new(
                 name("endpoint_state", "1 for the state that an engine is in as its gateway sees it"),
                 &["engine", "state"],
@@ -97,6 +123,7 @@ impl Metrics {
         };
         registry.register(Box::new(attempts))?;
         registry.register(Box::new(retries))?;
+        registry.register(Box::new(hedges))?;
         registry.register(Box::new(metrics.budget_exhausted.clone()))?;
         registry.register(Box::new(metrics.waiting.clone()))?;
         registry.register(Box::new(metrics.waits_total.clone()))?;
@@ -111,6 +138,10 @@ impl Metrics {
 
     pub(super) fn retry(&self, after: Failure) {
         self.retries[Outcome::Failed(after).index()].inc();
+    }
+
+    pub(super) fn hedge(&self, capability: Capability, hedged: Hedged) {
+        self.hedges[capability as usize][hedged as usize].inc();
     }
 
     /// Forgets the series of an engine that is gone.

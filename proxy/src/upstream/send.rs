@@ -1,7 +1,6 @@
 //! The path of one job: pick an endpoint, encode for its protocol, send, read, and on an engine's failure again elsewhere.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ::http::StatusCode;
 use contract::Capability;
@@ -14,6 +13,7 @@ use super::failure::Failure;
 use super::outgoing::Outgoing;
 use super::reply::Reply;
 use super::{Route, Upstreams};
+use crate::config::Config;
 use crate::error::Error;
 use crate::job::work::Work;
 use crate::protocol::Protocol;
@@ -49,12 +49,32 @@ pub(super) struct Tried {
     repeated: bool,
     pub(super) failures: Vec<Failure>,
     pub(super) wait_until: Option<Instant>,
+    /// Whether it was sent to two endpoints at once, which it is only once.
+    hedged: bool,
+    /// Whether an endpoint spent its full time on it.
+    timed_out: bool,
 }
 
 impl Tried {
     pub(super) fn fail(&mut self, endpoint: &Endpoint, epoch: u64, failure: Failure) {
         self.excluded.push((Arc::clone(&endpoint.name), epoch));
         self.failures.push(failure);
+        self.timed_out |= failure.is_timeout();
+    }
+
+    pub(super) fn is_hedged(&self) -> bool {
+        self.hedged
+    }
+
+    /// The job goes to a second endpoint.
+    pub(super) fn hedge(&mut self) {
+        self.hedged = true;
+    }
+
+    /// The second endpoint failed too. The client's error does not speak of it.
+    pub(super) fn fail_hedge(&mut self, picked: &Picked, failure: Failure) {
+        self.excluded.push((Arc::clone(&picked.endpoint.name), picked.epoch));
+        self.timed_out |= failure.is_timeout();
     }
 
     /// Whether the endpoint that failed last may be picked once more, now that no other can be.
@@ -82,6 +102,13 @@ pub(super) struct Picked {
     pub(super) protocol: Protocol,
 }
 
+impl Picked {
+    /// What this endpoint made of a job.
+    pub(super) fn served<T>(&self, value: T) -> Served<T> {
+        Served { value, engine: Arc::clone(&self.endpoint.name) }
+    }
+}
+
 impl Upstreams {
     /// Runs the job on one engine after another until `read` makes something of a reply. A reply that breaks off or cannot
     /// be read counts as a failed attempt.
@@ -97,7 +124,7 @@ impl Upstreams {
         let metrics = &self.inner.metrics;
         let budget = self.retry_budget();
         budget.deposit();
-        let attempts = self.attempts();
+        let attempts = self.begin();
         let mut tried = Tried::default();
         let mut waited = false;
         let work = (&outgoing.work, outgoing.audio_seconds);
@@ -123,11 +150,8 @@ impl Upstreams {
                 metrics.retry(after);
             }
 
-            let failure = match self.attempt(&picked, outgoing, &read).await {
-                Ok(value) => {
-                    let engine = Arc::clone(&picked.endpoint.name);
-                    return Ok(Served { value, engine });
-                }
+            let failure = match self.attempt_hedged(&picked, outgoing, &read, &mut tried).await {
+                Ok(served) => return Ok(served),
                 Err(Stop::Final(error)) => return Err(error),
                 Err(Stop::Failed(failure)) => failure,
             };
@@ -135,7 +159,7 @@ impl Upstreams {
                 engine = %picked.endpoint.name, request_id = ?outgoing.request_id, reason = failure.reason(),
                 "attempt failed"
             );
-            let timed_out = tried.failures.iter().any(|failure| failure.is_timeout());
+            let timed_out = tried.timed_out;
             tried.fail(&picked.endpoint, picked.epoch, failure);
             let again = failure.is_retryable()
                 && !(timed_out && failure.is_timeout())
@@ -147,17 +171,6 @@ impl Upstreams {
         }
     }
 
-    /// Well beyond the guard's own limits: its queue, then its deadline for the job.
-    pub(super) fn answer_timeout(&self, predicted: f64) -> Duration {
-        /// Beyond what the guard's own deadlines allow.
-        const MARGIN: Duration = Duration::from_secs(10);
-        let config = self.inner.config.get();
-        let (lane, hang) = (&config.guard.lane, &config.guard.hang);
-        let queue = Duration::try_from_secs_f64(lane.max_wait_seconds).unwrap_or_default();
-        let job = Duration::try_from_secs_f64(hang.deadline_factor * predicted).unwrap_or_default();
-        queue.saturating_add(job.max(hang.deadline_floor)).saturating_mul(2).saturating_add(MARGIN)
-    }
-
     /// The endpoint to send to next, and the protocol in which it can do the work. Without work any protocol will do.
     pub(super) fn pick(
         &self,
@@ -166,22 +179,11 @@ impl Upstreams {
         wish: Wish<'_>,
         tried: &Tried,
     ) -> Option<Picked> {
-        let now = Instant::now();
-        let mut picks = Vec::new();
-        let mut candidates: Vec<Candidate> = Vec::new();
-        for endpoint in self.of(route.clone()) {
-            let (candidate, epoch) = endpoint.candidate(now);
-            if candidate.weight <= 0.0 || tried.excludes(&endpoint, epoch) {
-                continue;
-            }
-            let Some(protocol) = endpoint.protocol_for(work) else { continue };
-            let prefers = wish.prefer == Some(&endpoint.name);
-            let pick = Picked { endpoint, epoch, protocol };
-            if prefers {
-                return Some(pick);
-            }
-            picks.push(pick);
-            candidates.push(candidate);
+        let (mut picks, mut candidates) = self.routable(route, work, tried, |_, _| true);
+        if let Some(prefer) = wish.prefer
+            && let Some(at) = picks.iter().position(|pick| &*pick.endpoint.name == prefer)
+        {
+            return Some(picks.swap_remove(at));
         }
         if let Some(avoid) = wish.avoid
             && picks.len() > 1
@@ -194,9 +196,38 @@ impl Upstreams {
         (at < picks.len()).then(|| picks.swap_remove(at))
     }
 
+    /// The endpoints of the route that can be sent to and that `admits` admits, with what the balancer sees of each.
+    pub(super) fn routable(
+        &self,
+        route: &Route,
+        work: Option<(&Work, f64)>,
+        tried: &Tried,
+        admits: impl Fn(&Arc<Endpoint>, &Candidate) -> bool,
+    ) -> (Vec<Picked>, Vec<Candidate>) {
+        let now = Instant::now();
+        let (mut picks, mut candidates) = (Vec::new(), Vec::new());
+        for endpoint in self.of(route.clone()) {
+            let (candidate, epoch) = endpoint.candidate(now);
+            if candidate.weight <= 0.0 || tried.excludes(&endpoint, epoch) || !admits(&endpoint, &candidate) {
+                continue;
+            }
+            let Some(protocol) = endpoint.protocol_for(work) else { continue };
+            picks.push(Picked { endpoint, epoch, protocol });
+            candidates.push(candidate);
+        }
+        (picks, candidates)
+    }
+
+    /// A job was started: how often it may be sent, hedges aside.
+    fn begin(&self) -> usize {
+        let config = self.inner.config.get();
+        self.inner.hedges.deposit(config.gateway.hedge.share);
+        sends(&config)
+    }
+
     /// Sends of one job, the first included.
     pub(super) fn attempts(&self) -> usize {
-        self.inner.config.get().gateway.retry.attempts.max(1) as usize
+        sends(&self.inner.config.get())
     }
 
     pub(super) fn give_up(&self, route: &Route, tried: &Tried) -> Error {
@@ -207,6 +238,10 @@ impl Upstreams {
             retry_after,
         })
     }
+}
+
+fn sends(config: &Config) -> usize {
+    config.gateway.retry.attempts.max(1) as usize
 }
 
 /// What an engine's status other than 2xx means for the client, given what it says.

@@ -17,6 +17,7 @@ use crate::upstream::spool::Replay;
 use crate::upstream::*;
 
 mod fake;
+mod hedges;
 mod membership;
 mod protocols;
 mod replies;

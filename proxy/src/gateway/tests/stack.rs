@@ -349,6 +349,17 @@ impl Stack {
         self.client.get(format!("{}{path}", self.url)).send().await.unwrap()
     }
 
+    /// The sum of a counter over labels one of which is `label`.
+    pub fn counted(&self, name: &str, label: &str) -> f64 {
+        let families = self.registry.gather();
+        let metrics =
+            families.iter().filter(|family| family.name() == name).flat_map(|family| family.get_metric());
+        metrics
+            .filter(|metric| metric.get_label().iter().any(|pair| pair.value() == label))
+            .map(|metric| metric.get_counter().get_value())
+            .sum()
+    }
+
     /// Transcribes a second of sound with these fields before the file.
     pub async fn transcribe(&self, fields: &[(&'static str, &'static str)]) -> reqwest::Response {
         self.post("/v1/audio/transcriptions").multipart(form(fields, wav(32_000))).send().await.unwrap()

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use contract::{Class, EngineReport, Incident, Predictor, State, header};
 
 use crate::upstream::balance::{Backlog, Candidate, Tier};
+use crate::upstream::endpoint::overdue::Overdue;
 
 /// How long a reply's bad news counts before the stream's word does again: the stream brings the same news
 /// within milliseconds, or the reply was older than the stream's.
@@ -59,6 +60,7 @@ pub(super) struct Live {
     report: Option<(EngineReport, Instant)>,
     predictor: Predictor,
     backlog: Backlog,
+    overdue: Overdue,
     streaming: bool,
     refused: bool,
     /// Bad news from a reply, and until when it counts.
@@ -74,6 +76,7 @@ impl Live {
             report: None,
             predictor,
             backlog: Backlog::none(now),
+            overdue: Overdue::default(),
             streaming: false,
             refused: false,
             news: None,
@@ -86,6 +89,9 @@ impl Live {
         let before = self.candidate(0, now);
         let replaced = self.report.as_ref().is_some_and(|(last, _)| last.instance != report.instance);
         self.backlog.report(report.queue_seconds, now);
+        if replaced {
+            self.overdue.clear();
+        }
         self.predictor = report.predictor;
         self.report = Some((report, now));
         self.streaming = true;
@@ -135,6 +141,19 @@ impl Live {
         self.backlog.dispatch(predicted, now);
     }
 
+    /// Seconds of work ahead of a request that is sent now.
+    pub(super) fn queue(&self, now: Instant) -> f64 {
+        self.backlog.wait(now)
+    }
+
+    pub(super) fn overdue(&mut self, due: Instant, now: Instant) {
+        self.overdue.note(due, now);
+    }
+
+    pub(super) fn answered(&mut self) {
+        self.overdue.clear();
+    }
+
     fn current_news(&self, now: Instant) -> Option<&News> {
         self.news.as_ref().filter(|(_, until)| now < *until).map(|(news, _)| news)
     }
@@ -155,7 +174,7 @@ impl Live {
         Candidate {
             tier: if self.streaming { Tier::Reported } else { Tier::Unreported },
             weight: self.weight(now),
-            wait: self.backlog.wait(now),
+            wait: self.backlog.wait(now) + self.overdue.seconds(now),
             in_flight,
         }
     }

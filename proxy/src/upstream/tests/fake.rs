@@ -19,6 +19,7 @@ pub struct Answer {
     status: u16,
     headers: HeaderMap,
     early: bool,
+    late: Duration,
     script: Option<Script>,
 }
 
@@ -40,7 +41,7 @@ pub enum End {
 
 impl Answer {
     pub fn new(status: u16) -> Self {
-        Self { status, headers: HeaderMap::new(), early: false, script: None }
+        Self { status, headers: HeaderMap::new(), early: false, late: Duration::ZERO, script: None }
     }
 
     pub fn with(mut self, name: HeaderName, value: &'static str) -> Self {
@@ -52,6 +53,17 @@ impl Answer {
     pub fn body(mut self, script: Script) -> Self {
         self.script = Some(script);
         self
+    }
+
+    /// So long after the request's body was read.
+    pub fn late(mut self, late: Duration) -> Self {
+        self.late = late;
+        self
+    }
+
+    /// Never.
+    pub fn never() -> Self {
+        Self::new(200).late(Duration::from_secs(3600))
     }
 
     /// Before the request's body was read.
@@ -68,6 +80,8 @@ struct Knobs {
     streamed: Mutex<Option<Streamed>>,
     breaks: Mutex<bool>,
     requests: AtomicUsize,
+    /// Requests whose client left before the reply.
+    dropped: AtomicUsize,
     last: Mutex<Option<(String, HeaderMap)>>,
     admin_open: AtomicBool,
     /// The report and the incidents, as events; the stream sends them whole on every change.
@@ -111,6 +125,7 @@ impl Guard {
             streamed: Mutex::new(None),
             breaks: Mutex::new(false),
             requests: AtomicUsize::new(0),
+            dropped: AtomicUsize::new(0),
             last: Mutex::new(None),
             admin_open: AtomicBool::new(true),
             events: watch::Sender::new(String::new()),
@@ -164,6 +179,10 @@ impl Guard {
 
     pub fn requests(&self) -> usize {
         self.knobs.requests.load(Ordering::Relaxed)
+    }
+
+    pub fn dropped(&self) -> usize {
+        self.knobs.dropped.load(Ordering::Relaxed)
     }
 
     pub fn last_request(&self) -> (String, HeaderMap) {
@@ -250,6 +269,18 @@ impl Drop for Guard {
     }
 }
 
+/// A request without a reply yet.
+struct Pending<'a> {
+    knobs: &'a Knobs,
+    replied: bool,
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.knobs.dropped.fetch_add((!self.replied).into(), Ordering::Relaxed);
+    }
+}
+
 async fn serve(listener: TcpListener, knobs: Arc<Knobs>) {
     let app = Router::new().fallback(move |request: Request<Body>| {
         let knobs = Arc::clone(&knobs);
@@ -267,6 +298,7 @@ impl Knobs {
         self.requests.fetch_add(1, Ordering::Relaxed);
         *self.last.lock() = Some((request.uri().path().to_owned(), request.headers().clone()));
         let answer = self.answer.lock().clone();
+        let mut pending = Pending { knobs: self, replied: false };
         let streamed = self.streamed.lock().take();
         let broken =
             [Ok(Bytes::from_static(b"{")), Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe))];
@@ -284,6 +316,8 @@ impl Knobs {
                 .await
                 .map_or_else(|_| Body::empty(), |read| read.to_bytes().into()),
         };
+        tokio::time::sleep(answer.late).await;
+        pending.replied = true;
         let mut response = Response::new(body);
         *response.status_mut() = StatusCode::from_u16(answer.status).unwrap();
         response.headers_mut().extend(answer.headers);
