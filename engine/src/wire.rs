@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::core::Core;
-use crate::fault::mode::Arming;
+use crate::fault::arming::Arming;
 
 /// Marks a response whose connection may be reset after a number of bytes of body, which a stream may learn only when
 /// it runs already.

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::arming::{Arming, Clear, Trigger};
 use super::duration;
-use super::mode::{Arming, Clear, Mode, Trigger};
+use super::mode::Mode;
 use super::state_file::Kept;
 
 /// How a mode goes on once its trigger has set it in.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tonic::Code;
 
-use super::mode::Signature;
+use super::variant::Signature;
 
 /// A failed inference: what is answered instead.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,7 +11,7 @@ use super::admission::{Ticket, admit, fits_memory};
 use super::speech::Speech;
 use super::{Refusal, Served};
 use crate::core::Core;
-use crate::fault::mode::BadAudio;
+use crate::fault::variant::BadAudio;
 use crate::ffi::{Error, Voices};
 use crate::lane::{Lane, ServiceClock};
 use crate::wav;

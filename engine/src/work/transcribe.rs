@@ -9,7 +9,7 @@ use super::{Refusal, Served};
 use crate::core::Core;
 use crate::decode::{self, Channels, RATE_HZ};
 use crate::diarize::{Turn, diarize};
-use crate::fault::mode::BadTranscript;
+use crate::fault::variant::BadTranscript;
 use crate::ffi::Recognizer;
 use crate::lane::{Lane, ServiceClock};
 use crate::pcm::Raw;
