@@ -48,6 +48,8 @@ pub struct Config {
     pub faults: bool,
     /// The shortest service time.
     pub pace: Pace,
+    /// Jobs that run at a time, each with models of its own.
+    pub jobs: usize,
     /// Where lasting faults are kept; by default a folder in the temporary directory, named by the port.
     pub state_dir: Option<PathBuf>,
 }
@@ -76,19 +78,19 @@ pub async fn build(config: Config) -> io::Result<Bound> {
         kind: config.kind,
         protocols: config.protocols.iter().map(|protocol| protocol.name()).collect(),
         api_key: config.api_key,
-        gate: Arc::new(Gate::default()),
+        gate: Arc::new(Gate::new(config.jobs)),
         faults: config.faults.then(|| Switchboard::open(state_dir, Instant::now())),
         pace: config.pace,
         draining: AtomicBool::new(false),
     });
-    let gate = core.gate.clone();
     let work = match config.kind {
         Kind::Stt => {
-            let lane = Lane::start(gate, || Recognizer::load(Path::new(MODELS)))?;
+            let lane = Lane::start(&core.gate, || Recognizer::load(Path::new(MODELS)))?;
             Work::Stt(Arc::new(Transcriber::new(core.clone(), lane)))
         }
         Kind::Tts => {
-            let lane = Lane::start(gate, Voices::load)?;
+            let shared = core.gate.jobs > 1;
+            let lane = Lane::start(&core.gate, move || Voices::load(shared))?;
             Work::Tts(Arc::new(Synthesizer::new(core.clone(), lane)))
         }
     };

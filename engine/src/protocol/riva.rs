@@ -96,7 +96,9 @@ impl RivaSpeechRecognition for Recognition {
     ) -> Result<Response<RivaSpeechRecognitionConfigResponse>, Status> {
         let asked = request.into_inner().model_name;
         let known = asked.is_empty() || asked == Kind::Stt.model();
-        let model_config = if known { ["offline", "online"].map(model).into() } else { Vec::new() };
+        let jobs = self.stt.core.gate.jobs;
+        let models = ["offline", "online"].map(|kind| model(kind, jobs));
+        let model_config = if known { models.into() } else { Vec::new() };
         Ok(Response::new(RivaSpeechRecognitionConfigResponse { model_config }))
     }
 }
@@ -160,14 +162,15 @@ fn milliseconds(seconds: f64) -> i32 {
     (seconds * 1000.0).round() as i32
 }
 
-fn model(kind: &str) -> Config {
+fn model(kind: &str, jobs: usize) -> Config {
     let streaming = if kind == "online" { "True" } else { "False" };
+    let jobs = jobs.to_string();
     let parameters = [
         ("language_code", language::ENGLISH),
         ("sample_rate", "16000"),
         ("type", kind),
         ("streaming", streaming),
-        ("max_batch_size", "1"),
+        ("max_batch_size", &jobs),
     ];
     Config {
         model_name: Kind::Stt.model().to_owned(),

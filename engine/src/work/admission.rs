@@ -8,7 +8,7 @@ use super::Refusal;
 use crate::core::Core;
 use crate::fault::{Fate, Plan, body};
 use crate::health::Readiness;
-use crate::lane::{CAPACITY, Place};
+use crate::lane::{MAX_WAITING, Place};
 
 /// An admitted inference.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub async fn admit(core: &Core, input: &[u8]) -> Result<Ticket, Refusal> {
         Readiness::Ready | Readiness::Draining => {}
         other => return Err(Refusal::NotReady(other)),
     }
-    let place = core.gate.enter(CAPACITY).ok_or(Refusal::QueueFull(503))?;
+    let place = core.gate.enter(core.gate.jobs + MAX_WAITING).ok_or(Refusal::QueueFull(503))?;
     let plan = core
         .faults
         .as_ref()
@@ -43,7 +43,9 @@ pub async fn admit(core: &Core, input: &[u8]) -> Result<Ticket, Refusal> {
         Fate::Fail(failure) => return Err(Refusal::Failed(failure.clone())),
         Fate::Hang => std::future::pending().await,
     }
-    if let Some((limit, status)) = plan.queue.filter(|(limit, _)| place.ahead > *limit) {
+    if let Some((limit, status)) =
+        plan.queue.filter(|(limit, _)| place.ahead >= limit.saturating_add(core.gate.jobs))
+    {
         tracing::debug!(limit, "queue full");
         return Err(Refusal::QueueFull(status));
     }
