@@ -30,6 +30,9 @@ pub enum Error {
     /// A mode that no inference triggers.
     #[error("{0} takes no trigger")]
     NoTrigger(&'static str),
+    /// F38 on an engine that runs one job at a time.
+    #[error("F38 needs an engine with --jobs above 1")]
+    NeedsJobs,
 }
 
 /// When a mode sets in.
@@ -107,13 +110,23 @@ impl Arming {
             _ => Trigger::Now,
         });
         let clear = clear.unwrap_or(match mode {
-            Mode::F18 { .. } | Mode::F22 { .. } | Mode::F23 { .. } => Clear::StateFile { restarts: None },
+            Mode::F18 { .. } | Mode::F22 { .. } | Mode::F23 { .. } | Mode::F32 { .. } | Mode::F33 { .. } => {
+                Clear::StateFile { restarts: None }
+            }
             Mode::F27 { .. } => Clear::StateFile { restarts: Some(1) },
             _ => Clear::Process,
         });
         let arming = Self { mode, trigger, clear };
         arming.check()?;
         Ok(arming)
+    }
+
+    /// Checks that an engine that runs so many `jobs` at a time can play it.
+    ///
+    /// # Errors
+    /// Says what the engine would need.
+    pub fn suits(&self, jobs: usize) -> Result<(), Error> {
+        if self.mode == (Mode::F38 {}) && jobs < 2 { Err(Error::NeedsJobs) } else { Ok(()) }
     }
 
     /// The JSON that [`Arming::parse`] reads back.
@@ -143,6 +156,9 @@ impl Arming {
         if let Clear::AfterS(after) = self.clear {
             seconds("after_s", after)?;
         }
+        let status = |value: u16, allowed: &[u16], range| {
+            if allowed.contains(&value) { Ok(()) } else { Err(Error::OutOfRange { field: "status", range }) }
+        };
         let untriggered =
             |name| if self.trigger == Trigger::Now { Ok(()) } else { Err(Error::NoTrigger(name)) };
         match self.mode {
@@ -165,7 +181,42 @@ impl Arming {
                 seconds("seconds", length)
             }
             Mode::F31 {} => untriggered("F31"),
-            _ => Ok(()),
+            Mode::F32 { seconds: length } => {
+                untriggered("F32")?;
+                seconds("seconds", length)
+            }
+            Mode::F33 { seconds: length, status: refusal } => {
+                untriggered("F33")?;
+                seconds("seconds", length)?;
+                status(refusal, &[429, 503], "429 or 503")
+            }
+            Mode::F34 { seconds: length } => seconds("seconds", length),
+            Mode::F35 { status: error } => status(error, &[400, 404, 422], "400, 404 or 422"),
+            Mode::F39 { code, ref message, .. } => {
+                within("code", code.into(), 1.0, 16.0, "1 to 16")?;
+                let length = message.as_ref().map_or(1, String::len);
+                within("message", length as f64, 1.0, 1024.0, "1 to 1024 bytes long")
+            }
+            Mode::F41 { delay_s } => seconds("delay_s", delay_s),
+            Mode::F42 { status: error } => status(error, &[400, 422, 500], "400, 422 or 500"),
+            Mode::F45 { .. } => untriggered("F45"),
+            Mode::F1 { .. }
+            | Mode::F2 {}
+            | Mode::F4 { .. }
+            | Mode::F5 {}
+            | Mode::F7 {}
+            | Mode::F8 {}
+            | Mode::F9 {}
+            | Mode::F12 { .. }
+            | Mode::F13 { .. }
+            | Mode::F14 { .. }
+            | Mode::F15 { .. }
+            | Mode::F17 { .. }
+            | Mode::F22 { .. }
+            | Mode::F23 { .. }
+            | Mode::F38 {}
+            | Mode::F40 { .. }
+            | Mode::F43 { .. } => Ok(()),
         }
     }
 }
@@ -201,7 +252,8 @@ mod tests {
 
     #[test]
     fn every_row_can_be_armed_by_its_id_and_reads_back() {
-        for id in [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 22, 27, 31] {
+        let later = [31, 32, 33, 34, 35, 38, 39, 40, 41, 42, 43, 45];
+        for id in (1..=18).chain([22, 27]).chain(later) {
             let arming = parse(&format!(r#"{{"mode":"F{id}"}}"#)).unwrap();
             assert_eq!(Arming::parse(arming.to_json().to_string().as_bytes()).unwrap(), arming, "F{id}");
         }
@@ -222,6 +274,26 @@ mod tests {
     }
 
     #[test]
+    fn modes_of_the_start_stay_in_the_state_file_and_the_others_end_with_the_process() {
+        for (json, clear) in [
+            (r#"{"mode":"F32"}"#, Clear::StateFile { restarts: None }),
+            (r#"{"mode":"F33","clear":"process"}"#, Clear::Process),
+            (r#"{"mode":"F33"}"#, Clear::StateFile { restarts: None }),
+            (r#"{"mode":"F41"}"#, Clear::Process),
+            (r#"{"mode":"F45"}"#, Clear::Process),
+        ] {
+            assert_eq!(parse(json).unwrap().clear, clear, "{json}");
+        }
+    }
+
+    #[test]
+    fn one_job_of_several_cannot_be_stuck_where_one_runs_at_a_time() {
+        let arming = parse(r#"{"mode":"F38"}"#).unwrap();
+        assert!(arming.suits(1).unwrap_err().to_string().contains("--jobs"));
+        assert!(arming.suits(2).is_ok() && parse(r#"{"mode":"F9"}"#).unwrap().suits(1).is_ok());
+    }
+
+    #[test]
     fn refusals_name_the_culprit() {
         for (json, culprit) in [
             (r#"{"mode":"F1","signatur":"ecc"}"#, "signatur"),
@@ -235,6 +307,21 @@ mod tests {
             (r#"{"mode":"F23"}"#, "on_input_hash"),
             (r#"{"mode":"F31","trigger":{"after_n":1}}"#, "F31"),
             (r#"{"mode":"F3","status":200}"#, "status"),
+            (r#"{"mode":"F32","trigger":{"after_n":1}}"#, "F32"),
+            (r#"{"mode":"F32","seconds":-1}"#, "seconds must"),
+            (r#"{"mode":"F33","trigger":{"p":0.5}}"#, "F33"),
+            (r#"{"mode":"F33","status":500}"#, "429 or 503"),
+            (r#"{"mode":"F34","seconds":1e6}"#, "seconds must"),
+            (r#"{"mode":"F35","status":500}"#, "400, 404 or 422"),
+            (r#"{"mode":"F38","after":1}"#, "after"),
+            (r#"{"mode":"F39","code":0}"#, "code must"),
+            (r#"{"mode":"F39","code":17}"#, "code must"),
+            (r#"{"mode":"F39","message":""}"#, "message must"),
+            (r#"{"mode":"F40","after_messages":-1}"#, "-1"),
+            (r#"{"mode":"F41","delay_s":-1}"#, "delay_s must"),
+            (r#"{"mode":"F42","status":404}"#, "400, 422 or 500"),
+            (r#"{"mode":"F43","variant":"min"}"#, "min"),
+            (r#"{"mode":"F45","trigger":{"at_s":1}}"#, "F45"),
             ("[]", "map"),
             ("", "EOF"),
         ] {

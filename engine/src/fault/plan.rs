@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use super::armed::Armed;
+use super::armed::{Armed, Inference};
 use super::body::{self, Failure};
 use super::mode::Mode;
-use super::variant::{BadAudio, BadTranscript, DeadChild, Signature};
+use super::variant::{BadAudio, BadTranscript, DeadChild, OpenSizes, Signature};
 
 /// F17 never holds more than this.
 const MAX_LEAK_BYTES: usize = 512 << 20;
@@ -39,6 +39,14 @@ pub struct Plan {
     pub slow: f64,
     /// The connection is reset after this many bytes of the response's body.
     pub reset_after: Option<u64>,
+    /// A streamed reply stops after this many messages.
+    pub silent_after: Option<u64>,
+    /// Its job waits this many seconds before it begins.
+    pub delay_s: f64,
+    /// Its job never ends.
+    pub stuck: bool,
+    /// The sizes in a WAV header are these.
+    pub sizes: Option<OpenSizes>,
 }
 
 impl Default for Plan {
@@ -51,17 +59,22 @@ impl Default for Plan {
             audio: None,
             slow: 1.0,
             reset_after: None,
+            silent_after: None,
+            delay_s: 0.0,
+            stuck: false,
+            sizes: None,
         }
     }
 }
 
 /// Adds the effect of a fault that strikes; the first one to decide the fate wins. `leak` is what F17 holds.
-pub fn apply(fault: &Armed, now: Instant, plan: &mut Plan, leak: &mut Vec<Vec<u8>>) {
+pub fn apply(fault: &Armed, inference: &Inference, now: Instant, plan: &mut Plan, leak: &mut Vec<Vec<u8>>) {
     let since = fault.tripped().unwrap_or(now);
     let fate = match fault.arming.mode {
-        Mode::F1 { signature } | Mode::F22 { signature } | Mode::F23 { signature } => {
-            Fate::Fail(body::cuda(500, signature))
-        }
+        Mode::F1 { signature }
+        | Mode::F22 { signature }
+        | Mode::F23 { signature }
+        | Mode::F45 { signature } => Fate::Fail(body::cuda(500, signature)),
         Mode::F2 {} => Fate::Fail(body::cublas()),
         Mode::F3 { status } => Fate::Fail(body::server_error(status)),
         Mode::F4 { signature } => Fate::Fail(body::cuda(422, signature)),
@@ -77,7 +90,7 @@ pub fn apply(fault: &Armed, now: Instant, plan: &mut Plan, leak: &mut Vec<Vec<u8
         Mode::F7 {} | Mode::F8 {} | Mode::F9 {} | Mode::F12 { variant: DeadChild::Hang } => Fate::Hang,
         Mode::F12 { variant: DeadChild::Error } => Fate::Fail(body::dead_child()),
         Mode::F31 {} => Fate::Fail(body::cuda(500, Signature::Capture)),
-        Mode::F10 { .. } | Mode::F18 { .. } | Mode::F27 { .. } => Fate::Serve,
+        Mode::F10 { .. } | Mode::F18 { .. } | Mode::F27 { .. } | Mode::F32 { .. } => Fate::Serve,
         Mode::F11 { limit, status } => {
             plan.queue = Some((limit, status));
             Fate::Serve
@@ -104,6 +117,39 @@ pub fn apply(fault: &Armed, now: Instant, plan: &mut Plan, leak: &mut Vec<Vec<u8
             let held: usize = leak.iter().map(Vec::len).sum();
             // Written, so that it is resident.
             leak.push(vec![1; (mb_per_req << 20).min(MAX_LEAK_BYTES.saturating_sub(held))]);
+            Fate::Serve
+        }
+        Mode::F33 { status, .. } => Fate::Fail(body::loading(status)),
+        Mode::F34 { seconds } => {
+            plan.delay_s = seconds;
+            Fate::Serve
+        }
+        Mode::F35 { status } => Fate::Fail(body::not_loaded(status)),
+        Mode::F38 {} => {
+            plan.stuck = true;
+            Fate::Serve
+        }
+        Mode::F39 { code, signature, ref message } => {
+            Fate::Fail(body::grpc(code, signature, message.as_deref()))
+        }
+        Mode::F40 { after_messages } => {
+            plan.silent_after = Some(after_messages);
+            Fate::Serve
+        }
+        // The process ends before an answer would be due.
+        Mode::F41 { delay_s } => {
+            if delay_s > 0.0 {
+                Fate::Serve
+            } else {
+                Fate::Hang
+            }
+        }
+        Mode::F42 { status } => match inference.origin.echo {
+            Some(ref echo) => Fate::Fail(body::echo(status, echo.field, &echo.text)),
+            None => Fate::Serve,
+        },
+        Mode::F43 { variant } => {
+            plan.sizes = Some(variant);
             Fate::Serve
         }
     };

@@ -74,3 +74,14 @@ pub enum BadLoad {
     /// Reports an error of the environment (class D).
     Fail,
 }
+
+/// Variants of F43.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OpenSizes {
+    /// 0xFFFFFFFF.
+    #[default]
+    Max,
+    /// 0.
+    Zero,
+}
