@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::core::Core;
-use crate::fault::Switchboard;
+use crate::fault::{Crash, Switchboard};
 use crate::ffi::{Recognizer, Voices};
 use crate::form::MAX_BODY_BYTES;
 use crate::grpc;
@@ -48,6 +48,8 @@ pub struct Config {
     pub faults: bool,
     /// The shortest service time.
     pub pace: Pace,
+    /// Jobs that run at a time, each with models of its own.
+    pub jobs: usize,
     /// Where lasting faults are kept; by default a folder in the temporary directory, named by the port.
     pub state_dir: Option<PathBuf>,
 }
@@ -76,19 +78,19 @@ pub async fn build(config: Config) -> io::Result<Bound> {
         kind: config.kind,
         protocols: config.protocols.iter().map(|protocol| protocol.name()).collect(),
         api_key: config.api_key,
-        gate: Arc::new(Gate::default()),
+        gate: Arc::new(Gate::new(config.jobs)),
         faults: config.faults.then(|| Switchboard::open(state_dir, Instant::now())),
         pace: config.pace,
         draining: AtomicBool::new(false),
     });
-    let gate = core.gate.clone();
     let work = match config.kind {
         Kind::Stt => {
-            let lane = Lane::start(gate, || Recognizer::load(Path::new(MODELS)))?;
+            let lane = Lane::start(&core.gate, || Recognizer::load(Path::new(MODELS)))?;
             Work::Stt(Arc::new(Transcriber::new(core.clone(), lane)))
         }
         Kind::Tts => {
-            let lane = Lane::start(gate, Voices::load)?;
+            let shared = core.gate.jobs > 1;
+            let lane = Lane::start(&core.gate, move || Voices::load(shared))?;
             Work::Tts(Arc::new(Synthesizer::new(core.clone(), lane)))
         }
     };
@@ -142,13 +144,16 @@ impl Bound {
     /// Serves until `stop`, then drains: not ready, no new connections, requests in flight finish within ten seconds.
     ///
     /// # Errors
-    /// When a listener, closed by F13, cannot be opened again.
+    /// When a listener, closed by F13, cannot be opened again, or when F41 ends the process.
     pub async fn serve(self, stop: impl Future<Output = ()>) -> io::Result<()> {
         let Self { listeners, core, .. } = self;
         let stopping = CancellationToken::new();
         let served = listeners.into_iter().map(|listener| listener.serve(core.clone(), stopping.clone()));
         let mut served = std::pin::pin!(futures::future::try_join_all(served));
         tokio::select! {
+            // A start that fails serves nothing.
+            biased;
+            crash = crash(&core) => return Err(io::Error::other(crash)),
             ended = &mut served => ended?,
             () = stop => {
                 tracing::info!("draining");
@@ -161,10 +166,22 @@ impl Bound {
     }
 }
 
+/// Returns once F41 ends the process.
+async fn crash(core: &Core) -> Crash {
+    const PERIOD: Duration = Duration::from_millis(20);
+    let Some(faults) = &core.faults else { return std::future::pending().await };
+    loop {
+        if let Some(crash) = faults.crash(Instant::now()) {
+            return crash;
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
+}
+
 /// Serves until SIGTERM or Ctrl-C.
 ///
 /// # Errors
-/// When an address is taken, or signals cannot be received.
+/// When an address is taken, signals cannot be received, or F41 ends the process.
 pub fn run(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let served = runtime.block_on(async {

@@ -39,6 +39,9 @@ pub struct Args {
     /// Make a job last at least A + B * audio seconds, given as A,B
     #[arg(long, value_name = "A,B", default_value = "0,0", env = "SPEECHSTACK_ENGINE_PACE")]
     pub pace: Pace,
+    /// Jobs that run at a time, each with models of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16), env = "SPEECHSTACK_ENGINE_JOBS")]
+    pub jobs: u8,
     /// Where faults that survive a restart are kept [default: a folder in the temporary directory, named by the port]
     #[arg(long, value_name = "DIR", env = "SPEECHSTACK_ENGINE_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
@@ -74,6 +77,7 @@ impl Args {
             api_key: self.api_key.clone(),
             faults: self.faults,
             pace: self.pace,
+            jobs: usize::from(self.jobs),
             state_dir: self.state_dir.clone(),
         }))
     }
@@ -95,9 +99,13 @@ mod tests {
     #[test]
     fn serving_needs_a_kind_and_saying_does_not() {
         assert!(parse("engine").is_err());
-        let args = parse("engine --kind tts --listen 127.0.0.1:0 --faults --pace 0.1,0.02").unwrap();
+        let args = parse("engine --kind tts --listen 127.0.0.1:0 --faults --pace 0.1,0.02 --jobs 4").unwrap();
         let config = args.config().unwrap().unwrap();
         assert_eq!(config.pace, Pace { fixed_s: 0.1, per_audio_second: 0.02 });
+        assert_eq!(config.jobs, 4);
+        for jobs in ["0", "17", "x"] {
+            assert!(parse(&format!("engine --kind tts --jobs {jobs}")).is_err(), "{jobs}");
+        }
         let say = parse("engine say --out f.wav hello").unwrap();
         assert!(matches!(say.command, Some(Command::Say(_))) && say.config().unwrap().is_none());
         assert!(parse("engine --kind whisper").is_err());

@@ -2,15 +2,22 @@
 //!
 //! | file | part |
 //! |---|---|
-//! | `mode` | what can be armed (pure) |
+//! | `mode`, `variant` | what can be armed (pure) |
+//! | `arming` | what is armed when, and until when; read and checked (pure) |
 //! | `armed` | when an armed fault strikes (pure, time and chance passed in) |
+//! | `origin` | what faults look at in a request, besides its audio or text |
+//! | `plan` | what the faults do to one inference |
 //! | `body` | what failures look like on the wire |
 //! | `state_file` | faults that outlive the process |
 
-pub mod armed;
+mod armed;
+pub mod arming;
 pub mod body;
-pub mod mode;
+mod mode;
+pub mod origin;
+mod plan;
 mod state_file;
+pub mod variant;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -18,58 +25,19 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+pub use plan::{Fate, Plan};
+
+pub use armed::Inference;
+
 use armed::Armed;
-use body::Failure;
-use mode::{Arming, BadAudio, BadLoad, BadTranscript, DeadChild, Mode, Signature};
+use arming::Arming;
+use mode::Mode;
+use plan::apply;
 use state_file::{Kept, StateFile};
+use variant::BadLoad;
 
-/// F17 never holds more than this.
-const MAX_LEAK_BYTES: usize = 512 << 20;
-
-/// How an inference begins.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub enum Fate {
-    /// It runs.
-    #[default]
-    Serve,
-    /// It is answered like this instead.
-    Fail(Failure),
-    /// It is never answered.
-    Hang,
-}
-
-/// What the armed faults do to one inference.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
-    /// Whether it runs at all.
-    pub fate: Fate,
-    /// Jobs that may wait, and the status of a refusal.
-    pub queue: Option<(usize, u16)>,
-    /// Audio longer than this many seconds is out of memory.
-    pub oom_above_s: Option<f64>,
-    /// The transcript is replaced.
-    pub transcript: Option<BadTranscript>,
-    /// The audio is spoilt.
-    pub audio: Option<BadAudio>,
-    /// The service time is multiplied.
-    pub slow: f64,
-    /// The connection is reset after this many bytes of the response's body.
-    pub reset_after: Option<u64>,
-}
-
-impl Default for Plan {
-    fn default() -> Self {
-        Self {
-            fate: Fate::Serve,
-            queue: None,
-            oom_above_s: None,
-            transcript: None,
-            audio: None,
-            slow: 1.0,
-            reset_after: None,
-        }
-    }
-}
+/// F41 lets the reply to its arming out first.
+const LAST_REPLY: Duration = Duration::from_millis(100);
 
 /// What keeps the model from being loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +47,19 @@ pub enum LoadFault {
     /// It failed, for this reason.
     Failed(&'static str),
 }
+
+/// F32: an inference that makes the model ready.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ColdStart {
+    /// What that takes.
+    pub length: Duration,
+    armed: Instant,
+}
+
+/// F41: the process has to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("RuntimeError: CUDA error: {0}")]
+pub struct Crash(&'static str);
 
 /// All armed faults of a process.
 pub struct Switchboard {
@@ -125,17 +106,16 @@ impl Switchboard {
         self.save(&board);
     }
 
-    /// What happens to an inference that was just accepted. `ahead` others are in flight; `hash` is the xxh3-64 of
-    /// its input.
-    pub fn infer(&self, hash: u64, ahead: usize, now: Instant) -> Plan {
+    /// What happens to an inference that was just accepted.
+    pub fn infer(&self, inference: &Inference, now: Instant) -> Plan {
         let mut plan = Plan::default();
         let mut board = self.board.lock();
         let Board { armed, random, leak } = &mut *board;
         let mut tripped = false;
         for fault in armed.iter_mut() {
             let was = fault.tripped().is_some();
-            if fault.strikes(hash, ahead, now, next_random(random)) {
-                apply(fault, now, &mut plan, leak);
+            if fault.strikes(inference, now, next_random(random)) {
+                apply(fault, inference, now, &mut plan, leak);
             }
             tripped |= fault.tripped().is_some() != was;
         }
@@ -181,7 +161,66 @@ impl Switchboard {
         self.board.lock().armed.iter_mut().any(closed)
     }
 
-    /// F18 and F27: why the model is not loaded.
+    /// F32: what a job that begins now has to wait for.
+    pub fn cold_start(&self, now: Instant) -> Option<ColdStart> {
+        let mut board = self.board.lock();
+        let cold = |fault: &mut Armed| match fault.arming.mode {
+            Mode::F32 { seconds } => {
+                fault.set_in(now)?;
+                fault.fired += 1;
+                Some(ColdStart { length: duration(seconds), armed: fault.since() })
+            }
+            _ => None,
+        };
+        board.armed.iter_mut().find_map(cold)
+    }
+
+    /// F32: the first inference has ended.
+    pub fn warmed(&self, cold: ColdStart) {
+        for fault in &mut self.board.lock().armed {
+            if matches!(fault.arming.mode, Mode::F32 { .. }) && fault.since() == cold.armed {
+                fault.end();
+            }
+        }
+    }
+
+    /// F38: whether a job that it struck is still held.
+    pub fn holds(&self, now: Instant) -> bool {
+        let stuck = |fault: &Armed| {
+            matches!(fault.arming.mode, Mode::F38 {}) && fault.fired > 0 && !fault.expired(now)
+        };
+        self.board.lock().armed.iter().any(stuck)
+    }
+
+    /// F45: a client has left while its inference ran.
+    pub fn client_left(&self, now: Instant) {
+        let mut board = self.board.lock();
+        let mut cancelled =
+            board.armed.iter_mut().filter(|fault| matches!(fault.arming.mode, Mode::F45 { .. }));
+        if cancelled.any(|fault| fault.trip(now)) {
+            self.save(&board);
+        }
+    }
+
+    /// F41: whether the process has to end now.
+    pub fn crash(&self, now: Instant) -> Option<Crash> {
+        let mut board = self.board.lock();
+        let due = |fault: &mut Armed| match fault.arming.mode {
+            Mode::F41 { delay_s } => {
+                let since = fault.set_in(now)?;
+                let least = if fault.restored { Duration::ZERO } else { LAST_REPLY };
+                (now >= since + duration(delay_s).max(least)).then_some(Crash(body::DRIVER_TOO_OLD))
+            }
+            _ => None,
+        };
+        let crash = board.armed.iter_mut().find_map(due);
+        if crash.is_some() {
+            self.save(&board);
+        }
+        crash
+    }
+
+    /// F18, F27 and a restored F41: why the model is not loaded.
     pub fn load_fault(&self, now: Instant) -> Option<LoadFault> {
         let mut board = self.board.lock();
         let fault = |fault: &mut Armed| {
@@ -192,6 +231,8 @@ impl Switchboard {
                 Mode::F18 { variant: BadLoad::Fail, .. } => Some(LoadFault::Failed(body::DRIVER_TOO_OLD)),
                 Mode::F18 { variant: BadLoad::Slow, seconds } => slow(seconds),
                 Mode::F27 { seconds } if fault.restored => slow(seconds),
+                // Set in by the start itself, not by an inference since.
+                Mode::F41 { .. } if fault.restored && since == fault.since() => Some(LoadFault::Loading),
                 _ => None,
             }
         };
@@ -220,63 +261,6 @@ impl Switchboard {
         if let Err(error) = self.file.save(&kept) {
             tracing::warn!(%error, "unable to write fault state");
         }
-    }
-}
-
-/// Adds the effect of a fault that strikes; the first one to decide the fate wins.
-fn apply(fault: &Armed, now: Instant, plan: &mut Plan, leak: &mut Vec<Vec<u8>>) {
-    let since = fault.tripped().unwrap_or(now);
-    let fate = match fault.arming.mode {
-        Mode::F1 { signature } | Mode::F22 { signature } | Mode::F23 { signature } => {
-            Fate::Fail(body::cuda(500, signature))
-        }
-        Mode::F2 {} => Fate::Fail(body::cublas()),
-        Mode::F3 { status } => Fate::Fail(body::server_error(status)),
-        Mode::F4 { signature } => Fate::Fail(body::cuda(422, signature)),
-        Mode::F5 {} => Fate::Fail(body::validation(fault.fired)),
-        Mode::F6 { oom_above_s, sticky } => {
-            if sticky || oom_above_s == 0.0 {
-                Fate::Fail(body::out_of_memory())
-            } else {
-                plan.oom_above_s = Some(oom_above_s);
-                Fate::Serve
-            }
-        }
-        Mode::F7 {} | Mode::F8 {} | Mode::F9 {} | Mode::F12 { variant: DeadChild::Hang } => Fate::Hang,
-        Mode::F12 { variant: DeadChild::Error } => Fate::Fail(body::dead_child()),
-        Mode::F31 {} => Fate::Fail(body::cuda(500, Signature::Capture)),
-        Mode::F10 { .. } | Mode::F18 { .. } | Mode::F27 { .. } => Fate::Serve,
-        Mode::F11 { limit, status } => {
-            plan.queue = Some((limit, status));
-            Fate::Serve
-        }
-        Mode::F13 { rst_after_bytes } => {
-            plan.reset_after = rst_after_bytes;
-            Fate::Serve
-        }
-        Mode::F14 { variant } => {
-            plan.transcript = Some(variant);
-            Fate::Serve
-        }
-        Mode::F15 { variant } => {
-            plan.audio = Some(variant);
-            Fate::Serve
-        }
-        Mode::F16 { factor, ramp_s } => {
-            let elapsed = now.saturating_duration_since(since).as_secs_f64();
-            let reached = if ramp_s > 0.0 { (elapsed / ramp_s).min(1.0) } else { 1.0 };
-            plan.slow = 1.0 + (factor - 1.0) * reached;
-            Fate::Serve
-        }
-        Mode::F17 { mb_per_req } => {
-            let held: usize = leak.iter().map(Vec::len).sum();
-            // Written, so that it is resident.
-            leak.push(vec![1; (mb_per_req << 20).min(MAX_LEAK_BYTES.saturating_sub(held))]);
-            Fate::Serve
-        }
-    };
-    if plan.fate == Fate::Serve {
-        plan.fate = fate;
     }
 }
 

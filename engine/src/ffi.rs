@@ -184,20 +184,23 @@ static FLITE: Mutex<()> = Mutex::new(());
 
 /// The loaded flite voices.
 #[derive(Debug)]
-pub struct Voices(());
+pub struct Voices {
+    shared: bool,
+}
 
 impl Voices {
-    /// Registers all voices (a few milliseconds; they are linked in).
+    /// Registers all voices (a few milliseconds; they are linked in). `shared` is for several users: a text is then made in
+    /// whole before its samples are handed out, so that a slow taker holds up no other user.
     ///
     /// # Errors
     /// [`Error::Synthesize`] names the voice that is missing.
-    pub fn load() -> Result<Self, Error> {
+    pub fn load(shared: bool) -> Result<Self, Error> {
         let _only_user = FLITE.lock();
         // SAFETY: called under the lock.
         unsafe { flite_init() };
         match Voice::ALL.into_iter().find(|voice| voice.register().is_null()) {
             Some(missing) => Err(Error::Synthesize(missing.name())),
-            None => Ok(Self(())),
+            None => Ok(Self { shared }),
         }
     }
 
@@ -208,6 +211,25 @@ impl Voices {
     /// [`Error::Synthesize`] when flite refuses.
     pub fn speak(
         &mut self,
+        voice: Voice,
+        stretch: f32,
+        text: &str,
+        sink: &mut dyn FnMut(&[i16], u32) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        if !self.shared {
+            return Self::synthesize(voice, stretch, text, sink);
+        }
+        let mut pieces = Vec::new();
+        Self::synthesize(voice, stretch, text, &mut |piece, rate_hz| {
+            pieces.push((piece.to_vec(), rate_hz));
+            ControlFlow::Continue(())
+        })?;
+        let _stopped = pieces.iter().try_for_each(|(piece, rate_hz)| sink(piece, *rate_hz));
+        Ok(())
+    }
+
+    /// Holds the only lock on flite until `sink` has all samples.
+    fn synthesize(
         voice: Voice,
         stretch: f32,
         text: &str,
@@ -406,8 +428,28 @@ mod tests {
     }
 
     #[test]
+    fn shared_voices_give_as_many_samples_and_stop_when_asked() {
+        let speak = |shared, most: usize| {
+            let mut samples: Vec<i16> = Vec::new();
+            let mut voices = Voices::load(shared).unwrap();
+            voices
+                .speak(Voice::Kal16, 1.0, "good morning", &mut |piece, _| {
+                    samples.extend_from_slice(piece);
+                    if samples.len() >= most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                })
+                .unwrap();
+            samples.len()
+        };
+        let whole = speak(false, usize::MAX);
+        assert!(whole > 8_000, "{whole}");
+        assert_eq!(speak(true, usize::MAX), whole);
+        let stopped = speak(true, 2_000);
+        assert!((2_000..4_000).contains(&stopped), "{stopped}");
+    }
+
+    #[test]
     fn odd_texts_are_survived_by_every_voice() {
-        let mut voices = Voices::load().unwrap();
+        let mut voices = Voices::load(false).unwrap();
         let odd =
             ["", "...", "(((((((((((((((((((((((", "\0", "1e999 0x1F %s%n", "<a href='x'>", "'s 's 's", "$,"];
         for voice in Voice::ALL {

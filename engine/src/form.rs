@@ -8,6 +8,7 @@ use axum::extract::{Multipart, RawForm, Request};
 use axum::http::{StatusCode, header};
 use bytes::BytesMut;
 
+use crate::fault::origin::{Origin, Reply};
 use crate::work::Refusal;
 
 /// Largest body, 1 GiB.
@@ -67,6 +68,14 @@ impl Form {
                 Err(Refusal::parameter(name, format!("{name} must be true or false, not '{other}'")))
             }
         }
+    }
+
+    /// The request as faults look at it, before the file is taken out.
+    #[must_use]
+    pub fn origin(&self, reply: Reply) -> Origin {
+        let named = ["prompt", "model", "text"].map(|name| (name, self.field(name)));
+        let file = self.file.as_ref().map(|file| file.name.as_str());
+        Origin::new(reply, &[named[0], named[1], named[2], ("file", file)])
     }
 
     /// Takes the file out.

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 
 use crate::core::Core;
 use crate::health::Readiness;
-use crate::wire::ResetAfter;
+use crate::work::Cuts;
 use messages::grpc::health::v1::health_check_response::ServingStatus;
 use messages::grpc::health::v1::health_server::{Health, HealthServer};
 use messages::grpc::health::v1::{HealthCheckRequest, HealthCheckResponse};
@@ -34,7 +34,7 @@ pub fn stream<T: Send + 'static>(
     work: impl Future<Output = Result<(), Status>> + Send + 'static,
     sender: mpsc::Sender<Result<T, Status>>,
     mut answers: mpsc::Receiver<Result<T, Status>>,
-    reset: ResetAfter,
+    cuts: Cuts,
 ) -> Response<BoxStream<'static, Result<T, Status>>> {
     tokio::spawn(async move {
         let ended = tokio::select! {
@@ -45,8 +45,9 @@ pub fn stream<T: Send + 'static>(
             let _gone = sender.send(Err(status)).await;
         }
     });
-    let mut response =
-        Response::new(futures::stream::poll_fn(move |context| answers.poll_recv(context)).boxed());
+    let Cuts { reset, silence } = cuts;
+    let answers = futures::stream::poll_fn(move |context| answers.poll_recv(context)).boxed();
+    let mut response = Response::new(silence.cut(answers));
     response.extensions_mut().insert(reset);
     response
 }

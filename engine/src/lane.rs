@@ -1,14 +1,15 @@
-//! One job at a time, first come first served, on a thread that owns the models.
+//! Jobs first come first served, one at a time on each thread, and each thread owns models of its own.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// Jobs that may run or wait; further ones are refused.
-pub const CAPACITY: usize = 65;
+/// Jobs that may wait; further ones are refused.
+pub const MAX_WAITING: usize = 64;
 
 /// The shortest service time of a job: `fixed + per_audio_second * audio_s`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -86,9 +87,12 @@ pub enum Loaded {
 pub struct Lost;
 
 /// Who may enter a lane, how many have, and whether its models are loaded.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Gate {
-    loaded: AtomicU8,
+    /// Jobs that the lane runs at a time.
+    pub jobs: usize,
+    loading: AtomicUsize,
+    failed: AtomicBool,
     in_flight: AtomicUsize,
     max_in_flight: AtomicUsize,
     accepted: AtomicU64,
@@ -123,13 +127,28 @@ pub struct Figures {
 }
 
 impl Gate {
-    /// Whether the models are loaded.
+    /// The gate of a lane that runs `jobs` at a time, at least one.
+    #[must_use]
+    pub fn new(jobs: usize) -> Self {
+        let jobs = jobs.max(1);
+        Self {
+            jobs,
+            loading: AtomicUsize::new(jobs),
+            failed: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+            max_in_flight: AtomicUsize::new(0),
+            accepted: AtomicU64::new(0),
+            started: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether the models of all threads are loaded.
     #[must_use]
     pub fn loaded(&self) -> Loaded {
-        match self.loaded.load(Ordering::Acquire) {
-            0 => Loaded::NotYet,
-            1 => Loaded::Yes,
-            _ => Loaded::Failed,
+        match (self.failed.load(Ordering::Acquire), self.loading.load(Ordering::Acquire)) {
+            (true, _) => Loaded::Failed,
+            (false, 0) => Loaded::Yes,
+            (false, _) => Loaded::NotYet,
         }
     }
 
@@ -157,39 +176,26 @@ impl Gate {
 
 type Job<M> = Box<dyn FnOnce(&mut M) + Send>;
 
-/// A queue in front of the models `M`, which never leave their thread.
+/// A queue in front of the models `M`, which never leave their threads.
 pub struct Lane<M> {
     jobs: mpsc::Sender<Job<M>>,
 }
 
 impl<M: 'static> Lane<M> {
-    /// Starts the thread and loads the models there; `gate` tells when they are.
+    /// Starts as many threads as the gate has jobs and loads the models in each; the gate tells when all have.
     ///
     /// # Errors
     /// When the system gives no thread.
     pub fn start<E: std::fmt::Display>(
-        gate: Arc<Gate>,
-        load: impl FnOnce() -> Result<M, E> + Send + 'static,
+        gate: &Arc<Gate>,
+        load: impl Fn() -> Result<M, E> + Clone + Send + 'static,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job<M>>();
-        std::thread::Builder::new().name("lane".into()).spawn(move || {
-            let mut models = match load() {
-                Ok(models) => models,
-                Err(error) => {
-                    tracing::error!(%error, "failed to load models");
-                    gate.loaded.store(2, Ordering::Release);
-                    return;
-                }
-            };
-            gate.loaded.store(1, Ordering::Release);
-            for job in queue {
-                gate.started.fetch_add(1, Ordering::Relaxed);
-                let run = std::panic::AssertUnwindSafe(|| job(&mut models));
-                if std::panic::catch_unwind(run).is_err() {
-                    tracing::error!("job panicked");
-                }
-            }
-        })?;
+        let queue = Arc::new(Mutex::new(queue));
+        for _ in 0..gate.jobs {
+            let (gate, queue, load) = (gate.clone(), queue.clone(), load.clone());
+            std::thread::Builder::new().name("lane".into()).spawn(move || work(&gate, &queue, load))?;
+        }
         Ok(Self { jobs })
     }
 
@@ -225,6 +231,33 @@ impl<M: 'static> Lane<M> {
     }
 }
 
+/// A thread of a lane: loads its models and runs jobs until the lane is gone.
+fn work<M, E: std::fmt::Display>(
+    gate: &Gate,
+    queue: &Mutex<mpsc::Receiver<Job<M>>>,
+    load: impl Fn() -> Result<M, E>,
+) {
+    let mut models = match load() {
+        Ok(models) => models,
+        Err(error) => {
+            tracing::error!(%error, "failed to load models");
+            gate.failed.store(true, Ordering::Release);
+            return;
+        }
+    };
+    gate.loading.fetch_sub(1, Ordering::AcqRel);
+    loop {
+        // One thread waits for the next job, the others for their turn to wait.
+        let next = queue.lock().recv();
+        let Ok(job) = next else { return };
+        gate.started.fetch_add(1, Ordering::Relaxed);
+        let run = std::panic::AssertUnwindSafe(|| job(&mut models));
+        if std::panic::catch_unwind(run).is_err() {
+            tracing::error!("job panicked");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,8 +281,8 @@ mod tests {
 
     #[tokio::test]
     async fn jobs_run_in_order_one_at_a_time_and_survive_a_panic() {
-        let gate = Arc::new(Gate::default());
-        let lane = Lane::start(gate.clone(), || Ok::<_, Lost>(Vec::new())).unwrap();
+        let gate = Arc::new(Gate::new(1));
+        let lane = Lane::start(&gate, || Ok::<_, Lost>(Vec::new())).unwrap();
         let first = lane.run(gate.enter(2).unwrap(), |seen: &mut Vec<u32>| seen.push(1));
         let second = lane.run(gate.enter(2).unwrap(), |seen: &mut Vec<u32>| seen.push(2));
         assert!(gate.enter(2).is_none());
@@ -263,9 +296,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn as_many_jobs_run_at_a_time_as_the_gate_has() {
+        let gate = Arc::new(Gate::new(2));
+        let lane = Lane::start(&gate, || Ok::<_, Lost>(())).unwrap();
+        let (release, held) = mpsc::channel::<()>();
+        let stuck = lane.run(gate.enter(9).unwrap(), move |()| held.recv().is_ok());
+        let others = async {
+            for _ in 0..3 {
+                assert!(lane.run(gate.enter(9).unwrap(), |()| ()).await.is_ok());
+            }
+            release.send(()).unwrap();
+        };
+        let (stuck, ()) = tokio::join!(stuck, others);
+        assert!(matches!(stuck, Ok(true)));
+        assert_eq!(gate.loaded(), Loaded::Yes);
+    }
+
+    #[tokio::test]
     async fn models_that_fail_to_load_are_reported_and_lose_jobs() {
-        let gate = Arc::new(Gate::default());
-        let lane = Lane::<()>::start(gate.clone(), || Err(Lost)).unwrap();
+        let gate = Arc::new(Gate::new(1));
+        let lane = Lane::<()>::start(&gate, || Err(Lost)).unwrap();
         assert!(lane.run(gate.enter(1).unwrap(), |()| ()).await.is_err());
         assert_eq!(gate.loaded(), Loaded::Failed);
     }

@@ -6,8 +6,8 @@
 //!                                                            -> lane: flite, resample, spoil
 //! ```
 //!
-//! `protocol` has one file for each wire shape; `work` is the same for all of them; `lane` runs one job at a time on the
-//! thread that owns the models; `fault` decides what goes wrong with it; `wire` plays what goes wrong below HTTP; `app`
+//! `protocol` has one file for each wire shape; `work` is the same for all of them; `lane` runs one job at a time on each
+//! thread that owns models; `fault` decides what goes wrong with it; `wire` plays what goes wrong below HTTP; `app`
 //! wires and `serve` listens; `ffi` alone is unsafe.
 
 mod activity;

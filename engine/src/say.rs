@@ -41,7 +41,7 @@ pub fn run(args: &SayArgs) -> anyhow::Result<()> {
     if !(0.0..=60.0).contains(&args.pause) {
         bail!("--pause must be 0 to 60 seconds");
     }
-    let mut voices = Voices::load()?;
+    let mut voices = Voices::load(false)?;
     let mut samples = Vec::new();
     for (index, line) in args.lines.iter().enumerate() {
         if index > 0 {

@@ -13,6 +13,7 @@ use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use http_body_util::{BodyStream, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
@@ -20,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::core::Core;
-use crate::fault::mode::Arming;
+use crate::fault::arming::{Arming, Error};
 
 /// Marks a response whose connection may be reset after a number of bytes of body, which a stream may learn only when
 /// it runs already.
@@ -46,6 +47,39 @@ impl ResetAfter {
     }
 }
 
+/// F40: after how many messages a stream goes silent, which it may learn only when it runs already.
+#[derive(Debug, Clone)]
+pub struct Silence(Arc<AtomicU64>);
+
+impl Silence {
+    /// After this many messages; `None` for not at all, so far.
+    #[must_use]
+    pub fn at(messages: Option<u64>) -> Self {
+        Self(Arc::new(AtomicU64::new(messages.unwrap_or(u64::MAX))))
+    }
+
+    /// Sets the number of messages; `None` changes nothing.
+    pub fn set(&self, messages: Option<u64>) {
+        if let Some(messages) = messages {
+            self.0.store(messages, Ordering::Release);
+        }
+    }
+
+    /// The items of a stream so far; after them it neither goes on nor ends.
+    pub fn cut<T: 'static>(self, mut items: BoxStream<'static, T>) -> BoxStream<'static, T> {
+        let mut sent = 0;
+        let next = move |context: &mut Context<'_>| {
+            if sent >= self.0.load(Ordering::Acquire) {
+                return Poll::Pending;
+            }
+            let item = std::task::ready!(items.poll_next_unpin(context));
+            sent += 1;
+            Poll::Ready(item)
+        };
+        futures::stream::poll_fn(next).boxed()
+    }
+}
+
 /// Tells the connection of a request to end with a reset.
 #[derive(Debug, Clone, Default)]
 pub struct ResetSwitch(Arc<AtomicBool>);
@@ -66,14 +100,19 @@ pub async fn arm(State(core): State<Arc<Core>>, body: Bytes) -> Response {
     }
     match Arming::parse(&body) {
         Ok(arming) => {
+            if let Err(error) = arming.suits(core.gate.jobs) {
+                return refuse(&error);
+            }
             tracing::info!(arming = %arming.to_json(), "fault armed");
             faults.arm(arming, Instant::now());
             report(State(core)).await
         }
-        Err(error) => {
-            (StatusCode::BAD_REQUEST, axum::Json(json!({ "detail": error.to_string() }))).into_response()
-        }
+        Err(error) => refuse(&error),
     }
+}
+
+fn refuse(error: &Error) -> Response {
+    (StatusCode::BAD_REQUEST, axum::Json(json!({ "detail": error.to_string() }))).into_response()
 }
 
 /// `DELETE /_engine/fault`.

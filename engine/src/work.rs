@@ -4,6 +4,7 @@
 //! | file | part |
 //! |---|---|
 //! | `admission` | readiness, the queue's limit and armed faults, before a job may queue for the lane |
+//! | `run` | a job under way: its pace, and the faults that strike while it runs |
 //! | `refusal` | why a request got no result |
 //! | `transcribe` | recordings to words and turns |
 //! | `synthesize` | texts to samples, whole or piece by piece |
@@ -12,6 +13,7 @@
 
 mod admission;
 mod refusal;
+mod run;
 pub mod speech;
 pub mod synthesize;
 pub mod transcribe;
@@ -25,7 +27,7 @@ pub use refusal::Refusal;
 pub use synthesize::Synthesizer;
 pub use transcribe::Transcriber;
 
-use crate::wire::ResetAfter;
+use crate::wire::{ResetAfter, Silence};
 
 /// The work that an engine of one kind can do.
 pub enum Work {
@@ -42,6 +44,31 @@ pub struct Served<T> {
     pub made: T,
     /// The connection is reset after this many bytes of the reply's body.
     pub reset_after: Option<u64>,
+    /// A streamed reply goes silent after this many messages.
+    pub silent_after: Option<u64>,
+}
+
+/// What cuts a streamed reply off, which it may learn only when it runs already.
+#[derive(Debug, Clone)]
+pub struct Cuts {
+    /// Resets the connection.
+    pub reset: ResetAfter,
+    /// Sends no more.
+    pub silence: Silence,
+}
+
+impl Default for Cuts {
+    fn default() -> Self {
+        Self { reset: ResetAfter::at(None), silence: Silence::at(None) }
+    }
+}
+
+impl Cuts {
+    /// Takes over what struck one of the stream's inferences.
+    pub fn set<T>(&self, served: &Served<T>) {
+        self.reset.set(served.reset_after);
+        self.silence.set(served.silent_after);
+    }
 }
 
 impl<T> Served<T> {

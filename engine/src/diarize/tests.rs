@@ -15,7 +15,7 @@ const LINES: [&str; 6] = [
 
 /// Samples of a dialogue and the speaker (index into `voices`) of every frame that is spoken.
 fn dialogue(voices: &[Voice], turns: usize, pause_s: f32) -> (Vec<i16>, Vec<Option<usize>>) {
-    let mut loaded = Voices::load().unwrap();
+    let mut loaded = Voices::load(false).unwrap();
     let mut samples = vec![0; 4_800];
     let mut truth = vec![None; 30];
     for turn in 0..turns {

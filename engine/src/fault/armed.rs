@@ -4,9 +4,22 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::arming::{Arming, Clear, Trigger};
 use super::duration;
-use super::mode::{Arming, Clear, Mode, Trigger};
+use super::mode::Mode;
+use super::origin::{Origin, Reply};
 use super::state_file::Kept;
+
+/// An inference that was just accepted, as faults look at it.
+#[derive(Debug, Clone, Copy)]
+pub struct Inference<'a> {
+    /// xxh3-64 of its input.
+    pub hash: u64,
+    /// Others in flight.
+    pub ahead: usize,
+    /// The request behind it.
+    pub origin: &'a Origin,
+}
 
 /// How a mode goes on once its trigger has set it in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,11 +97,9 @@ impl Armed {
         if self.over(now) {
             return None;
         }
-        // F31 waits for its overlap.
-        if self.tripped.is_none()
-            && self.course() != Course::Once
-            && !matches!(self.arming.mode, Mode::F31 {})
-        {
+        // F31 waits for its overlap, F45 for a client that leaves.
+        let timed = !matches!(self.arming.mode, Mode::F31 {} | Mode::F45 { .. });
+        if timed && self.tripped.is_none() && self.course() != Course::Once {
             self.tripped = match self.arming.trigger {
                 Trigger::Now => Some(self.since),
                 Trigger::AtS(at) => Some(self.since + duration(at)).filter(|due| *due <= now),
@@ -98,24 +109,56 @@ impl Armed {
         self.tripped
     }
 
-    /// Whether it strikes an inference of this input hash with `ahead` others in flight; `chance` is 0 to 1.
-    pub fn strikes(&mut self, hash: u64, ahead: usize, now: Instant, chance: f64) -> bool {
+    /// Whether it strikes an inference; `chance` is 0 to 1.
+    pub fn strikes(&mut self, inference: &Inference, now: Instant, chance: f64) -> bool {
         self.seen += 1;
-        if self.over(now) {
+        if self.over(now) || !self.concerns(inference.origin) {
             return false;
         }
-        let struck = self.set_in(now).is_some() || self.triggered(hash, ahead, now, chance);
+        let struck = self.set_in(now).is_some() || self.triggered(inference, now, chance);
         self.fired += u64::from(struck);
         struck
     }
 
-    fn triggered(&mut self, hash: u64, ahead: usize, now: Instant, chance: f64) -> bool {
+    /// Sets it in, unless it has set in or is over; true when it does.
+    pub fn trip(&mut self, now: Instant) -> bool {
+        let trips = self.tripped.is_none() && !self.over(now);
+        if trips {
+            self.tripped = Some(now);
+        }
+        trips
+    }
+
+    /// Ends it for this process.
+    pub fn end(&mut self) {
+        self.spent = true;
+    }
+
+    /// Since when it is armed, in this process.
+    #[must_use]
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Whether the mode can show in the answer to such a request. F32 strikes where a job begins.
+    fn concerns(&self, origin: &Origin) -> bool {
+        match self.arming.mode {
+            Mode::F32 { .. } => false,
+            Mode::F39 { .. } => origin.reply == Reply::Unary,
+            Mode::F40 { .. } => origin.reply == Reply::Streamed,
+            Mode::F42 { .. } => origin.echo.is_some(),
+            _ => true,
+        }
+    }
+
+    fn triggered(&mut self, inference: &Inference, now: Instant, chance: f64) -> bool {
         let due = match self.arming.trigger {
-            _ if matches!(self.arming.mode, Mode::F31 {}) => ahead > 0,
+            _ if matches!(self.arming.mode, Mode::F31 {}) => inference.ahead > 0,
+            _ if matches!(self.arming.mode, Mode::F45 { .. }) => false,
             Trigger::Now => true,
             Trigger::AfterN(count) => self.seen > count,
             Trigger::AtS(at) => now >= self.since + duration(at),
-            Trigger::OnInputHash(poison) => poison.0 == hash,
+            Trigger::OnInputHash(poison) => poison.0 == inference.hash,
             Trigger::P(p) => chance < p,
         };
         let single = matches!(self.arming.trigger, Trigger::OnInputHash(_) | Trigger::P(_));
@@ -144,26 +187,42 @@ impl Armed {
             | Mode::F22 { .. }
             | Mode::F23 { .. }
             | Mode::F27 { .. }
-            | Mode::F31 {} => Course::Sticky,
+            | Mode::F31 {}
+            | Mode::F33 { .. }
+            | Mode::F35 { .. }
+            | Mode::F41 { .. }
+            | Mode::F45 { .. } => Course::Sticky,
             Mode::F11 { .. }
             | Mode::F13 { .. }
             | Mode::F14 { .. }
             | Mode::F15 { .. }
             | Mode::F16 { .. }
-            | Mode::F17 { .. } => Course::Condition,
+            | Mode::F17 { .. }
+            | Mode::F32 { .. }
+            | Mode::F34 { .. }
+            | Mode::F39 { .. }
+            | Mode::F40 { .. }
+            | Mode::F42 { .. }
+            | Mode::F43 { .. } => Course::Condition,
             Mode::F6 { oom_above_s, sticky: false } if oom_above_s > 0.0 => Course::Condition,
-            Mode::F3 { .. } | Mode::F5 {} | Mode::F6 { .. } | Mode::F9 {} => Course::Once,
+            Mode::F3 { .. } | Mode::F5 {} | Mode::F6 { .. } | Mode::F9 {} | Mode::F38 {} => Course::Once,
         }
     }
 
     fn over(&self, now: Instant) -> bool {
-        let expired =
-            matches!(self.arming.clear, Clear::AfterS(after) if now >= self.since + duration(after));
-        let unblocked = match (&self.arming.mode, self.tripped) {
-            (Mode::F10 { seconds }, Some(tripped)) => now >= tripped + duration(*seconds),
+        let passed = match (&self.arming.mode, self.tripped) {
+            (Mode::F10 { seconds } | Mode::F33 { seconds, .. }, Some(tripped)) => {
+                now >= tripped + duration(*seconds)
+            }
             _ => false,
         };
-        self.spent || expired || unblocked
+        self.spent || self.expired(now) || passed
+    }
+
+    /// Whether its lifetime has passed.
+    #[must_use]
+    pub fn expired(&self, now: Instant) -> bool {
+        matches!(self.arming.clear, Clear::AfterS(after) if now >= self.since + duration(after))
     }
 
     /// The arming with `state` (`waiting`, `active`, `over`), `fired` and `restored`.
@@ -186,6 +245,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::fault::origin::Echo;
 
     fn armed(json: &str, now: Instant) -> Armed {
         Armed::new(Arming::parse(json.as_bytes()).unwrap(), now)
@@ -197,7 +257,9 @@ mod tests {
         let mut fault = armed(json, start);
         let strikes = |n: &usize| {
             let now = start + Duration::from_secs(*n as u64);
-            fault.strikes(if *n == 4 { 7 } else { 0 }, 0, now, (*n - 1) as f64 / 8.0)
+            let origin = Origin { reply: Reply::Unary, echo: None };
+            let inference = Inference { hash: if *n == 4 { 7 } else { 0 }, ahead: 0, origin: &origin };
+            fault.strikes(&inference, now, (*n - 1) as f64 / 8.0)
         };
         (1..=8).filter(strikes).collect()
     }
@@ -233,9 +295,42 @@ mod tests {
     fn overlap_wedges_for_good() {
         let now = Instant::now();
         let mut fault = armed(r#"{"mode":"F31"}"#, now);
-        assert!(!fault.strikes(0, 0, now, 0.0));
-        assert!(fault.strikes(0, 1, now, 0.0));
-        assert!(fault.strikes(0, 0, now, 0.0));
+        let origin = Origin::default();
+        let mut strikes = |ahead| fault.strikes(&Inference { hash: 0, ahead, origin: &origin }, now, 0.0);
+        assert_eq!([strikes(0), strikes(1), strikes(0)], [false, true, true]);
         assert_eq!(fault.fired, 2);
+    }
+
+    #[test]
+    fn modes_of_single_replies_strike_no_other() {
+        let text = || Some(Echo { field: "prompt", text: "hello".into() });
+        let [http, unary, streamed] =
+            [Reply::Whole, Reply::Unary, Reply::Streamed].map(|reply| Origin { reply, echo: None });
+        let echoed = Origin { reply: Reply::Whole, echo: text() };
+        for (json, struck) in [
+            (r#"{"mode":"F39"}"#, [false, true, false, false]),
+            (r#"{"mode":"F40"}"#, [false, false, true, false]),
+            (r#"{"mode":"F42"}"#, [false, false, false, true]),
+            (r#"{"mode":"F32"}"#, [false; 4]),
+            (r#"{"mode":"F45"}"#, [false; 4]),
+            (r#"{"mode":"F35"}"#, [true; 4]),
+        ] {
+            let now = Instant::now();
+            let mut fault = armed(json, now);
+            let origins = [&http, &unary, &streamed, &echoed];
+            let strikes =
+                origins.map(|origin| fault.strikes(&Inference { hash: 0, ahead: 0, origin }, now, 0.0));
+            assert_eq!(strikes, struck, "{json}");
+        }
+    }
+
+    #[test]
+    fn refusals_after_the_start_end_by_time_and_a_client_that_leaves_sets_its_wedge_in() {
+        assert_eq!(struck(r#"{"mode":"F33","seconds":4}"#), [1, 2, 3]);
+        let now = Instant::now();
+        let mut fault = armed(r#"{"mode":"F45"}"#, now);
+        assert_eq!(fault.set_in(now), None);
+        assert!(fault.trip(now) && !fault.trip(now));
+        assert_eq!(fault.set_in(now), Some(now));
     }
 }

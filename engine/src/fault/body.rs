@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tonic::Code;
 
-use super::mode::Signature;
+use super::variant::Signature;
 
 /// A failed inference: what is answered instead.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +27,8 @@ pub enum Cause {
     Request,
     /// The server around the inference.
     Server,
+    /// Only gRPC shows it, with this code.
+    Grpc(Code),
 }
 
 impl Failure {
@@ -40,6 +42,8 @@ impl Failure {
     #[must_use]
     pub fn code(&self) -> Code {
         match (self.cause, self.status) {
+            (Cause::Grpc(code), _) => code,
+            (Cause::Request, 404) => Code::NotFound,
             (Cause::Request, _) => Code::InvalidArgument,
             (Cause::Memory, _) | (Cause::Server, 429) => Code::ResourceExhausted,
             (Cause::Server, 502..=504) => Code::Unavailable,
@@ -52,6 +56,10 @@ impl Failure {
 #[must_use]
 pub fn cuda(status: u16, signature: Signature) -> Failure {
     let cause = if status < 500 { Cause::Request } else { Cause::Inference };
+    Failure { status, detail: cuda_text(signature).into(), cause }
+}
+
+fn cuda_text(signature: Signature) -> String {
     let error = match signature {
         Signature::IllegalAccess => "an illegal memory access was encountered",
         Signature::DeviceAssert => "device-side assert triggered",
@@ -60,12 +68,11 @@ pub fn cuda(status: u16, signature: Signature) -> Failure {
         Signature::Capture => "operation not permitted when stream is capturing",
         Signature::Ecc => "uncorrectable ECC error encountered",
     };
-    let detail = format!(
+    format!(
         "CUDA error: {error}\nCUDA kernel errors might be asynchronously reported at some other API call, so the \
          stacktrace below might be incorrect.\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1\nCompile with \
          `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n"
-    );
-    Failure { status, detail: detail.into(), cause }
+    )
 }
 
 /// F2.
@@ -109,6 +116,32 @@ pub fn server_error(status: u16) -> Failure {
 #[must_use]
 pub fn dead_child() -> Failure {
     Failure { status: 500, detail: "engine process is not running".into(), cause: Cause::Inference }
+}
+
+/// F33: as a server words it that loads its model.
+#[must_use]
+pub fn loading(status: u16) -> Failure {
+    Failure { status, detail: "model is loading".into(), cause: Cause::Server }
+}
+
+/// F35.
+#[must_use]
+pub fn not_loaded(status: u16) -> Failure {
+    Failure { status, detail: "model not loaded".into(), cause: Cause::Request }
+}
+
+/// F39: a message, or a CUDA error.
+#[must_use]
+pub fn grpc(code: i32, signature: Signature, message: Option<&str>) -> Failure {
+    let text = message.map_or_else(|| cuda_text(signature), str::to_owned);
+    Failure { status: 500, detail: text.into(), cause: Cause::Grpc(Code::from_i32(code)) }
+}
+
+/// F42: repeats the `text` of a `field` of the request.
+#[must_use]
+pub fn echo(status: u16, field: &str, text: &str) -> Failure {
+    let cause = if status < 500 { Cause::Request } else { Cause::Server };
+    Failure { status, detail: format!("Invalid value for {field}: '{text}'").into(), cause }
 }
 
 /// The text of a load that can never succeed (class D).

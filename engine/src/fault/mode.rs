@@ -1,34 +1,8 @@
-//! What can be armed: modes, triggers and lifetimes, as the switchboard's JSON has them.
+//! The modes that can be armed, as the switchboard's JSON has them.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
-/// Why an arming was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Not a JSON object of known fields; names the culprit.
-    #[error("{0}")]
-    Unreadable(#[from] serde_json::Error),
-    /// A number beyond its range.
-    #[error("{field} must be {range}")]
-    OutOfRange {
-        /// Its name in the JSON.
-        field: &'static str,
-        /// What would do.
-        range: &'static str,
-    },
-    /// `clear` is neither a known word nor an object that says one thing.
-    #[error(
-        "clear must be \"process\", \"state_file\", \"never\", {{\"state_file\": true}} or {{\"after_s\": s}}"
-    )]
-    Clear,
-    /// F23 without its poison.
-    #[error("F23 needs trigger {{\"on_input_hash\": \"<xxh3-64 hex>\"}}")]
-    NeedsHash,
-    /// A mode that no inference triggers.
-    #[error("{0} takes no trigger")]
-    NoTrigger(&'static str),
-}
+use super::variant::{BadAudio, BadLoad, BadTranscript, DeadChild, OpenSizes, Signature};
 
 /// A failure mode with its variant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -154,238 +128,77 @@ pub enum Mode {
     },
     /// Two inferences at once wedge the process with a capture error.
     F31 {},
-}
-
-/// Text of a CUDA error.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Signature {
-    /// `an illegal memory access was encountered`
-    #[default]
-    IllegalAccess,
-    /// `device-side assert triggered`
-    DeviceAssert,
-    /// `unspecified launch failure`
-    LaunchFailure,
-    /// `misaligned address`
-    MisalignedAddress,
-    /// `operation not permitted when stream is capturing`
-    Capture,
-    /// `uncorrectable ECC error encountered`
-    Ecc,
-}
-
-/// Variants of F12.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeadChild {
-    /// 500.
-    #[default]
-    Error,
-    /// No answer.
-    Hang,
-}
-
-/// Variants of F14.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BadTranscript {
-    /// No words.
-    #[default]
-    Empty,
-    /// Only punctuation.
-    Punct,
-    /// The same for any input.
-    Constant,
-    /// Empty texts at times that are no numbers.
-    Nan,
-}
-
-/// Variants of F15.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BadAudio {
-    /// Zeros.
-    #[default]
-    Silence,
-    /// White noise.
-    Noise,
-    /// The first tenth of a second.
-    Short,
-    /// A header that lies; in a raw stream, an odd byte at the start.
-    BadHeader,
-}
-
-/// Variants of F18.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BadLoad {
-    /// Loads for ever.
-    #[default]
-    Never,
-    /// Loads for `seconds`.
-    Slow,
-    /// Reports an error of the environment (class D).
-    Fail,
-}
-
-/// When a mode sets in.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Trigger {
-    /// At once.
-    Now,
-    /// After this many more inferences.
-    AfterN(u64),
-    /// After this many seconds.
-    AtS(f64),
-    /// At an input of this hash.
-    OnInputHash(InputHash),
-    /// At each inference with this probability.
-    P(f64),
-}
-
-/// xxh3-64 of an input, as hex in JSON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct InputHash(pub u64);
-
-impl TryFrom<String> for InputHash {
-    type Error = std::num::ParseIntError;
-
-    fn try_from(hex: String) -> Result<Self, Self::Error> {
-        u64::from_str_radix(&hex, 16).map(Self)
-    }
-}
-
-impl From<InputHash> for String {
-    fn from(hash: InputHash) -> Self {
-        format!("{:016x}", hash.0)
-    }
-}
-
-/// What ends a fault; disarming always does.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Clear {
-    /// The end of the process.
-    Process,
-    /// It is kept in the state file and survives process starts: this many, or all.
-    StateFile {
-        /// `None`: only disarming ends it.
-        restarts: Option<u32>,
+    /// The model is made ready by the first inference; every one that begins before the first has ended is as late.
+    F32 {
+        /// What that takes.
+        #[serde(default = "seconds_60")]
+        seconds: f64,
     },
-    /// Seconds since arming.
-    AfterS(f64),
-}
-
-/// One `POST /_engine/fault`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Arming {
-    /// What happens.
-    pub mode: Mode,
-    /// When it sets in.
-    pub trigger: Trigger,
-    /// When it ends.
-    pub clear: Clear,
-}
-
-impl Arming {
-    /// Reads an arming and fills in what the mode defaults to.
-    ///
-    /// # Errors
-    /// Names the field that is unknown, missing or out of range.
-    pub fn parse(body: &[u8]) -> Result<Self, Error> {
-        let mut fields: Map<String, Value> = serde_json::from_slice(body)?;
-        let trigger = fields.remove("trigger").map(serde_json::from_value::<Trigger>).transpose()?;
-        let clear = fields.remove("clear").map(parse_clear).transpose()?;
-        let mode: Mode = serde_json::from_value(Value::Object(fields))?;
-        let trigger = trigger.unwrap_or(match mode {
-            Mode::F5 {} => Trigger::P(0.5),
-            _ => Trigger::Now,
-        });
-        let clear = clear.unwrap_or(match mode {
-            Mode::F18 { .. } | Mode::F22 { .. } | Mode::F23 { .. } => Clear::StateFile { restarts: None },
-            Mode::F27 { .. } => Clear::StateFile { restarts: Some(1) },
-            _ => Clear::Process,
-        });
-        let arming = Self { mode, trigger, clear };
-        arming.check()?;
-        Ok(arming)
-    }
-
-    /// The JSON that [`Arming::parse`] reads back.
-    #[must_use]
-    pub fn to_json(&self) -> Value {
-        let mut json = serde_json::to_value(&self.mode).unwrap_or_default();
-        json["trigger"] = serde_json::to_value(self.trigger).unwrap_or_default();
-        json["clear"] = match self.clear {
-            Clear::Process => "process".into(),
-            Clear::StateFile { restarts: None } => "never".into(),
-            Clear::StateFile { restarts } => serde_json::json!({"state_file": true, "restarts": restarts}),
-            Clear::AfterS(seconds) => serde_json::json!({ "after_s": seconds }),
-        };
-        json
-    }
-
-    fn check(&self) -> Result<(), Error> {
-        let within = |field, value: f64, low: f64, high: f64, range| {
-            if (low..=high).contains(&value) { Ok(()) } else { Err(Error::OutOfRange { field, range }) }
-        };
-        let seconds = |field, value| within(field, value, 0.0, 86_400.0, "0 to 86400 seconds");
-        match self.trigger {
-            Trigger::P(p) => within("p", p, 0.0, 1.0, "0 to 1")?,
-            Trigger::AtS(at) => seconds("at_s", at)?,
-            Trigger::Now | Trigger::AfterN(_) | Trigger::OnInputHash(_) => {}
-        }
-        if let Clear::AfterS(after) = self.clear {
-            seconds("after_s", after)?;
-        }
-        let untriggered =
-            |name| if self.trigger == Trigger::Now { Ok(()) } else { Err(Error::NoTrigger(name)) };
-        match self.mode {
-            Mode::F3 { status } | Mode::F11 { status, .. } => {
-                within("status", status.into(), 400.0, 599.0, "400 to 599")
-            }
-            Mode::F6 { oom_above_s, .. } => seconds("oom_above_s", oom_above_s),
-            Mode::F10 { seconds: length } => seconds("seconds", length),
-            Mode::F16 { factor, ramp_s } => {
-                within("factor", factor, 1.0, 1000.0, "1 to 1000")?;
-                seconds("ramp_s", ramp_s)
-            }
-            Mode::F18 { seconds: length, .. } => {
-                untriggered("F18")?;
-                seconds("seconds", length)
-            }
-            Mode::F23 { .. } if !matches!(self.trigger, Trigger::OnInputHash(_)) => Err(Error::NeedsHash),
-            Mode::F27 { seconds: length } => {
-                untriggered("F27")?;
-                seconds("seconds", length)
-            }
-            Mode::F31 {} => untriggered("F31"),
-            _ => Ok(()),
-        }
-    }
-}
-
-fn parse_clear(value: Value) -> Result<Clear, Error> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Fields {
-        state_file: Option<bool>,
-        restarts: Option<u32>,
-        after_s: Option<f64>,
-    }
-    match value.as_str() {
-        Some("process") => return Ok(Clear::Process),
-        Some("state_file" | "never") => return Ok(Clear::StateFile { restarts: None }),
-        Some(_) => return Err(Error::Clear),
-        None => {}
-    }
-    match serde_json::from_value(value)? {
-        Fields { state_file: Some(true), restarts, after_s: None } => Ok(Clear::StateFile { restarts }),
-        Fields { state_file: None, restarts: None, after_s: Some(seconds) } => Ok(Clear::AfterS(seconds)),
-        _ => Err(Error::Clear),
-    }
+    /// Inference is refused for a while after the start or the arming, though health is green.
+    F33 {
+        /// For how long.
+        #[serde(default = "seconds_20")]
+        seconds: f64,
+        /// HTTP status of the refusal: 503 or 429.
+        #[serde(default = "status_503")]
+        status: u16,
+    },
+    /// Every inference takes longer by the same time, and is right.
+    F34 {
+        /// How much longer.
+        #[serde(default = "seconds_15")]
+        seconds: f64,
+    },
+    /// Every inference answers an error of the client, without CUDA text.
+    F35 {
+        /// HTTP status: 400, 404 or 422.
+        #[serde(default = "status_404")]
+        status: u16,
+    },
+    /// One of several jobs at a time never ends and keeps its share; the others complete.
+    F38 {},
+    /// Unary gRPC inferences answer an error in the headers alone.
+    F39 {
+        /// gRPC status code, 1 to 16.
+        #[serde(default = "code_13")]
+        code: i32,
+        /// Which CUDA error the message shows.
+        #[serde(default)]
+        signature: Signature,
+        /// The message, instead of a CUDA error.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
+    },
+    /// Streamed replies stop and stay open.
+    F40 {
+        /// Messages, or pieces of audio over HTTP, before the silence.
+        #[serde(default = "messages_1")]
+        after_messages: u64,
+    },
+    /// The process ends with code 1 and a class D text on stderr.
+    F41 {
+        /// From the trigger, or from the start when it comes from the state file.
+        #[serde(default)]
+        delay_s: f64,
+    },
+    /// An inference whose request has a text answers an error that repeats it.
+    F42 {
+        /// HTTP status: 400, 422 or 500.
+        #[serde(default = "status_400")]
+        status: u16,
+    },
+    /// The sizes in the header of synthesized WAV files are open, as a streaming writer leaves them.
+    F43 {
+        /// What they are.
+        #[serde(default)]
+        variant: OpenSizes,
+    },
+    /// As F1 once a client has left while its inference ran.
+    F45 {
+        /// Which error the body shows.
+        #[serde(default)]
+        signature: Signature,
+    },
 }
 
 fn status_500() -> u16 {
@@ -396,8 +209,32 @@ fn status_503() -> u16 {
     503
 }
 
+fn status_400() -> u16 {
+    400
+}
+
+fn status_404() -> u16 {
+    404
+}
+
+fn code_13() -> i32 {
+    13
+}
+
+fn seconds_15() -> f64 {
+    15.0
+}
+
 fn seconds_20() -> f64 {
     20.0
+}
+
+fn seconds_60() -> f64 {
+    60.0
+}
+
+fn messages_1() -> u64 {
+    1
 }
 
 fn limit_2() -> usize {
@@ -410,57 +247,4 @@ fn factor_4() -> f64 {
 
 fn megabytes_8() -> usize {
     8
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(json: &str) -> Result<Arming, String> {
-        Arming::parse(json.as_bytes()).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn every_row_can_be_armed_by_its_id_and_reads_back() {
-        for id in [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 22, 27, 31] {
-            let arming = parse(&format!(r#"{{"mode":"F{id}"}}"#)).unwrap();
-            assert_eq!(Arming::parse(arming.to_json().to_string().as_bytes()).unwrap(), arming, "F{id}");
-        }
-    }
-
-    #[test]
-    fn triggers_and_lifetimes_are_read() {
-        let arming =
-            parse(r#"{"mode":"F23","trigger":{"on_input_hash":"00000000000000ff"},"clear":"never"}"#)
-                .unwrap();
-        assert_eq!(arming.trigger, Trigger::OnInputHash(InputHash(255)));
-        assert_eq!(arming.clear, Clear::StateFile { restarts: None });
-        let arming =
-            parse(r#"{"mode":"F1","trigger":{"after_n":3},"clear":{"state_file":true,"restarts":2}}"#);
-        assert_eq!(arming.unwrap().clear, Clear::StateFile { restarts: Some(2) });
-        assert_eq!(parse(r#"{"mode":"F7","clear":{"after_s":5}}"#).unwrap().clear, Clear::AfterS(5.0));
-        assert_eq!(parse(r#"{"mode":"F3"}"#).unwrap().trigger, Trigger::Now);
-    }
-
-    #[test]
-    fn refusals_name_the_culprit() {
-        for (json, culprit) in [
-            (r#"{"mode":"F1","signatur":"ecc"}"#, "signatur"),
-            (r#"{"mode":"F2","x":1}"#, "x"),
-            (r#"{"mode":"F99"}"#, "F99"),
-            (r#"{"trigger":"now"}"#, "mode"),
-            (r#"{"mode":"F1","trigger":{"sometimes":1}}"#, "sometimes"),
-            (r#"{"mode":"F1","trigger":{"p":2}}"#, "p must"),
-            (r#"{"mode":"F1","clear":{"after":2}}"#, "after"),
-            (r#"{"mode":"F1","clear":"later"}"#, "clear"),
-            (r#"{"mode":"F23"}"#, "on_input_hash"),
-            (r#"{"mode":"F31","trigger":{"after_n":1}}"#, "F31"),
-            (r#"{"mode":"F3","status":200}"#, "status"),
-            ("[]", "map"),
-            ("", "EOF"),
-        ] {
-            let error = parse(json).unwrap_err();
-            assert!(error.contains(culprit), "{json}: {error}");
-        }
-    }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::mode::Arming;
+use super::arming::Arming;
 
 /// An armed fault as it is kept.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,9 +11,11 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::{Entry, Side};
+use crate::fault::origin::Reply;
 use crate::form::Form;
 use crate::health;
 use crate::language;
+use crate::wire::Silence;
 use crate::work::speech::{LONGEST_OFFLINE_S, MAX_CHARACTERS, Speech};
 use crate::work::{Refusal, Synthesizer, voices};
 
@@ -41,9 +43,10 @@ async fn list_voices() -> Json<Value> {
 
 /// One WAV file, cut at 20 s as a NIM cuts it.
 async fn synthesize(State(tts): State<Arc<Synthesizer>>, request: Request) -> Result<Response, Refusal> {
-    let mut speech = parse(&Form::read(request).await?, OFFLINE_HZ)?;
+    let form = Form::read(request).await?;
+    let mut speech = parse(&form, OFFLINE_HZ)?;
     speech.longest_s = Some(LONGEST_OFFLINE_S);
-    let served = tts.whole(speech).await?;
+    let served = tts.whole(speech, &form.origin(Reply::Whole)).await?;
     Ok(served.respond(|sound| ([(header::CONTENT_TYPE, "audio/wav")], sound.wav()).into_response()))
 }
 
@@ -52,11 +55,13 @@ async fn synthesize_online(
     State(tts): State<Arc<Synthesizer>>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let speech = parse(&Form::read(request).await?, ONLINE_HZ)?;
-    let served = tts.online(speech).await?;
+    let form = Form::read(request).await?;
+    let speech = parse(&form, ONLINE_HZ)?;
+    let served = tts.online(speech, &form.origin(Reply::Streamed)).await?;
+    let silence = Silence::at(served.silent_after);
     Ok(served.respond(|pieces| {
         let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
-        (kind, Body::from_stream(pieces)).into_response()
+        (kind, Body::from_stream(silence.cut(pieces))).into_response()
     }))
 }
 

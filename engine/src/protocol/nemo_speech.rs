@@ -13,6 +13,7 @@ use super::speech_body::SpeechBody;
 use super::{Entry, Side, ms};
 use crate::core::Core;
 use crate::decode::{Channels, Container};
+use crate::fault::origin::Reply;
 use crate::form::{Form, Upload};
 use crate::health;
 use crate::work::speech::MAX_CHARACTERS;
@@ -71,7 +72,8 @@ async fn transcribe(State(stt): State<Arc<Transcriber>>, request: Request) -> Re
             return Err(Refusal::parameter("response_format", text).into());
         }
     };
-    Ok(stt.transcribe(wav_only(form.take_file()?)?, speakers).await?.respond(render))
+    let origin = form.origin(Reply::Whole);
+    Ok(stt.transcribe(wav_only(form.take_file()?)?, speakers, &origin).await?.respond(render))
 }
 
 /// Multipart with `file` and `mode`.
@@ -81,7 +83,8 @@ async fn diarize(State(stt): State<Arc<Transcriber>>, request: Request) -> Resul
         let text = format!("mode must be streaming or offline, not '{mode}'");
         return Err(Refusal::parameter("mode", text).into());
     }
-    let served = stt.diarize(wav_only(form.take_file()?)?).await?;
+    let origin = form.origin(Reply::Whole);
+    let served = stt.diarize(wav_only(form.take_file()?)?, &origin).await?;
     Ok(served.respond(|heard| Json(segments(&heard)).into_response()))
 }
 
@@ -93,7 +96,7 @@ async fn speak(State(tts): State<Arc<Synthesizer>>, request: Request) -> Result<
     }
     let format = body.format("wav")?;
     let speech = body.speech(MAX_CHARACTERS, RATE_HZ)?;
-    Ok(tts.whole(speech).await?.respond(|sound| format.render(&sound)))
+    Ok(tts.whole(speech, &body.origin()).await?.respond(|sound| format.render(&sound)))
 }
 
 fn wav_only(upload: Upload) -> Result<Recording, Refusal> {

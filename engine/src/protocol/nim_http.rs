@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::{Entry, Side, ms};
 use crate::decode::{Channels, Container};
+use crate::fault::origin::Reply;
 use crate::form::Form;
 use crate::health;
 use crate::kind::Kind;
@@ -48,6 +49,7 @@ async fn transcribe(State(stt): State<Arc<Transcriber>>, request: Request) -> Re
         }
     };
     check_model(form.field("model"), form.field("language"))?;
+    let origin = form.origin(Reply::Whole);
     let upload = form.take_file().map_err(|_| Refusal::parameter("file", "file is required"))?;
     if upload.bytes.len() > MAX_FILE_BYTES {
         return Err(bad_request("400 Bad Request: audio too long"));
@@ -56,7 +58,7 @@ async fn transcribe(State(stt): State<Arc<Transcriber>>, request: Request) -> Re
         return Err(Refusal::parameter("file", "file must be WAV, OPUS or FLAC"));
     }
     let recording = Recording::File { bytes: upload.bytes, channels: Channels::Mono };
-    let served = stt.transcribe(recording, false).await.map_err(|refusal| match refusal {
+    let served = stt.transcribe(recording, false, &origin).await.map_err(|refusal| match refusal {
         Refusal::Audio(error) => bad_request(&error.to_string()),
         other => other,
     })?;

@@ -9,6 +9,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::{Entry, Side, ms};
+use crate::fault::origin::Reply;
 use crate::form::Form;
 use crate::health;
 use crate::kind::Kind;
@@ -43,15 +44,17 @@ async fn transcribe(State(stt): State<Arc<Transcriber>>, request: Request) -> Re
             return Err(Refusal::parameter("response_format", text));
         }
     };
+    let origin = form.origin(Reply::Whole);
     let recording = Recording::file(form.take_file()?.bytes);
-    Ok(stt.transcribe(recording, false).await?.respond(render))
+    Ok(stt.transcribe(recording, false, &origin).await?.respond(render))
 }
 
 /// Multipart with `file`.
 async fn diarize(State(stt): State<Arc<Transcriber>>, request: Request) -> Result<Response, Refusal> {
     let mut form = Form::read(request).await?;
+    let origin = form.origin(Reply::Whole);
     let recording = Recording::file(form.take_file()?.bytes);
-    Ok(stt.diarize(recording).await?.respond(|heard| Json(speakers(&heard)).into_response()))
+    Ok(stt.diarize(recording, &origin).await?.respond(|heard| Json(speakers(&heard)).into_response()))
 }
 
 fn verbose(heard: &Transcript) -> Value {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{Entry, Side, ms};
 use crate::core::Core;
 use crate::fault::body::Cause;
+use crate::fault::origin::Reply;
 use crate::form::Form;
 use crate::health::Readiness;
 use crate::work::transcribe::{Recording, Spoken, Transcript, text};
@@ -75,12 +76,13 @@ async fn transcribe(
     let timestamps = form.flag("include_timestamps", false)?;
     // Recordings are always cut at their pauses here.
     let _chunked = form.flag("should_chunk", true)?;
+    let origin = form.origin(Reply::Whole);
     let upload = form.take_file()?;
     if !EXTENSIONS.contains(&upload.extension().as_str()) {
         let text = format!("Unsupported media type: '{}'", upload.name);
         return Err(Refusal::Body(StatusCode::UNSUPPORTED_MEDIA_TYPE, text).into());
     }
-    let served = stt.transcribe(Recording::file(upload.bytes), false).await?;
+    let served = stt.transcribe(Recording::file(upload.bytes), false, &origin).await?;
     Ok(served.respond(|heard| {
         let times = if timestamps { times(&heard) } else { Value::Null };
         Json(json!({ "text": heard.text(), "timestamps": times })).into_response()

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{Entry, Side};
 use crate::decode::{Channels, Container};
+use crate::fault::origin::{Origin, Reply};
 use crate::grpc;
 use crate::grpc::MAX_MESSAGE_BYTES;
 use crate::grpc::messages::nvidia::riva::asr::riva_speech_recognition_config_response::Config;
@@ -28,9 +29,8 @@ use crate::grpc::messages::nvidia::riva::asr::{
 };
 use crate::kind::Kind;
 use crate::language;
-use crate::wire::ResetAfter;
 use crate::work::transcribe::{Recording, Spoken, confidence, text};
-use crate::work::{Refusal, Transcriber};
+use crate::work::{Cuts, Refusal, Transcriber};
 use config::{Coding, Options};
 
 pub(super) static ENTRY: Entry = Entry { name: "riva", stt: Some(Side::Grpc(add)), tts: None };
@@ -59,7 +59,8 @@ impl RivaSpeechRecognition for Recognition {
         let config = config.ok_or(Refusal::Missing("config"))?;
         let options = Options::check(&config)?;
         let recording = recording(&options, audio)?;
-        let served = self.stt.transcribe(recording, options.speakers.is_some()).await?;
+        let origin = origin(Reply::Unary, &config.model);
+        let served = self.stt.transcribe(recording, options.speakers.is_some(), &origin).await?;
         Ok(served.reply(|heard| {
             let result = |sentence: &Vec<Spoken>| SpeechRecognitionResult {
                 alternatives: vec![alternative(sentence, &options, 0.0)],
@@ -78,16 +79,17 @@ impl RivaSpeechRecognition for Recognition {
         request: Request<Streaming<StreamingRecognizeRequest>>,
     ) -> Result<Response<Self::StreamingRecognizeStream>, Status> {
         let (sender, answers) = mpsc::channel(4);
-        let reset = ResetAfter::at(None);
+        let cuts = Cuts::default();
         let session = stream::Session {
             stt: self.stt.clone(),
             answers: sender.clone(),
-            reset: reset.clone(),
+            cuts: cuts.clone(),
+            origin: Origin::default(),
             id: None,
             history: Vec::new(),
         };
         let requests = request.into_inner();
-        Ok(grpc::stream(session.run(requests), sender, answers, reset))
+        Ok(grpc::stream(session.run(requests), sender, answers, cuts))
     }
 
     async fn get_riva_speech_recognition_config(
@@ -96,9 +98,16 @@ impl RivaSpeechRecognition for Recognition {
     ) -> Result<Response<RivaSpeechRecognitionConfigResponse>, Status> {
         let asked = request.into_inner().model_name;
         let known = asked.is_empty() || asked == Kind::Stt.model();
-        let model_config = if known { ["offline", "online"].map(model).into() } else { Vec::new() };
+        let jobs = self.stt.core.gate.jobs;
+        let models = ["offline", "online"].map(|kind| model(kind, jobs));
+        let model_config = if known { models.into() } else { Vec::new() };
         Ok(Response::new(RivaSpeechRecognitionConfigResponse { model_config }))
     }
+}
+
+/// A call, whose only text is the name of a model.
+fn origin(reply: Reply, model: &str) -> Origin {
+    Origin::new(reply, &[("model", Some(model))])
 }
 
 /// A message that is larger than a gRPC server takes by default.
@@ -160,14 +169,15 @@ fn milliseconds(seconds: f64) -> i32 {
     (seconds * 1000.0).round() as i32
 }
 
-fn model(kind: &str) -> Config {
+fn model(kind: &str, jobs: usize) -> Config {
     let streaming = if kind == "online" { "True" } else { "False" };
+    let jobs = jobs.to_string();
     let parameters = [
         ("language_code", language::ENGLISH),
         ("sample_rate", "16000"),
         ("type", kind),
         ("streaming", streaming),
-        ("max_batch_size", "1"),
+        ("max_batch_size", &jobs),
     ];
     Config {
         model_name: Kind::Stt.model().to_owned(),

@@ -10,6 +10,7 @@ use tonic::service::RoutesBuilder;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Entry, Side};
+use crate::fault::origin::{Origin, Reply};
 use crate::grpc;
 use crate::grpc::messages::nvidia::riva::tts::riva_speech_synthesis_server::{
     RivaSpeechSynthesis, RivaSpeechSynthesisServer,
@@ -22,9 +23,8 @@ use crate::grpc::messages::nvidia::riva::tts::{
 use crate::grpc::messages::nvidia::riva::{AudioEncoding, RequestId};
 use crate::kind::Kind;
 use crate::language;
-use crate::wire::ResetAfter;
 use crate::work::speech::{LONGEST_OFFLINE_S, MAX_CHARACTERS, Speech};
-use crate::work::{Refusal, Synthesizer, voices};
+use crate::work::{Cuts, Refusal, Synthesizer, voices};
 
 pub(super) static ENTRY: Entry = Entry { name: "riva_tts", stt: None, tts: Some(Side::Grpc(add)) };
 
@@ -49,7 +49,7 @@ impl RivaSpeechSynthesis for Synthesis {
         let request = request.into_inner();
         let mut speech = parse(&request)?;
         speech.longest_s = Some(LONGEST_OFFLINE_S);
-        let served = self.tts.whole(speech).await?;
+        let served = self.tts.whole(speech, &origin(Reply::Unary, &request)).await?;
         Ok(served.reply(|sound| reply(sound.raw(), Some(&request), request.id.clone())))
     }
 
@@ -61,9 +61,9 @@ impl RivaSpeechSynthesis for Synthesis {
         request: Request<Streaming<SynthesizeSpeechRequest>>,
     ) -> Result<Response<Self::SynthesizeOnlineStream>, Status> {
         let (sender, answers) = mpsc::channel(1);
-        let (tts, requests, reset) = (self.tts.clone(), request.into_inner(), ResetAfter::at(None));
-        let answering = speak(tts, requests, sender.clone(), reset.clone());
-        Ok(grpc::stream(answering, sender, answers, reset))
+        let (tts, requests, cuts) = (self.tts.clone(), request.into_inner(), Cuts::default());
+        let answering = speak(tts, requests, sender.clone(), cuts.clone());
+        Ok(grpc::stream(answering, sender, answers, cuts))
     }
 
     async fn get_riva_synthesis_config(
@@ -85,11 +85,11 @@ async fn speak(
     tts: Arc<Synthesizer>,
     mut requests: Streaming<SynthesizeSpeechRequest>,
     answers: Answers,
-    reset: ResetAfter,
+    cuts: Cuts,
 ) -> Result<(), Status> {
     while let Some(request) = requests.message().await? {
-        let mut served = tts.online(parse(&request)?).await?;
-        reset.set(served.reset_after);
+        let mut served = tts.online(parse(&request)?, &origin(Reply::Streamed, &request)).await?;
+        cuts.set(&served);
         // Only the first piece says what the text was.
         let mut first = Some(&request);
         while let Some(piece) = served.made.next().await {
@@ -104,6 +104,10 @@ async fn speak(
         }
     }
     Ok(())
+}
+
+fn origin(reply: Reply, request: &SynthesizeSpeechRequest) -> Origin {
+    Origin::new(reply, &[("text", Some(&request.text))])
 }
 
 fn parse(request: &SynthesizeSpeechRequest) -> Result<Speech, Refusal> {

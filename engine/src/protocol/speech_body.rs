@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
 
+use crate::fault::origin::{Origin, Reply};
 use crate::work::speech::Speech;
 use crate::work::synthesize::Sound;
 use crate::work::{Refusal, voices};
@@ -14,6 +15,8 @@ use crate::work::{Refusal, voices};
 /// The body of a speech request; unknown fields are ignored.
 #[derive(Debug, Deserialize)]
 pub(super) struct SpeechBody {
+    prompt: Option<String>,
+    model: Option<String>,
     input: Option<String>,
     voice: Option<String>,
     response_format: Option<String>,
@@ -52,6 +55,12 @@ impl SpeechBody {
                 Err(Refusal::parameter("response_format", text))
             }
         }
+    }
+
+    /// The request as faults look at it.
+    pub(super) fn origin(&self) -> Origin {
+        let texts = [("prompt", &self.prompt), ("model", &self.model), ("input", &self.input)];
+        Origin::new(Reply::Whole, &texts.map(|(name, text)| (name, text.as_deref())))
     }
 
     /// The text with its voice.

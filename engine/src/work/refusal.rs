@@ -128,7 +128,7 @@ impl From<Refusal> for Status {
 mod tests {
     use super::*;
     use crate::fault::body;
-    use crate::fault::mode::Signature;
+    use crate::fault::variant::Signature;
 
     #[test]
     fn failures_have_the_code_that_a_grpc_engine_gives_them() {

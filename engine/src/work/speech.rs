@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::{Refusal, voices};
-use crate::fault::mode::BadAudio;
+use crate::fault::variant::BadAudio;
 use crate::ffi::{Error, Voice, Voices};
 use crate::lane::ServiceClock;
 use crate::language;

@@ -9,9 +9,11 @@ use super::{Refusal, Served};
 use crate::core::Core;
 use crate::decode::{self, Channels, RATE_HZ};
 use crate::diarize::{Turn, diarize};
-use crate::fault::mode::BadTranscript;
+use crate::fault::Plan;
+use crate::fault::origin::Origin;
+use crate::fault::variant::BadTranscript;
 use crate::ffi::Recognizer;
-use crate::lane::{Lane, ServiceClock};
+use crate::lane::Lane;
 use crate::pcm::Raw;
 use crate::recognize::{Word, recognize};
 use crate::wav;
@@ -92,6 +94,7 @@ impl Transcriber {
         &self,
         recording: Recording,
         speakers: bool,
+        origin: &Origin,
     ) -> Result<Served<Transcript>, Refusal> {
         let work = move |recognizer: &mut Recognizer, samples: &[i16], duration_s| {
             let turns = if speakers { diarize(samples) } else { Vec::new() };
@@ -101,7 +104,7 @@ impl Transcriber {
             tell_speakers(&mut sentences, &turns, 0.0);
             Ok(Transcript { sentences, duration_s })
         };
-        let (mut served, spoilt) = self.infer(recording, work).await?;
+        let (mut served, spoilt) = self.infer(recording, origin, work).await?;
         if let Some(variant) = spoilt {
             served.made.sentences = worthless(variant);
         }
@@ -112,11 +115,15 @@ impl Transcriber {
     ///
     /// # Errors
     /// As [`Transcriber::transcribe`].
-    pub async fn diarize(&self, recording: Recording) -> Result<Served<Diarization>, Refusal> {
+    pub async fn diarize(
+        &self,
+        recording: Recording,
+        origin: &Origin,
+    ) -> Result<Served<Diarization>, Refusal> {
         let work = |_: &mut Recognizer, samples: &[i16], duration_s| {
             Ok(Diarization { turns: diarize(samples), duration_s })
         };
-        let (mut served, spoilt) = self.infer(recording, work).await?;
+        let (mut served, spoilt) = self.infer(recording, origin, work).await?;
         if spoilt.is_some() {
             served.made.turns.clear();
         }
@@ -127,26 +134,28 @@ impl Transcriber {
     async fn infer<T: Send + 'static>(
         &self,
         recording: Recording,
+        origin: &Origin,
         work: impl FnOnce(&mut Recognizer, &[i16], f64) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<(Served<T>, Option<BadTranscript>), Refusal> {
         let input = recording.input();
         if input.is_empty() {
             return Err(decode::Error::Empty.into());
         }
-        let Ticket { place, plan } = admit(&self.core, &input).await?;
-        let (core, slow, oom_above_s) = (self.core.clone(), plan.slow, plan.oom_above_s);
+        let Ticket { place, plan, start, client: _client } = admit(&self.core, &input, origin).await?;
+        let (core, oom_above_s) = (self.core.clone(), plan.oom_above_s);
         let job = move |recognizer: &mut Recognizer| {
-            let mut clock = ServiceClock::start(core.pace, slow);
+            let mut run = start.begin();
             let samples = recording.decode()?;
             let duration_s = samples.len() as f64 / f64::from(RATE_HZ);
             fits_memory(&core, oom_above_s, duration_s)?;
             let made = work(recognizer, &samples, duration_s)?;
             // A GPU finishes a job after its client has left.
-            clock.hold(duration_s, || false);
+            run.clock.hold(duration_s, || false);
             Ok::<_, Refusal>(made)
         };
         let made = self.lane.run(place, job).await??;
-        Ok((Served { made, reset_after: plan.reset_after }, plan.transcript))
+        let Plan { reset_after, silent_after, transcript, .. } = plan;
+        Ok((Served { made, reset_after, silent_after }, transcript))
     }
 }
 

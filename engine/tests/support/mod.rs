@@ -72,6 +72,15 @@ impl Engine {
         engine
     }
 
+    /// A ready engine of a configuration from [`config`].
+    pub async fn with(config: Config) -> Self {
+        let own = StateDir::new();
+        let state_dir = Some(config.state_dir.clone().unwrap_or_else(|| own.0.clone()));
+        let engine = Self::launch(Config { state_dir, ..config }, own).await;
+        engine.become_ready().await;
+        engine
+    }
+
     async fn launch(config: Config, own: StateDir) -> Self {
         let ready = match config.protocols[0].name() {
             "parakeet_fastapi" => "/healthz",
@@ -124,6 +133,24 @@ impl Engine {
         response.json().await.unwrap()
     }
 
+    /// What is refused to be armed, and why.
+    pub async fn refused(&self, arming: Value) -> String {
+        let request = self.client.post(format!("{}/_engine/fault", self.url)).json(&arming);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{arming}");
+        response.text().await.unwrap()
+    }
+
+    /// Waits until the switchboard's report is as `wanted` says.
+    pub async fn until(&self, wanted: impl Fn(&Value) -> bool) {
+        let reached = async {
+            while !wanted(&self.json("/_engine/fault").await) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(TEST_TIMEOUT, reached).await.unwrap();
+    }
+
     pub async fn disarm(&self) {
         let request = self.client.delete(format!("{}/_engine/fault", self.url));
         assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
@@ -155,6 +182,7 @@ pub fn config(kind: Kind, protocols: &[&str]) -> Config {
         api_key: None,
         faults: true,
         pace: Pace::default(),
+        jobs: 1,
         state_dir: None,
     }
 }
@@ -165,7 +193,7 @@ pub fn upload(file: &[u8]) -> Form {
 
 /// A WAV file of one spoken text at 16 kHz.
 pub fn speech(voice: Voice, text: &str) -> Vec<u8> {
-    let samples = say::speak(&mut Voices::load().unwrap(), voice, text).unwrap();
+    let samples = say::speak(&mut Voices::load(false).unwrap(), voice, text).unwrap();
     wav::encode(&samples, 16_000).to_vec()
 }
 

@@ -27,5 +27,5 @@ pub(super) async fn speak(
         return Err(Refusal::parameter("speed", format!("speed must be 0.25 to 4, not {speed}")).into());
     }
     speech.stretch /= speed as f32;
-    Ok(tts.whole(speech).await?.respond(|sound| format.render(&sound)))
+    Ok(tts.whole(speech, &body.origin()).await?.respond(|sound| format.render(&sound)))
 }

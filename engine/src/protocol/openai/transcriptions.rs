@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::subtitles;
+use crate::fault::origin::Reply;
 use crate::form::Form;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::ms;
@@ -53,6 +54,7 @@ pub(super) async fn transcribe(
     let format = format(&form)?;
     let times = times(&form, format)?;
     form.field("model").ok_or(Refusal::Missing("model"))?;
+    let origin = form.origin(Reply::Whole);
     let upload = form.take_file()?;
     let extension = upload.extension();
     if !EXTENSIONS.contains(&extension.as_str()) {
@@ -60,7 +62,7 @@ pub(super) async fn transcribe(
         return Err(Refusal::parameter("file", text).into());
     }
     let speakers = format == Format::DiarizedJson;
-    let served = stt.transcribe(Recording::file(upload.bytes), speakers).await?;
+    let served = stt.transcribe(Recording::file(upload.bytes), speakers, &origin).await?;
     Ok(served.respond(|heard| render(&heard, format, times)))
 }
 

@@ -9,16 +9,16 @@ use tonic::{Status, Streaming};
 use super::config::Options;
 use super::intake::Intake;
 use super::utterances::{Utterance, Utterances};
-use super::{alternative, fits};
+use super::{alternative, fits, origin};
 use crate::decode::RATE_HZ;
+use crate::fault::origin::{Origin, Reply};
 use crate::grpc::messages::nvidia::riva::RequestId;
 use crate::grpc::messages::nvidia::riva::asr::streaming_recognize_request::StreamingRequest;
 use crate::grpc::messages::nvidia::riva::asr::{
     StreamingRecognitionResult, StreamingRecognizeRequest, StreamingRecognizeResponse,
 };
-use crate::wire::ResetAfter;
 use crate::work::transcribe::{Recording, Spoken, tell_speakers};
-use crate::work::{Refusal, Transcriber};
+use crate::work::{Cuts, Refusal, Transcriber};
 
 /// Stability of an interim result.
 const STABILITY: f32 = 0.5;
@@ -30,7 +30,9 @@ pub struct Session {
     pub stt: Arc<Transcriber>,
     pub answers: mpsc::Sender<Result<StreamingRecognizeResponse, Status>>,
     /// Set when a fault is to cut the answers off.
-    pub reset: ResetAfter,
+    pub cuts: Cuts,
+    /// Set from the first request.
+    pub origin: Origin,
     pub id: Option<RequestId>,
     /// All samples so far, when speakers are to be told apart.
     pub history: Vec<i16>,
@@ -45,7 +47,9 @@ impl Session {
         let Some(StreamingRequest::StreamingConfig(config)) = first.streaming_request else {
             return Err(missing());
         };
-        let options = Options::check(config.config.as_ref().ok_or(Refusal::Missing("config"))?)?;
+        let recognition = config.config.as_ref().ok_or(Refusal::Missing("config"))?;
+        let options = Options::check(recognition)?;
+        self.origin = origin(Reply::Streamed, &recognition.model);
         let mut intake = Intake::new(&options);
         let mut utterances = Utterances::default();
         // Interim recognitions take at most half of the time.
@@ -86,8 +90,8 @@ impl Session {
             self.history.resize(utterance.start, 0);
             self.history.extend_from_slice(&utterance.samples);
         }
-        let served = self.stt.transcribe(Recording::Samples(utterance.samples), false).await?;
-        self.reset.set(served.reset_after);
+        let served = self.stt.transcribe(Recording::Samples(utterance.samples), false, &self.origin).await?;
+        self.cuts.set(&served);
         let result = |sentence: &[Spoken]| StreamingRecognitionResult {
             alternatives: vec![alternative(sentence, options, offset_s)],
             is_final: utterance.ended,
@@ -99,7 +103,7 @@ impl Session {
         let mut sentences = served.made.sentences;
         if speakers && !sentences.is_empty() {
             // Over the whole stream, so that a speaker keeps the tag.
-            let heard = self.stt.diarize(Recording::Samples(self.history.clone())).await?;
+            let heard = self.stt.diarize(Recording::Samples(self.history.clone()), &self.origin).await?;
             tell_speakers(&mut sentences, &heard.made.turns, offset_s);
         }
         if !utterance.ended || sentences.is_empty() {
