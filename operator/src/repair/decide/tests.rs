@@ -26,6 +26,7 @@ fn seen(instance: &str, state: &str, verdict: &str, ailing: Option<Timestamp>) -
         state: word(state),
         verdict: word(verdict),
         class: (verdict == "wedged").then_some(Class::Sticky),
+        says: None,
         restarts: 0,
         repair: None,
     };
