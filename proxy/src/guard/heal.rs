@@ -9,5 +9,8 @@ pub mod incident;
 pub mod kubelet;
 pub mod metrics;
 pub mod operator;
+pub mod output;
 pub mod prober;
+pub mod record;
 pub mod snapshot;
+pub mod vitals;

@@ -194,6 +194,9 @@ impl Health {
     fn configure(&mut self, policy: Policy) {
         let catalogue = Arc::new(Catalogue::new(&policy.signatures));
         self.parts.prober = Arc::new(self.parts.prober.renewed(&policy.probe, catalogue.clone()));
+        if let Some(actuator) = &self.parts.actuator {
+            actuator.recognise(catalogue.clone());
+        }
         self.parts.forward.configure(&policy, catalogue);
         self.parts.lane.configure(&policy.lane);
         self.parts.poison.lock().configure(policy.repair.poison);

@@ -169,6 +169,7 @@ impl Health {
     pub(super) fn instance(&mut self, instance: Instance, now: Instant) {
         let first = self.instance.life == Life::Awaited;
         let replaced = instance.key != self.instance.key;
+        self.take_record();
         self.instance = instance;
         if first && replaced {
             // It may have been proven before its helper told its name.
@@ -190,9 +191,19 @@ impl Health {
             Life::Exited => {
                 self.parts.forward.instance_changed();
                 self.evidence.exited.get_or_insert(now);
-                self.open_draft(Class::Refused, now, now);
+                let printed = self.parts.actuator.as_ref().and_then(|actuator| actuator.last_words().finding);
+                self.open_draft(printed.map_or(Class::Refused, |(class, _)| class), now, now);
             }
             Life::Stuck => self.acting = Acting::Stuck,
+        }
+    }
+
+    /// Adds what the present instance showed before it ended to the incident, if there is one.
+    fn take_record(&mut self) {
+        if let (Some(draft), Some(actuator)) = (&mut self.draft, &self.parts.actuator)
+            && let Some(last) = actuator.record(&self.instance.key)
+        {
+            draft.process(last.process, last.finding.map(|(_, signature)| signature));
         }
     }
 

@@ -14,11 +14,12 @@ use prometheus::Registry;
 use serde_json::json;
 use tokio_util::task::AbortOnDropHandle;
 
-use contract::{Capability, Incident};
+use contract::{Capability, Incident, ProcessRecord};
 
 use crate::config::Current;
 use crate::guard::heal::control::*;
 use crate::guard::heal::golden::{CLIP_A, CLIP_B, Clip};
+use crate::guard::heal::record::LastRecord;
 use crate::guard::judge::observation::Hint;
 use crate::guard::judge::remediation::Kill;
 use crate::guard::path::forward;
@@ -105,6 +106,11 @@ impl Actuator for FakeActuator {
         *self.fake.mode.lock() = *self.fake.after_restart.lock();
         self.instance.send_replace(Instance { key: format!("{key}+"), life: Life::Running });
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn record(&self, key: &str) -> Option<LastRecord> {
+        let process = ProcessRecord { log: vec![key.to_owned()], ..ProcessRecord::default() };
+        Some(LastRecord { process, finding: None })
     }
 }
 
@@ -291,6 +297,7 @@ async fn a_sticky_fault_is_ejected_killed_at_once_and_proven_well_again() {
     let mut rest = events.iter();
     assert!(order.iter().all(|event| rest.any(|seen| seen == event)), "{events:?}");
     assert_eq!(*stack.actuator.kills.lock(), [Kill::AtOnce]);
+    assert_eq!(incident.process.unwrap().log, [incident.instance], "what the killed instance showed");
     assert!(!stack.lane.is_ejected());
 }
 
