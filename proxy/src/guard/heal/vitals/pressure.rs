@@ -24,13 +24,18 @@ pub struct NodePressure {
 impl NodePressure {
     /// Reads it; `None` where the kernel has none.
     pub fn read(path: &Path, now: Instant) -> Option<Self> {
-        let pressure = CpuPressure::from_read(fs::File::open(path).ok()?.take(MAX_BYTES)).ok()?;
-        let avg10 = f64::from(pressure.some.avg10) / 100.0;
-        Some(Self {
-            at: now,
-            avg10: avg10.clamp(0.0, 1.0),
-            total: Duration::from_micros(pressure.some.total),
-        })
+        let mut text = String::new();
+        fs::File::open(path).ok()?.take(MAX_BYTES).read_to_string(&mut text).ok()?;
+        Self::parse(&text, now)
+    }
+
+    /// `some avg10=0.12 avg60=0.00 avg300=0.00 total=12345`, and a line for `full`.
+    fn parse(text: &str, now: Instant) -> Option<Self> {
+        let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
+        let field = |name: &str| some.split(' ').find_map(|field| field.strip_prefix(name));
+        let percent: f64 = field("avg10=")?.parse().ok()?;
+        let total = Duration::from_micros(field("total=")?.parse().ok()?);
+        percent.is_finite().then(|| Self { at: now, avg10: (percent / 100.0).clamp(0.0, 1.0), total })
     }
 
     /// Share of the time since `earlier` in which a process waited, 0 to 1. `None` when no time has passed.
