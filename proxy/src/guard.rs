@@ -40,7 +40,7 @@ use heal::output::Output;
 use heal::snapshot::Snapshot;
 use heal::vitals::recorder::Recorder;
 use heal::vitals::source::Source;
-use heal::{admin, child, control, metrics, output, prober};
+use heal::{admin, child, control, gpu, metrics, output, prober};
 use judge::observation;
 use path::observer::Observer;
 use path::signatures::Catalogue;
@@ -189,6 +189,7 @@ impl Guard {
         let helper = engine.kubelet.as_ref().map(|settings| Source::helper(&settings.dir));
         let vitals = helper.or_else(|| supervisor.as_ref().map(|supervisor| supervisor.vitals()));
         Recorder::start(vitals, &registry, &name, drain).map_err(metrics)?;
+        gpu::start(engine, &registry, &observer, drain).map_err(metrics)?;
         let operator = engine.operator.clone().map(|wanted| admin::Operator {
             identity: Arc::new(Identity::new(wanted, keys)),
             contact: Contact::default(),

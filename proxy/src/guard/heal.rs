@@ -4,6 +4,7 @@ pub(super) mod admin;
 pub mod child;
 pub mod control;
 pub mod golden;
+pub mod gpu;
 pub mod identity;
 pub mod incident;
 pub mod kubelet;

@@ -170,7 +170,7 @@ fn undoubted(evidence: &Evidence, lane: &LaneView, policy: &Policy, now: Instant
 fn passes_to_clear(evidence: &Evidence, class: Class) -> usize {
     let once = evidence.round();
     match class {
-        Class::Ambiguous | Class::Refused | Class::Quality => 2 * once,
+        Class::Ambiguous | Class::Refused | Class::Quality | Class::Xid => 2 * once,
         Class::Sticky
         | Class::Capture
         | Class::DeviceLost
