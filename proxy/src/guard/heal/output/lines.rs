@@ -9,8 +9,7 @@ pub const MAX_LINE: usize = 16 * 1024;
 pub async fn read(pipe: impl AsyncRead + Unpin, mut take: impl FnMut(&[u8])) {
     let mut reader = BufReader::with_capacity(MAX_LINE, pipe);
     let mut line = Vec::new();
-    loop {
-        let Ok(chunk) = reader.fill_buf().await else { break };
+    while let Ok(chunk) = reader.fill_buf().await {
         if chunk.is_empty() {
             break;
         }
