@@ -42,11 +42,14 @@ pub enum Class {
     /// Service has become slow for the work it does.
     #[serde(rename = "T")]
     Trend,
+    /// The driver reported an error of the GPU (Xid): a hint, probes decide.
+    #[serde(rename = "X")]
+    Xid,
 }
 
 impl Class {
     /// All classes, for metrics that must exist before the first event.
-    pub const ALL: [Class; 11] = [
+    pub const ALL: [Class; 12] = [
         Class::Sticky,
         Class::Capture,
         Class::DeviceLost,
@@ -58,6 +61,7 @@ impl Class {
         Class::Hang,
         Class::Periodic,
         Class::Trend,
+        Class::Xid,
     ];
 
     /// The short name on the wire and in metrics.
@@ -74,6 +78,7 @@ impl Class {
             Class::Hang => "H",
             Class::Periodic => "P",
             Class::Trend => "T",
+            Class::Xid => "X",
         }
     }
 

@@ -5,6 +5,7 @@
 //! | [`report`], [`incident`], [`state`], [`class`] | guard -> gateway, operator: the state of one engine |
 //! | [`repair`] | guard -> operator: a wanted restart; operator -> guard: an order |
 //! | [`restart_request`] | guard -> the liveness helper of the engine's container |
+//! | [`vitals`] | the liveness helper -> guard: how busy the engine's container is |
 //! | [`header`] | gateway <-> guard: headers of forwarded requests |
 //! | [`port`] | all: where each process listens in a pod |
 //!
@@ -19,10 +20,12 @@ pub mod repair;
 pub mod report;
 pub mod restart_request;
 pub mod state;
+pub mod vitals;
 
 pub use capability::Capability;
 pub use class::Class;
-pub use incident::{Incident, Moment, ProbeRecord};
+pub use incident::{Incident, Moment, ProbeRecord, ProcessRecord, ThreadRecord};
 pub use repair::{Act, RepairOrder, RepairRequest, Verb};
 pub use report::{EngineReport, Predictor};
 pub use state::{State, VerdictName};
+pub use vitals::Vitals;

@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use bytes::Bytes;
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::client::Client;
@@ -59,6 +61,10 @@ pub enum Stimulus {
     Cancelled(Bytes, u32),
     /// So many uploads that are no audio at all.
     Malformed(u32),
+    /// The proxy with its guards is stopped (SIGSTOP) for this time.
+    Stopped(Duration),
+    /// So many clients that send their files a little at a time and never end.
+    SlowUploads(usize),
     /// A second load beside the first, at this period and for this time.
     Overload(Ask, Duration, Duration),
 }
@@ -226,11 +232,40 @@ async fn stimulate(stack: &Stack, case: &Case) -> Result<()> {
                 }
             }
         }
+        Stimulus::Stopped(time) => {
+            stack.pause();
+            tokio::time::sleep(*time).await;
+            stack.resume();
+        }
+        Stimulus::SlowUploads(clients) => {
+            let clients = (0..*clients).map(|_| slow_upload(stack));
+            futures::future::join_all(clients).await.into_iter().collect::<Result<()>>()?;
+        }
         Stimulus::Overload(ask, period, time) => {
             let overload = Load::start(stack.client.clone(), ask.clone(), *period);
             tokio::time::sleep(*time).await;
             drop(overload);
         }
+    }
+    Ok(())
+}
+
+/// Sends an eighth of a file in ten seconds, and goes.
+async fn slow_upload(stack: &Stack) -> Result<()> {
+    let address = stack.url.trim_start_matches("http://");
+    let mut client = TcpStream::connect(address).await?;
+    let head = format!(
+        "POST /v1/audio/transcriptions HTTP/1.1\r\nHost: {address}\r\nContent-Length: 640000\r\n\
+         Content-Type: multipart/form-data; boundary=x\r\n\r\n\
+         --x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\n"
+    );
+    client.write_all(head.as_bytes()).await?;
+    for _ in 0..10 {
+        // A refusal ends the connection, which is as good an end.
+        if client.write_all(&[0; 8000]).await.is_err() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
     Ok(())
 }

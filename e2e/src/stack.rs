@@ -308,6 +308,22 @@ impl Stack {
         Ok(())
     }
 
+    /// Stops the proxy's process, as a starved or suspended machine would.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it run again.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = i32::try_from(self.proxy.id()).ok().and_then(Pid::from_raw) {
+            processes::signal(pid, signal);
+        }
+    }
+
     fn engine_pid(&self, name: &str) -> Result<Pid> {
         let address = self.address(name)?.to_string();
         let found = processes::marked(&self.mark).into_iter().find(|(_, command)| {
@@ -328,7 +344,7 @@ impl Stack {
     /// # Errors
     /// When it does not end in time, ends with a failure, or leaves a process behind.
     pub async fn stop(mut self) -> Result<()> {
-        self.terminate();
+        self.signal(Signal::TERM);
         let deadline = Instant::now() + Duration::from_secs(30);
         let status = loop {
             if let Some(status) = self.proxy.try_wait()? {
@@ -342,12 +358,6 @@ impl Stack {
         ensure!(left.is_empty(), "the stack left processes behind: {left:?}");
         self.stopped = true;
         Ok(())
-    }
-
-    fn terminate(&self) {
-        if let Some(pid) = i32::try_from(self.proxy.id()).ok().and_then(Pid::from_raw) {
-            processes::signal(pid, Signal::TERM);
-        }
     }
 }
 

@@ -285,6 +285,69 @@ async fn a_wedge_that_returns_at_once_stops_at_the_futility_rule() -> Result<()>
     play_alone(case, json!({"repair": {"futility_of": 3, "futility_window": "5s"}})).await
 }
 
+/// Engines that are slow or busy, a guard that did not run, and clients that are slow.
+#[tokio::test]
+async fn what_only_looks_like_a_wedge_restarts_nothing() -> Result<()> {
+    let seconds = Duration::from_secs;
+    let cases = vec![
+        tolerant(harmless(
+            "F33",
+            json!({"mode": "F33", "seconds": 12, "clear": "process"}),
+            ANY,
+            seconds(16),
+        )),
+        tolerant(harmless("F34", json!({"mode": "F34", "seconds": 4}), ANY, seconds(25))),
+        Case {
+            stimulus: Stimulus::Stopped(seconds(3)),
+            ..tolerant(harmless("F37", Value::Null, ANY, seconds(12)))
+        },
+        Case {
+            stimulus: Stimulus::SlowUploads(64),
+            ..unseen(harmless("F44", Value::Null, NONE, seconds(15)))
+        },
+    ];
+    play_on_two_engines("faults-lookalikes", cases).await
+}
+
+/// Faults that a health check or a status alone does not show.
+#[tokio::test]
+async fn what_hides_behind_green_health_is_found() -> Result<()> {
+    let cases = vec![
+        unseen(wedge("F35", json!({"mode": "F35"}), &["B"])),
+        unseen(Case {
+            stimulus: Stimulus::Cancelled(long_clip()?, 4),
+            ..wedge("F45", json!({"mode": "F45"}), &["A"])
+        }),
+    ];
+    play_on_two_engines("faults-hidden", cases).await
+}
+
+#[tokio::test]
+async fn a_first_inference_that_loads_is_waited_for() -> Result<()> {
+    let case = Case {
+        stimulus: Stimulus::Kill,
+        ..unseen(wedge("F32", json!({"mode": "F32", "seconds": 12, "clear": {"state_file": true}}), &["R"]))
+    };
+    play_alone(case, Value::Null).await
+}
+
+#[tokio::test]
+async fn an_engine_that_says_why_it_cannot_run_before_it_ends_is_not_restarted_in_a_loop() -> Result<()> {
+    let case = Case {
+        stimulus: Stimulus::Kill,
+        ending: Ending::State("config_error"),
+        expect: Expect {
+            classes: Some(&["D", "R"]),
+            verdicts: &["unstartable"],
+            remediation: None,
+            restarts: 1..=2,
+            client_errors: None,
+        },
+        ..unseen(wedge("F41", json!({"mode": "F41", "clear": {"state_file": true}}), &["D"]))
+    };
+    play_alone(case, Value::Null).await
+}
+
 #[tokio::test]
 async fn a_slow_start_is_waited_for() -> Result<()> {
     let case = Case {

@@ -1,7 +1,7 @@
 //! The liveness probe of an engine container, and its wait before a stop. Fails only when a restart request names this very container.
 //!
 //! ```text
-//! speechstack-livez [--dir DIR]                  writes DIR/instance; exit 1 only if DIR/restart names this instance
+//! speechstack-livez [--dir DIR]                  writes DIR/instance and DIR/vitals; exit 1 only if DIR/restart names this instance
 //! speechstack-livez [--dir DIR] drain SECONDS    asks the guard for a drain and waits for it; exit 0 always
 //! ```
 //!
@@ -15,6 +15,7 @@ use std::{env, fs, io, thread};
 mod command;
 mod instance;
 mod request;
+mod vitals;
 
 use command::Command;
 use request::RestartRequest;
@@ -55,7 +56,11 @@ fn probe(dir: &Path, key: &str) -> ExitCode {
             println!("restart requested: {reason}");
             ExitCode::FAILURE
         }
-        None => ExitCode::SUCCESS,
+        None => {
+            // The guard does without it: no reason to say anything.
+            let _ = write(dir, "vitals", vitals::measure(key).trim_end());
+            ExitCode::SUCCESS
+        }
     }
 }
 

@@ -28,7 +28,7 @@ fn it_fails_only_for_its_own_instance() {
     assert_eq!(String::from_utf8_lossy(&failed.stdout), "restart requested: class A\n");
     let left: Vec<_> =
         std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left.len(), 2, "no temporary files: {left:?}");
+    assert_eq!(left.len(), 3, "no temporary files: {left:?}");
 }
 
 #[test]
@@ -40,6 +40,23 @@ fn each_run_refreshes_the_instance() {
     instance(dir.path());
     let modified = std::fs::metadata(dir.path().join("instance")).unwrap().modified().unwrap();
     assert!(modified > std::time::SystemTime::UNIX_EPOCH);
+}
+
+#[test]
+fn each_run_tells_how_busy_the_container_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = instance(dir.path());
+    let text = std::fs::read_to_string(dir.path().join(contract::vitals::VITALS)).unwrap();
+    let vitals = contract::Vitals::parse(&text).unwrap();
+    assert_eq!(vitals.instance, key);
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
+    assert!(now.abs_diff(vitals.unix_ms) < 60_000);
+    // At least this test's own threads: it is a process of the helper's container.
+    assert!(vitals.threads.alive() >= 1, "{text}");
+    std::fs::remove_file(dir.path().join("vitals")).unwrap();
+    std::fs::create_dir_all(dir.path().join("vitals/in-the-way")).unwrap();
+    let passed = livez(dir.path(), &[]);
+    assert!(passed.status.success() && passed.stderr.is_empty(), "{passed:?}");
 }
 
 #[test]

@@ -36,8 +36,11 @@ use heal::child::{Actuator, ChildProcess};
 use heal::contact::Contact;
 use heal::identity::{ApiServer, Identity, Keys};
 use heal::kubelet::Kubelet;
+use heal::output::Output;
 use heal::snapshot::Snapshot;
-use heal::{admin, child, control, metrics, prober};
+use heal::vitals::recorder::Recorder;
+use heal::vitals::source::Source;
+use heal::{admin, child, control, gpu, metrics, output, prober};
 use judge::observation;
 use path::observer::Observer;
 use path::signatures::Catalogue;
@@ -162,10 +165,14 @@ impl Guard {
         let registry = Registry::new();
         let metrics = |source| Error::Metrics { name: name.clone(), source };
 
+        let catalogue = Arc::new(Catalogue::new(&policy.signatures));
+        let (observer, observations) = Observer::channel();
         let supervisor = match engine.command.is_empty() {
             true => None,
             false => {
-                let started = ChildProcess::start(engine, &policy.repair);
+                let output = Output::new(&name, catalogue.clone(), std::io::stderr());
+                tokio::spawn(output::observe(output.hints(), observer.clone()));
+                let started = ChildProcess::start(engine, &policy.repair, output);
                 Some(Arc::new(started.map_err(|source| Error::Engine { name: name.clone(), source })?))
             }
         };
@@ -179,14 +186,16 @@ impl Guard {
             }
         };
         let draining = kubelet.as_ref().map_or_else(|| watch::channel(false).1, Kubelet::draining);
+        let helper = engine.kubelet.as_ref().map(|settings| Source::helper(&settings.dir));
+        let vitals = helper.or_else(|| supervisor.as_ref().map(|supervisor| supervisor.vitals()));
+        let vitals = Recorder::start(vitals, &registry, &name, drain).map_err(metrics)?;
+        gpu::start(engine, &registry, &observer, drain).map_err(metrics)?;
         let operator = engine.operator.clone().map(|wanted| admin::Operator {
             identity: Arc::new(Identity::new(wanted, keys)),
             contact: Contact::default(),
         });
         let snapshot =
             Arc::new(Snapshot::new(observation::Standing::starting(), first_report(engine, policy)));
-        let (observer, observations) = Observer::channel();
-        let catalogue = Arc::new(Catalogue::new(&policy.signatures));
         let poison = Arc::new(Mutex::new(Poison::new(policy.repair.poison)));
         let protocols = Protocols::of(engine).map_err(|source| Error::Key { name: name.clone(), source })?;
         let protocols = Arc::new(protocols);
@@ -221,6 +230,7 @@ impl Guard {
                 protocols,
                 prober: Arc::new(prober),
                 actuator,
+                vitals,
                 draining,
                 operator: operator.as_ref().map(|operator| operator.contact.clone()),
                 snapshot: snapshot.clone(),

@@ -137,7 +137,7 @@ impl Confirm {
     pub fn of(&self, class: Class) -> Quorum {
         match class {
             Class::Sticky | Class::Capture | Class::DeviceLost => self.rules.sticky,
-            Class::Ambiguous | Class::Refused | Class::Memory => self.rules.ambiguous,
+            Class::Ambiguous | Class::Refused | Class::Memory | Class::Xid => self.rules.ambiguous,
             Class::Quality => self.rules.quality,
             Class::Hang => self.rules.hang,
             Class::Periodic | Class::Environment | Class::Trend => self.rules.periodic,

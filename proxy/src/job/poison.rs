@@ -185,6 +185,7 @@ mod tests {
             remediation: None,
             restarts: 0,
             healthy_after_ms: None,
+            process: None,
         }
     }
 

@@ -6,18 +6,7 @@ pub fn word_error(spoken: &str, heard: &str) -> f64 {
     if spoken.is_empty() {
         return if heard.is_empty() { 0.0 } else { 1.0 };
     }
-    // Levenshtein distance on words, one row at a time.
-    let mut row: Vec<usize> = (0..=heard.len()).collect();
-    for (at, word) in spoken.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = at + 1;
-        for (column, other) in heard.iter().enumerate() {
-            let substituted = diagonal + usize::from(word != other);
-            diagonal = row[column + 1];
-            row[column + 1] = substituted.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[heard.len()] as f64 / spoken.len() as f64
+    strsim::generic_levenshtein(&spoken, &heard) as f64 / spoken.len() as f64
 }
 
 /// Lower-case words without punctuation.

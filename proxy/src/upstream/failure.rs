@@ -99,7 +99,9 @@ impl Failure {
             Self::Faulty(Some(Class::Quality)) => "it answered nonsense",
             Self::Faulty(Some(Class::Hang)) => "it hangs",
             Self::Faulty(Some(Class::Refused)) => "it is not running",
-            Self::Faulty(Some(Class::Ambiguous | Class::Periodic | Class::Trend) | None) => "engine fault",
+            Self::Faulty(Some(Class::Ambiguous | Class::Periodic | Class::Trend | Class::Xid) | None) => {
+                "engine fault"
+            }
             Self::Broken => "its reply broke off",
             Self::Malformed => "its reply is malformed",
             Self::Unserved => "it does not know the request",

@@ -210,11 +210,12 @@ fn engine_container(stack: &ValidStack, engine: &ValidEngine) -> Container {
         env_from: (!spec.env_from.is_empty()).then(|| spec.env_from.clone()),
         ports: Some(vec![port("http", spec.ports.http), port("grpc", spec.ports.grpc)]),
         // Fails only when a restart request names this very instance; it never measures the engine. That is why it may
-        // be strict, and why there is no start-up probe to shield it.
+        // be strict, and why there is no start-up probe to shield it. One failure is not enough: a node that stalls for
+        // longer than the timeout must kill nothing.
         liveness_probe: Some(Probe {
             exec: Some(exec(&[])),
             period_seconds: Some(1),
-            failure_threshold: Some(1),
+            failure_threshold: Some(2),
             timeout_seconds: Some(10),
             termination_grace_period_seconds: Some(1),
             ..Probe::default()

@@ -269,7 +269,7 @@ fn the_engine_starts_behind_its_guard_and_ends_by_eject_only() {
     assert_eq!((&guard["name"], &guard["restartPolicy"]), (&json!(container::GUARD), &json!("Always")));
     let engine = engine_of(&template);
     assert_eq!(engine["livenessProbe"]["exec"]["command"], json!(["/run/speechstack/livez"]));
-    assert_eq!(engine["livenessProbe"]["failureThreshold"], 1);
+    assert_eq!(engine["livenessProbe"]["failureThreshold"], 2);
     assert_eq!(engine["livenessProbe"]["terminationGracePeriodSeconds"], 1);
     assert!(engine["startupProbe"].is_null() && engine["readinessProbe"].is_null());
     assert_eq!(

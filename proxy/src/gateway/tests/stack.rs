@@ -123,6 +123,7 @@ impl Fake {
             remediation: None,
             restarts: 0,
             healthy_after_ms: None,
+            process: None,
         };
         self.report.send_modify(|report| report.incidents = (0..count).map(incident).collect());
     }

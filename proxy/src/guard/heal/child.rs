@@ -2,16 +2,27 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::config;
+use crate::guard::heal::output::{LastWords, Output};
+use crate::guard::heal::record::{self, LastRecord, Records};
+use crate::guard::heal::vitals::group;
+use crate::guard::heal::vitals::source::Source;
 use crate::guard::judge::remediation::Kill;
+use crate::guard::path::signatures::Catalogue;
+
+/// From a process's end until all that it printed should be read. A worker that outlives it keeps the pipe open.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// One life of an engine process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +56,19 @@ pub trait Actuator: Send + Sync {
     /// Ends the instance of that key, if it is still the present one, and starts a new one.
     /// A late order, whose key is gone, does nothing. Resolves once the new process runs. `why` is for people.
     fn restart(&self, key: String, kill: Kill, why: String) -> BoxFuture<'static, Result<(), Error>>;
+
+    /// Takes what the processes of the instance of that key showed before they were killed, or when they ended.
+    fn record(&self, _key: &str) -> Option<LastRecord> {
+        None
+    }
+
+    /// What the present process printed last, where that is known.
+    fn last_words(&self) -> LastWords {
+        LastWords::default()
+    }
+
+    /// Looks for the texts of other rules in what the process prints.
+    fn recognise(&self, _catalogue: Arc<Catalogue>) {}
 }
 
 /// Why a restart did not happen.
@@ -87,11 +111,16 @@ enum Order {
 pub struct ChildProcess {
     orders: mpsc::Sender<Order>,
     instance: watch::Receiver<Instance>,
+    output: Output,
+    records: Records,
+    leader: Arc<AtomicI32>,
 }
 
 impl ChildProcess {
-    /// Starts the engine's command and watches it.
-    pub fn start(engine: &config::Engine, repair: &config::Repair) -> Result<Self, Error> {
+    /// Starts the engine's command and watches it; what it prints goes to `output`.
+    pub fn start(engine: &config::Engine, repair: &config::Repair, output: Output) -> Result<Self, Error> {
+        let records = Records::default();
+        let leader = Arc::new(AtomicI32::new(0));
         let mut keeper = Keeper {
             name: engine.name.clone(),
             command: engine.command.clone(),
@@ -99,12 +128,21 @@ impl ChildProcess {
             grace: repair.grace,
             stuck_after: repair.stuck_after,
             started: 0,
+            output: output.clone(),
+            following: JoinSet::new(),
+            records: records.clone(),
+            leader: leader.clone(),
         };
         let child = keeper.spawn()?;
         let (publish, instance) = watch::channel(keeper.instance(&child));
         let (orders, inbox) = mpsc::channel(4);
         tokio::spawn(keeper.run(child, inbox, publish));
-        Ok(Self { orders, instance })
+        Ok(Self { orders, instance, output, records, leader })
+    }
+
+    /// Where samples of how busy it is come from.
+    pub fn vitals(&self) -> Source {
+        Source::child(self.leader.clone())
     }
 
     /// Ends the process, gracefully first. To be called once its guard has drained.
@@ -129,6 +167,18 @@ impl Actuator for ChildProcess {
             ended.await.unwrap_or(Err(Error::Stopping))
         })
     }
+
+    fn record(&self, key: &str) -> Option<LastRecord> {
+        self.records.take(key)
+    }
+
+    fn last_words(&self) -> LastWords {
+        self.output.last_words(Instant::now())
+    }
+
+    fn recognise(&self, catalogue: Arc<Catalogue>) {
+        self.output.configure(catalogue);
+    }
 }
 
 struct Keeper {
@@ -138,24 +188,56 @@ struct Keeper {
     grace: Duration,
     stuck_after: Duration,
     started: u32,
+    output: Output,
+    /// Read what the present process prints.
+    following: JoinSet<()>,
+    records: Records,
+    /// The present process, which leads its group; 0 while there is none.
+    leader: Arc<AtomicI32>,
 }
 
 impl Keeper {
     fn spawn(&mut self) -> Result<Child, Error> {
         let (program, args) =
             self.command.split_first().map_or(("", [].as_slice()), |(first, rest)| (first, rest));
-        let child = Command::new(beside_us(program))
+        let mut child = Command::new(beside_us(program))
             .args(args)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             // A group of its own: Ctrl-C reaches the proxy alone, and a kill reaches the engine's workers.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .map_err(|source| Error::Spawn { program: program.to_owned(), source })?;
         self.started += 1;
+        self.leader.store(leader(&child).unwrap_or(0), Ordering::Release);
+        self.follow(&mut child);
         tracing::info!(engine = self.name, pid = child.id(), start = self.started, "engine process started");
         Ok(child)
+    }
+
+    /// Reads what it prints from now on. A worker of the process before loses its reader.
+    fn follow(&mut self, child: &mut Child) {
+        self.output.begin();
+        self.following = JoinSet::new();
+        if let Some(pipe) = child.stdout.take() {
+            let output = self.output.clone();
+            self.following.spawn(async move { output.follow(pipe).await });
+        }
+        if let Some(pipe) = child.stderr.take() {
+            let output = self.output.clone();
+            self.following.spawn(async move { output.follow(pipe).await });
+        }
+    }
+
+    /// The process has ended: what it printed is read to its end.
+    async fn last_words(&mut self) -> LastWords {
+        let read = async { while self.following.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(LAST_WORDS_TIMEOUT, read).await;
+        self.leader.store(0, Ordering::Release);
+        self.output.last_words(Instant::now())
     }
 
     fn instance(&self, child: &Child) -> Instance {
@@ -170,6 +252,13 @@ impl Keeper {
                 order = inbox.recv() => order,
                 () = ended(&mut child) => {
                     child = None;
+                    let words = self.last_words().await;
+                    if let Some((class, signature)) = &words.finding {
+                        let engine = &self.name;
+                        tracing::warn!(engine, class = class.as_str(), signature, "engine said why it ended");
+                    }
+                    let key = publish.borrow().key.clone();
+                    self.records.put(&key, record::ended(words));
                     publish.send_modify(|instance| instance.life = Life::Exited);
                     continue;
                 }
@@ -182,6 +271,7 @@ impl Keeper {
                 Some(Order::Stop { done }) => {
                     if let Some(child) = &mut child {
                         let _ = self.end(child, Kill::Graceful).await;
+                        self.last_words().await;
                     }
                     let _ = done.send(());
                     return;
@@ -202,6 +292,9 @@ impl Keeper {
             return Err(Error::Late);
         }
         if let Some(running) = child {
+            let leader = leader(running).unwrap_or(0);
+            let words = self.output.last_words(Instant::now());
+            self.records.put(key, record::take(move |proc| group::members(proc, leader), words).await);
             if let Err(error) = self.end(running, kill).await {
                 publish.send_modify(|instance| instance.life = Life::Stuck);
                 return Err(error);
@@ -217,7 +310,7 @@ impl Keeper {
 
     /// Ends the whole process group and waits for its leader.
     async fn end(&self, child: &mut Child, kill: Kill) -> Result<(), Error> {
-        let Some(group) = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw) else {
+        let Some(group) = leader(child).map(Pid::from_raw) else {
             return Ok(()); // already reaped
         };
         if kill == Kill::Graceful {
@@ -234,6 +327,11 @@ impl Keeper {
             Err(_) => Err(Error::Stuck),
         }
     }
+}
+
+/// The process's number, which is that of its group; `None` once it is reaped.
+fn leader(child: &Child) -> Option<i32> {
+    child.id().and_then(|pid| i32::try_from(pid).ok())
 }
 
 /// A bare name is looked for beside our own executable first, then on the PATH.
@@ -256,68 +354,4 @@ async fn ended(child: &mut Option<Child>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use contract::Capability;
-
-    fn engine(command: &[&str]) -> config::Engine {
-        config::Engine {
-            name: "engine-0".into(),
-            capability: Capability::Stt,
-            url: "http://127.0.0.1:1".into(),
-            guard: ([127, 0, 0, 1], 0).into(),
-            guard_admin: ([127, 0, 0, 1], 0).into(),
-            grpc: None,
-            protocols: Vec::new(),
-            language: None,
-            model: None,
-            key_file: None,
-            command: command.iter().map(|word| (*word).to_owned()).collect(),
-            env: Default::default(),
-            kubelet: None,
-            operator: None,
-        }
-    }
-
-    #[tokio::test]
-    async fn a_restart_replaces_the_process_and_a_late_order_does_nothing() {
-        let repair = config::Repair::default();
-        let supervisor = ChildProcess::start(&engine(&["sleep", "600"]), &repair).unwrap();
-        let first = supervisor.instance().borrow().key.clone();
-        supervisor.restart(first.clone(), Kill::AtOnce, String::new()).await.unwrap();
-        let second = supervisor.instance().borrow().clone();
-        assert_ne!(first, second.key);
-        assert_eq!(second.life, Life::Running);
-        assert!(matches!(supervisor.restart(first, Kill::AtOnce, String::new()).await, Err(Error::Late)));
-        assert_eq!(supervisor.instance().borrow().key, second.key);
-        supervisor.stop().await;
-    }
-
-    #[tokio::test]
-    async fn a_process_that_ignores_sigterm_is_killed_after_the_grace() {
-        let repair = config::Repair { grace: Duration::from_millis(200), ..Default::default() };
-        let command = ["sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"];
-        let supervisor = ChildProcess::start(&engine(&command), &repair).unwrap();
-        let key = supervisor.instance().borrow().key.clone();
-        supervisor.restart(key.clone(), Kill::Graceful, String::new()).await.unwrap();
-        assert_ne!(supervisor.instance().borrow().key, key);
-        supervisor.stop().await;
-    }
-
-    #[tokio::test]
-    async fn a_process_that_ends_by_itself_is_reported_and_started_on_order() {
-        let supervisor = ChildProcess::start(&engine(&["true"]), &config::Repair::default()).unwrap();
-        let mut instance = supervisor.instance();
-        let seen = instance.wait_for(|instance| instance.life == Life::Exited).await.unwrap().clone();
-        supervisor.restart(seen.key.clone(), Kill::Graceful, String::new()).await.unwrap();
-        assert_ne!(supervisor.instance().borrow().key, seen.key);
-        supervisor.stop().await;
-    }
-
-    #[tokio::test]
-    async fn a_command_that_does_not_exist_is_named() {
-        let error =
-            ChildProcess::start(&engine(&["no-such-engine"]), &config::Repair::default()).unwrap_err();
-        assert!(error.to_string().contains("no-such-engine"));
-    }
-}
+mod tests;

@@ -17,6 +17,7 @@ use crate::guard::heal::incident::Draft;
 use crate::guard::heal::metrics::Metrics;
 use crate::guard::heal::prober::{Outcome, Prober};
 use crate::guard::heal::snapshot::Snapshot;
+use crate::guard::heal::vitals::recorder::Recorder;
 use crate::guard::judge::decide::{Decision, Known, decide};
 use crate::guard::judge::evidence::{Evidence, Shallow};
 use crate::guard::judge::operator::{Operator, Reply};
@@ -36,6 +37,8 @@ mod record;
 
 /// A loop that runs this late did not get the processor: what seemed late meanwhile may not have been.
 const STALL: Duration = Duration::from_millis(500);
+/// How far back the engine's use of its CPU limit counts.
+const VITALS_WINDOW: Duration = Duration::from_secs(10);
 /// Times in a row that a decision may change what it depends on; a cleared doubt and a new one are two.
 const MAX_ROUNDS: usize = 4;
 
@@ -59,6 +62,8 @@ pub struct Parts {
     pub prober: Arc<Prober>,
     /// What can restart it, if anything here can.
     pub actuator: Option<Arc<dyn Actuator>>,
+    /// How busy its processes are.
+    pub vitals: Recorder,
     /// Whether the engine is about to be stopped, where that is announced.
     pub draining: watch::Receiver<bool>,
     /// Who must agree to restarts, if anyone must: when it was last heard.
@@ -245,6 +250,9 @@ impl Health {
     fn configure(&mut self, policy: Policy) {
         let catalogue = Arc::new(Catalogue::new(&policy.signatures));
         self.parts.prober = Arc::new(self.parts.prober.renewed(&policy.probe, catalogue.clone()));
+        if let Some(actuator) = &self.parts.actuator {
+            actuator.recognise(catalogue.clone());
+        }
         self.parts.forward.configure(&policy, catalogue);
         self.parts.lane.configure(&policy.lane);
         self.parts.poison.lock().configure(policy.repair.poison);
@@ -255,6 +263,8 @@ impl Health {
     /// Concludes, acts and publishes.
     fn step(&mut self, now: Instant) {
         let lane = self.parts.lane.view();
+        let activity = self.parts.vitals.activity(VITALS_WINDOW, now);
+        self.evidence.throttled = activity.map_or(0.0, |activity| activity.throttled_share);
         if let (Some(operator), Some(contact)) = (&mut self.operator, &self.parts.operator)
             && let Some(heard) = contact.last(now)
         {

@@ -2,7 +2,7 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use contract::{Class, Incident, Moment, ProbeRecord};
+use contract::{Class, Incident, Moment, ProbeRecord, ProcessRecord};
 
 use crate::guard::judge::observation::Hint;
 
@@ -36,6 +36,7 @@ impl Draft {
             remediation: None,
             restarts: 0,
             healthy_after_ms: None,
+            process: None,
         };
         Self { started, incident, proven: false }
     }
@@ -103,6 +104,14 @@ impl Draft {
         self.moment("verified", now);
     }
 
+    /// Adds what the processes of the instance showed last, and the known text that they printed.
+    pub fn process(&mut self, record: ProcessRecord, printed: Option<String>) {
+        self.incident.process.get_or_insert(record);
+        if self.incident.signature.is_none() {
+            self.incident.signature = printed;
+        }
+    }
+
     /// Whether a verdict has made it public.
     pub fn is_proven(&self) -> bool {
         self.proven
@@ -125,4 +134,20 @@ impl Draft {
 
 fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_record_and_signature_are_kept() {
+        let now = Instant::now();
+        let mut draft = Draft::new("stt-0", "1", Class::Refused, now, now);
+        let record = |line: &str| ProcessRecord { log: vec![line.to_owned()], ..ProcessRecord::default() };
+        draft.process(record("first"), Some("no_kernel_image".into()));
+        draft.process(record("second"), Some("other".into()));
+        assert_eq!(draft.incident().process, Some(record("first")));
+        assert_eq!(draft.incident().signature.as_deref(), Some("no_kernel_image"));
+    }
 }

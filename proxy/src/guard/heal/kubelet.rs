@@ -4,6 +4,7 @@
 //! guard   -> livez     the helper, for the engine's container to run
 //! helper  -> instance  which life of the container this is; refreshed by every probe
 //! guard   -> restart   the instance that must go; the helper then fails, and the kubelet kills
+//! helper  -> vitals    how busy the container is, from every probe
 //! helper  -> drain     the container is about to be stopped
 //! guard   -> drained   nothing runs on the engine any more
 //! ```
@@ -15,8 +16,12 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use contract::ProcessRecord;
+
 use crate::config;
 use crate::guard::heal::child::{Actuator, Error, Instance, Life};
+use crate::guard::heal::output::LastWords;
+use crate::guard::heal::record::{self, LastRecord, Records};
 use crate::guard::judge::remediation::Kill;
 use crate::guard::path::lane::{Lane, LaneView};
 
@@ -48,6 +53,7 @@ pub struct Kubelet {
     orders: mpsc::Sender<Order>,
     instance: watch::Receiver<Instance>,
     draining: watch::Receiver<bool>,
+    records: Records,
 }
 
 impl Kubelet {
@@ -66,6 +72,7 @@ impl Kubelet {
             Some(seen) => Instance { key: seen.key, life: Life::Running },
             None => Instance { key: String::new(), life: Life::Awaited },
         };
+        let records = Records::default();
         let keeper = Keeper {
             name: engine.name.clone(),
             engine: engine.url.parse::<http::Uri>().ok().as_ref().and_then(address),
@@ -74,6 +81,7 @@ impl Kubelet {
             stuck_after: repair.stuck_after,
             dir,
             lane,
+            records: records.clone(),
             restarting: None,
             drain: None,
         };
@@ -81,7 +89,7 @@ impl Kubelet {
         let (drains, draining) = watch::channel(false);
         let (orders, inbox) = mpsc::channel(4);
         tokio::spawn(keeper.run(inbox, publish, drains));
-        Ok(Self { orders, instance, draining })
+        Ok(Self { orders, instance, draining, records })
     }
 
     /// Whether the engine's container is about to be stopped.
@@ -103,6 +111,10 @@ impl Actuator for Kubelet {
             ended.await.unwrap_or(Err(Error::Stopping))
         })
     }
+
+    fn record(&self, key: &str) -> Option<LastRecord> {
+        self.records.take(key)
+    }
 }
 
 struct Restarting {
@@ -120,6 +132,7 @@ struct Keeper {
     stuck_after: Duration,
     dir: RunDir,
     lane: Lane,
+    records: Records,
     restarting: Option<Restarting>,
     /// Since when a drain is asked for.
     drain: Option<Instant>,
@@ -166,8 +179,12 @@ impl Keeper {
             return;
         }
         tracing::warn!(engine = self.name, instance = key, why, "restart requested from the kubelet");
+        // The container's output is the kubelet's: nothing of it is known here.
+        let counted = self.dir.vitals().filter(|vitals| vitals.instance == key).map(|vitals| vitals.threads);
+        let process = ProcessRecord { threads: counted, ..ProcessRecord::default() };
+        self.records.put(&key, LastRecord { process, finding: None });
         if self.direct_kill {
-            tokio::spawn(processes::end(key, kill, self.grace));
+            tokio::spawn(record_and_end(self.records.clone(), key, kill, self.grace));
         }
         // An order that replaces another of the same instance: the first one is answered as late.
         self.restarting = Some(Restarting { look: Instant::now() + self.stuck_after, done });
@@ -223,6 +240,16 @@ impl Keeper {
             tracing::warn!(engine = self.name, %error, "unable to tell that the engine is drained");
         }
     }
+}
+
+/// Its processes can be seen here, so they are recorded before they are killed.
+async fn record_and_end(records: Records, key: String, kill: Kill, grace: Duration) {
+    let of = key.clone();
+    let seen = record::take(move |proc| processes::of(&of, proc), LastWords::default()).await;
+    if seen.process.threads.is_some() {
+        records.put(&key, seen);
+    }
+    processes::end(key, kill, grace).await;
 }
 
 /// Whether an instance whose restart was requested lives on: its probe still passes (it last ran `silent` ago), or its port takes connections.

@@ -109,7 +109,7 @@ fn overdue(evidence: &Evidence, lane: &LaneView, policy: &Policy, now: Instant) 
     if evidence.verified.is_none() || known {
         return None;
     }
-    let job = hung(lane, evidence.progress, &policy.hang, now)?;
+    let job = hung(lane, evidence, &policy.hang, now)?;
     Some(Suspicion { class: Class::Hang, started: job.started, seen: now })
 }
 

@@ -111,6 +111,10 @@ pub struct Evidence {
     pub shallow: Shallow,
     /// When the process ended, if it did.
     pub exited: Option<Instant>,
+    /// Whether it said before its end that it cannot run here (class D).
+    pub unfit: bool,
+    /// Share of the last seconds for which a CPU limit held the engine back, 0 to 1.
+    pub throttled: f64,
     /// When golden probes first proved it.
     pub verified: Option<Instant>,
     /// The open doubt.
@@ -143,6 +147,8 @@ impl Evidence {
             usual_start: None,
             shallow: Shallow::Silent,
             exited: None,
+            unfit: false,
+            throttled: 0.0,
             verified: None,
             suspicion: None,
             probes: VecDeque::new(),

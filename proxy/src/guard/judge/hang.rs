@@ -3,8 +3,11 @@
 use std::time::{Duration, Instant};
 
 use crate::config::Hang;
+use crate::guard::judge::evidence::Evidence;
 use crate::guard::path::lane::{Job, LaneView};
 
+/// Most times that a CPU limit may stretch a time limit.
+const MAX_STRETCH: f64 = 4.0;
 /// Times its prediction that a job is given at least, whatever the cap.
 const LEAST_FACTOR: f64 = 1.5;
 
@@ -18,32 +21,38 @@ pub fn limit(job: &Job, lane: &LaneView, policy: &Hang) -> Duration {
     duration(seconds).max(policy.floor).min(policy.cap).max(least)
 }
 
-/// The oldest job that hangs, if any. `progress` is when the engine last showed a sign of work beside the registry's.
+/// The oldest job that hangs, if any. Time for which a CPU limit held the engine back does not count.
 ///
 /// A job that waits for its client does not hang, and does not excuse another one. One that is overdue while later ones end
 /// is lost, which is no hang of the engine.
 pub fn hung<'lane>(
     lane: &'lane LaneView,
-    progress: Instant,
+    evidence: &Evidence,
     policy: &Hang,
     now: Instant,
 ) -> Option<&'lane Job> {
-    let progress = lane.progress.map_or(progress, |seen| seen.max(progress));
+    let progress = lane.progress.map_or(evidence.progress, |seen| seen.max(evidence.progress));
+    let stretch = (1.0 / (1.0 - evidence.throttled.clamp(0.0, 1.0))).min(MAX_STRETCH);
     lane.jobs().find(|job| {
-        let silent_since = job.started.max(progress);
-        !job.awaits_client && now.saturating_duration_since(silent_since) > limit(job, lane, policy)
+        let silence = now.saturating_duration_since(job.started.max(progress));
+        !job.awaits_client && silence.as_secs_f64() > limit(job, lane, policy).as_secs_f64() * stretch
     })
 }
 
 /// Whether the engine is busy with work of clients that is not overdue: what it does not answer meanwhile tells load.
-pub fn busy(lane: &LaneView, progress: Instant, policy: &Hang, now: Instant) -> bool {
-    lane.jobs().next().is_some() && hung(lane, progress, policy, now).is_none()
+pub fn busy(lane: &LaneView, evidence: &Evidence, policy: &Hang, now: Instant) -> bool {
+    lane.jobs().next().is_some() && hung(lane, evidence, policy, now).is_none()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::guard::path::lane::testing::{job, running};
+
+    /// An engine that last answered at that time.
+    fn seen(progress: Instant) -> Evidence {
+        Evidence::new(contract::Capability::Stt, false, progress)
+    }
 
     fn at(start: Instant, seconds: f64) -> Instant {
         start + Duration::from_secs_f64(seconds)
@@ -65,12 +74,12 @@ mod tests {
     fn silence_beyond_the_limit_is_a_hang_and_any_sign_of_work_ends_it() {
         let (policy, start) = (Hang::default(), Instant::now());
         let mut lane = running([job(1.0, start)]);
-        assert!(hung(&lane, start, &policy, at(start, 9.9)).is_none());
-        assert!(hung(&lane, start, &policy, at(start, 10.1)).is_some());
-        assert!(hung(&lane, at(start, 5.0), &policy, at(start, 10.1)).is_none(), "an error answer");
+        assert!(hung(&lane, &seen(start), &policy, at(start, 9.9)).is_none());
+        assert!(hung(&lane, &seen(start), &policy, at(start, 10.1)).is_some());
+        assert!(hung(&lane, &seen(at(start, 5.0)), &policy, at(start, 10.1)).is_none(), "an error answer");
         lane.progress = Some(at(start, 5.0));
-        assert!(hung(&lane, start, &policy, at(start, 10.1)).is_none(), "part of an answer");
-        assert!(hung(&lane, start, &policy, at(start, 15.1)).is_some());
+        assert!(hung(&lane, &seen(start), &policy, at(start, 10.1)).is_none(), "part of an answer");
+        assert!(hung(&lane, &seen(start), &policy, at(start, 15.1)).is_some());
     }
 
     #[test]
@@ -79,9 +88,9 @@ mod tests {
         let mut reader = job(1.0, start);
         reader.awaits_client = true;
         let lane = running([reader.clone()]);
-        assert!(hung(&lane, start, &policy, at(start, 60.0)).is_none());
+        assert!(hung(&lane, &seen(start), &policy, at(start, 60.0)).is_none());
         let lane = running([reader, job(1.0, start)]);
-        assert!(hung(&lane, start, &policy, at(start, 60.0)).is_some());
+        assert!(hung(&lane, &seen(start), &policy, at(start, 60.0)).is_some());
     }
 
     #[test]
@@ -89,7 +98,7 @@ mod tests {
         let (policy, start) = (Hang::default(), Instant::now());
         let mut lane = running([job(1.0, start), job(1.0, at(start, 59.0))]);
         lane.progress = Some(at(start, 59.5));
-        assert!(hung(&lane, start, &policy, at(start, 60.0)).is_none());
+        assert!(hung(&lane, &seen(start), &policy, at(start, 60.0)).is_none());
     }
 
     #[test]
@@ -100,16 +109,28 @@ mod tests {
         let mut probe = job(0.0, start);
         probe.claim.task = None;
         let lane = running([conversation, probe]);
-        assert!(hung(&lane, start, &policy, at(start, 3600.0)).is_none());
-        assert!(!busy(&lane, start, &policy, start));
+        assert!(hung(&lane, &seen(start), &policy, at(start, 3600.0)).is_none());
+        assert!(!busy(&lane, &seen(start), &policy, start));
     }
 
     #[test]
     fn an_engine_is_busy_until_its_work_is_overdue() {
         let (policy, start) = (Hang::default(), Instant::now());
         let lane = running([job(100.0, start)]);
-        assert!(busy(&lane, start, &policy, at(start, 299.0)));
-        assert!(!busy(&lane, start, &policy, at(start, 301.0)));
-        assert!(!busy(&LaneView::default(), start, &policy, start));
+        assert!(busy(&lane, &seen(start), &policy, at(start, 299.0)));
+        assert!(!busy(&lane, &seen(start), &policy, at(start, 301.0)));
+        assert!(!busy(&LaneView::default(), &seen(start), &policy, start));
+    }
+
+    #[test]
+    fn a_cpu_limit_stretches_the_time() {
+        let (policy, start) = (Hang::default(), Instant::now());
+        let lane = running([job(1.0, start)]);
+        let mut throttled = seen(start);
+        throttled.throttled = 0.5;
+        assert!(hung(&lane, &throttled, &policy, at(start, 19.0)).is_none());
+        assert!(hung(&lane, &throttled, &policy, at(start, 21.0)).is_some());
+        throttled.throttled = 1.0;
+        assert!(hung(&lane, &throttled, &policy, at(start, 41.0)).is_some(), "a limit is no excuse for ever");
     }
 }

@@ -81,7 +81,7 @@ fn bypasses(evidence: &Evidence, verdict: Verdict, lane: &LaneView, policy: &Pol
     let waited = evidence.suspicion.map(|open| now.saturating_duration_since(open.seen));
     blocked
         || class == Class::Hang
-        || hung(lane, evidence.progress, &policy.hang, now).is_some()
+        || hung(lane, evidence, &policy.hang, now).is_some()
         || waited.is_some_and(|waited| waited >= patience)
 }
 

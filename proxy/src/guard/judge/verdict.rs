@@ -77,7 +77,7 @@ impl Verdict {
 /// Judges the instance.
 pub fn verdict(evidence: &Evidence, lane: &LaneView, policy: &Policy, now: Instant) -> Verdict {
     if evidence.exited.is_some() {
-        return Verdict::Gone;
+        return if evidence.unfit { Verdict::Unstartable } else { Verdict::Gone };
     }
     let Some(verified) = evidence.verified else { return unproven(evidence, policy, now) };
     match evidence.suspicion {
@@ -202,7 +202,7 @@ fn says_busy(evidence: &Evidence) -> bool {
 fn passes_to_clear(evidence: &Evidence, class: Class) -> usize {
     let once = evidence.round();
     match class {
-        Class::Ambiguous | Class::Refused | Class::Quality => 2 * once,
+        Class::Ambiguous | Class::Refused | Class::Quality | Class::Xid => 2 * once,
         Class::Sticky
         | Class::Capture
         | Class::DeviceLost

@@ -1,6 +1,6 @@
 //! The catalogue of texts by which engines betray a dead or sick GPU context: data, and the searcher built from it.
 
-use memchr::memmem;
+use aho_corasick::{AhoCorasick, BuildError};
 
 use contract::Class;
 
@@ -133,13 +133,14 @@ pub const SEARCHED_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Catalogue {
     entries: Vec<Entry>,
+    /// Finds all texts in one pass; pattern numbers are indices of `entries`. `None` when it could not be built.
+    search: Option<AhoCorasick>,
 }
 
 #[derive(Debug)]
 struct Entry {
     id: String,
     class: Class,
-    finder: memmem::Finder<'static>,
 }
 
 impl Catalogue {
@@ -147,30 +148,37 @@ impl Catalogue {
     pub fn new(rules: &[SignatureRule]) -> Self {
         let configured = rules.iter().filter(|rule| !rule.contains.trim().is_empty()).map(|rule| {
             let id = format!("config:{}", rule.contains.trim());
-            (id, rule.class, rule.contains.as_str())
+            (Entry { id, class: rule.class }, rule.contains.as_str())
         });
-        let built_in = BUILT_IN.iter().map(|known| (known.id.to_owned(), known.class, known.contains));
-        let entries = configured
-            .chain(built_in)
-            .map(|(id, class, contains)| Entry {
-                id,
-                class,
-                finder: memmem::Finder::new(&contains.to_ascii_lowercase()).into_owned(),
-            })
-            .collect();
-        Self { entries }
+        let built_in = BUILT_IN
+            .iter()
+            .map(|known| (Entry { id: known.id.to_owned(), class: known.class }, known.contains));
+        let (entries, texts): (Vec<Entry>, Vec<&str>) = configured.chain(built_in).unzip();
+        let search = search(&texts)
+            .inspect_err(|error| tracing::error!(%error, texts = texts.len(), "no signature will be found"));
+        Self { entries, search: search.ok() }
     }
 
-    /// The first signature found in the first [`SEARCHED_BYTES`] of `body`: its class and id.
+    /// The signature in the first [`SEARCHED_BYTES`] of `body` that stands first in the table, wherever it stands in the
+    /// text: its class and id.
     pub fn find(&self, body: &[u8]) -> Option<(Class, &str)> {
-        let text = body.get(..SEARCHED_BYTES).unwrap_or(body).to_ascii_lowercase();
-        let entry = self.entries.iter().find(|entry| entry.finder.find(&text).is_some())?;
+        let text = body.get(..SEARCHED_BYTES).unwrap_or(body);
+        let matches = self.search.as_ref()?.find_overlapping_iter(text);
+        let first = matches.map(|found| found.pattern().as_usize()).min()?;
+        let entry = self.entries.get(first)?;
         Some((entry.class, &entry.id))
     }
 }
 
+/// Fails only for more texts than the automaton can number, about two billion bytes of them.
+fn search(texts: &[&str]) -> Result<AhoCorasick, BuildError> {
+    AhoCorasick::builder().ascii_case_insensitive(true).build(texts)
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -201,5 +209,38 @@ mod tests {
         let mut body = vec![b' '; SEARCHED_BYTES];
         body.extend_from_slice(b"CUDA out of memory");
         assert_eq!(Catalogue::new(&[]).find(&body), None);
+    }
+
+    #[test]
+    fn the_tables_order_decides_not_the_place_in_the_text() {
+        let catalogue = Catalogue::new(&[]);
+        let body = b"CUBLAS_STATUS_INTERNAL_ERROR, then an Illegal Memory Access was encountered";
+        assert_eq!(catalogue.find(body), Some((Class::Sticky, "illegal_address")));
+    }
+
+    /// Each text searched for by itself, in the table's order.
+    fn one_by_one(body: &[u8]) -> Option<(Class, &'static str)> {
+        let body = String::from_utf8_lossy(body).to_ascii_lowercase();
+        let known = BUILT_IN.iter().find(|known| body.contains(&known.contains.to_ascii_lowercase()))?;
+        Some((known.class, known.id))
+    }
+
+    proptest! {
+        #[test]
+        fn one_pass_finds_what_one_search_for_each_text_finds(
+            parts in proptest::collection::vec((0..BUILT_IN.len(), 0..60_usize, any::<bool>()), 0..5),
+        ) {
+            // Texts cut short, in other case and run together.
+            let body: String = parts
+                .iter()
+                .map(|(at, cut, upper)| {
+                    let text = BUILT_IN[*at].contains;
+                    let text = &text[..text.len() - cut.saturating_sub(30).min(text.len())];
+                    if *upper { text.to_ascii_uppercase() } else { text.to_owned() }
+                })
+                .collect();
+            let catalogue = Catalogue::new(&[]);
+            prop_assert_eq!(catalogue.find(body.as_bytes()), one_by_one(body.as_bytes()));
+        }
     }
 }

@@ -342,6 +342,7 @@ mod tests {
             remediation: None,
             restarts,
             healthy_after_ms: None,
+            process: None,
         };
         for id in 0..60 {
             live.incident(incident(id, 0));

@@ -210,6 +210,7 @@ impl Guard {
             remediation: None,
             restarts: 0,
             healthy_after_ms: None,
+            process: None,
         });
         self.knobs.publish();
     }

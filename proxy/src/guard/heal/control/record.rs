@@ -18,6 +18,9 @@ use crate::guard::judge::verdict::Verdict;
 use crate::guard::path::classify::is_busy;
 use crate::guard::path::lane::LaneView;
 
+/// Share of the time for which a CPU limit holds the engine back that excuses a late answer.
+const THROTTLED: f64 = 0.5;
+
 impl Health {
     /// Records an observation.
     pub(super) fn observe(&mut self, observation: &Observation) {
@@ -140,7 +143,8 @@ impl Health {
         let doubted = self.evidence.suspicion.is_some();
         let policy = &self.parts.policy.hang;
         let excused = self.stalled.is_some_and(|stalled| stalled >= outcome.started)
-            || busy(&self.parts.lane.view(), self.evidence.progress, policy, ended);
+            || busy(&self.parts.lane.view(), &self.evidence, policy, ended)
+            || self.evidence.throttled >= THROTTLED;
         if failure == Some(Failed::Timeout) && excused {
             self.parts.metrics.excused_probe();
         }
@@ -181,6 +185,7 @@ impl Health {
     pub(super) fn instance(&mut self, instance: Instance, now: Instant) {
         let first = self.instance.life == Life::Awaited;
         let replaced = instance.key != self.instance.key;
+        self.take_record();
         self.instance = instance;
         if first && replaced {
             // It may have been proven before its helper told its name.
@@ -203,9 +208,21 @@ impl Health {
             Life::Exited => {
                 self.parts.forward.instance_changed();
                 self.evidence.exited.get_or_insert(now);
-                self.open_draft(Class::Refused, now, now);
+                let printed = self.parts.actuator.as_ref().and_then(|actuator| actuator.last_words().finding);
+                let class = printed.map_or(Class::Refused, |(class, _)| class);
+                self.evidence.unfit |= class == Class::Environment;
+                self.open_draft(class, now, now);
             }
             Life::Stuck => self.acting = Acting::Stuck,
+        }
+    }
+
+    /// Adds what the present instance showed before it ended to the incident, if there is one.
+    fn take_record(&mut self) {
+        if let (Some(draft), Some(actuator)) = (&mut self.draft, &self.parts.actuator)
+            && let Some(last) = actuator.record(&self.instance.key)
+        {
+            draft.process(last.process, last.finding.map(|(_, signature)| signature));
         }
     }
 

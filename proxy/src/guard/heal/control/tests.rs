@@ -14,11 +14,12 @@ use prometheus::Registry;
 use serde_json::json;
 use tokio_util::task::AbortOnDropHandle;
 
-use contract::{Capability, Class, Incident};
+use contract::{Capability, Class, Incident, ProcessRecord};
 
 use crate::config::Current;
 use crate::guard::heal::control::*;
 use crate::guard::heal::golden::{CLIP_A, CLIP_B, Clip};
+use crate::guard::heal::record::LastRecord;
 use crate::guard::judge::observation::{Hint, Observation};
 use crate::guard::judge::remediation::Kill;
 use crate::guard::judge::verdict::verdict;
@@ -112,6 +113,11 @@ impl Actuator for FakeActuator {
         *self.fake.mode.lock() = *self.fake.after_restart.lock();
         self.instance.send_replace(Instance { key: format!("{key}+"), life: Life::Running });
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn record(&self, key: &str) -> Option<LastRecord> {
+        let process = ProcessRecord { log: vec![key.to_owned()], ..ProcessRecord::default() };
+        Some(LastRecord { process, finding: None })
     }
 }
 
@@ -222,6 +228,7 @@ impl Stack {
             ),
             metrics: Metrics::register(&registry, &engine.name).unwrap(),
             actuator: Some(actuator.clone()),
+            vitals: Recorder::default(),
             draining: draining.subscribe(),
             operator: operated.then(|| contact.clone()),
             snapshot: snapshot.clone(),
@@ -298,6 +305,7 @@ async fn a_sticky_fault_is_ejected_killed_at_once_and_proven_well_again() {
     let mut rest = events.iter();
     assert!(order.iter().all(|event| rest.any(|seen| seen == event)), "{events:?}");
     assert_eq!(*stack.actuator.kills.lock(), [Kill::AtOnce]);
+    assert_eq!(incident.process.unwrap().log, [incident.instance], "what the killed instance showed");
     assert!(!stack.lane.is_ejected());
 }
 

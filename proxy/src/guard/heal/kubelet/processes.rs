@@ -27,6 +27,11 @@ pub async fn end(key: String, how: Kill, grace: Duration) {
     send(proc, namespace, Signal::SIGKILL);
 }
 
+/// The processes of the container of that key.
+pub fn of(key: &str, proc: &Path) -> Vec<i32> {
+    namespace(key).map_or_else(Vec::new, |namespace| find(proc, namespace))
+}
+
 /// The inode of the mount namespace, with which a key begins.
 fn namespace(key: &str) -> Option<u64> {
     key.split('-').next()?.parse().ok()

@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use std::{fs, process};
 
+use contract::Vitals;
 use contract::restart_request::{self, DRAIN, DRAINED, HELPER, INSTANCE, RESTART};
+use contract::vitals::VITALS;
 
 use crate::config;
+use crate::guard::heal::vitals::source;
 
 /// What is read of the instance file, which the engine's container could write anything into.
 const MOST_BYTES: u64 = 256;
@@ -58,6 +61,11 @@ impl RunDir {
         file.take(MOST_BYTES).read_to_string(&mut text).ok()?;
         let key = text.lines().next()?.trim();
         (!key.is_empty()).then(|| Seen { key: key.to_owned(), refreshed })
+    }
+
+    /// How busy the container was when the helper last ran.
+    pub fn vitals(&self) -> Option<Vitals> {
+        source::read(&self.path.join(VITALS))
     }
 
     /// Names the container that must go.

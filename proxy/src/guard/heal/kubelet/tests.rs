@@ -175,3 +175,23 @@ async fn a_drain_waits_until_the_lane_is_idle() {
     assert!(timeout(TEST_TIMEOUT, draining.wait_for(|draining| !*draining)).await.unwrap().is_ok());
     assert!(!node.path("drain").exists());
 }
+
+#[tokio::test]
+async fn what_the_helper_counted_is_recorded_of_the_very_container() {
+    let node = Node::start(|dir| probe(dir, "7-ab"), TEST_TIMEOUT);
+    let threads = contract::vitals::ThreadCounts { running: 1, blocked: 2, ..Default::default() };
+    let vitals = contract::Vitals { instance: "7-ab".into(), unix_ms: 1, threads, ..Default::default() };
+    fs::write(node.path("vitals"), vitals.to_string()).unwrap();
+    let restart = tokio::spawn(node.kubelet.restart("7-ab".into(), Kill::AtOnce, String::new()));
+    node.appears("restart").await;
+    probe(node.dir.path(), "8-cd");
+    assert!(timeout(TEST_TIMEOUT, restart).await.unwrap().unwrap().is_ok());
+    let record = node.kubelet.record("7-ab").unwrap();
+    assert_eq!((record.process.threads, record.process.dump, record.finding), (Some(threads), vec![], None));
+    // The file is still that of the container before.
+    let restart = tokio::spawn(node.kubelet.restart("8-cd".into(), Kill::AtOnce, String::new()));
+    node.appears("restart").await;
+    probe(node.dir.path(), "9-ef");
+    assert!(timeout(TEST_TIMEOUT, restart).await.unwrap().unwrap().is_ok());
+    assert_eq!(node.kubelet.record("8-cd").unwrap().process.threads, None);
+}

@@ -94,6 +94,15 @@ fn an_engine_that_cannot_fit_here_is_unstartable() {
 }
 
 #[test]
+fn a_process_that_ends_is_gone_unless_it_said_that_it_cannot_run_here() {
+    let mut case = Case::unproven();
+    case.evidence.exited = Some(case.at(1.0));
+    assert_eq!(case.verdict(1.0), Verdict::Gone);
+    case.evidence.unfit = true;
+    assert_eq!(case.verdict(1.0), Verdict::Unstartable);
+}
+
+#[test]
 fn a_slow_start_is_waited_for_up_to_the_budget() {
     let mut case = Case::unproven();
     case.evidence.shallow = Shallow::Loading;
