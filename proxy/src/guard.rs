@@ -32,12 +32,13 @@ mod key;
 pub mod path;
 mod protocols;
 
-use heal::child::{Actuator, ChildProcess};
+use heal::actuator::Actuator;
+use heal::child::ChildProcess;
 use heal::identity::{ApiServer, Identity, Keys};
 use heal::kubelet::Kubelet;
 use heal::operator::Contact;
 use heal::snapshot::Snapshot;
-use heal::{admin, child, control, metrics, prober};
+use heal::{actuator, admin, control, metrics, prober};
 use judge::observation;
 use path::observer::Observer;
 use path::signatures::Catalogue;
@@ -82,7 +83,7 @@ pub enum Error {
         name: String,
         /// The reason.
         #[source]
-        source: child::Error,
+        source: actuator::Error,
     },
     /// The folder shared with the engine's container cannot be used.
     #[error("{name}: {source}")]

@@ -1,5 +1,6 @@
 //! What acts on an engine: the control loop, probes, actuators, the link to the operator, incidents, the admin port.
 
+pub mod actuator;
 pub(super) mod admin;
 pub mod child;
 pub mod control;

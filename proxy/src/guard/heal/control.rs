@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use contract::{Class, RepairOrder, State};
 
 use crate::config::{self, Config, Policy};
-use crate::guard::heal::child::{self, Actuator, Instance, Life};
+use crate::guard::heal::actuator::{self, Actuator, Instance, Life};
 use crate::guard::heal::incident::Draft;
 use crate::guard::heal::metrics::Metrics;
 use crate::guard::heal::operator::{Case, Contact, Operator, Reply};
@@ -71,7 +71,7 @@ pub struct Parts {
 enum Event {
     Probed(Outcome),
     Shallow(Shallow),
-    Restarted(Result<(), child::Error>),
+    Restarted(Result<(), actuator::Error>),
 }
 
 /// Messages to the loop.

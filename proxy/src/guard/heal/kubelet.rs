@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::config;
-use crate::guard::heal::child::{Actuator, Error, Instance, Life};
+use crate::guard::heal::actuator::{Actuator, Error, Instance, Life};
 use crate::guard::judge::remediation::Kill;
 use crate::guard::path::lane::{Lane, LaneView};
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use contract::Class;
 
-use crate::guard::heal::child::{self, Instance, Life};
+use crate::guard::heal::actuator::{self, Instance, Life};
 use crate::guard::heal::control::{Event, Health, Told};
 use crate::guard::heal::incident::Draft;
 use crate::guard::heal::operator::{Deed, Present, Reply};
@@ -56,7 +56,7 @@ impl Health {
                 }
             }
             Event::Restarted(Ok(())) => {} // the new instance ends the act
-            Event::Restarted(Err(child::Error::Stuck)) => {
+            Event::Restarted(Err(actuator::Error::Stuck)) => {
                 tracing::error!(engine = self.parts.engine.name, "engine process survives SIGKILL");
                 self.acting = Acting::Stuck;
             }

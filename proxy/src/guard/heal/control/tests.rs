@@ -100,7 +100,12 @@ impl Actuator for FakeActuator {
         self.instance.subscribe()
     }
 
-    fn restart(&self, key: String, kill: Kill, _why: String) -> BoxFuture<'static, Result<(), child::Error>> {
+    fn restart(
+        &self,
+        key: String,
+        kill: Kill,
+        _why: String,
+    ) -> BoxFuture<'static, Result<(), actuator::Error>> {
         self.kills.lock().push(kill);
         *self.fake.mode.lock() = *self.fake.after_restart.lock();
         self.instance.send_replace(Instance { key: format!("{key}+"), life: Life::Running });
