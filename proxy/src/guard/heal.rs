@@ -1,8 +1,9 @@
-//! What acts on an engine: the control loop, probes, actuators, the link to the operator, incidents, the admin port.
+//! What acts on an engine: the control loop, probes, actuators (child process, container, unit, kubelet), the link to the operator, incidents, the admin port.
 
 pub mod actuator;
 pub(super) mod admin;
 pub mod child;
+pub mod container;
 pub mod control;
 pub mod golden;
 pub mod identity;
@@ -11,4 +12,7 @@ pub mod kubelet;
 pub mod metrics;
 pub mod operator;
 pub mod prober;
+pub mod runner;
 pub mod snapshot;
+pub mod supervised;
+pub mod unit;

@@ -211,6 +211,8 @@ mod tests {
             key_file: None,
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             env: Default::default(),
+            container: None,
+            unit: None,
             kubelet: None,
             operator: None,
         }

@@ -72,6 +72,8 @@ enum Event {
     Probed(Outcome),
     Shallow(Shallow),
     Restarted(Result<(), actuator::Error>),
+    /// The known text that the engine logged before its end.
+    Logged(String),
 }
 
 /// Messages to the loop.

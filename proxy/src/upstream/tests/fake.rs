@@ -142,6 +142,8 @@ impl Guard {
             key_file: None,
             command: Vec::new(),
             env: Default::default(),
+            container: None,
+            unit: None,
             kubelet: None,
             operator: None,
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use contract::{Class, EngineReport, State};
 
+use crate::guard::heal::actuator::Actuator;
 use crate::guard::heal::control::{Event, Health, Probing};
 use crate::guard::heal::incident::Draft;
 use crate::guard::heal::operator::Operator;
@@ -16,6 +17,7 @@ use crate::guard::judge::remediation::{Kill, Order};
 use crate::guard::judge::schedule::Due;
 use crate::guard::judge::standing::Acting;
 use crate::guard::judge::verdict::Verdict;
+use crate::guard::path::signatures::Catalogue;
 
 impl Health {
     /// Carries out a restart that was decided on.
@@ -60,6 +62,7 @@ impl Health {
             self.parts.snapshot.incident(draft.incident());
         }
         self.stop_probe();
+        self.read_log(&*actuator);
         let restart = actuator.restart(
             self.instance.key.clone(),
             order.kill,
@@ -68,6 +71,18 @@ impl Health {
         let events = self.events.clone();
         tokio::spawn(async move {
             let _ = events.send(Event::Restarted(restart.await)).await;
+        });
+    }
+
+    /// Looks for known texts in the end of the engine's log. Nothing else of it is kept: engines log what users say.
+    pub(super) fn read_log(&self, actuator: &dyn Actuator) {
+        let catalogue = Catalogue::new(&self.parts.policy.signatures);
+        let (last_words, events) = (actuator.last_words(), self.events.clone());
+        tokio::spawn(async move {
+            let Some(words) = last_words.await else { return };
+            if let Some((_, signature)) = catalogue.find(words.as_bytes()) {
+                let _ = events.send(Event::Logged(signature.to_owned())).await;
+            }
         });
     }
 

@@ -55,6 +55,14 @@ impl Health {
                     draft.moment("warming", now);
                 }
             }
+            Event::Logged(signature) => {
+                if let Some(draft) = &mut self.draft {
+                    draft.logged(signature);
+                    if draft.is_proven() {
+                        self.parts.snapshot.incident(draft.incident());
+                    }
+                }
+            }
             Event::Restarted(Ok(())) => {} // the new instance ends the act
             Event::Restarted(Err(actuator::Error::Stuck)) => {
                 tracing::error!(engine = self.parts.engine.name, "engine process survives SIGKILL");
@@ -188,6 +196,10 @@ impl Health {
             Life::Running | Life::Awaited => {}
             Life::Exited if self.acting == Acting::Restarting => {}
             Life::Exited => {
+                if self.acting == Acting::Stuck {
+                    // It died after all.
+                    self.acting = Acting::Idle;
+                }
                 self.parts.forward.instance_changed();
                 self.evidence.exited.get_or_insert(now);
                 self.open_draft(Class::Refused, now, now);

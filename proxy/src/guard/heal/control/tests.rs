@@ -91,6 +91,7 @@ async fn ready(Extract(fake): Extract<Arc<Fake>>) -> StatusCode {
 
 struct FakeActuator {
     fake: Arc<Fake>,
+    log: Mutex<Option<String>>,
     instance: watch::Sender<Instance>,
     kills: Mutex<Vec<Kill>>,
 }
@@ -110,6 +111,10 @@ impl Actuator for FakeActuator {
         *self.fake.mode.lock() = *self.fake.after_restart.lock();
         self.instance.send_replace(Instance { key: format!("{key}+"), life: Life::Running });
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn last_words(&self) -> BoxFuture<'static, Option<String>> {
+        Box::pin(std::future::ready(self.log.lock().clone()))
     }
 }
 
@@ -176,12 +181,15 @@ impl Stack {
             key_file: None,
             command: Vec::new(),
             env: Default::default(),
+            container: None,
+            unit: None,
             kubelet: None,
             operator: None,
         };
         let first = Instance { key: "parakeet-0/1".into(), life: Life::Running };
         let actuator = Arc::new(FakeActuator {
             fake: fake.clone(),
+            log: Mutex::default(),
             instance: watch::Sender::new(first),
             kills: Mutex::default(),
         });
@@ -309,6 +317,27 @@ async fn an_idle_engine_that_fails_or_lies_is_found_by_probes_alone() {
         let incident = stack.heals().await;
         assert_eq!(incident.class, class, "{mode:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_incident_names_the_known_text_in_the_log_and_keeps_nothing_else_of_it() {
+    let stack = Stack::start(policy()).await;
+    let log = "heard: my secret\nRuntimeError: CUDA error: unspecified launch failure\n";
+    *stack.actuator.log.lock() = Some(log.to_owned());
+    stack.actuator.instance.send_modify(|instance| instance.life = Life::Exited);
+    let incident = stack.heals().await;
+    assert_eq!(incident.signature.as_deref(), Some("launch_failure"));
+    assert!(!serde_json::to_string(&incident).unwrap().contains("secret"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_dies_long_after_its_kill_is_started_again() {
+    let stack = Stack::start(policy()).await;
+    stack.actuator.instance.send_modify(|instance| instance.life = Life::Stuck);
+    stack.reaches(State::KillStuck).await;
+    assert!(stack.actuator.kills.lock().is_empty());
+    stack.actuator.instance.send_modify(|instance| instance.life = Life::Exited);
+    stack.heals().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
