@@ -50,12 +50,31 @@ pub struct EngineOptions {
     pub pace: Option<&'static str>,
     /// `false` configures the engine and never starts it.
     pub present: bool,
+    /// Who else runs it, instead of the guard by a command.
+    pub elsewhere: Option<Elsewhere>,
+}
+
+/// An engine that is no child process of its guard.
+#[derive(Clone, Debug)]
+pub struct Elsewhere {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Fields laid over its entry in the configuration.
+    pub entry: Value,
 }
 
 impl EngineOptions {
     /// A live engine.
     pub fn new(name: &str, kind: &'static str) -> Self {
-        Self { name: name.to_owned(), kind, protocols: &[], api_key: None, pace: None, present: true }
+        Self {
+            name: name.to_owned(),
+            kind,
+            protocols: &[],
+            api_key: None,
+            pace: None,
+            present: true,
+            elsewhere: None,
+        }
     }
 }
 
@@ -133,7 +152,8 @@ impl Stack {
         let mut engines = Vec::new();
         let mut entries = Vec::new();
         for engine in options.engines {
-            let address = ports::free()?;
+            let address =
+                engine.elsewhere.as_ref().map_or_else(ports::free, |elsewhere| Ok(elsewhere.address))?;
             let mut entry = json!({
                 "name": engine.name,
                 "capability": engine.kind,
@@ -154,7 +174,9 @@ impl Stack {
                 std::fs::write(&file, format!("{key}\n"))?;
                 entry["key_file"] = json!(file);
             }
-            if engine.present {
+            if let Some(elsewhere) = &engine.elsewhere {
+                overlay(&mut entry, elsewhere.entry.clone());
+            } else if engine.present {
                 entry["command"] = engine_command(&engine, address, grpc, folder.path())?.into();
             }
             entries.push(entry);

@@ -22,6 +22,7 @@ mod load;
 mod policy;
 mod protocols;
 pub mod reload;
+mod supervisors;
 
 pub use connections::Connections;
 pub use current::Current;
@@ -32,6 +33,7 @@ pub use policy::{
     Alone, Confirm, ConfirmRules, Hang, Lane, Policy, Probe, Quorum, Repair, RetryAfter, SignatureRule,
     Startup, Trend,
 };
+pub use supervisors::{Container, ContainerEngine, Published, Unit};
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -80,6 +82,12 @@ pub struct Engine {
     /// Extra environment of the command.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// When set a container engine runs the engine, and the guard restarts it through the container engine's socket.
+    #[serde(default)]
+    pub container: Option<Container>,
+    /// When set systemd runs the engine, and the guard restarts it through systemd.
+    #[serde(default)]
+    pub unit: Option<Unit>,
     /// When set the kubelet restarts the engine's container on the guard's word.
     #[serde(default)]
     pub kubelet: Option<Kubelet>,

@@ -6,8 +6,7 @@
 //!               v
 //! evidence -> verdict -> remediation           evidence.rs, verdict.rs, remediation.rs: pure
 //!     ^                      |
-//!   probe <---- health ----> supervisor        probe.rs, health.rs, supervisor.rs: IO
-//!                 |            kubelet           heal/kubelet.rs: where the kubelet restarts
+//!   probe <---- health ----> actuator          prober.rs, control.rs; child.rs, container.rs, unit.rs, kubelet.rs: IO
 //!                 |            operator          operator.rs, identity.rs: who must agree
 //!               snapshot -> /readyz /state        snapshot.rs, admin.rs
 //! ```
@@ -18,7 +17,6 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use prometheus::Registry;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use contract::{EngineReport, Predictor};
 
@@ -32,15 +30,15 @@ mod key;
 pub mod path;
 mod protocols;
 
-use heal::child::{Actuator, ChildProcess};
+use heal::child::ChildProcess;
 use heal::contact::Contact;
 use heal::identity::{ApiServer, Identity, Keys};
-use heal::kubelet::Kubelet;
 use heal::output::Output;
+use heal::runner::{self, Runner};
 use heal::snapshot::Snapshot;
 use heal::vitals::recorder::Recorder;
 use heal::vitals::source::Source;
-use heal::{admin, child, control, gpu, metrics, output, prober};
+use heal::{admin, control, gpu, metrics, output, prober};
 use judge::observation;
 use path::observer::Observer;
 use path::signatures::Catalogue;
@@ -61,7 +59,7 @@ pub struct Guard {
     pub snapshot: Arc<Snapshot>,
     /// Its metrics.
     pub registry: Registry,
-    supervisor: Option<Arc<ChildProcess>>,
+    child: Option<Arc<ChildProcess>>,
 }
 
 /// Why a guard cannot start.
@@ -78,23 +76,14 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// The engine's command does not start.
+    /// The engine does not start, or what runs it cannot be reached.
     #[error("{name}: {source}")]
     Engine {
         /// The engine's name.
         name: String,
         /// The reason.
         #[source]
-        source: child::Error,
-    },
-    /// The folder shared with the engine's container cannot be used.
-    #[error("{name}: {source}")]
-    Kubelet {
-        /// The engine's name.
-        name: String,
-        /// The reason.
-        #[source]
-        source: std::io::Error,
+        source: runner::Error,
     },
     /// The data path cannot be made.
     #[error("{name}: {source}")]
@@ -167,27 +156,15 @@ impl Guard {
 
         let catalogue = Arc::new(Catalogue::new(&policy.signatures));
         let (observer, observations) = Observer::channel();
-        let supervisor = match engine.command.is_empty() {
-            true => None,
-            false => {
-                let output = Output::new(&name, catalogue.clone(), std::io::stderr());
-                tokio::spawn(output::observe(output.hints(), observer.clone()));
-                let started = ChildProcess::start(engine, &policy.repair, output);
-                Some(Arc::new(started.map_err(|source| Error::Engine { name: name.clone(), source })?))
-            }
-        };
+        let output = Output::new(&name, catalogue.clone(), std::io::stderr());
+        tokio::spawn(output::observe(output.hints(), observer.clone()));
         let lane = lane::Lane::new(&policy.lane);
         lane.eject();
-        let kubelet = match &engine.kubelet {
-            None => None,
-            Some(settings) => {
-                let started = Kubelet::start(engine, settings, &policy.repair, lane.clone());
-                Some(started.map_err(|source| Error::Kubelet { name: name.clone(), source })?)
-            }
-        };
-        let draining = kubelet.as_ref().map_or_else(|| watch::channel(false).1, Kubelet::draining);
+        let runner = Runner::start(engine, &policy.repair, &lane, output).await;
+        let runner = runner.map_err(|source| Error::Engine { name: name.clone(), source })?;
+        let child = runner.child();
         let helper = engine.kubelet.as_ref().map(|settings| Source::helper(&settings.dir));
-        let vitals = helper.or_else(|| supervisor.as_ref().map(|supervisor| supervisor.vitals()));
+        let vitals = helper.or_else(|| child.as_ref().map(|child| child.vitals()));
         let vitals = Recorder::start(vitals, &registry, &name, drain).map_err(metrics)?;
         gpu::start(engine, &registry, &observer, drain).map_err(metrics)?;
         let operator = engine.operator.clone().map(|wanted| admin::Operator {
@@ -217,8 +194,6 @@ impl Guard {
         let fresh = net::Clients::fresh(tls.as_ref());
         let prober = prober::Prober::new(engine, fresh, protocols.clone(), &policy.probe, catalogue);
         let prober = prober.map_err(|source| Error::Prober { name: name.clone(), source })?;
-        let supervised = supervisor.clone().map(|supervisor| supervisor as Arc<dyn Actuator>);
-        let actuator = kubelet.map(|kubelet| Arc::new(kubelet) as Arc<dyn Actuator>).or(supervised);
         let orders = control::start(
             control::Parts {
                 engine: engine.clone(),
@@ -229,9 +204,9 @@ impl Guard {
                 poison,
                 protocols,
                 prober: Arc::new(prober),
-                actuator,
+                actuator: runner.actuator,
                 vitals,
-                draining,
+                draining: runner.draining,
                 operator: operator.as_ref().map(|operator| operator.contact.clone()),
                 snapshot: snapshot.clone(),
                 metrics: metrics::Metrics::register(&registry, &name).map_err(metrics)?,
@@ -245,7 +220,7 @@ impl Guard {
             admin: admin.local_addr().unwrap_or(engine.guard_admin),
             snapshot: snapshot.clone(),
             registry: registry.clone(),
-            supervisor,
+            child,
             name,
         };
         let service = hyper::service::service_fn(move |request| {
@@ -260,10 +235,10 @@ impl Guard {
         Ok(guard)
     }
 
-    /// Ends the engine process, if it is ours. To be called after the drain.
+    /// Ends the engine process, if it is our child; containers and units go on. To be called after the drain.
     pub async fn stop_engine(&self) {
-        if let Some(supervisor) = &self.supervisor {
-            supervisor.stop().await;
+        if let Some(child) = &self.child {
+            child.stop().await;
         }
     }
 }

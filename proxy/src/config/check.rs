@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use contract::{Capability, Class};
 
-use crate::config::{Config, Engine, Error, Policy};
+use crate::config::{Config, Container, Engine, Error, Policy, Unit};
 use crate::protocol::Transport;
 
 impl Config {
@@ -92,12 +92,31 @@ impl Engine {
     fn check(&self) -> Result<(), Error> {
         let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
         let name = &self.name;
-        if self.kubelet.is_some() && !self.command.is_empty() {
+        let set: Vec<&'static str> = [
+            ("engines[].kubelet", self.kubelet.is_some()),
+            ("engines[].container", self.container.is_some()),
+            ("engines[].unit", self.unit.is_some()),
+            ("engines[].command", !self.command.is_empty()),
+        ]
+        .into_iter()
+        .filter_map(|(field, set)| set.then_some(field))
+        .collect();
+        if let [one, other, ..] = set.as_slice() {
             let reason = format!(
-                "and engines[].command of {name} exclude each other: keep `kubelet` where the kubelet restarts the engine, \
-                 `command` where the guard runs it"
+                "and {other} of {name} exclude each other: keep `command` where the guard runs the engine, `container` where \
+                 Docker or Podman does, `unit` where systemd does, `kubelet` in Kubernetes"
             );
-            return invalid("engines[].kubelet", reason);
+            return invalid(one, reason);
+        }
+        let fault = self.container.as_ref().and_then(Container::fault);
+        if let Some((field, reason)) = fault.or_else(|| self.unit.as_ref().and_then(Unit::fault)) {
+            return invalid(field, format!("of {name} {reason}"));
+        }
+        if !self.env.is_empty() && (self.container.is_some() || self.unit.is_some()) {
+            let reason = format!(
+                "of {name} is the environment of engines[].command: set a container's in engines[].container.env, a unit's in its file"
+            );
+            return invalid("engines[].env", reason);
         }
         let Some(operator) = &self.operator else { return Ok(()) };
         if self.kubelet.is_none() {

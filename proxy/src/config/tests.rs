@@ -96,6 +96,23 @@ engines:
     operator: {audience: speechstack-guard, subject: 'system:serviceaccount:ns:operator'}
 ";
 
+#[test]
+fn an_engine_is_run_in_one_way_only() {
+    let unit = STACK.replace("command: [speechstack-engine, --kind, stt]", "unit: parakeet");
+    assert_eq!(read(&unit, &[]).unwrap().engines[0].unit.as_ref().unwrap().name, "parakeet.service");
+    let refused = |text: &str, overrides: &[&str]| read(text, overrides).unwrap_err().to_string();
+    let both = refused(STACK, &["engines[0].container={name: parakeet}"]);
+    for part in ["engines[].container", "engines[].command", "parakeet-0"] {
+        assert!(both.contains(part), "{both}");
+    }
+    assert!(refused(&unit, &["engines[0].kubelet={}"]).contains("engines[].unit"));
+    assert!(refused(&unit, &["engines[0].env={A: b}"]).contains("engines[].env"));
+    assert!(refused(&unit, &["engines[0].unit=a.timer"]).contains("engines[].unit of parakeet-0"));
+    let container = unit.replace("unit: parakeet", "container: {name: parakeet}");
+    assert!(read(&container, &[]).is_ok());
+    assert!(refused(&container, &["engines[0].container.gpus=[all]"]).contains("engines[].container.gpus"));
+}
+
 const GATEWAY: &str = "
 gateway:
   discovery:

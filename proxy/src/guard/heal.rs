@@ -1,8 +1,10 @@
-//! What acts on an engine: the control loop, probes, actuators, the link to the operator, incidents, the admin port.
+//! What acts on an engine: the control loop, probes, actuators (child process, container, unit, kubelet), the link to the operator, incidents, the admin port.
 
+pub mod actuator;
 pub(super) mod admin;
 pub mod child;
 pub mod contact;
+pub mod container;
 pub mod control;
 pub mod golden;
 pub mod gpu;
@@ -13,5 +15,8 @@ pub mod metrics;
 pub mod output;
 pub mod prober;
 pub mod record;
+pub mod runner;
 pub mod snapshot;
+pub mod supervised;
+pub mod unit;
 pub mod vitals;

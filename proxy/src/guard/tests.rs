@@ -52,6 +52,8 @@ impl Pod {
             key_file: None,
             command: Vec::new(),
             env: Default::default(),
+            container: None,
+            unit: None,
             kubelet: Some(config::Kubelet { dir: dir.path().into(), helper, direct_kill: false }),
             operator: Some(config::Operator {
                 audience: "speechstack-guard".into(),

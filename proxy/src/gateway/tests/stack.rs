@@ -301,6 +301,8 @@ impl Stack {
                 key_file: None,
                 command: Vec::new(),
                 env: Default::default(),
+                container: None,
+                unit: None,
                 kubelet: None,
                 operator: None,
             });

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use contract::{RepairOrder, State};
 
 use crate::config::{self, Config, Policy};
-use crate::guard::heal::child::{self, Actuator, Instance, Life};
+use crate::guard::heal::actuator::{self, Actuator, Instance, Life};
 use crate::guard::heal::contact::Contact;
 use crate::guard::heal::incident::Draft;
 use crate::guard::heal::metrics::Metrics;
@@ -80,7 +80,9 @@ enum Event {
     /// A probe whose deadline had passed was answered.
     Late(Outcome),
     Shallow(Shallow),
-    Restarted(Result<(), child::Error>),
+    Restarted(Result<(), actuator::Error>),
+    /// The known text that the engine logged before its end.
+    Logged(String),
 }
 
 /// Messages to the loop.

@@ -54,6 +54,11 @@ impl Draft {
         }
     }
 
+    /// Names the known text that the engine logged, unless a request has shown one already.
+    pub fn logged(&mut self, signature: String) {
+        self.incident.signature.get_or_insert(signature);
+    }
+
     /// Names the input that the engine fell silent on.
     pub fn blame(&mut self, request_hash: String) {
         self.incident.request_hash.get_or_insert(request_hash);

@@ -19,7 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use contract::ProcessRecord;
 
 use crate::config;
-use crate::guard::heal::child::{Actuator, Error, Instance, Life};
+use crate::guard::heal::actuator::{Actuator, Error, Instance, Life};
 use crate::guard::heal::output::LastWords;
 use crate::guard::heal::record::{self, LastRecord, Records};
 use crate::guard::judge::remediation::Kill;

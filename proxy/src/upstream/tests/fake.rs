@@ -158,6 +158,8 @@ impl Guard {
             key_file: None,
             command: Vec::new(),
             env: Default::default(),
+            container: None,
+            unit: None,
             kubelet: None,
             operator: None,
         }

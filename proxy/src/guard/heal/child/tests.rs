@@ -18,6 +18,8 @@ fn engine(command: &[&str]) -> config::Engine {
         key_file: None,
         command: command.iter().map(|word| (*word).to_owned()).collect(),
         env: Default::default(),
+        container: None,
+        unit: None,
         kubelet: None,
         operator: None,
     }

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use contract::{Class, EngineReport, State};
 
+use crate::guard::heal::actuator::Actuator;
 use crate::guard::heal::control::{Event, Health, Probing, clock};
 use crate::guard::heal::incident::Draft;
 use crate::guard::heal::prober::{Failure, Prober, ShallowFailure};
@@ -19,6 +20,7 @@ use crate::guard::judge::schedule::Due;
 use crate::guard::judge::standing::Acting;
 use crate::guard::judge::verdict::Verdict;
 use crate::guard::path::lane::{Claim, LaneView, Slot};
+use crate::guard::path::signatures::Catalogue;
 use crate::net::within;
 
 /// A restart without a failed golden probe in this time before it was none that golden probes proved.
@@ -93,6 +95,7 @@ impl Health {
             self.parts.snapshot.incident(draft.incident());
         }
         self.stop_probe();
+        self.read_log(&*actuator);
         let restart = actuator.restart(
             self.instance.key.clone(),
             order.kill,
@@ -101,6 +104,18 @@ impl Health {
         let events = self.events.clone();
         tokio::spawn(async move {
             let _ = events.send(Event::Restarted(restart.await)).await;
+        });
+    }
+
+    /// Looks for known texts in the end of the engine's log. Nothing else of it is kept: engines log what users say.
+    pub(super) fn read_log(&self, actuator: &dyn Actuator) {
+        let catalogue = Catalogue::new(&self.parts.policy.signatures);
+        let (last_words, events) = (actuator.end_of_log(), self.events.clone());
+        tokio::spawn(async move {
+            let Some(words) = last_words.await else { return };
+            if let Some((_, signature)) = catalogue.find(words.as_bytes()) {
+                let _ = events.send(Event::Logged(signature.to_owned())).await;
+            }
         });
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use contract::Class;
 use http::StatusCode;
 
-use crate::guard::heal::child::{self, Instance, Life};
+use crate::guard::heal::actuator::{self, Instance, Life};
 use crate::guard::heal::control::{Event, Health, Told};
 use crate::guard::heal::incident::Draft;
 use crate::guard::heal::prober::{Failure, Outcome};
@@ -74,8 +74,16 @@ impl Health {
                     draft.moment("warming", now);
                 }
             }
+            Event::Logged(signature) => {
+                if let Some(draft) = &mut self.draft {
+                    draft.logged(signature);
+                    if draft.is_proven() {
+                        self.parts.snapshot.incident(draft.incident());
+                    }
+                }
+            }
             Event::Restarted(Ok(())) => {} // the new instance ends the act
-            Event::Restarted(Err(child::Error::Stuck)) => {
+            Event::Restarted(Err(actuator::Error::Stuck)) => {
                 tracing::error!(engine = self.parts.engine.name, "engine process survives SIGKILL");
                 self.acting = Acting::Stuck;
             }
@@ -206,6 +214,10 @@ impl Health {
             Life::Running | Life::Awaited => {}
             Life::Exited if self.acting == Acting::Restarting => {}
             Life::Exited => {
+                if self.acting == Acting::Stuck {
+                    // It died after all.
+                    self.acting = Acting::Idle;
+                }
                 self.parts.forward.instance_changed();
                 self.evidence.exited.get_or_insert(now);
                 let printed = self.parts.actuator.as_ref().and_then(|actuator| actuator.last_words().finding);

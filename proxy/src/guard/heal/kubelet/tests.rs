@@ -30,6 +30,8 @@ fn engine(url: &str) -> config::Engine {
         key_file: None,
         command: Vec::new(),
         env: Default::default(),
+        container: None,
+        unit: None,
         kubelet: None,
         operator: None,
     }

@@ -78,6 +78,8 @@ fn probing_for(
         guard_admin: ([127, 0, 0, 1], 0).into(),
         command: Vec::new(),
         env: Default::default(),
+        container: None,
+        unit: None,
         kubelet: None,
         operator: None,
     };
