@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Hang;
 use crate::guard::judge::evidence::Evidence;
-use crate::guard::path::lane::{Job, LaneView};
+use crate::guard::path::lane::{Job, LaneView, Permit};
 
 /// Most times that a CPU limit may stretch a time limit.
 const MAX_STRETCH: f64 = 4.0;
@@ -21,7 +21,7 @@ pub fn limit(job: &Job, lane: &LaneView, policy: &Hang) -> Duration {
     duration(seconds).max(policy.floor).min(policy.cap).max(least)
 }
 
-/// The oldest job that hangs, if any. Time for which a CPU limit held the engine back does not count.
+/// The oldest job that hangs, if any; also a late probe that keeps the lane from clients. Time for which a CPU limit held the engine back does not count.
 ///
 /// A job that waits for its client does not hang, and does not excuse another one. One that is overdue while later ones end
 /// is lost, which is no hang of the engine.
@@ -33,7 +33,8 @@ pub fn hung<'lane>(
 ) -> Option<&'lane Job> {
     let progress = lane.progress.map_or(evidence.progress, |seen| seen.max(evidence.progress));
     let stretch = (1.0 / (1.0 - evidence.throttled.clamp(0.0, 1.0))).min(MAX_STRETCH);
-    lane.jobs().find(|job| {
+    let blocks = |job: &&Job| job.permit == Permit::Job && job.is_probe() && job.lost && lane.waiting > 0;
+    lane.jobs().chain(lane.running.iter().filter(blocks)).find(|job| {
         let silence = now.saturating_duration_since(job.started.max(progress));
         !job.awaits_client && silence.as_secs_f64() > limit(job, lane, policy).as_secs_f64() * stretch
     })
@@ -105,12 +106,27 @@ mod tests {
     fn conversations_and_probes_are_no_work_that_hangs() {
         let (policy, start) = (Hang::default(), Instant::now());
         let mut conversation = job(0.0, start);
-        conversation.permit = crate::guard::path::lane::Permit::Stream;
+        conversation.permit = Permit::Stream;
         let mut probe = job(0.0, start);
         probe.claim.task = None;
         let lane = running([conversation, probe]);
         assert!(hung(&lane, &seen(start), &policy, at(start, 3600.0)).is_none());
         assert!(!busy(&lane, &seen(start), &policy, start));
+    }
+
+    #[test]
+    fn a_late_probe_hangs_when_clients_wait_behind_it() {
+        let (policy, start) = (Hang::default(), Instant::now());
+        let mut probe = job(0.0, start);
+        (probe.claim.task, probe.lost) = (None, true);
+        let mut lane = running([probe]);
+        assert!(
+            hung(&lane, &seen(start), &policy, at(start, 60.0)).is_none(),
+            "an idle engine may be starved"
+        );
+        lane.waiting = 1;
+        assert!(hung(&lane, &seen(start), &policy, at(start, 9.0)).is_none());
+        assert!(hung(&lane, &seen(start), &policy, at(start, 11.0)).is_some());
     }
 
     #[test]

@@ -8,9 +8,9 @@ const MAX_SAMPLES: usize = 64;
 /// Successes of one slice count as the fastest of them, so that a burst does not push older ones out.
 const SLICES: u32 = 24;
 /// Samples in a period below which it says nothing.
-const LEAST_SAMPLES: usize = 5;
+const LEAST_SAMPLES: usize = 3;
 /// Part of the period within which its last success must lie.
-const RECENT: u32 = 4;
+const RECENT: u32 = 2;
 
 /// Service times over their baselines, in the order in which jobs ended.
 #[derive(Clone, Debug, Default)]

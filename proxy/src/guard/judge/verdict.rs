@@ -81,7 +81,9 @@ pub fn verdict(evidence: &Evidence, lane: &LaneView, policy: &Policy, now: Insta
     }
     let Some(verified) = evidence.verified else { return unproven(evidence, policy, now) };
     match evidence.suspicion {
-        Some(open) if open.class == Class::Hang && lane.progress.is_some_and(|at| at > open.seen) => {
+        Some(open)
+            if open.class == Class::Hang && lane.progress.max(Some(evidence.progress)) > Some(open.seen) =>
+        {
             Verdict::Cleared(open.class) // busy, not hung
         }
         Some(open) => doubted(evidence, open, verified, policy, now),
