@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use speechstack_e2e::client::say;
 use speechstack_e2e::fault::{Case, Ending, Expect, Stimulus, play_all};
-use speechstack_e2e::load::{Ask, Load};
+use speechstack_e2e::load::{Ask, Counts, Load};
 use speechstack_e2e::stack::{EngineOptions, Stack, StackOptions};
 use tokio::sync::Mutex;
 
@@ -129,18 +129,6 @@ async fn a_silent_or_slow_engine_is_distinguished_from_a_busy_one() -> Result<()
         unseen(wedge("F7", json!({"mode": "F7"}), &["H"])),
         unseen(wedge("F8", json!({"mode": "F8"}), &["H"])),
         harmless("F9", json!({"mode": "F9"}), ANY, Duration::from_secs(12)),
-        // Before the cases with long files: four times as long each, one still under way would look like a hang.
-        Case {
-            ending: Ending::State("degraded"),
-            expect: Expect {
-                classes: Some(&["T"]),
-                verdicts: &["degraded", "suspect"],
-                remediation: None,
-                restarts: AT_MOST_ONE,
-                client_errors: None,
-            },
-            ..wedge("F16", json!({"mode": "F16", "factor": 4}), &["T"])
-        },
         Case {
             // A blockade within the time that the work ahead may take.
             stimulus: Stimulus::Transcribe(very_long_clip()?, 2),
@@ -355,6 +343,35 @@ async fn a_slow_start_is_waited_for() -> Result<()> {
         ..unseen(wedge("F27", json!({"mode": "F27", "seconds": 12}), &["R"]))
     };
     play_alone(case, Value::Null).await
+}
+
+/// With another engine beside it a slow one gets so little traffic that nothing is known of it.
+#[tokio::test]
+async fn an_engine_that_slows_down_is_degraded_and_not_taken_for_hung() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let mut options = StackOptions::new("faults-f16");
+    options.engines.truncate(1);
+    let stack = Stack::start(options).await?;
+    let load = steady(&stack)?;
+    // What is normal must be known first.
+    while load.since(&Counts::default()).await?.ok < 40 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let case = Case {
+        ending: Ending::State("degraded"),
+        expect: Expect {
+            classes: Some(&["T"]),
+            verdicts: &["degraded", "suspect"],
+            remediation: None,
+            restarts: AT_MOST_ONE,
+            client_errors: None,
+        },
+        ..wedge("F16", json!({"mode": "F16", "factor": 4}), &["T"])
+    };
+    let result = play_all(&stack, &load, vec![case]).await;
+    drop(load);
+    result?;
+    stack.stop().await
 }
 
 #[tokio::test]

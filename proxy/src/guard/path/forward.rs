@@ -423,8 +423,8 @@ impl Forward {
 
     /// As a served job, a passed golden probe of so many seconds of audio shows how long work takes: so the first job of a
     /// slow engine is given its time.
-    pub fn learn_probe(&self, audio: f64, service: Duration, now: Instant) {
-        self.learn(self.main_task(), audio, service, now);
+    pub fn learn_probe(&self, audio: f64, service: Duration) {
+        self.predictors[predictor(self.main_task())].lock().learn_probe(audio, service);
     }
 
     /// How long the engine may be silent on a job.

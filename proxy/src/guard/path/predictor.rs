@@ -61,6 +61,14 @@ impl Predictor {
         self.teach_baseline(audio, service, now);
     }
 
+    /// Learns from a golden probe, which is no measure of what is normal for jobs: it predicts, and leaves the baseline.
+    pub fn learn_probe(&mut self, audio: f64, service: Duration) {
+        if audio.is_finite() && audio >= 0.0 && !service.is_zero() {
+            self.current.wander();
+            self.current.learn(audio, service.as_secs_f64());
+        }
+    }
+
     fn teach_baseline(&mut self, audio: f64, service: f64, now: Instant) {
         let passed = self.last_drift.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         self.last_drift = Some(now);

@@ -48,6 +48,7 @@ impl Health {
             let ratio = success.service.as_secs_f64() / success.predicted.max(f64::EPSILON);
             let period = trend.recycle_for.max(trend.degraded_for);
             self.evidence.trend.record(ratio, period, success.ended);
+            tracing::debug!(engine = self.parts.engine.name, ratio, "service over its baseline");
         }
         if let Observation::Odd { what, .. } = observation {
             tracing::info!(
@@ -172,7 +173,7 @@ impl Health {
         );
         self.parts.metrics.probed(outcome.which, failure, outcome.took);
         if failure.is_none() && !excused && !late {
-            self.parts.forward.learn_probe(outcome.which.seconds(), outcome.took, ended);
+            self.parts.forward.learn_probe(outcome.which.seconds(), outcome.took);
         }
         if let Some(draft) = &mut self.draft {
             draft.probe(outcome.which.as_str(), result, outcome.started, ended);
