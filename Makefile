@@ -38,7 +38,8 @@ endif
 PACKAGES_BUILD := ca-certificates cmake g++ make pkg-config \
 	flite1-dev libpocketsphinx-dev libsphinxbase-dev pocketsphinx-en-us
 PACKAGES_TEST = $(shell command -v $(NODE) >/dev/null || echo nodejs) $(shell command -v $(NPM) >/dev/null || echo npm) \
-	$(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo python3-venv) podman dbus-daemon
+	$(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo python3-venv) podman dbus-daemon \
+	$(shell command -v runc >/dev/null || echo runc)
 PACKAGES_COUNT = strace valgrind
 PACKAGES_BENCH = $(PACKAGES_COUNT) $(shell command -v nginx >/dev/null || test -x /usr/sbin/nginx || echo nginx-light)
 # A cluster's nodes and network, and what builds images without a registry.

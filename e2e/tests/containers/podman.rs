@@ -114,5 +114,7 @@ fn globals(folder: &Path) -> Vec<String> {
         "--storage-driver=vfs".to_owned(),
         "--cgroup-manager=cgroupfs".to_owned(),
         "--events-backend=file".to_owned(),
+        // One runtime, whatever else is installed.
+        "--runtime=runc".to_owned(),
     ]
 }
