@@ -63,7 +63,7 @@ pub struct Job {
     pub permit: Permit,
     /// When the engine got it.
     pub started: Instant,
-    /// When its client is told that it takes too long, after its last progress; `None` for what has no such time.
+    /// Time without progress after which its client gets an error; `None` for what has no limit.
     pub deadline: Option<Duration>,
     /// When the engine last gave a sign of work on it: its start, a part of its answer.
     pub progress: Instant,
