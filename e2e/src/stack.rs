@@ -321,6 +321,16 @@ impl Stack {
         self.engine_client(name)?.get("/_engine/fault").await?.json()
     }
 
+    /// Waits until a guard has restarted its engine so many times in all and found it healthy.
+    ///
+    /// # Errors
+    /// As [`Stack::wait_until`].
+    pub async fn healed(&self, name: &str, restarts: u64) -> Result<()> {
+        let what = format!("{name} is healthy after restart {restarts}");
+        let is_healed = |engine: &EngineReport| is_healthy(engine) && engine.restarts == restarts;
+        self.wait_until(&what, |state| state.engine(name).is_some_and(is_healed)).await
+    }
+
     /// SIGKILLs an engine's process, as the kernel's out-of-memory killer would.
     ///
     /// # Errors

@@ -13,7 +13,6 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use speechstack_e2e::client::say;
 use speechstack_e2e::load::{Ask, Load};
-use speechstack_e2e::report::is_healthy;
 use speechstack_e2e::stack::{Elsewhere, EngineOptions, Stack, StackOptions};
 use speechstack_e2e::{binaries, ports, processes};
 
@@ -47,16 +46,6 @@ async fn start(name: &str, socket: &Path) -> Result<Stack> {
     Stack::start(options).await
 }
 
-/// Waits until the guard has restarted its engine so many times and found it healthy.
-async fn healed(stack: &Stack, restarts: u64) -> Result<()> {
-    let what = format!("{ENGINE} is healthy after restart {restarts}");
-    stack
-        .wait_until(&what, |state| {
-            state.engine(ENGINE).is_some_and(|engine| is_healthy(engine) && engine.restarts == restarts)
-        })
-        .await
-}
-
 fn load(stack: &Stack) -> Result<Load> {
     let clip = say(&[("slt", "Good morning.")])?;
     Ok(Load::start(stack.client.clone(), Ask::Transcribe(clip), Duration::from_secs(3)))
@@ -78,15 +67,15 @@ async fn a_wedged_engine_in_a_container_is_healed_at_once_or_gracefully_and_star
     let load = load(&stack)?;
 
     stack.arm(ENGINE, &json!({"mode": "F1"})).await?;
-    healed(&stack, 1).await.context("a sticky fault")?;
+    stack.healed(ENGINE, 1).await.context("a sticky fault")?;
     ensure!(podman.exits(CONTAINER)? == [KILLED], "killed at once: {:?}", podman.exits(CONTAINER)?);
 
     stack.arm(ENGINE, &json!({"mode": "F2"})).await?;
-    healed(&stack, 2).await.context("a fault of another class")?;
+    stack.healed(ENGINE, 2).await.context("a fault of another class")?;
     ensure!(podman.exits(CONTAINER)? == [KILLED, 0], "ended by SIGTERM: {:?}", podman.exits(CONTAINER)?);
 
     podman.run(&["kill", CONTAINER])?;
-    healed(&stack, 3).await.context("an engine that ended by itself")?;
+    stack.healed(ENGINE, 3).await.context("an engine that ended by itself")?;
     drop(load);
 
     let now = podman.inspect(CONTAINER)?;
@@ -115,7 +104,7 @@ async fn a_late_order_hits_no_later_start_of_the_container() -> Result<()> {
     podman.run(&["restart", "--time=0", CONTAINER])?;
     let started = podman.started(CONTAINER)?;
     drop(closed);
-    healed(&stack, 1).await?;
+    stack.healed(ENGINE, 1).await?;
     drop(load);
     ensure!(podman.started(CONTAINER)? == started, "the late order restarted the container");
     stack.stop().await

@@ -12,7 +12,6 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use speechstack_e2e::client::say;
 use speechstack_e2e::load::{Ask, Load};
-use speechstack_e2e::report::is_healthy;
 use speechstack_e2e::stack::{Elsewhere, EngineOptions, Stack, StackOptions};
 use speechstack_e2e::{binaries, ports};
 
@@ -39,16 +38,6 @@ async fn start(name: &str, bus: &Bus) -> Result<(Stack, Systemd)> {
     Ok((Stack::start(options).await?, systemd))
 }
 
-/// Waits until the guard has restarted its engine so many times and found it healthy.
-async fn healed(stack: &Stack, restarts: u64) -> Result<()> {
-    let what = format!("{ENGINE} is healthy after restart {restarts}");
-    stack
-        .wait_until(&what, |state| {
-            state.engine(ENGINE).is_some_and(|engine| is_healthy(engine) && engine.restarts == restarts)
-        })
-        .await
-}
-
 fn load(stack: &Stack) -> Result<Load> {
     let clip = say(&[("slt", "Good morning.")])?;
     Ok(Load::start(stack.client.clone(), Ask::Transcribe(clip), Duration::from_secs(3)))
@@ -66,17 +55,17 @@ async fn a_wedged_unit_is_healed_at_once_or_gracefully_and_started_again() -> Re
     let load = load(&stack)?;
 
     stack.arm(ENGINE, &json!({"mode": "F1"})).await?;
-    healed(&stack, 1).await.context("a sticky fault")?;
+    stack.healed(ENGINE, 1).await.context("a sticky fault")?;
     calls.extend([kill, restart.clone()]);
     ensure!(systemd.calls() == calls, "a sticky fault: {:?}", systemd.calls());
 
     stack.arm(ENGINE, &json!({"mode": "F2"})).await?;
-    healed(&stack, 2).await.context("a fault of another class")?;
+    stack.healed(ENGINE, 2).await.context("a fault of another class")?;
     calls.push(restart.clone());
     ensure!(systemd.calls() == calls, "a fault of another class: {:?}", systemd.calls());
 
     systemd.kill();
-    healed(&stack, 3).await.context("an engine that ended by itself")?;
+    stack.healed(ENGINE, 3).await.context("an engine that ended by itself")?;
     calls.push(restart);
     ensure!(systemd.calls() == calls, "an engine that ended by itself: {:?}", systemd.calls());
     ensure!(systemd.starts() == 4, "{} starts", systemd.starts());
@@ -101,7 +90,7 @@ async fn a_late_order_hits_no_later_invocation_of_the_unit() -> Result<()> {
         ordered.await.map(|()| load)
     };
     let load = systemd.restart_behind(ordered).await?;
-    healed(&stack, 1).await?;
+    stack.healed(ENGINE, 1).await?;
     drop(load);
     ensure!(systemd.calls() == before, "the late order was carried out: {:?}", systemd.calls());
     ensure!(systemd.starts() == 2, "{} starts", systemd.starts());

@@ -1,14 +1,14 @@
 //! The guard: in the data path of one engine, proves with real inference that it works, has it restarted when not.
 //!
 //! ```text
-//! request -> forward (lane) -> engine          forward.rs, lane.rs, classify.rs
+//! request -> forward (lane, jobs) -> engine         path/
 //!               | observation
 //!               v
-//! evidence -> verdict -> remediation           evidence.rs, verdict.rs, remediation.rs: pure
+//! evidence -> decide -> verdict, act, standing      judge/: pure
 //!     ^                      |
-//!   probe <---- health ----> actuator          prober.rs, control.rs; child.rs, container.rs, unit.rs, kubelet.rs: IO
-//!                 |            operator          operator.rs, identity.rs: who must agree
-//!               snapshot -> /readyz /state        snapshot.rs, admin.rs
+//!   probe <---- control ---> actuator               heal/: child, container, unit, kubelet
+//!                 |            operator             must agree, where there is one
+//!               snapshot -> /readyz /state
 //! ```
 
 use std::net::SocketAddr;

@@ -14,7 +14,7 @@ pub mod kubelet;
 pub mod metrics;
 pub mod output;
 pub mod prober;
-pub mod record;
+pub mod process_record;
 pub mod runner;
 pub mod snapshot;
 pub mod supervised;

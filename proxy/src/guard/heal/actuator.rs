@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::guard::heal::output::LastWords;
-use crate::guard::heal::record::LastRecord;
+use crate::guard::heal::process_record::LastRecord;
 use crate::guard::heal::{container, unit};
 use crate::guard::judge::remediation::Kill;
 use crate::guard::path::signatures::Catalogue;

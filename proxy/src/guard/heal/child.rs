@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::config;
 use crate::guard::heal::actuator::{Actuator, Error, Instance, Life};
 use crate::guard::heal::output::{LastWords, Output};
-use crate::guard::heal::record::{self, LastRecord, Records};
+use crate::guard::heal::process_record::{self, LastRecord, Records};
 use crate::guard::heal::vitals::group;
 use crate::guard::heal::vitals::source::Source;
 use crate::guard::judge::remediation::Kill;
@@ -182,7 +182,7 @@ impl Keeper {
                         tracing::warn!(engine, class = class.as_str(), signature, "engine said why it ended");
                     }
                     let key = publish.borrow().key.clone();
-                    self.records.put(&key, record::ended(words));
+                    self.records.put(&key, process_record::ended(words));
                     publish.send_modify(|instance| instance.life = Life::Exited);
                     continue;
                 }
@@ -218,7 +218,8 @@ impl Keeper {
         if let Some(running) = child {
             let leader = leader(running).unwrap_or(0);
             let words = self.output.last_words(Instant::now());
-            self.records.put(key, record::take(move |proc| group::members(proc, leader), words).await);
+            self.records
+                .put(key, process_record::take(move |proc| group::members(proc, leader), words).await);
             if let Err(error) = self.end(running, kill).await {
                 publish.send_modify(|instance| instance.life = Life::Stuck);
                 return Err(error);

@@ -21,7 +21,7 @@ use contract::ProcessRecord;
 use crate::config;
 use crate::guard::heal::actuator::{Actuator, Error, Instance, Life};
 use crate::guard::heal::output::LastWords;
-use crate::guard::heal::record::{self, LastRecord, Records};
+use crate::guard::heal::process_record::{self, LastRecord, Records};
 use crate::guard::judge::remediation::Kill;
 use crate::guard::path::lane::{Lane, LaneView};
 
@@ -245,7 +245,7 @@ impl Keeper {
 /// Its processes can be seen here, so they are recorded before they are killed.
 async fn record_and_end(records: Records, key: String, kill: Kill, grace: Duration) {
     let of = key.clone();
-    let seen = record::take(move |proc| processes::of(&of, proc), LastWords::default()).await;
+    let seen = process_record::take(move |proc| processes::of(&of, proc), LastWords::default()).await;
     if seen.process.threads.is_some() {
         records.put(&key, seen);
     }

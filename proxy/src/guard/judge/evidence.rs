@@ -263,10 +263,14 @@ impl Evidence {
         }
     }
 
-    /// The last probe that failed, within `window`.
+    /// Whether a probe has failed within `window` in a way that tells something.
     pub fn failed_within(&self, window: Duration, now: Instant) -> bool {
         let recent = |probe: &&Probed| now.saturating_duration_since(probe.ended) <= window;
-        self.probes.iter().rev().take_while(recent).any(|probe| probe.failure.is_some())
+        self.probes
+            .iter()
+            .rev()
+            .take_while(recent)
+            .any(|probe| probe.failure.is_some() && !self.tells_nothing(probe))
     }
 
     /// Golden probes in a row that prove the instance: every clip, every protocol, and one more after a restart.

@@ -58,6 +58,7 @@ impl Health {
         }
         let proven = recycle
             || matches!(verdict, Verdict::Gone | Verdict::Unstartable)
+            || self.evidence.verified.is_none()
             || self.evidence.failed_within(PROOF_WINDOW, now);
         if !proven {
             self.parts.metrics.unproven_restart();

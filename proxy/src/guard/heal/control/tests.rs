@@ -19,7 +19,7 @@ use contract::{Capability, Class, Incident, ProcessRecord};
 use crate::config::Current;
 use crate::guard::heal::control::*;
 use crate::guard::heal::golden::{CLIP_A, CLIP_B, Clip};
-use crate::guard::heal::record::LastRecord;
+use crate::guard::heal::process_record::LastRecord;
 use crate::guard::judge::observation::{Hint, Observation};
 use crate::guard::judge::remediation::Kill;
 use crate::guard::path::forward;

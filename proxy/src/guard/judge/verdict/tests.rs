@@ -211,6 +211,10 @@ fn a_late_answer_that_has_another_cause_proves_nothing() {
         case.evidence.probed(Probed { which: Which::SttA, started, ended, failure, excused: true });
     }
     assert_eq!(case.verdict(101.0), Verdict::Serving);
+    assert!(!case.evidence.failed_within(seconds(60.0), case.at(101.0)), "nor does it justify a restart");
+    case.probe(Some(Failed::Unreachable), 101.0, 102.0);
+    assert!(case.evidence.failed_within(seconds(60.0), case.at(103.0)));
+    assert!(!case.evidence.failed_within(seconds(60.0), case.at(163.0)));
 }
 
 #[test]
