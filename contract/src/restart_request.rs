@@ -11,6 +11,8 @@ pub const RESTART: &str = "restart";
 pub const DRAIN: &str = "drain";
 /// Present once the guard has drained the engine.
 pub const DRAINED: &str = "drained";
+/// What a guard has proven, for one that comes after it: the key of the container, then the seconds that its start took.
+pub const PROVEN: &str = "proven";
 /// The helper's program.
 pub const HELPER: &str = "livez";
 /// The folder in pods that the operator makes.

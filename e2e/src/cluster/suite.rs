@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::{BARE, Cluster, INSIDE};
 
@@ -76,8 +76,9 @@ pub fn run(extent: Extent, mut tests: Vec<Test>) -> ExitCode {
     }
     tests.sort_by_key(|test| test.alone);
     let nodes = Arc::new(RwLock::new(()));
+    let failures = Arc::new(Mutex::new(Vec::new()));
     let trials = tests.into_iter().map(|test| {
-        let nodes = Arc::clone(&nodes);
+        let (nodes, failures) = (Arc::clone(&nodes), Arc::clone(&failures));
         let (name, alone) = (test.name, test.alone);
         Trial::test(name, move || {
             let _alone = alone.then(|| nodes.write());
@@ -85,8 +86,30 @@ pub fn run(extent: Extent, mut tests: Vec<Test>) -> ExitCode {
             let began = Instant::now();
             let result = (test.body)();
             eprintln!("{name}: {:.1} s", began.elapsed().as_secs_f64());
-            result.map_err(|error| Failed::from(format!("{error:?}")))
+            result.map_err(|error| {
+                // Without a backtrace, which would be longer than what it explains.
+                let text = format!("{error:#}");
+                failures.lock().push(format!("{name}: {}", brief(&text)));
+                Failed::from(text)
+            })
         })
     });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    let code = libtest_mimic::run(&arguments, trials.collect()).exit_code();
+    // Last, since a reader of a long log sees its end first.
+    for failure in failures.lock().iter() {
+        eprintln!("FAILED {failure}");
+    }
+    code
+}
+
+/// The message of a failure on one line, of bounded length: its start, and its end where a status stands.
+fn brief(text: &str) -> String {
+    const KEPT: usize = 1_500;
+    let line: Vec<_> = text.split_whitespace().collect();
+    let line = line.join(" ");
+    if line.len() <= 2 * KEPT {
+        return line;
+    }
+    let (head, tail) = (line.floor_char_boundary(KEPT), line.ceil_char_boundary(line.len() - KEPT));
+    format!("{} ... {}", &line[..head], &line[tail..])
 }

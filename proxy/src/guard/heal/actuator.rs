@@ -39,6 +39,15 @@ pub enum Life {
     Stuck,
 }
 
+/// What a guard has proven, kept for one that is started after it beside the same engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proven {
+    /// The instance that golden probes have proven; `None` once it was found wedged.
+    pub key: Option<String>,
+    /// From the start of an instance to its proof, the longest seen.
+    pub start: Duration,
+}
+
 /// What can replace the engine process behind a guard.
 ///
 /// Implemented by [`ChildProcess`](crate::guard::heal::child::ChildProcess) for a child process, by
@@ -67,6 +76,14 @@ pub trait Actuator: Send + Sync {
     fn last_words(&self) -> LastWords {
         LastWords::default()
     }
+
+    /// What an earlier guard of this engine kept; `None` where guards and engines start and end together.
+    fn proven(&self) -> Option<Proven> {
+        None
+    }
+
+    /// Keeps what is proven for a later guard.
+    fn keep(&self, _proven: &Proven) {}
 
     /// Looks for the texts of other rules in what the process prints.
     fn recognise(&self, _catalogue: Arc<Catalogue>) {}

@@ -156,6 +156,11 @@ pub fn start(parts: Parts, observations: mpsc::Receiver<Seen>, drain: &Drain) ->
     let mut evidence = Evidence::new(parts.engine.capability, false, now);
     evidence.protocols = parts.protocols.count();
     evidence.awaited = instance.life == Life::Awaited;
+    let proven = parts.actuator.as_ref().and_then(|actuator| actuator.proven());
+    if proven.as_ref().is_some_and(|proven| proven.key.as_ref() == Some(&instance.key)) {
+        tracing::info!(engine = parts.engine.name, "engine was proven by an earlier guard");
+        evidence.adopt(now);
+    }
     let health = Health {
         evidence,
         repairs: Repairs::default(),
@@ -168,7 +173,7 @@ pub fn start(parts: Parts, observations: mpsc::Receiver<Seen>, drain: &Drain) ->
         polling: false,
         polled: None,
         next_wake: now,
-        usual_start: None,
+        usual_start: proven.map(|proven| proven.start),
         stalled: None,
         noted: false,
         shown: State::Starting,

@@ -7,6 +7,7 @@
 //! helper  -> vitals    how busy the container is, from every probe
 //! helper  -> drain     the container is about to be stopped
 //! guard   -> drained   nothing runs on the engine any more
+//! guard   -> proven    the container that golden probes have proven, for the guard's own next life
 //! ```
 
 use std::time::{Duration, SystemTime};
@@ -19,7 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use contract::ProcessRecord;
 
 use crate::config;
-use crate::guard::heal::actuator::{Actuator, Error, Instance, Life};
+use crate::guard::heal::actuator::{Actuator, Error, Instance, Life, Proven};
 use crate::guard::heal::output::LastWords;
 use crate::guard::heal::process_record::{self, LastRecord, Records};
 use crate::guard::judge::remediation::Kill;
@@ -50,6 +51,7 @@ struct Order {
 /// Restarts one engine's container.
 #[derive(Debug)]
 pub struct Kubelet {
+    dir: RunDir,
     orders: mpsc::Sender<Order>,
     instance: watch::Receiver<Instance>,
     draining: watch::Receiver<bool>,
@@ -79,7 +81,7 @@ impl Kubelet {
             direct_kill: settings.direct_kill,
             grace: repair.grace,
             stuck_after: repair.stuck_after,
-            dir,
+            dir: dir.clone(),
             lane,
             records: records.clone(),
             restarting: None,
@@ -89,7 +91,7 @@ impl Kubelet {
         let (drains, draining) = watch::channel(false);
         let (orders, inbox) = mpsc::channel(4);
         tokio::spawn(keeper.run(inbox, publish, drains));
-        Ok(Self { orders, instance, draining, records })
+        Ok(Self { dir, orders, instance, draining, records })
     }
 
     /// Whether the engine's container is about to be stopped.
@@ -110,6 +112,16 @@ impl Actuator for Kubelet {
             orders.send(Order { key, kill, why, done }).await.map_err(|_| Error::Stopping)?;
             ended.await.unwrap_or(Err(Error::Stopping))
         })
+    }
+
+    fn proven(&self) -> Option<Proven> {
+        self.dir.proven()
+    }
+
+    fn keep(&self, proven: &Proven) {
+        if let Err(error) = self.dir.keep(proven) {
+            tracing::warn!(%error, "a later guard will not know that the engine was proven");
+        }
     }
 
     fn record(&self, key: &str) -> Option<LastRecord> {

@@ -14,6 +14,7 @@ use contract::{Class, State};
 
 use crate::guard::heal::prober::Which;
 use crate::guard::judge::evidence::Failed;
+use crate::guard::path::lane::{LaneView, Permit};
 
 /// Metrics of one guard's health loop; labels are bounded sets.
 #[derive(Clone, Debug)]
@@ -21,6 +22,7 @@ pub struct Metrics {
     engine: String,
     state: IntGaugeVec,
     lane_waiting: IntGauge,
+    lane_running: IntGauge,
     verdicts: IntCounterVec,
     probes: IntCounterVec,
     probe_seconds: Histogram,
@@ -56,10 +58,16 @@ impl Metrics {
         let lane_waiting =
             IntGauge::with_opts(opts("speechstack_guard_lane_waiting", "Jobs that wait for the lane."))?;
         registry.register(Box::new(lane_waiting.clone()))?;
+        let lane_running = IntGauge::with_opts(opts(
+            "speechstack_guard_lane_running",
+            "Jobs and probes that hold a permit.",
+        ))?;
+        registry.register(Box::new(lane_running.clone()))?;
         let metrics = Self {
             engine: engine.to_owned(),
             state,
             lane_waiting,
+            lane_running,
             verdicts: counter(
                 "speechstack_verdicts_total",
                 "Suspicions that ended, by class and result.",
@@ -127,9 +135,11 @@ impl Metrics {
         }
     }
 
-    /// So many jobs wait for the lane.
-    pub fn waiting(&self, jobs: usize) {
-        self.lane_waiting.set(i64::try_from(jobs).unwrap_or(i64::MAX));
+    /// What waits for the lane and what has it.
+    pub fn lane(&self, lane: &LaneView) {
+        let running = lane.running.iter().filter(|job| job.permit == Permit::Job).count();
+        self.lane_waiting.set(i64::try_from(lane.waiting).unwrap_or(i64::MAX));
+        self.lane_running.set(i64::try_from(running).unwrap_or(i64::MAX));
     }
 
     /// A suspicion ended.

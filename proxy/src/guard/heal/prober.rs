@@ -240,7 +240,7 @@ impl Prober {
     pub async fn attempt(&self, at: usize, which: Which) -> Result<(), Failure> {
         let reply = self.send(at, which).await?;
         if reply.status != StatusCode::OK {
-            let finding = classify(reply.status, &reply.body, &self.catalogue);
+            let finding = classify(reply.status, &reply.body, Vec::new, &self.catalogue);
             self.heed(&reply);
             return Err(Failure::Status { status: reply.status.as_u16(), finding });
         }

@@ -161,6 +161,12 @@ impl Evidence {
         }
     }
 
+    /// An earlier guard has proven this instance, which serves on; the next probe is due at once.
+    pub fn adopt(&mut self, now: Instant) {
+        self.verified = Some(now);
+        self.shallow = Shallow::Green;
+    }
+
     /// Records what a request showed.
     pub fn observe(&mut self, observation: &Observation) {
         match observation {
@@ -205,11 +211,17 @@ impl Evidence {
         }
     }
 
-    /// Records a golden probe; a failure raises a doubt if none is open.
+    /// Records a golden probe; a failure raises a doubt if none is open. The late answer to a probe takes the place of its
+    /// timeout.
     pub fn probed(&mut self, probed: Probed) {
         if probed.started < self.started {
             return;
         }
+        let timeout = |known: &Probed| {
+            known.failure == Some(Failed::Timeout)
+                && (known.which, known.started) == (probed.which, probed.started)
+        };
+        self.probes.retain(|known| !timeout(known));
         push(&mut self.probes, probed);
         match probed.failure {
             Some(_) if self.tells_nothing(&probed) => {}

@@ -11,6 +11,8 @@ use crate::guard::judge::hang::hung;
 use crate::guard::judge::verdict::Verdict;
 use crate::guard::path::lane::LaneView;
 
+/// Passes that tell how long the next probe may take.
+const RECENT_PASSES: usize = 10;
 /// Longest time that is added to a probe's deadline for the work ahead of it.
 const AHEAD_CAP: Duration = Duration::from_secs(60);
 /// Most times that a probe's deadline is doubled.
@@ -53,6 +55,10 @@ pub fn due(
         Verdict::Starting | Verdict::Gone | Verdict::Unstartable | Verdict::Cleared(_) => false,
         // A first failure may be a cold start: leave it a moment.
         Verdict::Warming => match evidence.probes.back() {
+            // A first inference may load for minutes: more of them would only slow it down.
+            Some(last) if last.failure == Some(Failed::Timeout) && awaits_probe(lane) => {
+                older_than(deadline(evidence, verdict, &policy.probe))
+            }
             Some(last) if last.failure.is_some() => older_than(policy.confirm.spacing(1)),
             _ => true,
         },
@@ -75,7 +81,7 @@ pub fn due(
 /// A probe goes past the lane when what has the lane will not give it back: a job that hangs, or a probe that was not
 /// answered; and when a doubt has waited long enough.
 fn bypasses(evidence: &Evidence, verdict: Verdict, lane: &LaneView, policy: &Policy, now: Instant) -> bool {
-    let blocked = lane.running.iter().any(|job| job.is_probe() && job.lost);
+    let blocked = awaits_probe(lane);
     let (Verdict::Suspect(class) | Verdict::Undecided(class)) = verdict else { return blocked };
     let patience = if class.is_sticky() { STICKY_WAIT } else { DOUBT_WAIT };
     let waited = evidence.suspicion.map(|open| now.saturating_duration_since(open.seen));
@@ -83,6 +89,11 @@ fn bypasses(evidence: &Evidence, verdict: Verdict, lane: &LaneView, policy: &Pol
         || class == Class::Hang
         || hung(lane, evidence, &policy.hang, now).is_some()
         || waited.is_some_and(|waited| waited >= patience)
+}
+
+/// Whether a probe whose deadline has passed is not answered yet.
+fn awaits_probe(lane: &LaneView) -> bool {
+    lane.running.iter().any(|job| job.is_probe() && job.lost)
 }
 
 /// Probes of a doubt are spaced from its start.
@@ -95,6 +106,9 @@ fn suspect_due(evidence: &Evidence, policy: &Policy, now: Instant) -> bool {
 /// While requests succeed only content is checked, rarely; when idle the probe is the only sign of life.
 fn routine_due(evidence: &Evidence, lane: &LaneView, policy: &Policy, now: Instant) -> bool {
     let Some(verified) = evidence.verified else { return false };
+    if evidence.probes.is_empty() {
+        return true;
+    }
     let on_trial =
         evidence.after_restart && now.saturating_duration_since(verified) < policy.repair.probation;
     let last_probe = evidence.probes.back().map_or(verified, |probe| probe.ended);
@@ -125,13 +139,14 @@ fn next_clip(evidence: &Evidence) -> Which {
 /// Three times the slowest recent pass, twice as long after each timeout in a row: a starved engine is late, a hung one never
 /// comes. What was never proven may take as long as its start.
 fn deadline(evidence: &Evidence, verdict: Verdict, policy: &config::Probe) -> Duration {
-    let passes = evidence.probes.iter().filter(|probe| probe.failure.is_none());
+    let passes = evidence.probes.iter().rev().filter(|probe| probe.failure.is_none()).take(RECENT_PASSES);
     let slowest = passes.map(|probe| probe.ended.saturating_duration_since(probe.started)).max();
     let timeouts =
         evidence.probes.iter().rev().take_while(|probe| probe.failure == Some(Failed::Timeout)).count();
     let doubled = 1 << timeouts.min(MAX_DOUBLINGS);
     if verdict == Verdict::Warming {
-        return policy.timeout_max.saturating_mul(doubled);
+        let usual = slowest.map_or(policy.timeout_max, |slowest| (slowest * 3).max(policy.timeout_max));
+        return usual.saturating_mul(doubled);
     }
     slowest.map_or(policy.timeout_max, |slowest| {
         let usual = (slowest * 3).max(policy.timeout_min);

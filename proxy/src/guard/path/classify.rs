@@ -16,15 +16,23 @@ pub struct Finding {
     pub signature: Option<String>,
 }
 
-/// The fault that a reply shows, if any. `body` may be cut short.
+/// The fault that a reply shows, if any. `body` may be cut short. `asked` gives what the request says: a text that stands there
+/// too may be an echo, and tells nothing.
 ///
 /// Engines hide CUDA errors behind any status, 422 too, so the text counts first. Without a known text, 500, 502 and 504
 /// may be a fault, which a probe decides; [`is_busy`] statuses and all others are none.
-pub fn classify(status: StatusCode, body: &[u8], catalogue: &Catalogue) -> Option<Finding> {
+pub fn classify(
+    status: StatusCode,
+    body: &[u8],
+    asked: impl FnOnce() -> Vec<u8>,
+    catalogue: &Catalogue,
+) -> Option<Finding> {
     if status.as_u16() < 400 || (status.is_client_error() && is_validation_report(body)) {
         return None;
     }
-    if let Some((class, signature)) = catalogue.find(body) {
+    if catalogue.find(body).is_some()
+        && let Some((class, signature)) = catalogue.find_new(body, &asked())
+    {
         return Some(Finding { class, signature: Some(signature.to_owned()) });
     }
     match status {

@@ -37,11 +37,13 @@ mod answer;
 mod call;
 mod content;
 mod cut;
+mod disproved;
 mod downstream;
 mod input;
 mod metrics;
 mod outgoing;
 mod reply;
+mod sent;
 mod tail;
 mod target;
 #[cfg(test)]
@@ -51,6 +53,7 @@ mod work;
 use call::Call;
 use content::Transcripts;
 use cut::Cut;
+use disproved::Disproved;
 pub use metrics::Metrics;
 use metrics::Tally;
 use reply::Refusal;
@@ -129,6 +132,7 @@ pub struct Forward {
     transcripts: Mutex<Transcripts>,
     /// Jobs that were given up before the engine answered.
     cut: Mutex<Cut>,
+    disproved: Mutex<Disproved>,
     serial: AtomicU64,
 }
 
@@ -174,6 +178,7 @@ impl Forward {
             metrics: parts.metrics,
             transcripts: Mutex::default(),
             cut: Mutex::default(),
+            disproved: Mutex::default(),
             serial: AtomicU64::new(0),
         })
     }
@@ -271,7 +276,7 @@ impl Forward {
             started: clock(),
             tally,
             slot,
-            upload: hold.ending(),
+            sent: hold.sent(),
         };
         call.begin(client(&self.clients, job.transport).request(request)).await
     }
@@ -287,7 +292,7 @@ impl Forward {
         let Queued { mut ticket, claim, mut audio, guessed, arrived } = queued;
         // The upload overlaps the queue. Until the release, dropping `engine` cuts the connection and leaves no job.
         let (request, mut hold) = self.held(job, request);
-        let ending = hold.ending();
+        let sent = hold.sent();
         let mut engine = client(&self.clients, job.transport).request(request);
         let call = |slot, audio, input| Call {
             forward: Arc::clone(self),
@@ -298,7 +303,7 @@ impl Forward {
             started: clock(),
             tally,
             slot,
-            upload: ending,
+            sent,
         };
         let upload = tokio::select! {
             biased;
@@ -389,6 +394,12 @@ impl Forward {
     pub fn instance_changed(&self) {
         self.lane.replaced();
         *self.transcripts.lock() = Transcripts::default();
+        *self.disproved.lock() = Disproved::default();
+    }
+
+    /// Golden probes have passed after a request showed a sticky fault.
+    pub fn disprove(&self, now: Instant) {
+        self.disproved.lock().cleared(now);
     }
 
     /// The service-time model of the engine's main work.

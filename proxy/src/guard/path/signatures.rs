@@ -162,10 +162,27 @@ impl Catalogue {
     /// The signature in the first [`SEARCHED_BYTES`] of `body` that stands first in the table, wherever it stands in the
     /// text: its class and id.
     pub fn find(&self, body: &[u8]) -> Option<(Class, &str)> {
+        self.first(self.matches(body))
+    }
+
+    /// As [`Catalogue::find`], of the signatures none of whose texts stand in `known`.
+    pub fn find_new(&self, body: &[u8], known: &[u8]) -> Option<(Class, &str)> {
+        let ids: Vec<&str> = self.matches(known).filter_map(|at| Some(&*self.entries.get(at)?.id)).collect();
+        let is_new = |at: &usize| self.entries.get(*at).is_some_and(|entry| !ids.contains(&&*entry.id));
+        self.first(self.matches(body).filter(is_new))
+    }
+
+    /// Places in the table of the texts that stand in `body`.
+    fn matches(&self, body: &[u8]) -> impl Iterator<Item = usize> {
         let text = body.get(..SEARCHED_BYTES).unwrap_or(body);
-        let matches = self.search.as_ref()?.find_overlapping_iter(text);
-        let first = matches.map(|found| found.pattern().as_usize()).min()?;
-        let entry = self.entries.get(first)?;
+        let search = self.search.iter();
+        search
+            .flat_map(move |search| search.find_overlapping_iter(text))
+            .map(|found| found.pattern().as_usize())
+    }
+
+    fn first(&self, matches: impl Iterator<Item = usize>) -> Option<(Class, &str)> {
+        let entry = self.entries.get(matches.min()?)?;
         Some((entry.class, &entry.id))
     }
 }
@@ -216,6 +233,17 @@ mod tests {
         let catalogue = Catalogue::new(&[]);
         let body = b"CUBLAS_STATUS_INTERNAL_ERROR, then an Illegal Memory Access was encountered";
         assert_eq!(catalogue.find(body), Some((Class::Sticky, "illegal_address")));
+    }
+
+    #[test]
+    fn what_the_request_says_too_is_not_new() {
+        let catalogue = Catalogue::new(&[]);
+        let body = b"unable to say 'CUDA error: misaligned address'";
+        assert_eq!(catalogue.find_new(body, b"please say: cuda ERROR: Misaligned Address"), None);
+        assert_eq!(catalogue.find_new(body, b"good morning"), Some((Class::Sticky, "misaligned_address")));
+        let both = b"unable to say 'CUDA error: misaligned address': CUDA error: unspecified launch failure";
+        let new = catalogue.find_new(both, b"CUDA error: misaligned address");
+        assert_eq!(new, Some((Class::Sticky, "launch_failure")));
     }
 
     /// Each text searched for by itself, in the table's order.

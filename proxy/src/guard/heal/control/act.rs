@@ -183,7 +183,7 @@ impl Health {
     /// Publishes where the engine stands; the only place that ejects and readmits the lane.
     pub(super) fn publish(&mut self, decision: Decision, lane: &LaneView, now: Instant) {
         let Decision { mut standing, verdict, .. } = decision;
-        self.parts.metrics.waiting(lane.waiting);
+        self.parts.metrics.lane(lane);
         self.parts.metrics.ejected(standing.weight == 0.0, now);
         self.parts.metrics.budget(self.repairs.tokens(&self.parts.policy.repair, now));
         if standing.weight > 0.0 {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use contract::Class;
 use http::StatusCode;
 
-use crate::guard::heal::actuator::{self, Instance, Life};
+use crate::guard::heal::actuator::{self, Instance, Life, Proven};
 use crate::guard::heal::control::{Event, Health, Told};
 use crate::guard::heal::incident::Draft;
 use crate::guard::heal::prober::{Failure, Outcome};
@@ -182,11 +182,19 @@ impl Health {
             self.repairs.healthy(ended);
             let took = ended.saturating_duration_since(self.evidence.started);
             self.usual_start = self.usual_start.max(Some(took));
+            self.keep(Some(self.instance.key.clone()));
             if let Some(draft) = &mut self.draft {
                 draft.verified(ended);
                 self.parts.metrics.recovered(ended.saturating_duration_since(draft.started()));
                 self.parts.snapshot.incident(draft.incident());
             }
+        }
+    }
+
+    /// Keeps for a later guard which instance is proven.
+    fn keep(&self, key: Option<String>) {
+        if let (Some(actuator), Some(start)) = (&self.parts.actuator, self.usual_start) {
+            actuator.keep(&Proven { key, start });
         }
     }
 
@@ -265,6 +273,9 @@ impl Health {
             // The engine serves, so what it has not answered in time it never will.
             self.parts.lane.forget_lost();
         }
+        if class.is_sticky() {
+            self.parts.forward.disprove(now);
+        }
         self.evidence.clear(now);
         self.parts.metrics.verdict(class, "cleared");
     }
@@ -284,6 +295,7 @@ impl Health {
             return;
         }
         self.open_draft(class, self.evidence.suspicion.map_or(now, |open| open.seen), now);
+        self.keep(None);
         let Some(draft) = &mut self.draft else { return };
         draft.wedged(class, now);
         self.parts.metrics.verdict(class, "confirmed");

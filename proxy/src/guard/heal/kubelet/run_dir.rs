@@ -3,14 +3,15 @@
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use std::{fs, process};
 
 use contract::Vitals;
-use contract::restart_request::{self, DRAIN, DRAINED, HELPER, INSTANCE, RESTART};
+use contract::restart_request::{self, DRAIN, DRAINED, HELPER, INSTANCE, PROVEN, RESTART};
 use contract::vitals::VITALS;
 
 use crate::config;
+use crate::guard::heal::actuator::Proven;
 use crate::guard::heal::vitals::source;
 
 /// What is read of the instance file, which the engine's container could write anything into.
@@ -26,7 +27,7 @@ pub struct Seen {
 }
 
 /// The folder.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RunDir {
     path: PathBuf,
 }
@@ -61,6 +62,24 @@ impl RunDir {
         file.take(MOST_BYTES).read_to_string(&mut text).ok()?;
         let key = text.lines().next()?.trim();
         (!key.is_empty()).then(|| Seen { key: key.to_owned(), refreshed })
+    }
+
+    /// What an earlier guard kept; `None` as well when that cannot be read.
+    pub fn proven(&self) -> Option<Proven> {
+        let file = fs::File::open(self.path.join(PROVEN)).ok()?;
+        let mut text = String::new();
+        file.take(MOST_BYTES).read_to_string(&mut text).ok()?;
+        let mut lines = text.lines();
+        let key = Some(lines.next()?).filter(|key| !key.is_empty()).map(str::to_owned);
+        let start = Duration::try_from_secs_f64(lines.next()?.parse().ok()?).ok()?;
+        Some(Proven { key, start })
+    }
+
+    /// Keeps what is proven.
+    pub fn keep(&self, proven: &Proven) -> io::Result<()> {
+        let key = proven.key.as_deref().unwrap_or_default();
+        let text = format!("{key}\n{:.3}\n", proven.start.as_secs_f64());
+        self.write(PROVEN, text.as_bytes(), 0o644)
     }
 
     /// How busy the container was when the helper last ran.

@@ -107,6 +107,22 @@ async fn without_the_helper_there_is_no_guard() {
 }
 
 #[tokio::test]
+async fn what_is_proven_outlives_the_guard() {
+    let node = Node::start(|_| {}, TEST_TIMEOUT);
+    assert_eq!(node.kubelet.proven(), None);
+    for key in [Some("7-ab".to_owned()), None] {
+        let proven = Proven { key, start: Duration::from_millis(12_500) };
+        node.kubelet.keep(&proven);
+        let (_, next) = start(node.dir.path(), "http://127.0.0.1:1", TEST_TIMEOUT);
+        assert_eq!(next.unwrap().proven(), Some(proven));
+    }
+    for broken in ["", "7-ab\n", "7-ab\nsoon\n", "7-ab\n-1\n"] {
+        fs::write(node.path("proven"), broken).unwrap();
+        assert_eq!(node.kubelet.proven(), None, "{broken:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_order_waits_for_the_next_container_and_never_hits_it() {
     let node = Node::start(|_| {}, TEST_TIMEOUT);
     probe(node.dir.path(), "7-ab");

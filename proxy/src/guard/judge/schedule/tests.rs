@@ -179,6 +179,29 @@ fn the_first_probes_of_a_start_are_given_ever_more_time() {
 }
 
 #[test]
+fn a_start_is_not_slowed_by_more_probes_while_one_is_under_way() {
+    let start = Instant::now();
+    let policy = Policy::default();
+    let mut evidence = Evidence::new(Capability::Stt, false, start);
+    evidence.shallow = Shallow::Green;
+    let (which, failure) = (Which::SttA, Some(Failed::Timeout));
+    let late = Probed { which, started: start, ended: at(start, 10.0), failure, excused: false };
+    evidence.probed(late);
+    let mut unanswered = job(0.0, start);
+    (unanswered.claim.task, unanswered.lost) = (None, true);
+    let lane = running([unanswered]);
+    let due_at = |evidence: &Evidence, lane: &LaneView, seconds| {
+        due(evidence, Verdict::Warming, lane, &policy, at(start, seconds))
+    };
+    assert_eq!(due_at(&evidence, &lane, 29.0), None);
+    assert!(due_at(&evidence, &lane, 30.0).is_some(), "it may be lost");
+    assert!(due_at(&evidence, &idle(), 11.0).is_some(), "the engine has dropped it");
+    evidence.probed(Probed { ended: at(start, 25.0), failure: None, ..late });
+    let next = due_at(&evidence, &idle(), 25.0).unwrap();
+    assert_eq!((next.which, next.deadline), (Which::SttB, Duration::from_secs(75)));
+}
+
+#[test]
 fn a_slow_engine_is_given_three_times_what_it_took() {
     let start = Instant::now();
     let policy = Policy::default();

@@ -87,6 +87,20 @@ fn an_engine_serves_only_after_both_clips_passed() {
 }
 
 #[test]
+fn late_answers_prove_a_start_as_well() {
+    let mut case = Case::unproven();
+    case.evidence.shallow = Shallow::Green;
+    for (which, from) in [(Which::SttA, 0.0), (Which::SttB, 40.0)] {
+        let (started, failure) = (case.at(from), Some(Failed::Timeout));
+        let late = Probed { which, started, ended: case.at(from + 10.0), failure, excused: false };
+        case.evidence.probed(late);
+        assert_eq!(case.verdict(from + 10.0), Verdict::Warming);
+        case.evidence.probed(Probed { ended: case.at(from + 30.0), failure: None, ..late });
+    }
+    assert_eq!(case.verdict(71.0), Verdict::Serving);
+}
+
+#[test]
 fn an_engine_that_cannot_fit_here_is_unstartable() {
     let mut case = Case::unproven();
     case.evidence.shallow = Shallow::Unfit;
@@ -108,6 +122,18 @@ fn a_slow_start_is_waited_for_up_to_the_budget() {
     case.evidence.shallow = Shallow::Loading;
     assert_eq!(case.verdict(1199.0), Verdict::Starting);
     assert_eq!(case.verdict(1201.0), Verdict::Unstartable);
+}
+
+#[test]
+fn an_engine_that_an_earlier_guard_proved_serves_on_and_is_judged_as_proven() {
+    let mut case = Case::unproven();
+    case.evidence.adopt(case.start);
+    assert_eq!(case.verdict(0.0), Verdict::Serving);
+    for probe in 0..3 {
+        let from = f64::from(probe) * 10.0;
+        case.probe(Some(Failed::Timeout), from, from + 5.0);
+    }
+    assert_eq!(case.verdict(26.0), Verdict::Wedged(Class::Periodic), "and not given a start's time");
 }
 
 #[test]

@@ -231,9 +231,13 @@ fn recorded_faults_are_classified() {
     for (status, body, class, signature) in FAULTS {
         let status = StatusCode::from_u16(*status).unwrap();
         let expected = Finding { class: *class, signature: signature.map(str::to_owned) };
-        assert_eq!(classify(status, body.as_bytes(), &catalogue), Some(expected), "{status} {body}");
+        assert_eq!(
+            classify(status, body.as_bytes(), Vec::new, &catalogue),
+            Some(expected),
+            "{status} {body}"
+        );
         let loud = body.to_ascii_uppercase();
-        let found = classify(status, loud.as_bytes(), &catalogue).unwrap();
+        let found = classify(status, loud.as_bytes(), Vec::new, &catalogue).unwrap();
         assert_eq!(found.class, *class, "case must not matter: {status} {loud}");
     }
 }
@@ -243,7 +247,7 @@ fn harmless_replies_are_not() {
     let catalogue = Catalogue::new(&[]);
     for (status, body) in HARMLESS {
         let status = StatusCode::from_u16(*status).unwrap();
-        assert_eq!(classify(status, body.as_bytes(), &catalogue), None, "{status} {body}");
+        assert_eq!(classify(status, body.as_bytes(), Vec::new, &catalogue), None, "{status} {body}");
     }
 }
 

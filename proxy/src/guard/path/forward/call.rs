@@ -21,7 +21,8 @@ use crate::guard::path::forward::content::Fault;
 use crate::guard::path::forward::downstream::{self, Downstream};
 use crate::guard::path::forward::metrics::{Outcome, Tally};
 use crate::guard::path::forward::reply::{self, Refusal};
-use crate::guard::path::forward::tail::{Broken, Ending};
+use crate::guard::path::forward::sent::Sent;
+use crate::guard::path::forward::tail::Broken;
 use crate::guard::path::forward::work::stops_with_client;
 use crate::guard::path::forward::{Forward, clock};
 use crate::guard::path::lane::{Permit, Slot};
@@ -51,8 +52,8 @@ pub struct Call {
     pub tally: Tally,
     /// Its entry in the registry.
     pub slot: Slot,
-    /// How the request's body ended.
-    pub upload: Ending,
+    /// What the client has sent of the request's body.
+    pub sent: Arc<Sent>,
 }
 
 /// An answer that did not end well.
@@ -139,12 +140,12 @@ impl Call {
 
     /// Whether the engine may be waiting for more of the request.
     fn awaits_client(&self) -> bool {
-        self.upload.get().is_none()
+        self.sent.ended().is_none()
     }
 
     /// Why the client's side of the request failed, if it did: the engine is not to blame for what follows.
     fn broken_upload(&self) -> Option<Broken> {
-        self.upload.get().and_then(|ended| ended.err())
+        self.sent.ended().and_then(Result::err)
     }
 
     fn refuse(&self, refusal: Refusal) -> Response<Body> {
@@ -257,7 +258,7 @@ impl Call {
 
     /// Tells what an error reply means: to the health loop, to the gateway, and for sticky faults to the lane at once.
     fn react(&self, status: StatusCode, body: &[u8], headers: &mut HeaderMap) -> Outcome {
-        let finding = classify(status, body, &self.forward.rules().catalogue);
+        let finding = classify(status, body, || self.sent.words(), &self.forward.rules().catalogue);
         let Some(Finding { class, signature }) = finding else {
             if self.broken_upload().is_some() || !is_busy(status) {
                 return Outcome::ClientError;
@@ -266,6 +267,7 @@ impl Call {
             self.forward.observer.observe(Observation::Busy { seen: clock() });
             return Outcome::EngineBusy;
         };
+        let class = self.forward.disproved.lock().class(class, signature.as_deref(), clock());
         headers.insert(contract::header::CLASS, HeaderValue::from_static(class.as_str()));
         headers.insert(contract::header::RETRY, reply::ELSEWHERE);
         self.hint(class, signature, Some(status), Some(redact(body)));

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use crate::guard::path::forward::input::Input;
+use crate::guard::path::forward::sent::Sent;
 use crate::job::input::InputHash;
 use crate::net::body::{self, Pace, Paced};
 
@@ -59,9 +60,6 @@ pub struct Upload {
     pub input: Option<InputHash>,
 }
 
-/// How a body ended; unset while it has not. Shared with the call that it belongs to.
-pub type Ending = Arc<OnceLock<Result<(), Broken>>>;
-
 /// Passes a body on frame by frame and holds a part of it back until released, so that an engine cannot start. Since it
 /// always reads ahead, the server notices when the client goes away meanwhile.
 pub struct HeldBody {
@@ -72,7 +70,7 @@ pub struct HeldBody {
     held: VecDeque<Bytes>,
     held_bytes: usize,
     trailers: Option<HeaderMap>,
-    ending: Ending,
+    sent: Arc<Sent>,
     reached: Option<oneshot::Sender<Result<Upload, Broken>>>,
     /// `None` once released.
     release: Option<oneshot::Receiver<()>>,
@@ -80,7 +78,7 @@ pub struct HeldBody {
 
 /// The other end of a [`HeldBody`]. Dropping it unreleased breaks the body off.
 pub struct Hold {
-    ending: Ending,
+    sent: Arc<Sent>,
     reached: oneshot::Receiver<Result<Upload, Broken>>,
     release: oneshot::Sender<()>,
 }
@@ -90,7 +88,7 @@ impl HeldBody {
     pub fn new(body: Incoming, input: Input, part: Part, pace: Pace) -> (Self, Hold) {
         let (reached, when_reached) = oneshot::channel();
         let (release, when_released) = oneshot::channel();
-        let ending = Ending::default();
+        let sent = Arc::<Sent>::default();
         let held = Self {
             body: Paced::new(body, pace),
             part,
@@ -99,20 +97,20 @@ impl HeldBody {
             held: VecDeque::new(),
             held_bytes: 0,
             trailers: None,
-            ending: Arc::clone(&ending),
+            sent: Arc::clone(&sent),
             reached: Some(reached),
             release: (part != Part::None).then_some(when_released),
         };
-        (held, Hold { ending, reached: when_reached, release })
+        (held, Hold { sent, reached: when_reached, release })
     }
 
     fn has_ended(&self) -> bool {
-        self.ending.get().is_some()
+        self.sent.ended().is_some()
     }
 
     fn end(&mut self, end: Result<(), Broken>) {
         let upload = end.map(|()| Upload { bytes: self.bytes, input: self.input.finish() });
-        let _ = self.ending.set(end);
+        self.sent.end(end);
         self.tell(upload);
     }
 
@@ -133,6 +131,7 @@ impl HeldBody {
     fn push(&mut self, data: Bytes) {
         self.bytes += data.len() as u64;
         self.input.push(&data);
+        self.sent.push(&data);
         self.held_bytes += data.len();
         self.held.push_back(data);
     }
@@ -227,14 +226,14 @@ impl Body for HeldBody {
 impl Drop for HeldBody {
     fn drop(&mut self) {
         // The engine does not want the rest, so that the client is not awaited any more.
-        let _ = self.ending.set(Ok(()));
+        self.sent.end(Ok(()));
     }
 }
 
 impl Hold {
-    /// How the body ended, once it has.
-    pub fn ending(&self) -> Ending {
-        Arc::clone(&self.ending)
+    /// What is known of the body.
+    pub fn sent(&self) -> Arc<Sent> {
+        Arc::clone(&self.sent)
     }
 
     /// Resolves when the body has been received, see [`Part`].
