@@ -47,7 +47,7 @@ PACKAGES_BENCH = $(PACKAGES_COUNT) $(shell command -v nginx >/dev/null || test -
 PACKAGES_CLUSTER = binutils buildah conntrack containernetworking-plugins ethtool iproute2 iptables kmod mmdebstrap mount \
 	socat util-linux $(foreach program,containerd runc,$(shell command -v $(program) >/dev/null || echo $(program)))
 
-.PHONY: help run build test check lint bench bench-instructions advisories cluster cluster-down cluster-test cluster-bench images cargo packages \
+.PHONY: help run build test check lint soak bench bench-instructions advisories cluster cluster-down cluster-test cluster-bench images cargo packages \
 	packages-test packages-bench packages-count packages-cluster sdks cluster-binaries cluster-ready go fmt clippy doc deny rules \
 	chart chart-docs crds
 
@@ -75,6 +75,9 @@ crds: packages cargo ## Write the YAML of the CRDs from their types.
 
 chart-docs: $(TOOLS)/bin/helm-docs ## Write the chart's table of values.
 	$< --chart-search-root charts --log-level error --sort-values-order file
+
+soak: packages-test cargo ## Overload, cancels, errors, slow clients and starvation for MINUTES (60); fails on any restart, leak or loss.
+	SPEECHSTACK_SOAK_MINUTES=$(or $(MINUTES),60) $(CARGO) test --workspace --test soak -- --nocapture
 
 bench: packages-bench build ## Measure speed and size against a direct call and against nginx.
 	$(CARGO) bench --workspace --bench merge

@@ -7,13 +7,12 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use bytes::Bytes;
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::load::{Ask, Counts, Load};
 use crate::report::{event_at, is_healthy};
+use crate::slow;
 use crate::stack::Stack;
 use crate::watch::{Sample, Watch};
 use contract::{EngineReport, Incident};
@@ -55,6 +54,8 @@ pub enum Stimulus {
     Kill,
     /// This file is transcribed so many times, one after the other.
     Transcribe(Bytes, u32),
+    /// This text is spoken so many times, one after the other.
+    Speak(String, u32),
     /// This file is transcribed with speakers so many times at once.
     WithSpeakers(Bytes, u32),
     /// So many clients upload this file and go away before the answer.
@@ -210,6 +211,11 @@ async fn stimulate(stack: &Stack, case: &Case) -> Result<()> {
                 let _ = stack.client.transcribe("extra.wav", clip.clone(), "json").await;
             }
         }
+        Stimulus::Speak(text, times) => {
+            for _ in 0..*times {
+                let _ = stack.client.speak("alloy", text, "wav").await;
+            }
+        }
         Stimulus::WithSpeakers(clip, times) => {
             let calls = (0..*times).map(|_| stack.client.transcribe_with_speakers("extra.wav", clip.clone()));
             for reply in futures::future::join_all(calls).await {
@@ -238,7 +244,7 @@ async fn stimulate(stack: &Stack, case: &Case) -> Result<()> {
             stack.resume();
         }
         Stimulus::SlowUploads(clients) => {
-            let clients = (0..*clients).map(|_| slow_upload(stack));
+            let clients = (0..*clients).map(|_| slow::upload(&stack.url, 10));
             futures::future::join_all(clients).await.into_iter().collect::<Result<()>>()?;
         }
         Stimulus::Overload(ask, period, time) => {
@@ -246,26 +252,6 @@ async fn stimulate(stack: &Stack, case: &Case) -> Result<()> {
             tokio::time::sleep(*time).await;
             drop(overload);
         }
-    }
-    Ok(())
-}
-
-/// Sends an eighth of a file in ten seconds, and goes.
-async fn slow_upload(stack: &Stack) -> Result<()> {
-    let address = stack.url.trim_start_matches("http://");
-    let mut client = TcpStream::connect(address).await?;
-    let head = format!(
-        "POST /v1/audio/transcriptions HTTP/1.1\r\nHost: {address}\r\nContent-Length: 640000\r\n\
-         Content-Type: multipart/form-data; boundary=x\r\n\r\n\
-         --x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\n"
-    );
-    client.write_all(head.as_bytes()).await?;
-    for _ in 0..10 {
-        // A refusal ends the connection, which is as good an end.
-        if client.write_all(&[0; 8000]).await.is_err() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ pub mod load;
 pub mod ports;
 pub mod processes;
 pub mod report;
+pub mod slow;
 pub mod stack;
 pub mod watch;
 pub mod words;

@@ -48,6 +48,10 @@ pub struct EngineOptions {
     pub api_key: Option<&'static str>,
     /// `--pace a,b`: a job takes at least `a` + `b` x seconds of audio.
     pub pace: Option<&'static str>,
+    /// Jobs at a time of an engine that batches; 1 otherwise.
+    pub jobs: u32,
+    /// Whether it stands in for the others of its kind.
+    pub standby: bool,
     /// `false` configures the engine and never starts it.
     pub present: bool,
     /// Who else runs it, instead of the guard by a command.
@@ -72,6 +76,8 @@ impl EngineOptions {
             protocols: &[],
             api_key: None,
             pace: None,
+            jobs: 1,
+            standby: false,
             present: true,
             elsewhere: None,
         }
@@ -124,6 +130,8 @@ pub struct Stack {
     /// The gateway's admin port.
     pub admin: Client,
     engines: Vec<(EngineOptions, SocketAddr)>,
+    /// The guards' admin ports, in the order of their engines.
+    guards: Vec<SocketAddr>,
     proxy: Child,
     mark: String,
     log: PathBuf,
@@ -150,21 +158,26 @@ impl Stack {
         let folder = tempfile::Builder::new().prefix("speechstack-e2e-").tempdir()?;
         let (listen, admin) = (ports::free()?, ports::free()?);
         let mut engines = Vec::new();
-        let mut entries = Vec::new();
+        let (mut entries, mut guards) = (Vec::new(), Vec::new());
         for engine in options.engines {
             let address =
                 engine.elsewhere.as_ref().map_or_else(ports::free, |elsewhere| Ok(elsewhere.address))?;
+            let guard_admin = ports::free()?;
+            guards.push(guard_admin);
             let mut entry = json!({
                 "name": engine.name,
                 "capability": engine.kind,
                 "url": format!("http://{address}"),
                 "guard": ports::free()?,
-                "guard_admin": ports::free()?,
+                "guard_admin": guard_admin,
             });
             let grpc =
                 engine.protocols.iter().any(|name| name.starts_with("riva")).then(ports::free).transpose()?;
             if !engine.protocols.is_empty() {
                 entry["protocols"] = json!(engine.protocols);
+            }
+            if engine.standby {
+                entry["standby"] = json!(true);
             }
             if let Some(grpc) = grpc {
                 entry["grpc"] = json!(format!("http://{grpc}"));
@@ -203,6 +216,7 @@ impl Stack {
             admin: Client::new(format!("http://{admin}"), Duration::from_secs(5))?,
             url,
             engines,
+            guards,
             proxy,
             mark,
             log,
@@ -293,6 +307,48 @@ impl Stack {
         Client::new(format!("http://{}", self.address(name)?), Duration::from_secs(5))
     }
 
+    /// The sum of a metric of an engine's guard over the series whose line has all of `parts`.
+    ///
+    /// # Errors
+    /// When there is no such engine, or its guard does not answer.
+    pub async fn measured(&self, engine: &str, metric: &str, parts: &[&str]) -> Result<f64> {
+        let at = self.engines.iter().position(|(options, _)| options.name == engine);
+        let guard = at.and_then(|at| self.guards.get(at)).with_context(|| format!("no engine {engine}"))?;
+        let metrics =
+            Client::new(format!("http://{guard}"), Duration::from_secs(5))?.get("/metrics").await?.text();
+        let is_wanted = |line: &&str| {
+            line.strip_prefix(metric).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && parts.iter().all(|part| line.contains(part))
+        };
+        let values =
+            metrics.lines().filter(is_wanted).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        Ok(values.sum())
+    }
+
+    /// Waits until no job holds a permit of any lane, and none waits for one.
+    ///
+    /// # Errors
+    /// When some still do after a while: permits are lost.
+    pub async fn idle(&self) -> Result<()> {
+        let deadline = Instant::now() + TEST_TIMEOUT;
+        loop {
+            let mut held = Vec::new();
+            for (engine, _) in &self.engines {
+                for metric in ["speechstack_guard_lane_running", "speechstack_guard_lane_waiting"] {
+                    let jobs = self.measured(&engine.name, metric, &[]).await?;
+                    if jobs > 0.0 {
+                        held.push(format!("{metric} of {} is {jobs}", engine.name));
+                    }
+                }
+            }
+            if held.is_empty() {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "permits are lost: {held:?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     /// Arms a fault at an engine.
     ///
     /// # Errors
@@ -348,6 +404,16 @@ impl Stack {
     /// Lets it run again.
     pub fn resume(&self) {
         self.signal(Signal::CONT);
+    }
+
+    /// Resident memory of the proxy, KiB.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn memory_kib(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.proxy.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        Ok(line.trim().trim_end_matches("kB").trim().parse()?)
     }
 
     fn signal(&self, signal: Signal) {
@@ -427,6 +493,9 @@ fn engine_command(
     }
     command.push("--state-dir".to_owned());
     command.push(folder.join(&engine.name).display().to_string());
+    if engine.jobs > 1 {
+        command.extend(["--jobs".to_owned(), engine.jobs.to_string()]);
+    }
     if let Some(pace) = engine.pace {
         command.extend(["--pace", pace].map(str::to_owned));
     }

@@ -14,6 +14,11 @@ use speechstack_e2e::load::{Ask, Counts, Load};
 use speechstack_e2e::stack::{EngineOptions, Stack, StackOptions};
 use tokio::sync::Mutex;
 
+#[path = "faults/kinds.rs"]
+mod kinds;
+#[path = "faults/standby.rs"]
+mod standby;
+
 /// Rows are timed, so the tests of this file take turns.
 static TURN: Mutex<()> = Mutex::const_new(());
 

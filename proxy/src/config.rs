@@ -88,6 +88,10 @@ pub struct Engine {
     /// When set systemd runs the engine, and the guard restarts it through systemd.
     #[serde(default)]
     pub unit: Option<Unit>,
+    /// Whether it stands in for the other engines of its capability: it is probed as they are, and gets requests only while
+    /// none of them serves with its full weight.
+    #[serde(default)]
+    pub standby: bool,
     /// When set the kubelet restarts the engine's container on the guard's word.
     #[serde(default)]
     pub kubelet: Option<Kubelet>,
@@ -102,6 +106,30 @@ impl Engine {
         match self.protocols.is_empty() {
             true => vec![Protocol::default_of(self.capability)],
             false => self.protocols.clone(),
+        }
+    }
+
+    /// One that nothing here can restart.
+    #[cfg(test)]
+    pub(crate) fn example() -> Self {
+        Self {
+            name: "engine-0".into(),
+            capability: Capability::Stt,
+            url: "http://127.0.0.1:1".into(),
+            grpc: None,
+            protocols: Vec::new(),
+            language: None,
+            model: None,
+            key_file: None,
+            guard: ([127, 0, 0, 1], 0).into(),
+            guard_admin: ([127, 0, 0, 1], 0).into(),
+            command: Vec::new(),
+            env: BTreeMap::new(),
+            container: None,
+            unit: None,
+            standby: false,
+            kubelet: None,
+            operator: None,
         }
     }
 

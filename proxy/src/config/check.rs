@@ -34,6 +34,15 @@ impl Config {
             }
             engine.check()?;
             engine.check_protocols()?;
+            let stands_for = |other: &Engine| !other.standby && other.capability == engine.capability;
+            if engine.standby && !self.engines.iter().any(stands_for) {
+                let reason = format!(
+                    "of {} has no other {} engine to stand in for",
+                    engine.name,
+                    engine.capability.as_str()
+                );
+                return invalid("engines[].standby", reason);
+            }
             for (what, address) in [("guard", engine.guard), ("guard_admin", engine.guard_admin)] {
                 let what = format!("{what} of {}", engine.name);
                 if address.port() == 0 {

@@ -43,22 +43,12 @@ impl Pod {
             name: "pod-0".into(),
             capability: Capability::Stt,
             url: format!("http://{address}"),
-            guard: ([127, 0, 0, 1], 0).into(),
-            guard_admin: ([127, 0, 0, 1], 0).into(),
-            grpc: None,
-            protocols: Vec::new(),
-            language: None,
-            model: None,
-            key_file: None,
-            command: Vec::new(),
-            env: Default::default(),
-            container: None,
-            unit: None,
             kubelet: Some(config::Kubelet { dir: dir.path().into(), helper, direct_kill: false }),
             operator: Some(config::Operator {
                 audience: "speechstack-guard".into(),
                 subject: OPERATOR.into(),
             }),
+            ..config::Engine::example()
         };
         let (signer, server) = (Signer::new("k1"), Server::default());
         server.keys.lock().push(signer.jwk());

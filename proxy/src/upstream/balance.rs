@@ -56,6 +56,8 @@ pub enum Tier {
 pub struct Candidate {
     /// How far to trust the rest.
     pub tier: Tier,
+    /// Whether it is only for what the others do not take part in.
+    pub standby: bool,
     /// Share of traffic it may get, 0 (not routable) to 1.
     pub weight: f64,
     /// Predicted seconds until the request would start.
@@ -66,8 +68,8 @@ pub struct Candidate {
 
 /// The index of the candidate to send to, or `None` when none is routable.
 ///
-/// A candidate of weight w takes part in the share w of the picks. Of those that take part the least wait
-/// wins, then the fewest requests in flight, then chance. `roll` is a uniform random number.
+/// A candidate of weight w takes part in the share w of the picks, a standby only when no other does. Of those that take part
+/// the least wait wins, then the fewest requests in flight, then chance. `roll` is a uniform random number.
 pub fn pick(candidates: &[Candidate], roll: u64) -> Option<usize> {
     let routable = |at: &usize| candidates.get(*at).is_some_and(|candidate| candidate.weight > 0.0);
     let tier = (0..candidates.len()).filter(routable).map(|at| candidates[at].tier).min()?;
@@ -76,6 +78,9 @@ pub fn pick(candidates: &[Candidate], roll: u64) -> Option<usize> {
     // A roll of its own for each.
     let takes_part = |at: &usize| unit(mix(roll ^ mix(*at as u64 + 1))) < candidates[*at].weight;
     let mut best: Vec<usize> = trusted.iter().copied().filter(takes_part).collect();
+    if best.iter().any(|at| !candidates[*at].standby) {
+        best.retain(|at| !candidates[*at].standby);
+    }
     if best.is_empty() {
         best = trusted;
     }

@@ -43,6 +43,8 @@ pub struct Endpoint {
     protocols: Vec<Protocol>,
     /// What its protocols need to know of it.
     pub settings: Settings,
+    /// Whether it stands in for the others of its pool.
+    standby: bool,
     /// The engine's own base URL, for show.
     pub url: String,
     /// Where its guard takes traffic.
@@ -80,6 +82,7 @@ impl Endpoint {
         Ok(Self {
             name: engine.name.as_str().into(),
             capability: engine.capability,
+            standby: engine.standby,
             url: engine.url.clone(),
             guard: engine.guard,
             pool: engine.pool.as_str().into(),
@@ -106,6 +109,7 @@ impl Endpoint {
             && self.capability == engine.capability
             && self.protocols == engine.protocols
             && self.settings == engine.settings
+            && self.standby == engine.standby
             && self.guard == engine.guard
             && self.stream == stream(engine).as_str()
     }
@@ -226,6 +230,7 @@ impl Endpoint {
         let in_flight = self.in_flight.load(Ordering::Relaxed);
         let live = self.live.lock();
         let mut candidate = live.candidate(in_flight, now);
+        candidate.standby = self.standby;
         if self.is_terminating() {
             candidate.weight = 0.0;
         }

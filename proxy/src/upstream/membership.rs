@@ -28,6 +28,8 @@ pub struct Target {
     pub guard: SocketAddr,
     /// Where its guard serves its state.
     pub admin: SocketAddr,
+    /// Whether it stands in for the others of its pool.
+    pub standby: bool,
     /// Whether it is about to go: it finishes what it has.
     pub terminating: bool,
 }
@@ -44,6 +46,7 @@ impl Target {
             url: engine.url.clone(),
             guard: engine.guard,
             admin: engine.guard_admin,
+            standby: engine.standby,
             terminating: false,
         }
     }

@@ -164,6 +164,7 @@ fn targets(slice: &EndpointSlice, pools: &[Pool]) -> Vec<Target> {
             capability: pool.capability,
             protocols: pool.spoken(),
             settings: pool.settings(),
+            standby: false,
             url: format!("http://{guard}"),
             guard,
             admin: SocketAddr::new(address, admin),

@@ -294,17 +294,7 @@ impl Stack {
                 url: format!("http://{address}"),
                 guard: address,
                 guard_admin: address,
-                grpc: None,
-                protocols: Vec::new(),
-                language: None,
-                model: None,
-                key_file: None,
-                command: Vec::new(),
-                env: Default::default(),
-                container: None,
-                unit: None,
-                kubelet: None,
-                operator: None,
+                ..Engine::example()
             });
             engines.push(fake);
         }

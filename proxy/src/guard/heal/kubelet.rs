@@ -40,6 +40,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// From the wish to drain until the lane may count as idle: newcomers are refused by then.
 const SETTLE: Duration = Duration::from_millis(300);
 const CONNECT: Duration = Duration::from_millis(500);
+/// Looks in a row that find the engine's port open before a silent container counts as alive: the port may be that of the next
+/// container, whose helper has not run yet.
+const OPEN_LOOKS: u32 = 10;
 
 struct Order {
     key: String,
@@ -132,6 +135,8 @@ impl Actuator for Kubelet {
 struct Restarting {
     /// When to look whether the instance lives on though its restart was requested.
     look: Instant,
+    /// Looks in a row that found the engine's port open.
+    open: u32,
     done: oneshot::Sender<Result<(), Error>>,
 }
 
@@ -199,7 +204,7 @@ impl Keeper {
             tokio::spawn(record_and_end(self.records.clone(), key, kill, self.grace));
         }
         // An order that replaces another of the same instance: the first one is answered as late.
-        self.restarting = Some(Restarting { look: Instant::now() + self.stuck_after, done });
+        self.restarting = Some(Restarting { look: Instant::now() + self.stuck_after, open: 0, done });
     }
 
     /// Another container runs.
@@ -222,10 +227,10 @@ impl Keeper {
             Some(engine) => matches!(timeout(CONNECT, TcpStream::connect(engine)).await, Ok(Ok(_))),
             None => false,
         };
-        if !lives_on(silent, connects, self.stuck_after) {
-            if let Some(restarting) = &mut self.restarting {
-                restarting.look = Instant::now() + LOOK;
-            }
+        let Some(restarting) = &mut self.restarting else { return };
+        restarting.open = if connects { restarting.open + 1 } else { 0 };
+        if !lives_on(silent, restarting.open, self.stuck_after) {
+            restarting.look = Instant::now() + LOOK;
             return;
         }
         if let Some(restarting) = self.restarting.take() {
@@ -264,10 +269,10 @@ async fn record_and_end(records: Records, key: String, kill: Kill, grace: Durati
     processes::end(key, kill, grace).await;
 }
 
-/// Whether an instance whose restart was requested lives on: its probe still passes (it last ran `silent` ago), or its port takes connections.
-/// A dead one that the kubelet has not replaced yet does neither.
-fn lives_on(silent: Option<Duration>, connects: bool, stuck_after: Duration) -> bool {
-    connects || silent.is_some_and(|silent| silent < stuck_after / 2)
+/// Whether an instance whose restart was requested lives on: its helper still runs (it last did `silent` ago), or its port stays
+/// open. A dead one that the kubelet has not replaced yet, because it backs off, does neither.
+fn lives_on(silent: Option<Duration>, open: u32, stuck_after: Duration) -> bool {
+    open >= OPEN_LOOKS || silent.is_some_and(|silent| silent < stuck_after / 2)
 }
 
 /// Whether nothing runs or waits on the engine, and newcomers were refused long enough for that to last.

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use crate::upstream::balance::*;
 
 fn candidate(weight: f64, wait: f64, in_flight: usize) -> Candidate {
-    Candidate { tier: Tier::Reported, weight, wait, in_flight }
+    Candidate { tier: Tier::Reported, standby: false, weight, wait, in_flight }
 }
 
 fn shares(candidates: &[Candidate]) -> Vec<f64> {
@@ -18,6 +18,17 @@ fn shares(candidates: &[Candidate]) -> Vec<f64> {
     counts.into_iter().map(|count| f64::from(count) / 10_000.0).collect()
 }
 
+#[test]
+fn a_standby_gets_what_the_others_do_not() {
+    let standby = Candidate { standby: true, ..candidate(1.0, 0.0, 0) };
+    assert_eq!(shares(&[candidate(1.0, 60.0, 9), standby]), [1.0, 0.0]);
+    assert_eq!(shares(&[candidate(0.0, 0.0, 0), standby]), [0.0, 1.0]);
+    let doubted = shares(&[candidate(0.1, 0.0, 0), standby]);
+    assert!((doubted[0] - 0.1).abs() < 0.02, "{doubted:?}");
+    let both = shares(&[candidate(1.0, 0.0, 0), candidate(1.0, 0.0, 0), standby]);
+    assert!(both[2] == 0.0 && (both[0] - 0.5).abs() < 0.02, "{both:?}");
+}
+
 proptest! {
     #[test]
     fn the_pick_is_routable_of_the_best_tier_and_of_full_weight_none_waits_less(
@@ -26,7 +37,7 @@ proptest! {
         roll: u64,
     ) {
         let all: Vec<Candidate> = all.into_iter().map(|(reported, weight, wait, in_flight)| Candidate {
-            tier: if reported { Tier::Reported } else { Tier::Unreported }, weight, wait, in_flight,
+            tier: if reported { Tier::Reported } else { Tier::Unreported }, standby: false, weight, wait, in_flight,
         }).collect();
         let routable = || all.iter().filter(|candidate| candidate.weight > 0.0);
         match pick(&all, roll) {

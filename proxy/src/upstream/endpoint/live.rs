@@ -173,6 +173,7 @@ impl Live {
     pub(super) fn candidate(&self, in_flight: usize, now: Instant) -> Candidate {
         Candidate {
             tier: if self.streaming { Tier::Reported } else { Tier::Unreported },
+            standby: false,
             weight: self.weight(now),
             wait: self.backlog.wait(now) + self.overdue.seconds(now),
             in_flight,

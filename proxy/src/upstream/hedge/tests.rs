@@ -29,7 +29,7 @@ fn long_work_is_never_hedged_and_none_is_when_it_is_off() {
 
 #[test]
 fn only_a_proven_engine_without_any_work_is_idle() {
-    let idle = Candidate { tier: Tier::Reported, weight: 1.0, wait: 0.0, in_flight: 0 };
+    let idle = Candidate { tier: Tier::Reported, standby: false, weight: 1.0, wait: 0.0, in_flight: 0 };
     assert!(is_idle(&idle));
     assert!(!is_idle(&Candidate { tier: Tier::Unreported, ..idle }));
     assert!(!is_idle(&Candidate { weight: 0.5, ..idle }));

@@ -151,17 +151,7 @@ impl Guard {
             url: "http://127.0.0.1:1".into(),
             guard: self.traffic,
             guard_admin: self.admin,
-            grpc: None,
-            protocols: Vec::new(),
-            language: None,
-            model: None,
-            key_file: None,
-            command: Vec::new(),
-            env: Default::default(),
-            container: None,
-            unit: None,
-            kubelet: None,
-            operator: None,
+            ..config::Engine::example()
         }
     }
 

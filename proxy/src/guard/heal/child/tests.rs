@@ -9,19 +9,8 @@ fn engine(command: &[&str]) -> config::Engine {
         name: "engine-0".into(),
         capability: Capability::Stt,
         url: "http://127.0.0.1:1".into(),
-        guard: ([127, 0, 0, 1], 0).into(),
-        guard_admin: ([127, 0, 0, 1], 0).into(),
-        grpc: None,
-        protocols: Vec::new(),
-        language: None,
-        model: None,
-        key_file: None,
         command: command.iter().map(|word| (*word).to_owned()).collect(),
-        env: Default::default(),
-        container: None,
-        unit: None,
-        kubelet: None,
-        operator: None,
+        ..config::Engine::example()
     }
 }
 

@@ -187,17 +187,7 @@ impl Stack {
             url: format!("http://{address}"),
             guard: address,
             guard_admin: address,
-            grpc: None,
-            protocols: Vec::new(),
-            language: None,
-            model: None,
-            key_file: None,
-            command: Vec::new(),
-            env: Default::default(),
-            container: None,
-            unit: None,
-            kubelet: None,
-            operator: None,
+            ..config::Engine::example()
         };
         let first = Instance { key: "parakeet-0/1".into(), life: Life::Running };
         let actuator = Arc::new(FakeActuator {

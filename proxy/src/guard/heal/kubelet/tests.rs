@@ -21,19 +21,7 @@ fn engine(url: &str) -> config::Engine {
         name: "engine-0".into(),
         capability: Capability::Stt,
         url: url.into(),
-        guard: ([127, 0, 0, 1], 0).into(),
-        guard_admin: ([127, 0, 0, 1], 0).into(),
-        grpc: None,
-        protocols: Vec::new(),
-        language: None,
-        model: None,
-        key_file: None,
-        command: Vec::new(),
-        env: Default::default(),
-        container: None,
-        unit: None,
-        kubelet: None,
-        operator: None,
+        ..config::Engine::example()
     }
 }
 
@@ -168,10 +156,11 @@ async fn a_container_that_outlives_its_restart_request_is_stuck_until_another_ru
 #[test]
 fn a_dead_container_that_waits_for_the_kubelet_is_not_stuck() {
     let limit = Duration::from_secs(30);
-    assert!(lives_on(Some(Duration::from_secs(1)), false, limit), "its probe still runs");
-    assert!(lives_on(Some(Duration::from_secs(30)), true, limit), "its port is still open");
-    assert!(!lives_on(Some(Duration::from_secs(29)), false, limit));
-    assert!(!lives_on(None, false, limit));
+    assert!(lives_on(Some(Duration::from_secs(1)), 0, limit), "its probe still runs");
+    assert!(lives_on(Some(Duration::from_secs(30)), OPEN_LOOKS, limit), "its port stays open");
+    assert!(!lives_on(Some(Duration::from_secs(30)), 1, limit), "the next container's port");
+    assert!(!lives_on(Some(Duration::from_secs(29)), 0, limit));
+    assert!(!lives_on(None, 0, limit));
 }
 
 #[tokio::test]

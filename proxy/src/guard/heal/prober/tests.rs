@@ -70,18 +70,7 @@ fn probing_for(
         capability,
         url: url.into(),
         grpc: Some(url.into()),
-        protocols: Vec::new(),
-        language: None,
-        model: None,
-        key_file: None,
-        guard: ([127, 0, 0, 1], 0).into(),
-        guard_admin: ([127, 0, 0, 1], 0).into(),
-        command: Vec::new(),
-        env: Default::default(),
-        container: None,
-        unit: None,
-        kubelet: None,
-        operator: None,
+        ..config::Engine::example()
     };
     let catalogue = Arc::new(Catalogue::new(&[]));
     let protocols = Arc::new(protocols(&engine));
