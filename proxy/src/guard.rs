@@ -192,7 +192,8 @@ impl Guard {
         });
         let forward = Arc::new(forward.map_err(|source| Error::Forward { name: name.clone(), source })?);
         let fresh = net::Clients::fresh(tls.as_ref());
-        let prober = prober::Prober::new(engine, fresh, protocols.clone(), &policy.probe, catalogue);
+        let prober =
+            prober::Prober::new(engine, Arc::new(fresh), protocols.clone(), &policy.probe, catalogue);
         let prober = prober.map_err(|source| Error::Prober { name: name.clone(), source })?;
         let orders = control::start(
             control::Parts {

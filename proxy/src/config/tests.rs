@@ -64,6 +64,8 @@ fn contradictions_are_refused_by_name() {
         assert!(read(STACK, &[&url_]).unwrap_err().to_string().contains(word), "{url}");
     }
     assert!(read(STACK, &["engines[0].url=https://api.openai.com"]).is_ok());
+    let alone = read(STACK, &["engines[0].standby=true"]).unwrap_err().to_string();
+    assert!(alone.contains("engines[].standby") && alone.contains("parakeet-0"), "{alone}");
     assert!(read(STACK, &["guard.lane.jobs=0"]).unwrap_err().to_string().contains("guard.lane.jobs"));
     for (field, value) in
         [("after", "0s"), ("factor", "0.5"), ("factor", ".nan"), ("share", "1.5"), ("share", "-0.1")]

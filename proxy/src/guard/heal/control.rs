@@ -37,8 +37,8 @@ mod record;
 
 /// A loop that runs this late did not get the processor: what seemed late meanwhile may not have been.
 const STALL: Duration = Duration::from_millis(500);
-/// How far back the engine's use of its CPU limit counts.
-const VITALS_WINDOW: Duration = Duration::from_secs(10);
+/// How far back it counts how much the engine was kept from the CPU.
+const VITALS_WINDOWS: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(10)];
 /// Times in a row that a decision may change what it depends on; a cleared doubt and a new one are two.
 const MAX_ROUNDS: usize = 4;
 
@@ -270,8 +270,9 @@ impl Health {
     /// Concludes, acts and publishes.
     fn step(&mut self, now: Instant) {
         let lane = self.parts.lane.view();
-        let activity = self.parts.vitals.activity(VITALS_WINDOW, now);
-        self.evidence.throttled = activity.map_or(0.0, |activity| activity.throttled_share);
+        let activities =
+            VITALS_WINDOWS.into_iter().filter_map(|window| self.parts.vitals.activity(window, now));
+        self.evidence.held_back = activities.map(|activity| activity.held_back()).fold(0.0, f64::max);
         if let (Some(operator), Some(contact)) = (&mut self.operator, &self.parts.operator)
             && let Some(heard) = contact.last(now)
         {

@@ -17,10 +17,11 @@ use crate::guard::path::classify::{Finding, classify};
 use crate::guard::path::redact::redact;
 use crate::guard::path::signatures::{Catalogue, SEARCHED_BYTES};
 use crate::guard::protocols::Protocols;
-use crate::net::Clients;
 
-mod ask;
+pub(super) mod ask;
 mod input;
+
+use ask::Exchange;
 
 /// Which golden input is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -140,7 +141,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Prober {
     // A probe on a new connection also proves that the engine still accepts.
-    clients: Clients,
+    clients: Arc<dyn Exchange>,
     url: String,
     grpc: String,
     protocols: Arc<Protocols>,
@@ -175,7 +176,7 @@ impl Prober {
     /// [`Error::Url`] when one of the engine's URLs cannot be used.
     pub fn new(
         engine: &config::Engine,
-        clients: Clients,
+        clients: Arc<dyn Exchange>,
         protocols: Arc<Protocols>,
         config: &config::Probe,
         catalogue: Arc<Catalogue>,
@@ -203,7 +204,7 @@ impl Prober {
     /// A prober of the same engine with new rules.
     pub fn renewed(&self, config: &config::Probe, catalogue: Arc<Catalogue>) -> Self {
         Self {
-            clients: self.clients.clone(),
+            clients: Arc::clone(&self.clients),
             url: self.url.clone(),
             grpc: self.grpc.clone(),
             protocols: Arc::clone(&self.protocols),
@@ -318,7 +319,7 @@ impl Prober {
         let request = Request::builder().method(Method::GET).uri(format!("{}{path}", self.url));
         let mut request = request.body(Body::empty()).map_err(|_| Failure::Unreachable)?;
         self.protocols.authorize(request.headers_mut());
-        ask::send(&self.clients.http, request, SEARCHED_BYTES).await
+        ask::send(&*self.clients, request, SEARCHED_BYTES).await
     }
 }
 

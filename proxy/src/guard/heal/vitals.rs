@@ -28,6 +28,8 @@ pub struct Sample {
     pub cpu: Duration,
     /// Time for which the CPU limit held them back so far; zero where there is no limit or it cannot be read.
     pub throttled: Duration,
+    /// Time for which threads that could run waited for a CPU so far; zero where it cannot be read.
+    pub waited: Duration,
     /// Threads on a CPU or waiting for one (state R).
     pub running: u32,
     /// Threads waiting inside the kernel, where no signal reaches them (state D).
@@ -45,6 +47,8 @@ pub struct Activity {
     pub cpu_share: f64,
     /// Share of the time for which the CPU limit held the processes back, 0 to 1.
     pub throttled_share: f64,
+    /// Share of the time for which threads that could run waited for a CPU, added up over threads, 0 to 1.
+    pub waiting_share: f64,
     /// Whether every sample had a thread in state D. Reading a model from disk looks so too.
     pub blocked: bool,
     /// Time since the last sample.
@@ -56,6 +60,13 @@ pub struct Activity {
 pub struct History {
     instance: String,
     samples: VecDeque<Sample>,
+}
+
+impl Activity {
+    /// Share of the time for which the processes were kept from the CPU, by a limit or by other processes.
+    pub fn held_back(&self) -> f64 {
+        self.throttled_share.max(self.waiting_share)
+    }
 }
 
 impl History {
@@ -85,6 +96,7 @@ impl History {
         Some(Activity {
             cpu_share: share(newest.cpu, oldest.cpu),
             throttled_share: share(newest.throttled, oldest.throttled).min(1.0),
+            waiting_share: share(newest.waited, oldest.waited).min(1.0),
             blocked: self.samples.iter().filter(within).all(|sample| sample.blocked > 0),
             age: now.saturating_duration_since(newest.at),
         })
@@ -102,6 +114,7 @@ mod tests {
             at: start + SECOND * second,
             cpu: Duration::from_millis(cpu_ms),
             throttled: Duration::ZERO,
+            waited: Duration::ZERO,
             running: 1,
             blocked: 0,
             threads: 8,
@@ -119,10 +132,13 @@ mod tests {
         // Two cores for 5 seconds, then nothing for 5 seconds, throttled for half of that time.
         history.record("1", sample(start, 5, 10_000));
         let throttled = Duration::from_millis(2500);
-        history.record("1", Sample { throttled, ..sample(start, 10, 10_000) });
+        let waited = Duration::from_millis(4000);
+        history.record("1", Sample { throttled, waited, ..sample(start, 10, 10_000) });
         let now = start + SECOND * 12;
         let last = history.activity(SECOND * 5, now).unwrap();
-        let expected = Activity { cpu_share: 0.0, throttled_share: 0.5, blocked: false, age: SECOND * 2 };
+        let (throttled_share, waiting_share) = (0.5, 0.8);
+        let expected =
+            Activity { cpu_share: 0.0, throttled_share, waiting_share, blocked: false, age: SECOND * 2 };
         assert_eq!(last, expected);
         assert_eq!(history.activity(SECOND * 60, now).unwrap().cpu_share, 1.0);
     }

@@ -113,8 +113,8 @@ pub struct Evidence {
     pub exited: Option<Instant>,
     /// Whether it said before its end that it cannot run here (class D).
     pub unfit: bool,
-    /// Share of the last seconds for which a CPU limit held the engine back, 0 to 1.
-    pub throttled: f64,
+    /// Share of the last seconds for which the engine was kept from the CPU, by a limit or by other processes, 0 to 1.
+    pub held_back: f64,
     /// When golden probes first proved it.
     pub verified: Option<Instant>,
     /// The open doubt.
@@ -148,7 +148,7 @@ impl Evidence {
             shallow: Shallow::Silent,
             exited: None,
             unfit: false,
-            throttled: 0.0,
+            held_back: 0.0,
             verified: None,
             suspicion: None,
             probes: VecDeque::new(),

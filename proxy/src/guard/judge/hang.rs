@@ -6,7 +6,7 @@ use crate::config::Hang;
 use crate::guard::judge::evidence::Evidence;
 use crate::guard::path::lane::{Job, LaneView, Permit};
 
-/// Most times that a CPU limit may stretch a time limit.
+/// Most times that starvation may stretch a time limit.
 const MAX_STRETCH: f64 = 4.0;
 /// Times its prediction that a job is given at least, whatever the cap.
 const LEAST_FACTOR: f64 = 1.5;
@@ -21,7 +21,8 @@ pub fn limit(job: &Job, lane: &LaneView, policy: &Hang) -> Duration {
     duration(seconds).max(policy.floor).min(policy.cap).max(least)
 }
 
-/// The oldest job that hangs, if any; also a late probe that keeps the lane from clients. Time for which a CPU limit held the engine back does not count.
+/// The oldest job that hangs, if any; also a late probe that keeps the lane from clients. Time for which the engine was kept from
+/// the CPU does not count.
 ///
 /// A job that waits for its client does not hang, and does not excuse another one. One that is overdue while later ones end
 /// is lost, which is no hang of the engine.
@@ -32,7 +33,7 @@ pub fn hung<'lane>(
     now: Instant,
 ) -> Option<&'lane Job> {
     let progress = lane.progress.map_or(evidence.progress, |seen| seen.max(evidence.progress));
-    let stretch = (1.0 / (1.0 - evidence.throttled.clamp(0.0, 1.0))).min(MAX_STRETCH);
+    let stretch = (1.0 / (1.0 - evidence.held_back.clamp(0.0, 1.0))).min(MAX_STRETCH);
     let blocks = |job: &&Job| job.permit == Permit::Job && job.is_probe() && job.lost && lane.waiting > 0;
     lane.jobs().chain(lane.running.iter().filter(blocks)).find(|job| {
         let silence = now.saturating_duration_since(job.started.max(progress));
@@ -139,14 +140,17 @@ mod tests {
     }
 
     #[test]
-    fn a_cpu_limit_stretches_the_time() {
+    fn a_starved_engine_is_given_more_time() {
         let (policy, start) = (Hang::default(), Instant::now());
         let lane = running([job(1.0, start)]);
-        let mut throttled = seen(start);
-        throttled.throttled = 0.5;
-        assert!(hung(&lane, &throttled, &policy, at(start, 19.0)).is_none());
-        assert!(hung(&lane, &throttled, &policy, at(start, 21.0)).is_some());
-        throttled.throttled = 1.0;
-        assert!(hung(&lane, &throttled, &policy, at(start, 41.0)).is_some(), "a limit is no excuse for ever");
+        let mut starved = seen(start);
+        starved.held_back = 0.5;
+        assert!(hung(&lane, &starved, &policy, at(start, 19.0)).is_none());
+        assert!(hung(&lane, &starved, &policy, at(start, 21.0)).is_some());
+        starved.held_back = 1.0;
+        assert!(
+            hung(&lane, &starved, &policy, at(start, 41.0)).is_some(),
+            "starvation is no excuse for ever"
+        );
     }
 }

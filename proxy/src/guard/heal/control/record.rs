@@ -18,8 +18,10 @@ use crate::guard::judge::verdict::Verdict;
 use crate::guard::path::classify::is_busy;
 use crate::guard::path::lane::LaneView;
 
-/// Share of the time for which a CPU limit holds the engine back that excuses a late answer.
-const THROTTLED: f64 = 0.5;
+/// Share of the time for which the engine is kept from the CPU that excuses a late answer...
+const STARVED: f64 = 0.5;
+/// ...unless it took this many times the usual longest time.
+const EXCUSED: u32 = 4;
 
 impl Health {
     /// Records an observation.
@@ -150,10 +152,10 @@ impl Health {
         let ended = outcome.started + outcome.took;
         let verified = self.evidence.verified.is_some();
         let doubted = self.evidence.suspicion.is_some();
-        let policy = &self.parts.policy.hang;
+        let policy = &self.parts.policy;
         let excused = self.stalled.is_some_and(|stalled| stalled >= outcome.started)
-            || busy(&self.parts.lane.view(), &self.evidence, policy, ended)
-            || self.evidence.throttled >= THROTTLED;
+            || busy(&self.parts.lane.view(), &self.evidence, &policy.hang, ended)
+            || (self.evidence.held_back >= STARVED && outcome.took < policy.probe.timeout_max * EXCUSED);
         if failure == Some(Failed::Timeout) && excused {
             self.parts.metrics.excused_probe();
         }

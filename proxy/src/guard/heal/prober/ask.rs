@@ -1,13 +1,47 @@
 //! One request of a probe and its whole reply, over HTTP or gRPC.
 
+use std::fmt;
+
 use axum::body::Body;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use crate::guard::heal::prober::Failure;
-use crate::net::Client;
+use crate::guard::protocols::client;
+use crate::net::{Client, Clients};
+use crate::protocol::Transport;
 use crate::protocol::grpc::{Code, Status};
+
+/// What probes are sent with.
+pub trait Exchange: fmt::Debug + Send + Sync {
+    /// Sends a request and reads the reply up to `limit` bytes: its head, its body and its trailers.
+    ///
+    /// # Errors
+    /// [`Failure::Unreachable`].
+    fn exchange(
+        &self,
+        transport: Transport,
+        request: Request<Body>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Exchanged, Failure>>;
+}
+
+/// A head, a body and trailers.
+pub type Exchanged = (http::response::Parts, Vec<u8>, HeaderMap);
+
+impl Exchange for Clients {
+    fn exchange(
+        &self,
+        transport: Transport,
+        request: Request<Body>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Exchanged, Failure>> {
+        exchange(client(self, transport), request, limit).boxed()
+    }
+}
 
 /// A reply.
 #[derive(Debug)]
@@ -22,8 +56,8 @@ pub struct Reply {
 ///
 /// # Errors
 /// [`Failure::Unreachable`].
-pub async fn send(client: &Client, request: Request<Body>, limit: usize) -> Result<Reply, Failure> {
-    let (head, body, _) = exchange(client, request, limit).await?;
+pub async fn send(with: &dyn Exchange, request: Request<Body>, limit: usize) -> Result<Reply, Failure> {
+    let (head, body, _) = with.exchange(Transport::Http, request, limit).await?;
     Ok(Reply { status: head.status, body })
 }
 
@@ -31,8 +65,8 @@ pub async fn send(client: &Client, request: Request<Body>, limit: usize) -> Resu
 ///
 /// # Errors
 /// [`Failure::Unreachable`], also when the reply has no status.
-pub async fn call(client: &Client, request: Request<Body>, limit: usize) -> Result<Reply, Failure> {
-    let (head, body, trailers) = exchange(client, request, limit).await?;
+pub async fn call(with: &dyn Exchange, request: Request<Body>, limit: usize) -> Result<Reply, Failure> {
+    let (head, body, trailers) = with.exchange(Transport::Grpc, request, limit).await?;
     if head.status != StatusCode::OK {
         return Ok(Reply { status: head.status, body });
     }
@@ -42,8 +76,6 @@ pub async fn call(client: &Client, request: Request<Body>, limit: usize) -> Resu
     let body = if status.code == Code::Ok { body } else { status.message.into_bytes() };
     Ok(Reply { status: http, body })
 }
-
-type Exchanged = (http::response::Parts, Vec<u8>, HeaderMap);
 
 async fn exchange(client: &Client, request: Request<Body>, limit: usize) -> Result<Exchanged, Failure> {
     let response = client.request(request).await.map_err(|error| unreachable(&error))?;

@@ -9,7 +9,6 @@ use crate::audio::Container;
 use crate::guard::heal::golden::{self, CLIP_A, CLIP_B, Clip, SENTENCE};
 use crate::guard::heal::prober::{Failure, Prober, Which, ask};
 use crate::guard::path::grpc;
-use crate::guard::protocols::client;
 use crate::job::voice::VoiceName;
 use crate::job::work::{Audio, Synthesize, Transcribe, Work};
 use crate::protocol::{Codec, Encoded, File, Intake, Transport};
@@ -32,7 +31,6 @@ impl Prober {
             Which::SttB => self.transcription(codec, &CLIP_B)?,
             Which::Tts => (self.synthesis(at).await?, &b""[..]),
         };
-        let client = client(&self.clients, codec.transport());
         let base = match codec.transport() {
             Transport::Http => &self.url,
             Transport::Grpc => &self.grpc,
@@ -45,11 +43,11 @@ impl Prober {
             .map_err(|_| Failure::Inexpressible)?;
         self.protocols.authorize(request.headers_mut());
         match codec.transport() {
-            Transport::Http => ask::send(client, request, ANSWER_BYTES).await,
+            Transport::Http => ask::send(&*self.clients, request, ANSWER_BYTES).await,
             Transport::Grpc => {
                 request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
                 *request.version_mut() = http::Version::HTTP_2;
-                ask::call(client, request, ANSWER_BYTES).await
+                ask::call(&*self.clients, request, ANSWER_BYTES).await
             }
         }
     }

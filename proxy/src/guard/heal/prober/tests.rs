@@ -14,6 +14,7 @@ use crate::audio::quality;
 use crate::guard::heal::prober::input::PROBE;
 use crate::guard::heal::prober::*;
 use crate::guard::protocols::tests::two_transports;
+use crate::net::Clients;
 use crate::net::drain::Drain;
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -74,7 +75,8 @@ fn probing_for(
     };
     let catalogue = Arc::new(Catalogue::new(&[]));
     let protocols = Arc::new(protocols(&engine));
-    Prober::new(&engine, Clients::fresh(None), protocols, &config::Probe::default(), catalogue).unwrap()
+    Prober::new(&engine, Arc::new(Clients::fresh(None)), protocols, &config::Probe::default(), catalogue)
+        .unwrap()
 }
 
 async fn speaker(

@@ -28,6 +28,8 @@ const CGROUP_BYTES: u64 = 4096;
 pub struct Usage {
     /// User and kernel time, own and of children that were waited for.
     pub cpu: Duration,
+    /// Time for which threads that could run waited for a CPU, added up over all threads that live.
+    pub waited: Duration,
     /// Threads by state.
     pub threads: ThreadCounts,
     /// Resident memory, bytes.
@@ -71,7 +73,7 @@ impl Group {
             usage.cpu =
                 usage.cpu.saturating_add(TICK.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX)));
             usage.memory = usage.memory.saturating_add(stat.rss.saturating_mul(procfs::page_size()));
-            count_threads(&process, &stat, &mut usage.threads);
+            look_at_threads(&process, &stat, &mut usage);
         }
         seen.then_some(usage)
     }
@@ -95,20 +97,31 @@ pub fn stat(process: &Path) -> Option<Stat> {
     Stat::from_read(file.take(STAT_BYTES)).ok()
 }
 
-fn count_threads(process: &Path, stat: &Stat, threads: &mut ThreadCounts) {
+fn look_at_threads(process: &Path, stat: &Stat, usage: &mut Usage) {
     if stat.num_threads <= 1 {
-        threads.count(stat.state);
+        usage.threads.count(stat.state);
+        usage.waited = usage.waited.saturating_add(waited(process));
         return;
     }
     let task = process.join("task");
     for thread in numbered(&task) {
-        if threads.alive() >= MAX_THREADS {
+        if usage.threads.alive() >= MAX_THREADS {
             return;
         }
-        if let Some(stat) = self::stat(&task.join(thread.to_string())) {
-            threads.count(stat.state);
+        let thread = task.join(thread.to_string());
+        if let Some(stat) = self::stat(&thread) {
+            usage.threads.count(stat.state);
+            usage.waited = usage.waited.saturating_add(waited(&thread));
         }
     }
+}
+
+/// Time for which a thread that could run waited for a CPU: the second number of `schedstat`, nanoseconds. Zero where the kernel
+/// does not count it.
+fn waited(thread: &Path) -> Duration {
+    let text = read(&thread.join("schedstat")).unwrap_or_default();
+    let nanoseconds = text.split_whitespace().nth(1).and_then(|number| number.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or_default())
 }
 
 /// Time for which the CPU limit held the group's cgroup back so far. `None` without cgroup v2.
@@ -150,6 +163,7 @@ mod tests {
             let thread = folder.join("task").join((pid + at as i32).to_string());
             fs::create_dir_all(&thread).unwrap();
             fs::write(thread.join("stat"), line(state, states.len())).unwrap();
+            fs::write(thread.join("schedstat"), "9000000 250000000 3\n").unwrap();
         }
     }
 
@@ -166,6 +180,7 @@ mod tests {
         let threads = ThreadCounts { running: 1, sleeping: 1, blocked: 2, ..ThreadCounts::default() };
         assert_eq!(usage.threads, threads);
         assert_eq!(usage.cpu, Duration::from_millis(1200));
+        assert_eq!(usage.waited, Duration::from_millis(750), "of the three threads that have a count");
         assert_eq!(usage.memory, 512 * procfs::page_size());
         // The number of a worker goes to another group; a new worker is found after a while.
         fs::remove_dir_all(proc.path().join("200")).unwrap();

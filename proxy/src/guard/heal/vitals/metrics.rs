@@ -9,6 +9,7 @@ use crate::guard::heal::vitals::{Activity, Sample};
 pub struct Metrics {
     cores: Gauge,
     throttled: Gauge,
+    waiting: Gauge,
     blocked: IntGauge,
     threads: IntGaugeVec,
     memory: IntGauge,
@@ -49,6 +50,10 @@ impl Metrics {
                 "speechstack_engine_process_throttled_ratio",
                 "Share of the time in which a CPU limit holds the engine's processes back.",
             )?,
+            waiting: gauge(
+                "speechstack_engine_process_waiting_ratio",
+                "Share of the time in which threads of the engine that could run wait for a CPU.",
+            )?,
             blocked,
             threads,
             memory,
@@ -73,6 +78,7 @@ impl Metrics {
     pub fn active(&self, activity: &Activity) {
         self.cores.set(activity.cpu_share);
         self.throttled.set(activity.throttled_share);
+        self.waiting.set(activity.waiting_share);
         self.blocked.set(i64::from(activity.blocked));
         self.age.set(activity.age.as_secs_f64());
     }

@@ -67,6 +67,7 @@ impl Helper {
             at: now.checked_sub(age)?,
             cpu: Duration::from_micros(vitals.process_cpu_usec),
             throttled: Duration::from_micros(vitals.throttled_usec.unwrap_or(0)),
+            waited: Duration::from_micros(vitals.pressure_some.map_or(0, |pressure| pressure.total_usec)),
             running: vitals.threads.running,
             blocked: vitals.threads.blocked,
             threads: vitals.threads.alive(),
@@ -106,6 +107,7 @@ impl Child {
             at: now,
             cpu: usage.cpu,
             throttled: throttled(proc, leader, Path::new("/sys/fs/cgroup")).unwrap_or_default(),
+            waited: usage.waited,
             running: usage.threads.running,
             blocked: usage.threads.blocked,
             threads: usage.threads.alive(),
@@ -132,6 +134,7 @@ mod tests {
             process_cpu_usec: 2_000_000,
             threads: ThreadCounts { running: 1, sleeping: 5, blocked: 2, ..ThreadCounts::default() },
             throttled_usec: Some(30),
+            pressure_some: Some(contract::vitals::Pressure { avg10: 1.0, total_usec: 70 }),
             memory_bytes: Some(77),
             ..Vitals::default()
         }
@@ -150,6 +153,7 @@ mod tests {
             at: now - SECOND * 10,
             cpu: SECOND * 2,
             throttled: Duration::from_micros(30),
+            waited: Duration::from_micros(70),
             running: 1,
             blocked: 2,
             threads: 8,

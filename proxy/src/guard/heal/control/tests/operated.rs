@@ -18,14 +18,14 @@ impl Stack {
     /// Wedges the engine; resolves when the guard asks for a restart.
     async fn asks(&self) {
         *self.fake.mode.lock() = Mode::Sticky;
-        self.hint(Class::Sticky);
+        self.hint(Class::Sticky).await;
         let mut reports = self.snapshot.reports();
         let asks = reports.wait_for(|report| report.repair.is_some());
         assert!(tokio::time::timeout(TEST_TIMEOUT, asks).await.unwrap().is_ok());
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn with_an_operator_a_restart_is_asked_for_deferred_and_granted() {
     let stack = Stack::operated(policy()).await;
     let _listens = stack.contact.open();
@@ -57,7 +57,7 @@ async fn with_an_operator_a_restart_is_asked_for_deferred_and_granted() {
     assert_eq!(stack.snapshot.full_report().repair, None);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn an_operator_may_restart_an_engine_that_is_well() {
     let stack = Stack::operated(policy()).await;
     let accepted = stack.orders.give(order(Verb::Restart, "parakeet-0/1")).await;
@@ -70,7 +70,7 @@ async fn an_operator_may_restart_an_engine_that_is_well() {
     assert!(matches!(late, Some(Reply::Conflict { instance, .. }) if instance == "parakeet-0/1+"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn with_the_operator_away_a_sticky_engine_is_restarted_once_and_then_waits() {
     let mut policy = policy();
     policy.repair.alone.after = Duration::from_millis(300);
