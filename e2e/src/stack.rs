@@ -17,6 +17,8 @@ use crate::report::{StackReport, is_healthy};
 use crate::{binaries, ports, processes};
 use contract::EngineReport;
 
+mod measure;
+
 /// How much of the log a failing test prints.
 const LOG_TAIL: u64 = 24 * 1024;
 /// How long a stack may take to start or to heal: models load from a cold disk beside other builds.
@@ -307,48 +309,6 @@ impl Stack {
         Client::new(format!("http://{}", self.address(name)?), Duration::from_secs(5))
     }
 
-    /// The sum of a metric of an engine's guard over the series whose line has all of `parts`.
-    ///
-    /// # Errors
-    /// When there is no such engine, or its guard does not answer.
-    pub async fn measured(&self, engine: &str, metric: &str, parts: &[&str]) -> Result<f64> {
-        let at = self.engines.iter().position(|(options, _)| options.name == engine);
-        let guard = at.and_then(|at| self.guards.get(at)).with_context(|| format!("no engine {engine}"))?;
-        let metrics =
-            Client::new(format!("http://{guard}"), Duration::from_secs(5))?.get("/metrics").await?.text();
-        let is_wanted = |line: &&str| {
-            line.strip_prefix(metric).is_some_and(|rest| rest.starts_with(['{', ' ']))
-                && parts.iter().all(|part| line.contains(part))
-        };
-        let values =
-            metrics.lines().filter(is_wanted).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-        Ok(values.sum())
-    }
-
-    /// Waits until no job holds a permit of any lane, and none waits for one.
-    ///
-    /// # Errors
-    /// When some still do after a while: permits are lost.
-    pub async fn idle(&self) -> Result<()> {
-        let deadline = Instant::now() + TEST_TIMEOUT;
-        loop {
-            let mut held = Vec::new();
-            for (engine, _) in &self.engines {
-                for metric in ["speechstack_guard_lane_running", "speechstack_guard_lane_waiting"] {
-                    let jobs = self.measured(&engine.name, metric, &[]).await?;
-                    if jobs > 0.0 {
-                        held.push(format!("{metric} of {} is {jobs}", engine.name));
-                    }
-                }
-            }
-            if held.is_empty() {
-                return Ok(());
-            }
-            ensure!(Instant::now() < deadline, "permits are lost: {held:?}");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
-
     /// Arms a fault at an engine.
     ///
     /// # Errors
@@ -404,16 +364,6 @@ impl Stack {
     /// Lets it run again.
     pub fn resume(&self) {
         self.signal(Signal::CONT);
-    }
-
-    /// Resident memory of the proxy, KiB.
-    ///
-    /// # Errors
-    /// When it does not run.
-    pub fn memory_kib(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.proxy.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        Ok(line.trim().trim_end_matches("kB").trim().parse()?)
     }
 
     fn signal(&self, signal: Signal) {

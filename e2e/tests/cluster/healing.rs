@@ -37,7 +37,7 @@ pub fn small() -> Value {
 /// Steady clients of a stack. They are few: with two cores for a whole cluster, one engine may be slower than they are.
 pub async fn clients(stack: &Deployed) -> Result<Load> {
     let ask = Ask::Transcribe(clip()?);
-    Ok(Load::bounded(stack.gateway().await?, ask, Duration::from_millis(700), 6))
+    Ok(Load::bounded(stack.gateway().await?, ask, Duration::from_millis(1200), 4))
 }
 
 /// A short clip for steady clients.
