@@ -28,6 +28,47 @@ async fn a_dead_context_behind_a_client_error_ejects_at_once_and_is_reported() {
 }
 
 #[tokio::test]
+async fn a_text_that_the_engine_repeats_is_no_fault() {
+    let mut stack = Stack::start().await;
+    let said = r#"{"text":"CUDA error: an illegal memory access was encountered"}"#;
+    let body = r#"{"detail":"unable to say 'CUDA error: an illegal memory access was encountered'"}"#;
+    for (status, observed) in
+        [(StatusCode::BAD_REQUEST, None), (StatusCode::INTERNAL_SERVER_ERROR, Some("B"))]
+    {
+        *stack.engine.reply.lock() = Reply::Body(status, "application/json", body.into());
+        let reply = stack.send(SPEAK_ONLINE, Body::from(said)).await.unwrap();
+        assert_eq!(
+            (reply.status, reply.header("x-speechstack-class")),
+            (status, observed.unwrap_or_default())
+        );
+        assert!(!stack.lane.is_ejected());
+        match observed {
+            Some(_) => assert_eq!(stack.hinted().await.signature, None),
+            None => stack.nothing_observed(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_text_that_probes_have_disproved_ejects_nothing() {
+    let mut stack = Stack::start().await;
+    let body = r#"{"detail":"CUDA error: device-side assert triggered"}"#;
+    *stack.engine.reply.lock() =
+        Reply::Body(StatusCode::INTERNAL_SERVER_ERROR, "application/json", body.into());
+    let reply = stack.send(TRANSCRIBE, Body::from("audio")).await.unwrap();
+    assert_eq!(reply.header("x-speechstack-class"), "A");
+    assert_eq!(stack.hinted().await.class, Class::Sticky);
+    stack.forward.disprove(clock());
+    let reply = stack.send(TRANSCRIBE, Body::from("audio")).await.unwrap();
+    assert_eq!(reply.header("x-speechstack-class"), "B");
+    assert!(!stack.lane.is_ejected());
+    assert_eq!(stack.hinted().await.class, Class::Ambiguous);
+    stack.forward.instance_changed();
+    let reply = stack.send(TRANSCRIBE, Body::from("audio")).await.unwrap();
+    assert_eq!(reply.header("x-speechstack-class"), "A", "another process may have it");
+}
+
+#[tokio::test]
 async fn the_clients_own_mistakes_pass_untouched() {
     let mut stack = Stack::start().await;
     let body = r#"{"detail":[{"loc":["body","file"],"msg":"field required"}]}"#;
