@@ -22,7 +22,7 @@ pub struct EngineReport {
     /// Class of the fault behind the verdict.
     #[serde(default, deserialize_with = "class::lenient")]
     pub class: Option<Class>,
-    /// The engine's own words about why it does not serve yet, redacted, at most 256 characters.
+    /// Why it does not serve, in words: the engine's own, redacted, or the GPU driver's wish; at most 256 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub says: Option<String>,
     /// Share of traffic it should get, 0 (ejected) to 1.

@@ -166,7 +166,7 @@ impl Guard {
         let helper = engine.kubelet.as_ref().map(|settings| Source::helper(&settings.dir));
         let vitals = helper.or_else(|| child.as_ref().map(|child| child.vitals()));
         let vitals = Recorder::start(vitals, &registry, &name, drain).map_err(metrics)?;
-        gpu::start(engine, &registry, &observer, drain).map_err(metrics)?;
+        let gpu = gpu::start(engine, &registry, &observer, drain).map_err(metrics)?;
         let operator = engine.operator.clone().map(|wanted| admin::Operator {
             identity: Arc::new(Identity::new(wanted, keys)),
             contact: Contact::default(),
@@ -207,6 +207,7 @@ impl Guard {
                 prober: Arc::new(prober),
                 actuator: runner.actuator,
                 vitals,
+                gpu,
                 draining: runner.draining,
                 operator: operator.as_ref().map(|operator| operator.contact.clone()),
                 snapshot: snapshot.clone(),

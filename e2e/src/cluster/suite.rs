@@ -1,4 +1,4 @@
-//! Runs tests that need a cluster around them, three at a time, those that disturb the nodes alone.
+//! Runs tests that need a cluster around them, two at a time, those that disturb the nodes alone.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use parking_lot::{Mutex, RwLock};
 
 use super::{BARE, Cluster, INSIDE};
 
-/// The cluster has the cores of a small machine.
-const THREADS: usize = 3;
+/// The cluster has the cores of a small machine, and each stack wants one.
+const THREADS: usize = 2;
 /// The value of [`INSIDE`] by which a caller says that it runs the cluster's tests by themselves, afterwards.
 const LATER: &str = "later";
 

@@ -13,6 +13,7 @@ use contract::{RepairOrder, State};
 use crate::config::{self, Config, Policy};
 use crate::guard::heal::actuator::{self, Actuator, Instance, Life};
 use crate::guard::heal::contact::Contact;
+use crate::guard::heal::gpu::GpuState;
 use crate::guard::heal::incident::Draft;
 use crate::guard::heal::metrics::Metrics;
 use crate::guard::heal::prober::{Outcome, Prober};
@@ -64,6 +65,8 @@ pub struct Parts {
     pub actuator: Option<Arc<dyn Actuator>>,
     /// How busy its processes are.
     pub vitals: Recorder,
+    /// What the driver says about its GPU, where it is asked.
+    pub gpu: watch::Receiver<GpuState>,
     /// Whether the engine is about to be stopped, where that is announced.
     pub draining: watch::Receiver<bool>,
     /// Who must agree to restarts, if anyone must: when it was last heard.
@@ -305,6 +308,7 @@ impl Health {
             acting: self.acting,
             actuation,
             draining: *self.parts.draining.borrow(),
+            gpu_is_lost: self.parts.gpu.borrow().restart_is_futile(),
             operator: self.operator.as_ref(),
             policy: &self.parts.policy,
         }

@@ -35,6 +35,8 @@ pub struct Known<'a> {
     pub actuation: Actuation,
     /// Whether it is about to be stopped, which makes a restart pointless.
     pub draining: bool,
+    /// Whether the driver says that no process works on the GPU before it is reset.
+    pub gpu_is_lost: bool,
     /// What the operator has said, where it must agree.
     pub operator: Option<&'a Operator>,
     /// The rules.
@@ -67,6 +69,7 @@ pub fn decide(known: &Known<'_>, now: Instant) -> Decision {
     let Known { evidence, lane, repairs, acting, policy, .. } = *known;
     let verdict = verdict(evidence, lane, policy, now);
     let wish = remediation(verdict, repairs, known.actuation, policy, now);
+    let wish = if known.gpu_is_lost { wish.without_gpu() } else { wish };
     let remediation = match known.operator {
         Some(operator) => operator.decide(wish, case(evidence, verdict), &policy.repair.alone, now),
         None => wish,

@@ -82,6 +82,19 @@ pub enum Stopped {
     DayBudget,
     /// The engine says that it cannot run here.
     Unfit,
+    /// The driver says that the GPU must be reset, or the node rebooted, before any process works on it.
+    Gpu,
+}
+
+impl Remediation {
+    /// The same where the driver says that a restart cannot help: a wedged engine waits until the GPU is good again.
+    pub fn without_gpu(self) -> Self {
+        match self {
+            Self::Restart(_) => Self::Stop(Stopped::Gpu),
+            Self::Recycle(_) => Self::None,
+            Self::None | Self::Ask(_) | Self::Hold { .. } | Self::Stop(_) => self,
+        }
+    }
 }
 
 /// An order to replace the process.

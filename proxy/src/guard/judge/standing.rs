@@ -77,7 +77,7 @@ fn state(
         Verdict::Undecided(_) => (State::Unknown, DOUBTED),
         Verdict::Wedged(_) | Verdict::Gone | Verdict::Unstartable => match remediation {
             Remediation::Stop(Stopped::Unfit) => (State::ConfigError, 0.0),
-            Remediation::Stop(Stopped::Futile | Stopped::DayBudget) => (State::Exhausted, 0.0),
+            Remediation::Stop(Stopped::Futile | Stopped::DayBudget | Stopped::Gpu) => (State::Exhausted, 0.0),
             Remediation::Hold { .. } => (State::Ejected, 0.0),
             Remediation::None | Remediation::Ask(_) | Remediation::Restart(_) | Remediation::Recycle(_) => {
                 (State::Wedged, 0.0)

@@ -15,7 +15,7 @@ use crate::guard::heal::prober::{Failure, Prober, ShallowFailure};
 use crate::guard::judge::decide::Decision;
 use crate::guard::judge::evidence::Shallow;
 use crate::guard::judge::operator::Operator;
-use crate::guard::judge::remediation::{Kill, Order, Remediation};
+use crate::guard::judge::remediation::{Kill, Order, Remediation, Stopped};
 use crate::guard::judge::schedule::Due;
 use crate::guard::judge::standing::Acting;
 use crate::guard::judge::verdict::Verdict;
@@ -180,8 +180,18 @@ impl Health {
         }
     }
 
+    /// Why the engine does not serve, where that is known in words: the driver's wish, or the engine's own text.
+    fn says(&self, decision: &Decision) -> Option<String> {
+        if decision.remediation == Remediation::Stop(Stopped::Gpu) {
+            let wanted = self.parts.gpu.borrow().recovery;
+            return Some(format!("the driver wants more than a restart for this GPU: {wanted:?}"));
+        }
+        if self.evidence.verified.is_none() { self.parts.prober.says() } else { None }
+    }
+
     /// Publishes where the engine stands; the only place that ejects and readmits the lane.
     pub(super) fn publish(&mut self, decision: Decision, lane: &LaneView, now: Instant) {
+        let says = self.says(&decision);
         let Decision { mut standing, verdict, .. } = decision;
         self.parts.metrics.lane(lane);
         self.parts.metrics.ejected(standing.weight == 0.0, now);
@@ -230,7 +240,7 @@ impl Health {
             state: standing.state,
             verdict: verdict.name(),
             class: standing.class,
-            says: if self.evidence.verified.is_none() { self.parts.prober.says() } else { None },
+            says,
             weight: standing.weight,
             queue_seconds: rounded(self.parts.lane.queue_seconds(now)),
             recovery_seconds: standing.recovery.map(|recovery| rounded(recovery.as_secs_f64())),

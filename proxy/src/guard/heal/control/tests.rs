@@ -21,6 +21,7 @@ use crate::config::Current;
 use crate::guard::heal::actuator::Proven;
 use crate::guard::heal::control::*;
 use crate::guard::heal::golden::{CLIP_A, CLIP_B, Clip};
+use crate::guard::heal::gpu::GpuState;
 use crate::guard::heal::prober::Failure;
 use crate::guard::heal::prober::ask::{Exchange, Exchanged};
 use crate::guard::heal::process_record::LastRecord;
@@ -270,6 +271,7 @@ impl Stack {
             metrics: Metrics::register(&registry, &engine.name).unwrap(),
             actuator: Some(actuator.clone()),
             vitals: Recorder::default(),
+            gpu: watch::channel(GpuState::default()).1,
             draining: draining.subscribe(),
             operator: operated.then(|| contact.clone()),
             snapshot: snapshot.clone(),

@@ -5,6 +5,7 @@ use super::*;
 use crate::guard::heal::prober::Which;
 use crate::guard::judge::evidence::{Failed, Probed, Shallow};
 use crate::guard::judge::observation::{Hint, Observation, Success};
+use crate::guard::judge::remediation::Stopped;
 use crate::guard::path::lane::testing::{job, running};
 
 /// All that a decision depends on, owned.
@@ -16,6 +17,7 @@ struct World {
     acting: Acting,
     actuation: Actuation,
     draining: bool,
+    gpu_is_lost: bool,
     operator: Option<Operator>,
     policy: Policy,
 }
@@ -33,6 +35,7 @@ impl World {
             acting: Acting::Idle,
             actuation: Actuation::Own,
             draining: false,
+            gpu_is_lost: false,
             operator: None,
             policy: Policy::default(),
         }
@@ -50,6 +53,7 @@ impl World {
             acting: self.acting,
             actuation: self.actuation,
             draining: self.draining,
+            gpu_is_lost: self.gpu_is_lost,
             operator: self.operator.as_ref(),
             policy: &self.policy,
         }
@@ -82,6 +86,19 @@ fn a_proven_wedge_is_restarted_at_once_unless_something_is_being_done() {
     (world.draining, world.acting) = (false, Acting::Restarting);
     let decision = world.decide(1.3);
     assert!(!decision.acts(&world.known()) && decision.probe.is_none());
+}
+
+#[test]
+fn nothing_is_restarted_on_a_gpu_that_must_be_reset_first() {
+    let mut world = World::proven();
+    world.gpu_is_lost = true;
+    assert_eq!(world.decide(0.5).standing.state, State::Healthy, "what serves, serves");
+    world.wedge();
+    let decision = world.decide(1.3);
+    assert_eq!(decision.remediation, Remediation::Stop(Stopped::Gpu));
+    assert_eq!((decision.standing.state, decision.standing.weight), (State::Exhausted, 0.0));
+    world.gpu_is_lost = false;
+    assert!(matches!(world.decide(1.4).remediation, Remediation::Restart(_)));
 }
 
 #[test]
