@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use speechstack_crds::{Outcome, RepairRecord, Rung, SpeechStackStatus};
 use speechstack_e2e::client::{Client, say};
@@ -216,15 +217,21 @@ pub async fn a_slow_start_is_not_killed(fixture: &Fixture) -> Result<()> {
     stack.arm(&pod, &json!({"mode": "F27", "seconds": 25})).await?;
     stack.arm(&pod, &json!({"mode": "F1"})).await?;
     let load = clients(&stack).await?;
+    repaired_once(&stack, &pod).await?;
+    drop(load);
+    Ok(())
+}
+
+/// Waits until the repair of an engine is verified, which must have taken one restart of its container in that pod.
+pub async fn repaired_once(stack: &Deployed, pod: &Pod) -> Result<SpeechStackStatus> {
     let healed = |status: &SpeechStackStatus| {
         last(status, "parakeet").is_some_and(|record| record.outcome == Outcome::Recovered)
             && deployed::is_true(status, "Ready")
     };
-    stack.until("repaired", REPAIR, healed).await?;
-    drop(load);
-    let now = stack.pod(deployed::name(&pod)).await?.context("the pod was replaced")?;
+    let status = stack.until("repaired", REPAIR, healed).await?;
+    let now = stack.pod(deployed::name(pod)).await?.context("the pod was replaced")?;
     ensure!(restarts(&now, "engine") == 1, "restarted {} times", restarts(&now, "engine"));
-    Ok(())
+    Ok(status)
 }
 
 /// Repairs so far.

@@ -11,7 +11,7 @@ use speechstack_e2e::deployed;
 use tokio::time::sleep;
 
 use super::fixture::Fixture;
-use super::healing::{REPAIR, START, clients, last, spec, total};
+use super::healing::{REPAIR, START, clients, last, repaired_once, spec, total};
 
 /// An operator killed in the middle of a repair leaves exactly one act behind it.
 pub async fn an_operator_killed_in_mid_repair_acts_once(fixture: &Fixture) -> Result<()> {
@@ -95,14 +95,8 @@ pub async fn a_dead_guard_costs_no_engine(fixture: &Fixture) -> Result<()> {
     ensure!(counts.errors == 0, "clients saw {} errors: {:?}", counts.errors, counts.failures);
     eprintln!("F36: {} ok, {} errors, 0 restarts of the engine", counts.ok, counts.errors);
     stack.arm(&pod, &json!({"mode": "F7"})).await?;
-    let healed = |status: &SpeechStackStatus| {
-        last(status, "parakeet").is_some_and(|record| record.outcome == Outcome::Recovered)
-            && deployed::is_true(status, "Ready")
-    };
-    stack.until("repaired", REPAIR, healed).await?;
+    repaired_once(&stack, &pod).await?;
     drop(load);
-    let now = stack.pod(deployed::name(&pod)).await?.context("the pod was replaced")?;
-    ensure!(restarts(&now, "engine") == 1, "restarted {} times", restarts(&now, "engine"));
     Ok(())
 }
 
@@ -116,14 +110,8 @@ pub async fn a_standby_takes_over(fixture: &Fixture) -> Result<()> {
     let load = clients(&stack).await?;
     let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
     stack.arm(&pod, &json!({"mode": "F1"})).await?;
-    let healed = |status: &SpeechStackStatus| {
-        last(status, "parakeet").is_some_and(|record| record.outcome == Outcome::Recovered)
-            && deployed::is_true(status, "Ready")
-    };
-    let status = stack.until("repaired", REPAIR, healed).await?;
+    let status = repaired_once(&stack, &pod).await?;
     drop(load);
-    let now = stack.pod(deployed::name(&pod)).await?.context("the pod was replaced")?;
-    ensure!(restarts(&now, "engine") == 1, "restarted {} times", restarts(&now, "engine"));
     ensure!(total(&status) == 1, "{} repairs are on record", total(&status));
     Ok(())
 }
