@@ -197,12 +197,24 @@ async fn wrong_sound_is_found_though_every_status_is_200() -> Result<()> {
 async fn what_is_no_wedge_restarts_nothing() -> Result<()> {
     let short = short_clip()?;
     let long = long_clip()?;
+    let refused = say(&[("rms", "Nobody can make sense of this.")])?;
+    let hash = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&refused));
     let cases = vec![
         unseen(harmless("F3", json!({"mode": "F3"}), Some(&["A", "B"]), Duration::from_secs(12))),
-        Case {
+        unseen(Case {
             stimulus: Stimulus::Malformed(20),
-            ..harmless("F5", json!({"mode": "F5"}), NONE, Duration::from_secs(8))
-        },
+            ..harmless("F5 malformed", Value::Null, NONE, Duration::from_secs(8))
+        }),
+        // Refusals of one file; an engine that refuses golden clips too would be sick.
+        unseen(Case {
+            stimulus: Stimulus::Transcribe(refused, 10),
+            ..harmless(
+                "F5",
+                json!({"mode": "F5", "trigger": {"on_input_hash": hash}}),
+                NONE,
+                Duration::from_secs(8),
+            )
+        }),
         Case {
             stimulus: Stimulus::Transcribe(long, 2),
             arm_all: true,
