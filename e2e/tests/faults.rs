@@ -197,7 +197,7 @@ async fn wrong_sound_is_found_though_every_status_is_200() -> Result<()> {
 async fn what_is_no_wedge_restarts_nothing() -> Result<()> {
     let short = short_clip()?;
     let long = long_clip()?;
-    let refused = say(&[("rms", "Nobody can make sense of this.")])?;
+    let refused = say(&[("rms", "This file is refused.")])?;
     let hash = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&refused));
     let cases = vec![
         unseen(harmless("F3", json!({"mode": "F3"}), Some(&["A", "B"]), Duration::from_secs(12))),

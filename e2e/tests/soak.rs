@@ -174,7 +174,7 @@ async fn play(client: &Client, url: &str, clip: Bytes, behaviour: Behaviour) -> 
         Behaviour::Transcribe => Some(client.transcribe("clip.wav", clip, "json").await),
         Behaviour::Speak => Some(client.speak("alloy", text, "wav").await),
         Behaviour::Leave(after) => timeout(after, client.transcribe("clip.wav", clip, "json")).await.ok(),
-        // What they get is seen in the tests of slow clients; here they must harm nobody.
+        // Other tests check the replies to slow clients; here only their effect on others counts.
         Behaviour::SlowUpload => {
             let _ = slow::upload(url, 10).await;
             None

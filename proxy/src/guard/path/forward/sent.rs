@@ -1,4 +1,4 @@
-//! What a client has sent of its request: whether it came to its end, and its words, by which an echo is told from a fault.
+//! What a client has sent of its request: how the body ended, and the text needed to recognise an echo in an error reply.
 
 use std::sync::OnceLock;
 
