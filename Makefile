@@ -62,7 +62,7 @@ build: packages cargo ## Build the release binaries.
 
 test: packages-test cargo sdks ## Run every test: unit, in process, whole stack, SDKs, fault matrix, cluster.
 	$(CARGO) build --workspace --all-targets
-	SPEECHSTACK_CLUSTER=later $(CARGO) test --workspace --no-fail-fast
+	SPEECHSTACK_CLUSTER=later e2e/failures.sh $(CARGO) test --workspace --no-fail-fast
 	$(MAKE) cluster-test
 
 check: fmt rules clippy ## The quick part of lint and test: form, warnings, unit and in-process tests; no whole stacks.

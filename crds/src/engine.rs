@@ -57,6 +57,10 @@ pub struct EngineSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: Option<i32>,
+    /// Whether its pods stand in for the other engines that serve the same model: probed and repaired as they are, and sent
+    /// requests only while none of the others serves with its full weight.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub standby: bool,
     /// A HorizontalPodAutoscaler in place of a fixed number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,

@@ -75,6 +75,7 @@ fn main() -> ExitCode {
         stack_test!(healing::wedges_are_cured_in_place),
         stack_test!(healing::a_common_fault_is_repaired_one_by_one),
         stack_test!(healing::a_slow_start_is_not_killed),
+        stack_test!(healing::a_standby_serves_while_its_engine_is_repaired),
         stack_test!(ladder::a_fault_that_outlives_the_container_costs_the_pod),
         stack_test!(ladder::a_fault_of_a_node_moves_the_engine),
         stack_test!(ladder::a_fault_that_nothing_cures_stops_repair),

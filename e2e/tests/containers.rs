@@ -110,6 +110,24 @@ async fn a_late_order_hits_no_later_start_of_the_container() -> Result<()> {
     stack.stop().await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_says_why_it_cannot_run_is_not_restarted_in_a_loop() -> Result<()> {
+    let podman = Podman::start()?;
+    let stack = start("container-unfit", &podman.socket()).await?;
+    stack.arm(ENGINE, &json!({"mode": "F41", "clear": {"state_file": true}})).await?;
+    podman.run(&["kill", CONTAINER])?;
+    stack
+        .wait_until("the engine is found unfit for its environment", |state| {
+            state.engine(ENGINE).is_some_and(|engine| engine.state == contract::State::ConfigError)
+        })
+        .await?;
+    let exits = podman.exits(CONTAINER)?;
+    // The reason stands: the container is left alone.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    ensure!(podman.exits(CONTAINER)? == exits && exits.len() <= 3, "{:?}", podman.exits(CONTAINER)?);
+    stack.stop().await
+}
+
 /// What `standalone` says when it does not start with that container.
 fn refusal(container: &Value) -> Result<String> {
     let folder = tempfile::tempdir()?;

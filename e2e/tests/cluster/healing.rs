@@ -222,6 +222,43 @@ pub async fn a_slow_start_is_not_killed(fixture: &Fixture) -> Result<()> {
     Ok(())
 }
 
+/// A standby gets no request until its engine is out, and then all of them.
+pub async fn a_standby_serves_while_its_engine_is_repaired(fixture: &Fixture) -> Result<()> {
+    let mut spec = spec();
+    spec["stt"][0]["replicas"] = json!(1);
+    let mut standby = spec["stt"][0].clone();
+    (standby["name"], standby["standby"]) = (json!("spare"), json!(true));
+    spec["stt"] = json!([spec["stt"][0], standby]);
+    let stack = fixture.stack(&spec).await?;
+    stack.ready(START).await?;
+    let load = clients(&stack).await?;
+    let mark = load.mark();
+    let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
+    let spare = stack.pods("spare").await?.into_iter().next().context("the standby has no pod")?;
+    while served(&pod).await? < 5.0 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    ensure!(served(&spare).await? == 0.0, "the standby served while its engine was healthy");
+    stack.arm(&pod, &json!({"mode": "F1"})).await?;
+    repaired_once(&stack, &pod).await?;
+    let counts = load.since(&mark).await?;
+    drop(load);
+    ensure!(served(&spare).await? > 0.0, "the standby served nothing");
+    ensure!(counts.errors == 0, "clients saw {} errors: {:?}", counts.errors, counts.failures);
+    let spare = stack.pod(deployed::name(&spare)).await?.context("the standby was replaced")?;
+    ensure!(restarts(&spare, "engine") == 0, "the standby was restarted");
+    Ok(())
+}
+
+/// Requests that a pod's engine has served, by its guard's count.
+async fn served(pod: &Pod) -> Result<f64> {
+    let metrics = deployed::port(pod, contract::port::GUARD_ADMIN)?.get("/metrics").await?.text();
+    let line = metrics
+        .lines()
+        .find(|line| line.starts_with("speechstack_guard_requests_total") && line.contains("\"served\""));
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).context("no count of served requests")
+}
+
 /// Waits until the repair of an engine is verified, which must have taken one restart of its container in that pod.
 pub async fn repaired_once(stack: &Deployed, pod: &Pod) -> Result<SpeechStackStatus> {
     let healed = |status: &SpeechStackStatus| {

@@ -71,6 +71,9 @@ pub struct Pool {
     /// Model name to send, where a protocol sends one.
     #[serde(default)]
     pub model: Option<String>,
+    /// Whether they stand in for the others of their capability.
+    #[serde(default)]
+    pub standby: bool,
 }
 
 impl Discovery {
@@ -88,6 +91,12 @@ impl Discovery {
             if pool.service.is_empty() || !services.insert(&pool.service) {
                 let reason = format!("{:?} of {:?} is empty or used twice", pool.service, pool.name);
                 return invalid("gateway.discovery.pools[].service", reason);
+            }
+            let stands_for = |other: &Pool| !other.standby && other.capability == pool.capability;
+            if pool.standby && !self.pools.iter().any(stands_for) {
+                let capability = pool.capability.as_str();
+                let reason = format!("of {} has no other {capability} engines to stand in for", pool.name);
+                return invalid("gateway.discovery.pools[].standby", reason);
             }
         }
         Ok(())

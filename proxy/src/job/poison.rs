@@ -43,6 +43,11 @@ impl Poison {
         self.served.push(input);
     }
 
+    /// Whether the input is among those served last.
+    pub fn was_served(&self, input: InputHash) -> bool {
+        self.served.contains(input)
+    }
+
     /// Notes that a confirmed wedge began with this input. Returns whether it can be to blame: an input that a client
     /// sends all day is in flight at every wedge.
     pub fn record(&mut self, input: InputHash, now: Instant) -> bool {

@@ -164,7 +164,7 @@ fn targets(slice: &EndpointSlice, pools: &[Pool]) -> Vec<Target> {
             capability: pool.capability,
             protocols: pool.spoken(),
             settings: pool.settings(),
-            standby: false,
+            standby: pool.standby,
             url: format!("http://{guard}"),
             guard,
             admin: SocketAddr::new(address, admin),

@@ -158,6 +158,8 @@ struct Pool {
     protocols: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     language: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    standby: bool,
 }
 
 #[derive(Serialize)]
@@ -234,6 +236,7 @@ pub fn gateway(stack: &ValidStack) -> ConfigMap {
         service: metadata::of_engine(stack, engine),
         protocols: engine.protocols.iter().map(|protocol| protocol.as_str()).collect(),
         language: engine.spec.language.clone(),
+        standby: engine.spec.standby,
     });
     let models = gateway.models.iter().map(|model| Model {
         id: model.id.clone(),

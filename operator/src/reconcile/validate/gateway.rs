@@ -97,6 +97,20 @@ fn models(
             }),
         }
     }
+    for engine in engines.iter().filter(|engine| engine.spec.standby) {
+        let stands_for = |other: &ValidEngine| {
+            !other.spec.standby
+                && other.capability == engine.capability
+                && other.models.first() == engine.models.first()
+        };
+        if !engines.iter().any(stands_for) {
+            let model = engine.models.first().map_or("", String::as_str);
+            problems.push(Problem::field(
+                &format!("spec.{}[{}].standby", engine.capability.as_str(), engine.spec.name),
+                format!("no other engine serves {model}: give both the same `models`, or remove standby"),
+            ));
+        }
+    }
     // A shared model is served by every engine of its capability: a pool would be only one of them.
     for model in &mut models {
         let ids = of_capability.get(model.capability.as_str());

@@ -47,6 +47,7 @@ fn what_cannot_be_carried_out_is_refused_by_name_and_all_at_once() {
         (engine("podTemplatePatch: {spec: {restartPolicy: Never}}"), "restartPolicy"),
         ("stt: [{name: own, preset: custom}]".into(), "image.repository"),
         (format!("{MINIMAL}\ngateway: {{modelAliases: {{mine: nothing}}}}"), "mine means nothing"),
+        (engine("standby: true"), "spec.stt[ears].standby"),
         (format!("{MINIMAL}\ngateway: {{limits: {{maxUpload: big}}}}"), "maxUpload"),
     ] {
         let message = refused(&spec);

@@ -168,6 +168,7 @@ async fn started_means_that_engines_are_known_and_a_coming_stop_is_announced_fir
             protocols: Vec::new(),
             language: None,
             model: None,
+            standby: false,
         };
         config.gateway.discovery = Some(Discovery { namespace: "ns".into(), pools: vec![pool] });
     })

@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::config;
 use crate::guard::heal::actuator::{self, Instance, MAX_LINES, MAX_WORDS, end_of_log};
-use crate::guard::heal::supervised::{LastWords, Next, Supervised, Supervisor};
+use crate::guard::heal::supervised::{Next, ReadLog, Supervised, Supervisor};
 
 mod api;
 mod error;
@@ -57,12 +57,12 @@ pub async fn start(
     let api = Api { engine: engine.name.clone(), settings: settings.clone(), docker, socket };
     api.create_if_absent().await?;
     let (docker, name) = (api.docker.clone(), settings.name.clone());
-    let last_words: LastWords = Arc::new(move || {
+    let read_log: ReadLog = Arc::new(move |key| {
         let (docker, name) = (docker.clone(), name.clone());
-        async move { last_words(&docker, &name).await }.boxed()
+        async move { last_words(&docker, &name, &key).await }.boxed()
     });
     let keeper = Keeper { api, events: None };
-    Supervised::start(&engine.name, keeper, repair, last_words).await
+    Supervised::start(&engine.name, keeper, repair, read_log).await
 }
 
 struct Keeper {
@@ -106,8 +106,10 @@ fn events(docker: &Docker, name: &str) -> Events {
     Box::pin(docker.events(Some(options)))
 }
 
-async fn last_words(docker: &Docker, name: &str) -> Option<String> {
-    let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(&MAX_LINES.to_string()).build();
+/// The log goes on over the starts of a container: what is older than this instance is not its own.
+async fn last_words(docker: &Docker, name: &str, key: &str) -> Option<String> {
+    let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(&MAX_LINES.to_string());
+    let options = options.since(state::started(key)).build();
     let mut lines = Box::pin(docker.logs(name, Some(options)));
     let mut log = Vec::new();
     let read = async {

@@ -7,12 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::config;
 use crate::guard::heal::actuator::{Actuator, Error, Instance, Life};
+use crate::guard::heal::output::LastWords;
 use crate::guard::judge::remediation::Kill;
+use crate::guard::path::signatures::Catalogue;
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +26,9 @@ const POLL: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(50);
 /// From the end of the old process, or the order to start, until a new one must be there.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What reading the log of an engine that has ended may take of the time until it is started again.
+const LOG_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The program that runs one engine, and how that engine is spoken of there.
 pub trait Supervisor: Send + 'static {
@@ -51,14 +57,42 @@ pub enum Next {
     Await,
 }
 
-/// Reads the end of the engine's log.
-pub type LastWords = Arc<dyn Fn() -> BoxFuture<'static, Option<String>> + Send + Sync>;
+/// Reads the end of what the instance of that key logged.
+pub type ReadLog = Arc<dyn Fn(String) -> BoxFuture<'static, Option<String>> + Send + Sync>;
 
 /// An engine that another program runs.
 pub struct Supervised {
     orders: mpsc::Sender<Order>,
     instance: watch::Receiver<Instance>,
-    last_words: LastWords,
+    log: Log,
+}
+
+/// The engine's log, as it is looked for known texts when the engine has ended. Cheap to clone.
+#[derive(Clone)]
+struct Log {
+    read: ReadLog,
+    shared: Arc<Mutex<Printed>>,
+}
+
+struct Printed {
+    catalogue: Arc<Catalogue>,
+    words: LastWords,
+}
+
+impl Log {
+    fn new(read: ReadLog) -> Self {
+        let printed = Printed { catalogue: Arc::new(Catalogue::new(&[])), words: LastWords::default() };
+        Self { read, shared: Arc::new(Mutex::new(printed)) }
+    }
+
+    /// The instance of that key has ended: looks for why.
+    async fn search(&self, key: String) {
+        let log = timeout(LOG_TIMEOUT, (self.read)(key)).await.ok().flatten().unwrap_or_default();
+        let mut printed = self.shared.lock();
+        let found = printed.catalogue.find(log.as_bytes());
+        let finding = found.map(|(class, signature)| (class, signature.to_owned()));
+        printed.words = LastWords { finding, ..LastWords::default() };
+    }
 }
 
 struct Order {
@@ -76,8 +110,9 @@ impl Supervised {
         name: &str,
         supervisor: S,
         repair: &config::Repair,
-        last_words: LastWords,
+        read_log: ReadLog,
     ) -> Result<Self, Error> {
+        let log = Log::new(read_log);
         let (publish, instance) = watch::channel(Instance { key: String::new(), life: Life::Exited });
         let mut keeper = Keeper {
             name: name.to_owned(),
@@ -85,19 +120,20 @@ impl Supervised {
             grace: repair.grace,
             stuck_after: repair.stuck_after,
             publish,
+            log: log.clone(),
             failing: false,
         };
         match keeper.supervisor.look().await? {
-            Some(seen) if seen.life != Life::Exited => keeper.see(Some(seen)),
+            Some(seen) if seen.life != Life::Exited => keeper.see(Some(seen)).await,
             stopped => {
-                keeper.see(stopped);
+                keeper.see(stopped).await;
                 keeper.supervisor.start().await?;
                 keeper.renewed().await?;
             }
         }
         let (orders, inbox) = mpsc::channel(4);
         tokio::spawn(keeper.run(inbox));
-        Ok(Self { orders, instance, last_words })
+        Ok(Self { orders, instance, log })
     }
 }
 
@@ -116,7 +152,15 @@ impl Actuator for Supervised {
     }
 
     fn end_of_log(&self) -> BoxFuture<'static, Option<String>> {
-        (self.last_words)()
+        (self.log.read)(self.instance.borrow().key.clone())
+    }
+
+    fn last_words(&self) -> LastWords {
+        self.log.shared.lock().words.clone()
+    }
+
+    fn recognise(&self, catalogue: Arc<Catalogue>) {
+        self.log.shared.lock().catalogue = catalogue;
     }
 }
 
@@ -126,6 +170,7 @@ struct Keeper<S> {
     grace: Duration,
     stuck_after: Duration,
     publish: watch::Sender<Instance>,
+    log: Log,
     /// Whether the last look failed: the log says so once.
     failing: bool,
 }
@@ -160,7 +205,7 @@ impl<S: Supervisor> Keeper<S> {
 
     async fn follow(&mut self) {
         match self.supervisor.look().await {
-            Ok(seen) => self.see(seen),
+            Ok(seen) => self.see(seen).await,
             Err(error) if !self.failing => {
                 tracing::warn!(engine = self.name, %error, "unable to look at the engine");
                 self.failing = true;
@@ -170,7 +215,7 @@ impl<S: Supervisor> Keeper<S> {
     }
 
     /// Publishes what was seen, if it is news.
-    fn see(&mut self, seen: Option<Instance>) {
+    async fn see(&mut self, seen: Option<Instance>) {
         self.failing = false;
         let before = self.publish.borrow().clone();
         let now = match seen {
@@ -186,9 +231,16 @@ impl<S: Supervisor> Keeper<S> {
         if now == before {
             return;
         }
+        if now.key != before.key {
+            self.log.shared.lock().words = LastWords::default();
+        }
         match now.life {
             Life::Running => tracing::info!(engine = self.name, instance = now.key, "engine runs"),
-            Life::Exited => tracing::warn!(engine = self.name, instance = now.key, "engine ended"),
+            Life::Exited => {
+                tracing::warn!(engine = self.name, instance = now.key, "engine ended");
+                // Its reason is known before the health loop learns of its end.
+                self.log.search(now.key.clone()).await;
+            }
             Life::Awaited | Life::Stuck => {}
         }
         self.publish.send_replace(now);
@@ -196,7 +248,7 @@ impl<S: Supervisor> Keeper<S> {
 
     async fn replace(&mut self, key: &str, kill: Kill) -> Result<(), Error> {
         let seen = self.supervisor.look().await?;
-        self.see(seen);
+        self.see(seen).await;
         let present = self.publish.borrow().clone();
         if present.key != key {
             return Err(Error::Late);
@@ -254,7 +306,7 @@ impl<S: Supervisor> Keeper<S> {
 
     async fn ending(&mut self, key: &str) -> Result<Ending, Error> {
         let seen = self.supervisor.look().await?;
-        self.see(seen);
+        self.see(seen).await;
         let now = self.publish.borrow();
         Ok(match now.life {
             _ if now.key != key => Ending::Replaced,

@@ -15,7 +15,7 @@ use zbus::{Connection, DynamicType, Message, OwnedObjectPath, Proxy};
 
 use crate::config;
 use crate::guard::heal::actuator::{self, Instance};
-use crate::guard::heal::supervised::{LastWords, Next, Supervised, Supervisor};
+use crate::guard::heal::supervised::{Next, ReadLog, Supervised, Supervisor};
 
 mod error;
 mod journal;
@@ -53,11 +53,11 @@ pub async fn start(
     let keeper =
         Keeper { engine: engine.name.clone(), settings: settings.clone(), link: None, restarts: None };
     let settings = settings.clone();
-    let last_words: LastWords = Arc::new(move || {
+    let read_log: ReadLog = Arc::new(move |invocation| {
         let settings = settings.clone();
-        async move { journal::last_words(&settings).await }.boxed()
+        async move { journal::last_words(&settings, &invocation).await }.boxed()
     });
-    Supervised::start(&engine.name, keeper, repair, last_words).await
+    Supervised::start(&engine.name, keeper, repair, read_log).await
 }
 
 /// The way to one unit.

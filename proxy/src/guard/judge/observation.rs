@@ -18,7 +18,8 @@ pub enum Observation {
         /// When its deadline passed.
         seen: Instant,
     },
-    /// Successful answers look odd together, as a sick engine's would and as silent callers' do.
+    /// Successful answers look odd together, or an engine says nothing to what is streamed to it: so would a sick engine, and
+    /// so it is when callers are silent.
     Odd {
         /// What is odd.
         what: &'static str,

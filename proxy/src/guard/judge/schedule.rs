@@ -6,7 +6,7 @@ use contract::{Capability, Class};
 
 use crate::config::{self, Policy};
 use crate::guard::heal::prober::Which;
-use crate::guard::judge::evidence::{Evidence, Failed, Shallow};
+use crate::guard::judge::evidence::{Evidence, Failed, Probed, Shallow};
 use crate::guard::judge::hang::hung;
 use crate::guard::judge::verdict::Verdict;
 use crate::guard::path::lane::LaneView;
@@ -136,10 +136,12 @@ fn next_clip(evidence: &Evidence) -> Which {
     }
 }
 
-/// Three times the slowest recent pass, twice as long after each timeout in a row: a starved engine is late, a hung one never
-/// comes. What was never proven may take as long as its start.
+/// Three times the slowest recent pass since the instance was proven, and twice as long after each timeout in a row: a starved
+/// engine is late, a hung one never comes. What was never proven may take as long as its start.
 fn deadline(evidence: &Evidence, verdict: Verdict, policy: &config::Probe) -> Duration {
-    let passes = evidence.probes.iter().rev().filter(|probe| probe.failure.is_none()).take(RECENT_PASSES);
+    let passed =
+        |probe: &&Probed| probe.failure.is_none() && evidence.verified.is_none_or(|at| probe.ended >= at);
+    let passes = evidence.probes.iter().rev().filter(passed).take(RECENT_PASSES);
     let slowest = passes.map(|probe| probe.ended.saturating_duration_since(probe.started)).max();
     let timeouts =
         evidence.probes.iter().rev().take_while(|probe| probe.failure == Some(Failed::Timeout)).count();

@@ -277,6 +277,7 @@ impl Forward {
             tally,
             slot,
             sent: hold.sent(),
+            heard: 0,
         };
         call.begin(client(&self.clients, job.transport).request(request)).await
     }
@@ -304,6 +305,7 @@ impl Forward {
             tally,
             slot,
             sent,
+            heard: 0,
         };
         let upload = tokio::select! {
             biased;
@@ -404,7 +406,8 @@ impl Forward {
 
     /// The service-time model of the engine's main work.
     pub fn predictor(&self) -> contract::Predictor {
-        self.predictors[predictor(self.main_task())].lock().report()
+        let jobs = self.lane.beside();
+        self.predictors[predictor(self.main_task())].lock().report(jobs)
     }
 
     fn main_task(&self) -> Task {
@@ -415,7 +418,8 @@ impl Forward {
     }
 
     fn predict(&self, task: Task, audio: f64) -> f64 {
-        self.predictors[predictor(task)].lock().predict(audio)
+        let jobs = self.lane.beside();
+        self.predictors[predictor(task)].lock().predict(audio, jobs)
     }
 
     /// As [`Forward::predict`], and more for an input that once was given up after a time.
@@ -424,11 +428,11 @@ impl Forward {
         self.predict(task, audio).max(least)
     }
 
-    /// Teaches the predictor; returns what a healthy engine would have taken, in seconds.
-    fn learn(&self, task: Task, audio: f64, service: Duration, now: Instant) -> f64 {
+    /// Teaches the predictor by one of so many jobs at a time; returns what a healthy engine would have taken, in seconds.
+    fn learn(&self, task: Task, audio: f64, service: Duration, jobs: usize, now: Instant) -> f64 {
         let mut predictor = self.predictors[predictor(task)].lock();
-        let healthy = predictor.healthy(audio);
-        predictor.learn(audio, service, now);
+        let healthy = predictor.healthy(audio, jobs);
+        predictor.learn(audio, service, jobs, now);
         healthy
     }
 

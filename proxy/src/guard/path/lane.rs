@@ -192,8 +192,7 @@ impl Lane {
 
     fn start(&self, state: &mut State, claim: Claim, permit: Permit, now: Instant) -> Slot {
         let id = state.new_id();
-        let ended = state.running.start(id, claim, permit, now);
-        Slot::new(id, self.clone(), permit, ended)
+        Slot::start(id, self, &mut state.running, claim, permit, now)
     }
 
     /// Takes the engine out of rotation: waiting jobs are refused at once, newcomers are refused, running jobs go on.
@@ -231,6 +230,12 @@ impl Lane {
     pub fn set_jobs(&self, jobs: usize) {
         self.shared.lock().jobs = jobs.max(1);
         self.dispatch();
+    }
+
+    /// How many jobs there are at a time once one more has started.
+    pub fn beside(&self) -> usize {
+        let state = self.shared.lock();
+        (state.running.holding(Permit::Job) + 1).min(state.jobs)
     }
 
     /// What runs and what waits.
@@ -273,10 +278,10 @@ impl Lane {
             }
             let now = clock();
             let Some(Waiter { id, claim, grant, .. }) = state.queue.pop(now) else { return };
-            let ended = state.running.start(id, claim, Permit::Job, now);
+            let slot = Slot::start(id, self, &mut state.running, claim, Permit::Job, now);
             drop(state);
             // A job that left in this very moment gives the slot back by dropping it, which takes the lock again.
-            let unclaimed = grant.send(Slot::new(id, self.clone(), Permit::Job, ended));
+            let unclaimed = grant.send(slot);
             drop(unclaimed);
         }
     }

@@ -4,7 +4,11 @@ use std::time::{Duration, Instant};
 
 use crate::config;
 
-/// A service-time model of one class of job: `fixed + per_audio_second * audio`.
+mod crowding;
+
+use crowding::Crowding;
+
+/// A service-time model of one class of job: `fixed + per_audio_second * audio`, times what the jobs beside it cost a job.
 ///
 /// Two estimates share one form. The current one follows the engine within some dozen jobs and predicts. The baseline is
 /// taught by the first jobs of each length and then stands still, but for a drift that takes a day upwards: an engine that
@@ -12,6 +16,8 @@ use crate::config;
 #[derive(Clone, Debug)]
 pub struct Predictor {
     current: Line,
+    /// What others cost a job; both lines are about jobs alone.
+    crowding: Crowding,
     /// The configured guess.
     seed: Line,
     /// Longest audio that was served, seconds.
@@ -32,6 +38,8 @@ const WANDER: f64 = 0.03;
 const BASELINE_JOBS: f64 = 30.0;
 /// Times the longest audio served beyond which the model is not trusted alone.
 const FAR: f64 = 2.0;
+/// Uncertainty of a prediction below which what a job takes beyond it is the doing of others.
+const KNOWN: f64 = NOISE * NOISE;
 /// How long the baseline takes to accept a slower engine as normal.
 const DRIFT: Duration = Duration::from_secs(24 * 3600);
 
@@ -41,6 +49,7 @@ impl Predictor {
         let seed = Line::seeded(config.fixed_seconds, config.seconds_per_audio_second);
         Self {
             current: seed.clone(),
+            crowding: Crowding::default(),
             seed: seed.clone(),
             longest: 0.0,
             baseline: seed,
@@ -49,12 +58,16 @@ impl Predictor {
         }
     }
 
-    /// Learns from a job of `audio` seconds that the engine served in `service`.
-    pub fn learn(&mut self, audio: f64, service: Duration, now: Instant) {
-        let service = service.as_secs_f64();
+    /// Learns from a job of `audio` seconds that the engine served in `service`, as one of `jobs` at a time.
+    pub fn learn(&mut self, audio: f64, service: Duration, jobs: usize, now: Instant) {
+        let mut service = service.as_secs_f64();
         if !audio.is_finite() || audio < 0.0 || service <= 0.0 {
             return;
         }
+        if self.current.uncertainty(audio) <= KNOWN {
+            self.crowding.learn(jobs, service / self.current.predict(audio));
+        }
+        service /= self.crowding.factor(jobs);
         self.current.wander();
         self.current.learn(audio, service);
         self.longest = self.longest.max(audio);
@@ -82,23 +95,28 @@ impl Predictor {
         self.scale += share * (ratio - self.scale);
     }
 
-    /// Predicted service time of `audio` seconds, in seconds.
+    /// Predicted service time of `audio` seconds as one of `jobs` at a time, in seconds.
     ///
     /// Short jobs teach little about long ones: far beyond what was served the configured guess is the least. A busy engine
     /// must not look hung.
-    pub fn predict(&self, audio: f64) -> f64 {
+    pub fn predict(&self, audio: f64, jobs: usize) -> f64 {
         let learned = self.current.predict(audio);
-        if audio > FAR * self.longest { learned.max(self.seed.predict(audio)) } else { learned }
+        let alone = if audio > FAR * self.longest { learned.max(self.seed.predict(audio)) } else { learned };
+        alone * self.crowding.factor(jobs)
     }
 
-    /// Service time of `audio` seconds when the engine was healthy, in seconds.
-    pub fn healthy(&self, audio: f64) -> f64 {
-        self.scale * self.baseline.predict(audio)
+    /// Service time of `audio` seconds as one of `jobs` at a time when the engine was healthy, in seconds.
+    pub fn healthy(&self, audio: f64, jobs: usize) -> f64 {
+        self.scale * self.baseline.predict(audio) * self.crowding.factor(jobs)
     }
 
-    /// The current model.
-    pub fn report(&self) -> contract::Predictor {
-        contract::Predictor { fixed: self.current.fixed, per_audio_second: self.current.slope }
+    /// The current model of one of `jobs` at a time.
+    pub fn report(&self, jobs: usize) -> contract::Predictor {
+        let factor = self.crowding.factor(jobs);
+        contract::Predictor {
+            fixed: self.current.fixed * factor,
+            per_audio_second: self.current.slope * factor,
+        }
     }
 }
 
@@ -184,14 +202,14 @@ mod tests {
         let mut now = Instant::now();
         for (audio, service) in jobs(count, fixed, slope) {
             now += Duration::from_secs(1);
-            predictor.learn(audio, service, now);
+            predictor.learn(audio, service, 1, now);
         }
         (predictor, now)
     }
 
     /// Service time over that of healthy days: about 1 normally, 3 for an engine that has become three times slower.
     fn ratio(predictor: &Predictor, audio: f64, service: Duration) -> f64 {
-        service.as_secs_f64() / predictor.healthy(audio)
+        service.as_secs_f64() / predictor.healthy(audio, 1)
     }
 
     fn close(actual: f64, expected: f64, share: f64) {
@@ -201,7 +219,7 @@ mod tests {
     #[test]
     fn it_predicts_from_the_configured_guess_at_first() {
         let predictor = Predictor::new(&config::Lane::default());
-        close(predictor.predict(10.0), 0.7, 1e-9);
+        close(predictor.predict(10.0, 1), 0.7, 1e-9);
     }
 
     #[test]
@@ -209,7 +227,7 @@ mod tests {
         for (fixed, slope) in [(0.08, 1.0 / 120.0), (1.0, 0.2), (0.3, 0.0)] {
             let (predictor, _) = taught(100, fixed, slope);
             for audio in [2.0, 20.0, 60.0] {
-                close(predictor.predict(audio), fixed + slope * audio, 0.15);
+                close(predictor.predict(audio, 1), fixed + slope * audio, 0.15);
             }
         }
     }
@@ -219,10 +237,10 @@ mod tests {
         let mut predictor = Predictor::new(&config::Lane::default());
         let now = Instant::now();
         for _ in 0..2000 {
-            predictor.learn(2.0, Duration::from_secs_f64(0.1), now);
+            predictor.learn(2.0, Duration::from_secs_f64(0.1), 1, now);
         }
-        close(predictor.predict(2.0), 0.1, 0.05);
-        assert!(predictor.predict(600.0) < 60.0);
+        close(predictor.predict(2.0, 1), 0.1, 0.05);
+        assert!(predictor.predict(600.0, 1) < 60.0);
     }
 
     #[test]
@@ -230,28 +248,28 @@ mod tests {
         let lane = config::Lane::default();
         let mut predictor = Predictor::new(&lane);
         for _ in 0..2000 {
-            predictor.learn(1.0, Duration::from_secs_f64(0.15), Instant::now());
+            predictor.learn(1.0, Duration::from_secs_f64(0.15), 1, Instant::now());
         }
-        assert!(predictor.predict(600.0) >= lane.fixed_seconds + lane.seconds_per_audio_second * 600.0);
-        predictor.learn(600.0, Duration::from_secs_f64(12.0), Instant::now());
-        assert!(predictor.predict(600.0) < 20.0);
+        assert!(predictor.predict(600.0, 1) >= lane.fixed_seconds + lane.seconds_per_audio_second * 600.0);
+        predictor.learn(600.0, Duration::from_secs_f64(12.0), 1, Instant::now());
+        assert!(predictor.predict(600.0, 1) < 20.0);
     }
 
     #[test]
     fn one_outlier_changes_little() {
         let (mut predictor, now) = taught(100, 0.2, 0.05);
-        let before = predictor.predict(10.0);
-        predictor.learn(10.0, Duration::from_secs(600), now);
-        close(predictor.predict(10.0), before, 0.15);
+        let before = predictor.predict(10.0, 1);
+        predictor.learn(10.0, Duration::from_secs(600), 1, now);
+        close(predictor.predict(10.0, 1), before, 0.15);
     }
 
     #[test]
     fn it_follows_an_engine_that_has_become_slower() {
         let (mut predictor, now) = taught(100, 0.2, 0.05);
         for (audio, service) in jobs(60, 0.6, 0.15) {
-            predictor.learn(audio, service, now);
+            predictor.learn(audio, service, 1, now);
         }
-        close(predictor.predict(10.0), 2.1, 0.2);
+        close(predictor.predict(10.0, 1), 2.1, 0.2);
     }
 
     #[test]
@@ -262,7 +280,7 @@ mod tests {
             // A ramp from 1 to 3 within ten minutes.
             let slower = service.mul_f64(1.0 + 2.0 * at as f64 / 600.0);
             now += Duration::from_secs(1);
-            predictor.learn(audio, slower, now);
+            predictor.learn(audio, slower, 1, now);
             last = ratio(&predictor, audio, slower);
         }
         assert!(last > 2.5, "{last}");
@@ -282,26 +300,66 @@ mod tests {
         let mut predictor = Predictor::new(&config::Lane::default());
         let now = Instant::now();
         for _ in 0..200 {
-            predictor.learn(1.0, Duration::from_secs_f64(0.25), now);
+            predictor.learn(1.0, Duration::from_secs_f64(0.25), 1, now);
         }
         for _ in 0..20 {
-            predictor.learn(600.0, Duration::from_secs_f64(120.0), now);
+            predictor.learn(600.0, Duration::from_secs_f64(120.0), 1, now);
         }
         close(ratio(&predictor, 600.0, Duration::from_secs(120)), 1.0, 0.3);
+    }
+
+    /// Jobs of 10 s of audio that take 1 s alone and `slower` times that beside seven others.
+    fn batches(predictor: &mut Predictor, slower: f64, count: usize, now: Instant) -> f64 {
+        for _ in 0..count {
+            predictor.learn(10.0, Duration::from_secs_f64(slower), 8, now);
+        }
+        slower / predictor.healthy(10.0, 8)
+    }
+
+    #[test]
+    fn a_busy_day_after_a_quiet_night_is_no_decay() {
+        let (mut predictor, now) = taught(100, 0.5, 0.05);
+        let ratio = batches(&mut predictor, 3.0, 200, now);
+        assert!((0.8..1.2).contains(&ratio), "{ratio}");
+        close(predictor.predict(10.0, 8), 3.0, 0.1);
+        close(predictor.predict(10.0, 1), 1.0, 0.2);
+        close(predictor.report(8).fixed + 10.0 * predictor.report(8).per_audio_second, 3.0, 0.1);
+    }
+
+    #[test]
+    fn an_engine_that_decays_under_load_shows_it() {
+        let (mut predictor, mut now) = taught(100, 0.5, 0.05);
+        batches(&mut predictor, 3.0, 200, now);
+        let mut ratio = 0.0;
+        for at in 0..600 {
+            now += Duration::from_secs(1);
+            ratio = batches(&mut predictor, 3.0 + 6.0 * f64::from(at) / 600.0, 1, now);
+        }
+        assert!(ratio > 2.2, "{ratio}");
+    }
+
+    #[test]
+    fn an_engine_that_is_never_alone_is_predicted_as_it_is() {
+        let mut predictor = Predictor::new(&config::Lane::default());
+        let now = Instant::now();
+        let ratio = batches(&mut predictor, 15.0, 100, now);
+        assert!((0.8..1.2).contains(&ratio), "{ratio}");
+        close(predictor.predict(10.0, 8), 15.0, 0.1);
     }
 
     proptest! {
         #[test]
         fn no_input_makes_a_prediction_negative_or_infinite(
-            samples in proptest::collection::vec((0.0..1e5f64, 0.0..1e5f64), 0..100),
+            samples in proptest::collection::vec((0.0..1e5f64, 0.0..1e5f64, 0..2000_usize), 0..100),
             audio in 0.0..1e5f64,
+            beside in 0..2000_usize,
         ) {
             let mut predictor = Predictor::new(&config::Lane::default());
             let now = Instant::now();
-            for (audio, service) in samples {
-                predictor.learn(audio, Duration::from_secs_f64(service), now);
+            for (audio, service, jobs) in samples {
+                predictor.learn(audio, Duration::from_secs_f64(service), jobs, now);
             }
-            for value in [predictor.predict(audio), predictor.healthy(audio)] {
+            for value in [predictor.predict(audio, beside), predictor.healthy(audio, beside)] {
                 prop_assert!(value.is_finite() && value > 0.0, "{value}");
             }
         }

@@ -110,6 +110,7 @@ fn pools(names: &[&str]) -> Discovery {
         protocols: Vec::new(),
         language: None,
         model: None,
+        standby: name.ends_with("spare"),
     };
     Discovery { namespace: "ns".into(), pools: names.iter().map(pool).collect() }
 }
@@ -240,13 +241,15 @@ async fn what_is_known_is_kept_while_the_api_server_is_away() {
 async fn other_pools_in_the_configuration_are_looked_for_at_once() {
     let stack = Stack::start(Some(vec![
         slice("ears-x", "s-ears", 1, &[endpoint("ears-0", "10.0.0.1", true, false)]),
-        slice("more-x", "s-more", 1, &[endpoint("more-0", "10.0.0.9", true, false)]),
+        slice("spare-x", "s-spare", 1, &[endpoint("spare-0", "10.0.0.9", true, false)]),
     ]));
     stack.becomes(&[("ears-0", "ears", false)]).await;
     let mut config = Config::default();
-    config.gateway.discovery = Some(pools(&["more"]));
+    config.gateway.discovery = Some(pools(&["spare"]));
     stack.config.replace(config);
-    stack.becomes(&[("more-0", "more", false)]).await;
+    stack.becomes(&[("spare-0", "spare", false)]).await;
+    let (candidate, _) = stack.upstreams.endpoints()[0].candidate(tokio::time::Instant::now());
+    assert!(candidate.standby);
 }
 
 fn parsed(value: Value) -> EndpointSlice {

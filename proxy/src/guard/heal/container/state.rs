@@ -31,6 +31,12 @@ pub(super) fn id(key: &str) -> Option<&str> {
     key.split_once('/').map(|(id, _)| id).filter(|id| !id.is_empty())
 }
 
+/// When an instance was started, seconds since 1970; 0 when its key does not say so.
+pub(super) fn started(key: &str) -> i32 {
+    let at = key.split_once('/').and_then(|(_, at)| at.parse::<jiff::Timestamp>().ok());
+    at.and_then(|at| i32::try_from(at.as_second()).ok()).unwrap_or(0)
+}
+
 /// A paused container is one that runs: its probes fail, and what was paused can be killed.
 fn life(state: &State) -> Life {
     match state.running && !state.restarting {
@@ -57,6 +63,14 @@ mod tests {
         assert_ne!(first.key, second.key);
         assert_eq!(id(&second.key), Some("abc"));
         assert_eq!(id(""), None);
+    }
+
+    #[test]
+    fn the_start_of_an_instance_is_in_its_key() {
+        // Docker writes UTC, Podman the local time.
+        assert_eq!(started("abc/2026-11-26T04:00:00.123456789Z"), 1_795_665_600);
+        assert_eq!(started("abc/2026-11-26T05:00:00.5+01:00"), 1_795_665_600);
+        assert_eq!([started("abc/0001-01-01T00:00:00Z"), started("abc"), started("")], [0, 0, 0]);
     }
 
     #[test]

@@ -21,6 +21,7 @@ struct Inner {
     ends_politely: Option<Next>,
     refuses_to_start: bool,
     unreachable: bool,
+    log: Option<&'static str>,
 }
 
 impl Program {
@@ -44,8 +45,12 @@ impl Program {
             stuck_after: Duration::from_secs(30),
             ..config::Repair::default()
         };
-        let none: LastWords = Arc::new(|| Box::pin(std::future::ready(None)));
-        Supervised::start("parakeet-0", self.clone(), &repair, none).await
+        let inner = self.0.clone();
+        let log: ReadLog = Arc::new(move |key| {
+            let log = inner.lock().log;
+            Box::pin(std::future::ready(log.map(|log| format!("{key} says {log}"))))
+        });
+        Supervised::start("parakeet-0", self.clone(), &repair, log).await
     }
 }
 
@@ -114,6 +119,20 @@ fn running(key: &str) -> Instance {
 
 async fn restart(engine: &Supervised, key: &str, kill: Kill) -> Result<(), Error> {
     engine.restart(key.to_owned(), kill, String::new()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_an_engines_log_says_why_it_ended() {
+    let program = Program::running();
+    program.set(|inner| inner.log = Some("no kernel image is available for execution on the device"));
+    let engine = program.supervised().await.unwrap();
+    engine.recognise(Arc::new(Catalogue::new(&[])));
+    assert_eq!(engine.last_words(), LastWords::default());
+    assert!(engine.end_of_log().await.unwrap().starts_with("run 1 says no kernel image"));
+    program.set(|inner| inner.life = Some(Life::Exited));
+    let mut lives = engine.instance();
+    lives.wait_for(|instance| instance.life == Life::Exited).await.unwrap();
+    assert_eq!(engine.last_words().finding.unwrap().0, contract::Class::Environment);
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,14 +13,14 @@ use crate::guard::heal::unit::CALL_TIMEOUT;
 /// Bytes that are read of the lines.
 const MAX_READ: u64 = 1024 * 1024;
 
-/// The last lines of the unit's log; `None` without a journal, or when it cannot be read.
-pub(super) async fn last_words(settings: &config::Unit) -> Option<String> {
+/// The last lines of that invocation of the unit; `None` without a journal, or when it cannot be read.
+pub(super) async fn last_words(settings: &config::Unit, invocation: &str) -> Option<String> {
     let mut command = Command::new("journalctl");
     if settings.user {
         command.arg("--user");
     }
     command.args(["--no-pager", "--quiet", "--output=cat"]).arg(format!("--lines={MAX_LINES}"));
-    command.arg(format!("--unit={}", settings.name));
+    command.arg(format!("_SYSTEMD_INVOCATION_ID={invocation}"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
     let mut journal = command.spawn().ok()?;
     let mut log = Vec::new();

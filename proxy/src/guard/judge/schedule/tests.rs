@@ -202,6 +202,20 @@ fn a_start_is_not_slowed_by_more_probes_while_one_is_under_way() {
 }
 
 #[test]
+fn a_cold_start_lengthens_no_later_deadline() {
+    let start = Instant::now();
+    let policy = Policy::default();
+    let mut evidence = Evidence::new(Capability::Stt, false, start);
+    evidence.shallow = Shallow::Green;
+    for (which, from, to) in [(Which::SttA, 0.0, 60.0), (Which::SttB, 60.0, 61.0)] {
+        let (started, ended) = (at(start, from), at(start, to));
+        evidence.probed(Probed { which, started, ended, failure: None, excused: false });
+    }
+    let probe = due(&evidence, Verdict::Serving, &idle(), &policy, at(start, 200.0)).unwrap();
+    assert_eq!(probe.deadline, Duration::from_secs(3));
+}
+
+#[test]
 fn a_slow_engine_is_given_three_times_what_it_took() {
     let start = Instant::now();
     let policy = Policy::default();

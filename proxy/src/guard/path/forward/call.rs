@@ -34,6 +34,9 @@ use crate::net::within;
 use crate::protocol::grpc::{Code, Status};
 use crate::protocol::{Task, Transport};
 
+/// Bytes of a conversation's audio, a second of it or more, that an engine without an answer must have been sent to look odd.
+const HEARD_BYTES: u64 = 32 * 1024;
+
 /// What the client of the forwarding path gives back.
 pub type EngineReply = Result<Response<Incoming>, legacy::Error>;
 
@@ -54,6 +57,8 @@ pub struct Call {
     pub slot: Slot,
     /// What the client has sent of the request's body.
     pub sent: Arc<Sent>,
+    /// In a conversation: what the client had sent when the engine last said something, or was last found silent.
+    pub heard: u64,
 }
 
 /// An answer that did not end well.
@@ -103,7 +108,7 @@ impl Call {
         let head = loop {
             match within(deadline, &mut engine).await {
                 Some(head) => break head,
-                None if self.is_conversing() => {}
+                None if self.is_conversing() => self.silent(),
                 None if self.awaits_client() => {
                     self.tally.settle(Outcome::BadUpload);
                     return tell(&mut client, self.refuse(Refusal::Upload(Broken::Stalled)));
@@ -136,6 +141,15 @@ impl Call {
     /// Whether the client sends as it pleases, so that the engine may be silent as long.
     fn is_conversing(&self) -> bool {
         self.job.task == Task::TranscribeStream && self.awaits_client()
+    }
+
+    /// The engine says nothing for a while in a conversation. It may be a pause, so that golden probes are to look.
+    fn silent(&mut self) {
+        let sent = self.sent.bytes();
+        if sent - self.heard >= HEARD_BYTES {
+            self.heard = sent;
+            self.forward.observer.observe(Observation::Odd { what: "silent_conversation", seen: clock() });
+        }
     }
 
     /// Whether the engine may be waiting for more of the request.
@@ -296,6 +310,7 @@ impl Call {
                 () = downstream.gone(), if stops => return Err(Interrupted::ClientGone),
                 () = tokio::time::sleep(deadline), if !lost => {
                     if self.is_conversing() {
+                        self.silent();
                         continue;
                     }
                     if self.awaits_client() {
@@ -312,6 +327,7 @@ impl Call {
                 Some(Err(error)) => return Err(Interrupted::Broken(error)),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
+                        self.heard = self.sent.bytes();
                         answer.push(&data);
                         let waits = downstream.is_full();
                         if waits {
@@ -359,10 +375,11 @@ impl Call {
             return;
         }
         let audio = if self.guessed { spoken.unwrap_or(self.audio) } else { self.audio };
-        let predicted = self.forward.learn(self.job.task, audio, service, ended);
+        let predicted = self.forward.learn(self.job.task, audio, service, self.slot.jobs(), ended);
         self.forward.metrics.service_seconds.observe(service.as_secs_f64());
         if let Some(input) = self.input {
             self.forward.poison.lock().served(input);
+            self.forward.cut.lock().served(input, service);
         }
         let success = Success { started: self.started, ended, audio, predicted, service };
         self.forward.observer.observe(Observation::Success(success));
@@ -371,7 +388,10 @@ impl Call {
     /// Says that the deadline has passed.
     fn lose(&self) {
         self.slot.lose();
-        if let Some(input) = self.input {
+        // An input that was served in its time before is not long: the engine is late.
+        if let Some(input) = self.input
+            && !self.forward.poison.lock().was_served(input)
+        {
             self.forward.cut.lock().record(input, clock().saturating_duration_since(self.started));
         }
         self.tally.settle(Outcome::Deadline);

@@ -28,6 +28,11 @@ impl Cut {
         self.inputs.push_back((input, after.max(before)));
     }
 
+    /// An input was served in that time: in less than it was given before, it is not long.
+    pub fn served(&mut self, input: InputHash, service: Duration) {
+        self.inputs.retain(|(known, after)| *known != input || *after <= service);
+    }
+
     /// Seconds that an input is predicted to take at least.
     pub fn least(&self, input: InputHash) -> Option<f64> {
         let (_, after) = self.inputs.iter().find(|(known, _)| *known == input)?;
@@ -45,6 +50,16 @@ mod tests {
         cut.record(InputHash(1), Duration::from_secs(20));
         cut.record(InputHash(1), Duration::from_secs(5));
         assert_eq!((cut.least(InputHash(1)), cut.least(InputHash(2))), (Some(40.0), None));
+    }
+
+    #[test]
+    fn an_input_that_is_served_sooner_is_not_long() {
+        let mut cut = Cut::default();
+        cut.record(InputHash(1), Duration::from_secs(20));
+        cut.served(InputHash(1), Duration::from_secs(35));
+        assert_eq!(cut.least(InputHash(1)), Some(40.0));
+        cut.served(InputHash(1), Duration::from_secs(2));
+        assert_eq!(cut.least(InputHash(1)), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a client has sent of its request: how the body ended, and the text needed to recognise an echo in an error reply.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -16,6 +17,7 @@ const TAIL_BYTES: usize = 2 * 1024;
 #[derive(Debug, Default)]
 pub struct Sent {
     ended: OnceLock<Result<(), Broken>>,
+    bytes: AtomicU64,
     words: Mutex<Words>,
 }
 
@@ -29,7 +31,13 @@ struct Words {
 impl Sent {
     /// Takes the next bytes. They are shared and not copied, but for the end of a long body.
     pub fn push(&self, data: &Bytes) {
+        self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
         self.words.lock().push(data);
+    }
+
+    /// How many bytes it was so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// How the body ended; `None` while it has not.

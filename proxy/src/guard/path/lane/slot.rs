@@ -1,11 +1,12 @@
 //! A job's hold on the lane: a place in the queue, then the right to run.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::guard::path::lane::{Ejected, Job, Lane, Permit, clock, sane};
+use crate::guard::path::lane::jobs::Jobs;
+use crate::guard::path::lane::{Claim, Ejected, Job, Lane, Permit, clock, sane};
 use crate::job::input::InputHash;
 
 /// A place in the queue. Dropping it gives it up.
@@ -70,17 +71,34 @@ pub struct Slot {
     lane: Lane,
     permit: Permit,
     ended: CancellationToken,
+    jobs_at_start: usize,
     answered: bool,
 }
 
 impl Slot {
-    pub(super) fn new(id: u64, lane: Lane, permit: Permit, ended: CancellationToken) -> Self {
-        Self { id, lane, permit, ended, answered: false }
+    /// Starts the job of that id.
+    pub(super) fn start(
+        id: u64,
+        lane: &Lane,
+        running: &mut Jobs,
+        claim: Claim,
+        permit: Permit,
+        now: Instant,
+    ) -> Self {
+        let ended = running.start(id, claim, permit, now);
+        let jobs_at_start = running.holding(Permit::Job);
+        Self { id, lane: lane.clone(), permit, ended, jobs_at_start, answered: false }
     }
 
     /// What it holds.
     pub fn permit(&self) -> Permit {
         self.permit
+    }
+
+    /// How many jobs the engine has had at a time since it got this one, which counts: the mean of its start and now.
+    pub fn jobs(&self) -> usize {
+        let now = self.lane.shared.lock().running.holding(Permit::Job);
+        (self.jobs_at_start + now).div_ceil(2)
     }
 
     /// Notes what is known of the job when the engine gets it.

@@ -178,6 +178,25 @@ async fn a_silent_engine_costs_the_client_its_deadline_and_keeps_the_lane() {
 }
 
 #[tokio::test]
+async fn a_lost_input_that_was_served_before_is_given_no_more_time() {
+    let mut stack = Stack::with(|policy| {
+        policy.hang.deadline_floor = Duration::from_millis(100);
+        policy.hang.deadline_factor = 0.1;
+    })
+    .await;
+    assert_eq!(stack.post(TRANSCRIBE, b"first").await.status(), 200);
+    assert!(matches!(stack.observed().await, Observation::Success(_)));
+    assert_eq!(occupied(&stack).await.await.unwrap().status, 504);
+    assert!(matches!(stack.observed().await, Observation::Loss { .. }));
+    stack.engine.gate.add_permits(1);
+    assert!(matches!(stack.observed().await, Observation::Success(_)));
+    assert_eq!(stack.post(TRANSCRIBE, b"new").await.status(), 504);
+    let cut = stack.forward.cut.lock();
+    let least = |body| cut.least(InputHash(xxh3_64(body)));
+    assert_eq!((least(b"first"), least(b"new").is_some()), (None, true));
+}
+
+#[tokio::test]
 async fn a_lost_job_can_be_forgotten_and_others_go_on() {
     let mut stack = Stack::with(|policy| {
         policy.lane.jobs = 2;

@@ -204,6 +204,26 @@ async fn a_conversation_goes_beside_the_lane_and_its_end_by_the_client_is_no_fau
 }
 
 #[tokio::test]
+async fn an_engine_that_hears_and_says_nothing_is_looked_at() {
+    let mut stack = Stack::grpc(|policy| {
+        policy.hang.deadline_floor = Duration::from_millis(100);
+        policy.hang.deadline_factor = 0.1;
+    })
+    .await;
+    let (sender, body) = upload();
+    let calling = tokio::spawn(crate::net::Clients::new().grpc.request(stack.call_request(CONVERSE, body)));
+    for _ in 0..2 {
+        sender.send(framed(&[7; 40_000])).await.unwrap();
+        let seen = stack.observed().await;
+        assert!(matches!(seen, Observation::Odd { what: "silent_conversation", .. }), "{seen:?}");
+        // Nothing new was said to it.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        stack.nothing_observed();
+    }
+    calling.abort();
+}
+
+#[tokio::test]
 async fn conversations_beyond_the_limit_are_refused_until_one_ends() {
     let stack = Stack::grpc(|policy| policy.lane.max_streams = 1).await;
     let (sender, body) = upload();
