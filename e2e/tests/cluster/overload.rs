@@ -15,7 +15,7 @@ use super::fixture::Fixture;
 use super::healing::{START, clip, small, total};
 
 /// How long the storm lasts.
-const STORM: Duration = Duration::from_secs(300);
+const STORM: Duration = Duration::from_secs(180);
 /// What a job takes at least, so that two engines do one a second whatever the machine.
 const JOB_SECONDS: f64 = 2.0;
 /// Three times that.
@@ -46,7 +46,7 @@ pub async fn a_storm_of_work_restarts_nothing(fixture: &Fixture) -> Result<()> {
     let answers = storm(&gateway).await?;
     eprintln!("storm of {} s at 3 times the capacity: {answers:?}", STORM.as_secs());
     let of = |status: &str| answers.get(status).copied().unwrap_or_default();
-    ensure!(of("200") > 60, "too few were served: {answers:?}");
+    ensure!(of("200") > 40, "too few were served: {answers:?}");
     ensure!(of("429") + of("503") > 0, "nobody was refused, so this was no overload: {answers:?}");
     ensure!(of("gone") > 100, "too few clients went away: {answers:?}");
     let expected = ["200", "429", "503", "gone"];
