@@ -18,8 +18,8 @@ pub enum Observation {
         /// When its deadline passed.
         seen: Instant,
     },
-    /// Successful answers look odd together, or an engine says nothing to what is streamed to it: so would a sick engine, and
-    /// so it is when callers are silent.
+    /// Successful answers look odd together, or the engine says nothing while audio is streamed to it. A sick engine does so,
+    /// and a healthy one whose callers are silent.
     Odd {
         /// What is odd.
         what: &'static str,

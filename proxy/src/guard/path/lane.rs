@@ -232,7 +232,7 @@ impl Lane {
         self.dispatch();
     }
 
-    /// How many jobs there are at a time once one more has started.
+    /// How many jobs run at a time once one more has started.
     pub fn beside(&self) -> usize {
         let state = self.shared.lock();
         (state.running.holding(Permit::Job) + 1).min(state.jobs)

@@ -8,7 +8,7 @@ mod crowding;
 
 use crowding::Crowding;
 
-/// A service-time model of one class of job: `fixed + per_audio_second * audio`, times what the jobs beside it cost a job.
+/// A service-time model of one class of job: `fixed + per_audio_second * audio`, times a factor for the jobs beside it.
 ///
 /// Two estimates share one form. The current one follows the engine within some dozen jobs and predicts. The baseline is
 /// taught by the first jobs of each length and then stands still, but for a drift that takes a day upwards: an engine that
@@ -16,7 +16,7 @@ use crowding::Crowding;
 #[derive(Clone, Debug)]
 pub struct Predictor {
     current: Line,
-    /// What others cost a job; both lines are about jobs alone.
+    /// How much longer a job beside others takes; both lines are for a job alone.
     crowding: Crowding,
     /// The configured guess.
     seed: Line,
@@ -38,7 +38,7 @@ const WANDER: f64 = 0.03;
 const BASELINE_JOBS: f64 = 30.0;
 /// Times the longest audio served beyond which the model is not trusted alone.
 const FAR: f64 = 2.0;
-/// Uncertainty of a prediction below which what a job takes beyond it is the doing of others.
+/// Uncertainty of a prediction up to which a longer service is put down to the jobs beside it.
 const KNOWN: f64 = NOISE * NOISE;
 /// How long the baseline takes to accept a slower engine as normal.
 const DRIFT: Duration = Duration::from_secs(24 * 3600);

@@ -95,7 +95,7 @@ impl Slot {
         self.permit
     }
 
-    /// How many jobs the engine has had at a time since it got this one, which counts: the mean of its start and now.
+    /// How many jobs the engine had at a time while this one ran, itself included: the mean of its start and now.
     pub fn jobs(&self) -> usize {
         let now = self.lane.shared.lock().running.holding(Permit::Job);
         (self.jobs_at_start + now).div_ceil(2)

@@ -2,11 +2,11 @@
 
 /// Numbers of jobs at a time that are told apart: 2, 3 to 4, 5 to 8 and so on; the last has all beyond.
 const BUCKETS: usize = 8;
-/// Jobs over which a factor is averaged at least.
+/// A factor is the mean over its first jobs, up to so many; then it follows new ones.
 const MEMORY: u32 = 200;
 
-/// The factors, learned one by one. They stay what they are when the engine as a whole becomes slower or faster, as they are
-/// taught by times over the present prediction for a job alone.
+/// One factor for each number of jobs. An engine that becomes slower as a whole leaves them as they are: they are learned from
+/// service times over the present prediction for a job alone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Crowding {
     buckets: [Factor; BUCKETS],
