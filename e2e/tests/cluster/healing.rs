@@ -1,6 +1,6 @@
 //! Wedges on the cluster: the engine's container is restarted in place, and clients notice nothing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -235,7 +235,9 @@ pub async fn a_standby_serves_while_its_engine_is_repaired(fixture: &Fixture) ->
     let mark = load.mark();
     let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
     let spare = stack.pods("spare").await?.into_iter().next().context("the standby has no pod")?;
+    let deadline = Instant::now() + START;
     while served(&pod).await? < 5.0 {
+        ensure!(Instant::now() < deadline, "the engine serves no client");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     ensure!(served(&spare).await? == 0.0, "the standby served while its engine was healthy");

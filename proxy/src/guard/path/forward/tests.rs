@@ -213,6 +213,12 @@ fn upload() -> (mpsc::Sender<Bytes>, Body) {
     (sender, Body::from_stream(frames))
 }
 
+/// A policy by which an engine may be silent for 0.1 s.
+fn impatient(policy: &mut config::Policy) {
+    policy.hang.deadline_floor = Duration::from_millis(100);
+    policy.hang.deadline_factor = 0.1;
+}
+
 /// A closed gate, a first job that runs behind it, and its client.
 async fn occupied(stack: &Stack) -> tokio::task::JoinHandle<Received> {
     stack.engine.close_gate();

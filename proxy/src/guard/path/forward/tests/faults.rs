@@ -158,11 +158,7 @@ async fn an_answer_that_breaks_off_is_cut_for_the_client_too() {
 
 #[tokio::test]
 async fn a_silent_engine_costs_the_client_its_deadline_and_keeps_the_lane() {
-    let mut stack = Stack::with(|policy| {
-        policy.hang.deadline_floor = Duration::from_millis(100);
-        policy.hang.deadline_factor = 0.1;
-    })
-    .await;
+    let mut stack = Stack::with(impatient).await;
     let first = occupied(&stack).await;
     let reply = first.await.unwrap();
     assert_eq!(
@@ -179,11 +175,7 @@ async fn a_silent_engine_costs_the_client_its_deadline_and_keeps_the_lane() {
 
 #[tokio::test]
 async fn a_lost_input_that_was_served_before_is_given_no_more_time() {
-    let mut stack = Stack::with(|policy| {
-        policy.hang.deadline_floor = Duration::from_millis(100);
-        policy.hang.deadline_factor = 0.1;
-    })
-    .await;
+    let mut stack = Stack::with(impatient).await;
     assert_eq!(stack.post(TRANSCRIBE, b"first").await.status(), 200);
     assert!(matches!(stack.observed().await, Observation::Success(_)));
     assert_eq!(occupied(&stack).await.await.unwrap().status, 504);
@@ -239,11 +231,7 @@ async fn a_replaced_instance_frees_the_lane_and_sends_its_requests_elsewhere() {
 
 #[tokio::test]
 async fn an_answer_that_stalls_in_the_middle_is_cut_and_keeps_the_lane() {
-    let mut stack = Stack::with(|policy| {
-        policy.hang.deadline_floor = Duration::from_millis(100);
-        policy.hang.deadline_factor = 0.1;
-    })
-    .await;
+    let mut stack = Stack::with(impatient).await;
     let (frames, receiver) = mpsc::channel(1);
     *stack.engine.reply.lock() = Reply::Stream(Arc::new(tokio::sync::Mutex::new(receiver)));
     frames.send(Bytes::from_static(b"one ")).await.unwrap();

@@ -182,11 +182,7 @@ async fn a_grpc_upload_waits_for_the_lane_too() {
 
 #[tokio::test]
 async fn a_conversation_goes_beside_the_lane_and_its_end_by_the_client_is_no_fault() {
-    let mut stack = Stack::grpc(|policy| {
-        policy.hang.deadline_floor = Duration::from_millis(100);
-        policy.hang.deadline_factor = 0.1;
-    })
-    .await;
+    let mut stack = Stack::grpc(impatient).await;
     let (sender, body) = upload();
     let calling = tokio::spawn(crate::net::Clients::new().grpc.request(stack.call_request(CONVERSE, body)));
     sender.send(framed(b"one")).await.unwrap();
@@ -205,11 +201,7 @@ async fn a_conversation_goes_beside_the_lane_and_its_end_by_the_client_is_no_fau
 
 #[tokio::test]
 async fn an_engine_that_hears_and_says_nothing_is_looked_at() {
-    let mut stack = Stack::grpc(|policy| {
-        policy.hang.deadline_floor = Duration::from_millis(100);
-        policy.hang.deadline_factor = 0.1;
-    })
-    .await;
+    let mut stack = Stack::grpc(impatient).await;
     let (sender, body) = upload();
     let calling = tokio::spawn(crate::net::Clients::new().grpc.request(stack.call_request(CONVERSE, body)));
     for _ in 0..2 {
