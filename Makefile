@@ -15,6 +15,8 @@ HELM_DOCS_VERSION := v1.14.2
 KUBECONFORM_VERSION := v0.8.0
 # Which build of the binaries the cluster's images get: debug or release.
 PROFILE ?= debug
+# Instructions and allocations per request that later builds are compared with.
+BASELINE := e2e/bench-baseline.json
 
 export CARGO_TERM_COLOR ?= auto
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -39,7 +41,7 @@ PACKAGES_BUILD := ca-certificates cmake g++ make pkg-config \
 	flite1-dev libpocketsphinx-dev libsphinxbase-dev pocketsphinx-en-us
 PACKAGES_TEST = $(shell command -v $(NODE) >/dev/null || echo nodejs) $(shell command -v $(NPM) >/dev/null || echo npm) \
 	$(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo python3-venv) podman dbus-daemon \
-	$(shell command -v runc >/dev/null || echo runc)
+	$(shell command -v runc >/dev/null || echo runc) valgrind
 PACKAGES_COUNT = strace valgrind
 PACKAGES_BENCH = $(PACKAGES_COUNT) $(shell command -v nginx >/dev/null || test -x /usr/sbin/nginx || echo nginx-light)
 # A cluster's nodes and network, and what builds images without a registry.
@@ -47,15 +49,16 @@ PACKAGES_BENCH = $(PACKAGES_COUNT) $(shell command -v nginx >/dev/null || test -
 PACKAGES_CLUSTER = binutils buildah conntrack containernetworking-plugins ethtool iproute2 iptables kmod mmdebstrap mount \
 	socat util-linux $(foreach program,containerd runc,$(shell command -v $(program) >/dev/null || echo $(program)))
 
-.PHONY: help run build test check lint soak bench bench-instructions advisories cluster cluster-down cluster-test cluster-bench images cargo packages \
+.PHONY: help run build test check lint soak bench bench-instructions bench-gate bench-baseline advisories cluster cluster-down cluster-test cluster-bench images cargo packages \
 	packages-test packages-bench packages-count packages-cluster sdks cluster-binaries cluster-ready go fmt clippy doc deny rules \
 	chart chart-docs crds
 
 help: ## Say what there is to run.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
-run: build ## Build all and start a whole speech stack on this machine; ARGS='...' are passed on.
-	@exec target/release/speechstack-proxy standalone --config demo/stack.yaml $(ARGS)
+run: packages cargo ## Build and start a whole speech stack on this machine; ARGS='...' are passed on.
+	$(CARGO) build --profile demo --package speechstack-proxy --package speechstack-engine
+	@exec target/demo/speechstack-proxy standalone --config demo/stack.yaml $(ARGS)
 
 build: packages cargo ## Build the release binaries.
 	$(CARGO) build --release --workspace --bins
@@ -63,6 +66,7 @@ build: packages cargo ## Build the release binaries.
 test: packages-test cargo sdks ## Run every test: unit, in process, whole stack, SDKs, fault matrix, cluster.
 	$(CARGO) build --workspace --all-targets
 	SPEECHSTACK_CLUSTER=later e2e/failures.sh $(CARGO) test --workspace --no-fail-fast
+	target/debug/bench --gate $(BASELINE)
 	$(MAKE) cluster-test
 
 check: fmt rules clippy ## The quick part of lint and test: form, warnings, unit and in-process tests; no whole stacks.
@@ -83,8 +87,16 @@ bench: packages-bench build ## Measure speed and size against a direct call and 
 	$(CARGO) bench --workspace --bench merge
 	target/release/bench $(ARGS)
 
-bench-instructions: packages-count build ## Count the gateway's instructions and system calls per request; under a minute.
+bench-instructions: packages-count build ## Count the gateway's instructions, allocations and system calls per request.
 	target/release/bench --instructions-only $(ARGS)
+
+bench-gate: packages-test cargo ## Fail if a request to the gateway costs more instructions or allocations than the baseline; PROFILE=release.
+	$(CARGO) build --workspace $(if $(RELEASE),--bins $(RELEASE),--all-targets)
+	target/$(PROFILE)/bench --gate $(BASELINE)
+
+bench-baseline: packages-test cargo ## Write that baseline anew.
+	$(CARGO) build --workspace $(if $(RELEASE),--bins $(RELEASE),--all-targets)
+	target/$(PROFILE)/bench --write-baseline $(BASELINE)
 
 advisories: $(TOOLS)/bin/cargo-deny ## Look the dependencies up in the advisory database; needs the network, fails nothing.
 	-$(TOOLS)/bin/cargo-deny check advisories

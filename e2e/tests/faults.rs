@@ -198,7 +198,7 @@ async fn what_is_no_wedge_restarts_nothing() -> Result<()> {
     let short = short_clip()?;
     let long = long_clip()?;
     let refused = say(&[("rms", "This file is refused.")])?;
-    let hash = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&refused));
+    let hash = format!("{:016x}", twox_hash::XxHash3_64::oneshot(&refused));
     let cases = vec![
         unseen(harmless("F3", json!({"mode": "F3"}), Some(&["A", "B"]), Duration::from_secs(12))),
         unseen(Case {
@@ -399,7 +399,7 @@ async fn a_poisonous_input_is_refused_after_two_engines_fell_to_it() -> Result<(
     let stack = Stack::start(options).await?;
     let load = steady(&stack)?;
     let poison = say(&[("kal16", "This very sentence is poison.")])?;
-    let hash = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&poison));
+    let hash = format!("{:016x}", twox_hash::XxHash3_64::oneshot(&poison));
     let arm = json!({"mode": "F23", "trigger": {"on_input_hash": hash}});
     for engine in ["parakeet-0", "parakeet-1"] {
         stack.arm(engine, &arm).await?;

@@ -13,7 +13,7 @@ use speechstack_engine::ffi::Voice;
 use speechstack_engine::kind::Kind;
 use speechstack_engine::lane::Pace;
 use support::{Engine, StateDir, config, level, mode, samples, speech, upload};
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 const SAID: &str = "good morning";
 
@@ -336,7 +336,7 @@ async fn lasting_faults_survive_as_many_starts_as_told() {
 async fn f23_poison_wedges_until_restart_and_stays_poison() {
     let state = StateDir::new();
     let (good, poison) = (speech(Voice::Slt, SAID), speech(Voice::Rms, "see you tomorrow"));
-    let hash = format!("{:016x}", xxh3_64(&poison));
+    let hash = format!("{:016x}", XxHash3_64::oneshot(&poison));
     for round in 0..2 {
         let engine = Engine::start_with(Kind::Stt, Some(&state), Pace::default()).await;
         engine.become_ready().await;

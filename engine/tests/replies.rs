@@ -25,7 +25,7 @@ use speechstack_engine::lane::Pace;
 use support::{Engine, config, level, mode, samples, speech, upload};
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 const SAID: &str = "good morning";
 /// Longer than a healthy engine takes for anything that may wrongly come.
@@ -92,7 +92,7 @@ async fn f35_answers_an_error_of_the_client_while_health_is_green() {
 async fn f38_holds_one_job_for_ever_while_the_others_complete() {
     let engine = Engine::with(Config { jobs: 2, ..config(Kind::Stt, &["parakeet"]) }).await;
     let (held, other) = (speech(Voice::Rms, "see you tomorrow"), speech(Voice::Slt, SAID));
-    let hash = format!("{:016x}", xxh3_64(&held));
+    let hash = format!("{:016x}", XxHash3_64::oneshot(&held));
     engine.arm(json!({"mode": "F38", "trigger": {"on_input_hash": hash}})).await;
     let mut stuck = Box::pin(engine.transcribe(&held));
     assert!(tokio::time::timeout(SILENCE, &mut stuck).await.is_err());

@@ -46,17 +46,12 @@ fn outgoing(route: Route, work: Work, seconds: f64, request_id: &RequestId) -> O
         work,
         file: None,
         audio_seconds: seconds,
-        request_id: request_id.0.clone(),
+        request_id: request_id.value.clone(),
         may_wait: false,
         continues: false,
         avoid: None,
         prefer: None,
     }
-}
-
-/// Which engine served a request, for its log line.
-fn note_engine(engine: &str) {
-    tracing::Span::current().record("engine", engine);
 }
 
 /// Renders what engines made. Long replies are rendered away from the threads that move bytes.

@@ -144,7 +144,7 @@ impl Bound {
         }
         let gateway = Gateway::new(self.config.clone(), upstreams, self.gateway_drain.clone(), &registry)?;
 
-        let service = TowerToHyperService::new(gateway.service());
+        let service = gateway.service();
         let limits = config.connections.limits();
         tokio::spawn(net::serve_within(public, service, limits, self.gateway_drain.clone()));
         // The admin port outlives the public one: readiness and metrics tell of the drain.

@@ -216,7 +216,7 @@ pub struct Spool {
 
 impl Default for Spool {
     fn default() -> Self {
-        Self { memory_per_request: ByteSize::kib(128), disk: ByteSize::gib(4), dir: None }
+        Self { memory_per_request: ByteSize::kib(64), disk: ByteSize::gib(4), dir: None }
     }
 }
 

@@ -7,19 +7,21 @@ mod outbound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use parking_lot::Mutex;
 use tracing::Instrument;
-use tracing::field::Empty;
 use uuid::Uuid;
 
 pub use metrics::Metrics;
 
 use contract::Capability;
 use contract::header::REQUEST_ID;
+pub use inbound::Source;
+
 use inbound::Inbound;
 use outbound::{InFlight, Outbound};
 
@@ -33,9 +35,31 @@ const VERSION: HeaderName = HeaderName::from_static("openai-version");
 /// Longest request id taken over from a client.
 const ID_BYTES: usize = 128;
 
-/// The id that a request carries from end to end: visible ASCII.
+/// A request by its id, and what is noted for its log line. Cloning shares it.
 #[derive(Clone, Debug)]
-pub struct RequestId(pub HeaderValue);
+pub struct RequestId {
+    /// Carried from end to end: visible ASCII.
+    pub value: HeaderValue,
+    noted: Arc<Mutex<Noted>>,
+}
+
+/// Which engine served a request, and whether it was the second one that was asked.
+#[derive(Clone, Debug, Default)]
+struct Noted {
+    engine: Option<Arc<str>>,
+    hedged: bool,
+}
+
+impl RequestId {
+    /// Notes which engine served it.
+    pub fn served_by(&self, engine: &Arc<str>, hedged: bool) {
+        *self.noted.lock() = Noted { engine: Some(Arc::clone(engine)), hedged };
+    }
+
+    fn as_str(&self) -> &str {
+        self.value.to_str().unwrap_or_default()
+    }
+}
 
 /// What the edge needs.
 pub struct Edge {
@@ -49,8 +73,27 @@ pub struct Edge {
     pub config: Current,
 }
 
-/// The one layer around all routes. Nothing of a request's body is read here.
-pub async fn pass(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
+/// The layer around the router's routes.
+pub async fn layer(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
+    let pattern = pattern(&request).to_owned();
+    let serve = |mut request: Request, id| {
+        request.extensions_mut().insert(id);
+        next.run(request)
+    };
+    pass(&edge, &pattern, request, serve).await
+}
+
+/// What is around every route, of that pattern. Nothing of a request's body is read here.
+pub async fn pass<B, F>(
+    edge: &Edge,
+    pattern: &str,
+    request: http::Request<B>,
+    serve: impl FnOnce(Request, RequestId) -> F,
+) -> Response
+where
+    B: Source,
+    F: Future<Output = Response>,
+{
     let started = Instant::now();
     let id = request_id(request.headers());
     if request.method() == Method::OPTIONS {
@@ -58,16 +101,10 @@ pub async fn pass(State(edge): State<Arc<Edge>>, mut request: Request, next: Nex
         finish(response.headers_mut(), &id, started);
         return response;
     }
-    let route = route(&request);
-    let span = tracing::info_span!(
-        "request",
-        request_id = %id.0.to_str().unwrap_or_default(),
-        route = %route,
-        status = Empty,
-        engine = Empty,
-        hedged = Empty
-    );
-    let mut in_flight = InFlight::begin(edge.metrics.clone(), route, span.clone(), started);
+    let route = edge.metrics.route(pattern);
+    // A span costs as much as all else of the edge. The log line has the same fields.
+    let span = tracing::debug_span!("request", request_id = id.as_str(), route = route.pattern.as_str());
+    let mut in_flight = InFlight::begin(edge.metrics.clone(), route, id.clone(), started);
     let mut refused = None;
     if request.method() == Method::POST {
         let config = edge.config.get();
@@ -76,11 +113,10 @@ pub async fn pass(State(edge): State<Arc<Edge>>, mut request: Request, next: Nex
             None => refused = Some(overloaded(request.uri().path(), config.gateway.retry_after.min)),
         }
     }
-    request.extensions_mut().insert(id.clone());
     let request = edge.wrap(request);
     let mut response = match refused {
         Some(error) => error.into_response(),
-        None => next.run(request).instrument(span).await,
+        None => serve(request, id.clone()).instrument(span).await,
     };
     finish(response.headers_mut(), &id, started);
     in_flight.status = response.status().as_u16();
@@ -88,11 +124,11 @@ pub async fn pass(State(edge): State<Arc<Edge>>, mut request: Request, next: Nex
 }
 
 impl Edge {
-    fn wrap(&self, request: Request) -> Request {
+    fn wrap<B: Source>(&self, request: http::Request<B>) -> Request {
         let awaits_continue = request.headers().contains_key(header::EXPECT);
         request.map(|body| {
             if body.is_end_stream() {
-                return body;
+                return Body::empty();
             }
             let pace = self.config.get().gateway.connections.pace();
             Body::new(Inbound::new(body, pace, awaits_continue, self.metrics.bytes_in(), self.drain.clone()))
@@ -113,16 +149,21 @@ fn request_id(headers: &HeaderMap) -> RequestId {
     };
     let id = match headers.get(REQUEST_ID).filter(valid) {
         Some(id) => id.clone(),
-        None => HeaderValue::try_from(format!("req_{}", Uuid::now_v7().simple()))
-            .unwrap_or_else(|_| HeaderValue::from_static("req_unknown")),
+        None => new_id(),
     };
-    RequestId(id)
+    RequestId { value: id, noted: Arc::default() }
+}
+
+fn new_id() -> HeaderValue {
+    let mut id = *b"req_00000000000000000000000000000000";
+    Uuid::now_v7().simple().encode_lower(&mut id[4..]);
+    HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("req_unknown"))
 }
 
 /// The route's pattern, the same with and without `/v1`: a label with few values.
-fn route(request: &Request) -> Arc<str> {
+fn pattern(request: &Request) -> &str {
     let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    matched.map_or("unmatched", |path| path.strip_prefix("/v1").unwrap_or(path)).into()
+    matched.map_or("unmatched", |path| path.strip_prefix("/v1").unwrap_or(path))
 }
 
 /// Answers a browser's question whether it may call: yes, with any header it names.
@@ -142,7 +183,7 @@ fn preflight(asked: &HeaderMap) -> Response {
 
 /// Sets the headers of every reply.
 fn finish(headers: &mut HeaderMap, id: &RequestId, started: Instant) {
-    headers.insert(REQUEST_ID, id.0.clone());
+    headers.insert(REQUEST_ID, id.value.clone());
     headers.insert(PROCESSING_MS, HeaderValue::from(started.elapsed().as_millis() as u64));
     headers.insert(VERSION, HeaderValue::from_static("2020-10-01"));
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
@@ -161,7 +202,7 @@ mod tests {
     fn id_of(sent: &[u8]) -> String {
         let mut headers = HeaderMap::new();
         headers.insert(REQUEST_ID, HeaderValue::from_bytes(sent).unwrap());
-        request_id(&headers).0.to_str().unwrap().to_owned()
+        request_id(&headers).as_str().to_owned()
     }
 
     #[test]
@@ -170,6 +211,6 @@ mod tests {
         for wrong in [&b""[..], b"a b", b"\"", b"caf\xc3\xa9", &[b'x'; 129]] {
             assert!(id_of(wrong).starts_with("req_"), "{wrong:?}");
         }
-        assert_ne!(request_id(&HeaderMap::new()).0, request_id(&HeaderMap::new()).0);
+        assert_ne!(request_id(&HeaderMap::new()).value, request_id(&HeaderMap::new()).value);
     }
 }

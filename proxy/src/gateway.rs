@@ -1,16 +1,21 @@
 //! The gateway: routes of the public port and of the admin port, and the edge that all requests pass.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::extract::{Request, State};
+use axum::body::Body;
+use axum::extract::{Extension, Request, State};
 use axum::handler::Handler;
-use axum::http::{StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router, middleware};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
-use tower::util::MapRequest;
+use tower::ServiceExt;
 
 pub use crate::edge::Metrics;
 
@@ -19,15 +24,78 @@ use contract::Capability;
 use crate::api::openai::{models, speech, transcription, voices};
 use crate::api::{Context, spark};
 use crate::config::Current;
-use crate::edge::{self, Edge};
+use crate::edge::{self, Edge, RequestId};
 use crate::error::Error;
 use crate::net::drain::Drain;
 use crate::net::permits::Permits;
 use crate::upstream::Upstreams;
 use crate::upstream::voices::Voices;
 
-/// The routes of the public port, behind what tidies a path.
-pub type Service = MapRequest<Router, fn(Request<Incoming>) -> Request<Incoming>>;
+/// What serves the public port: audio goes straight to its handler, everything else through the router.
+#[derive(Clone)]
+pub struct Service {
+    context: Arc<Context>,
+    edge: Arc<Edge>,
+    router: Router,
+}
+
+impl hyper::service::Service<hyper::Request<Incoming>> for Service {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+        let request = without_slash(request);
+        let Some(call) = Call::of(&request) else {
+            return self.router.clone().oneshot(request).boxed();
+        };
+        let (context, edge) = (Arc::clone(&self.context), Arc::clone(&self.edge));
+        async move {
+            let serve = |request, id| call.serve(context, id, request);
+            Ok(edge::pass(&edge, call.pattern(), request, serve).await)
+        }
+        .boxed()
+    }
+}
+
+/// The calls that carry audio: too many to look for their routes.
+#[derive(Clone, Copy)]
+enum Call {
+    Transcription,
+    Speech,
+}
+
+impl Call {
+    fn of<B>(request: &hyper::Request<B>) -> Option<Self> {
+        if request.method() != Method::POST {
+            return None;
+        }
+        let path = request.uri().path();
+        match path.strip_prefix("/v1").unwrap_or(path) {
+            TRANSCRIPTIONS => Some(Self::Transcription),
+            SPEECH => Some(Self::Speech),
+            _ => None,
+        }
+    }
+
+    fn pattern(self) -> &'static str {
+        match self {
+            Self::Transcription => TRANSCRIPTIONS,
+            Self::Speech => SPEECH,
+        }
+    }
+
+    async fn serve(self, context: Arc<Context>, id: RequestId, request: Request) -> Response {
+        match self {
+            Self::Transcription => transcription::create(State(context), Extension(id), request).await,
+            Self::Speech => speech::create(State(context), Extension(id), request).await,
+        }
+        .into_response()
+    }
+}
+
+const TRANSCRIPTIONS: &str = "/audio/transcriptions";
+const SPEECH: &str = "/audio/speech";
 
 /// The public side of a stack.
 pub struct Gateway {
@@ -65,8 +133,8 @@ impl Gateway {
             .route("/models", gets(models::list))
             .route("/models/{*id}", gets(models::one))
             .route("/audio/voices", gets(voices::list))
-            .route("/audio/speech", posts(speech::create))
-            .route("/audio/transcriptions", posts(transcription::create))
+            .route(SPEECH, posts(speech::create))
+            .route(TRANSCRIPTIONS, posts(transcription::create))
             .route("/health", gets(health))
             .route("/api/audio/transcribe-with-speakers", posts(spark::transcribe_with_speakers));
         // Each path also without its prefix: clients differ in what they call the base URL.
@@ -75,13 +143,13 @@ impl Gateway {
             .merge(api)
             .route("/readyz", gets(readyz))
             .fallback(unknown_path)
-            .layer(middleware::from_fn_with_state(self.edge.clone(), edge::pass))
+            .layer(middleware::from_fn_with_state(self.edge.clone(), edge::layer))
             .with_state(self.context.clone())
     }
 
-    /// The routes of the public port, with and without a slash at the end of a path.
+    /// What serves the public port, with and without a slash at the end of a path.
     pub fn service(&self) -> Service {
-        MapRequest::new(self.router(), without_slash::<Incoming>)
+        Service { context: Arc::clone(&self.context), edge: Arc::clone(&self.edge), router: self.router() }
     }
 
     /// Routes of the admin port.
@@ -95,7 +163,7 @@ impl Gateway {
 }
 
 /// The request without a slash at the end of its path.
-fn without_slash<B>(mut request: Request<B>) -> Request<B> {
+fn without_slash<B>(mut request: hyper::Request<B>) -> hyper::Request<B> {
     let path = request.uri().path();
     let trimmed = path.trim_end_matches('/');
     if trimmed.len() == path.len() || trimmed.is_empty() {

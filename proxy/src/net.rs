@@ -5,12 +5,13 @@ mod client;
 mod connect;
 pub mod drain;
 pub mod permits;
+mod pool;
 mod serve;
 mod socket;
 mod watch;
 mod within;
 
-pub use client::{Client, Clients};
+pub use client::{CallError, Calls, Client, Clients, Reply};
 pub use connect::{Tls, TlsError};
 pub use serve::{Limits, serve, serve_within};
 pub use within::within;

@@ -201,7 +201,7 @@ impl Upstreams {
         let predictor =
             Predictor { fixed: lane.fixed_seconds, per_audio_second: lane.seconds_per_audio_second };
         let gauge = self.inner.metrics.state_of(&target.name);
-        Endpoint::new(target, predictor, gauge, self.inner.improved.clone())
+        Endpoint::new(target, predictor, gauge, self.inner.improved.clone(), self.inner.clients.clone())
     }
 
     /// Whether it is known which engines there are.

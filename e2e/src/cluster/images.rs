@@ -1,11 +1,12 @@
 //! The images that clusters run, built from the Containerfiles that users build, on a local base.
 
+use std::hash::Hasher;
 use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_64;
 
 use super::layout::Layout;
 use crate::binaries;
@@ -96,12 +97,12 @@ pub async fn build(layout: &Layout) -> Result<()> {
 async fn build_one(layout: &Layout, image: &Image) -> Result<()> {
     let files = files(layout, image)?;
     let suite = suite()?;
-    let mut hash = Xxh3::new();
-    hash.update(format!("{suite} {} {BASE_PACKAGES} {SPEECH_PACKAGES} {HOOKS:?}", image.tag).as_bytes());
+    let mut hash = XxHash3_64::new();
+    hash.write(format!("{suite} {} {BASE_PACKAGES} {SPEECH_PACKAGES} {HOOKS:?}", image.tag).as_bytes());
     for (_, source) in &files {
-        hash.update(&std::fs::read(source).with_context(|| format!("{} is missing", source.display()))?);
+        hash.write(&std::fs::read(source).with_context(|| format!("{} is missing", source.display()))?);
     }
-    let hash = format!("{:032x}\n", hash.digest128());
+    let hash = format!("{:016x}\n", hash.finish());
     let (archive, stamp) = (archive(layout, image.name), folder(layout).join(format!("{}.hash", image.name)));
     if archive.is_file() && std::fs::read_to_string(&stamp).is_ok_and(|built| built == hash) {
         return Ok(());
@@ -179,7 +180,7 @@ async fn base(layout: &Layout, base: Base, suite: &str) -> Result<String> {
         Base::Speech => ("speech", format!("{BASE_PACKAGES},{SPEECH_PACKAGES}")),
     };
     let recipe = format!("{suite} {packages} {HOOKS:?}");
-    let hash = xxhash_rust::xxh3::xxh3_64(recipe.as_bytes());
+    let hash = XxHash3_64::oneshot(recipe.as_bytes());
     let tag = format!("localhost/speechstack/base-{name}:{hash:016x}");
     if buildah(layout, &["images", "--quiet", &tag]).await.is_ok() {
         return Ok(tag);

@@ -40,7 +40,7 @@ impl Layout {
 
     /// A name that no other cluster of this machine has: that of its control groups, and its processes' mark.
     pub fn unique(&self) -> String {
-        let hash = xxhash_rust::xxh3::xxh3_64(self.run().as_os_str().as_bytes());
+        let hash = twox_hash::XxHash3_64::oneshot(self.run().as_os_str().as_bytes());
         format!("speechstack-{:08x}", hash as u32)
     }
 

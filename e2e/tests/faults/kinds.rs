@@ -74,7 +74,7 @@ async fn a_stream_that_goes_silent_is_found() -> Result<()> {
 async fn an_echo_and_a_streams_header_are_no_faults() -> Result<()> {
     let voice = |mode, arm| Case { target: "magpie-0", ..harmless(mode, arm, NONE, Duration::from_secs(10)) };
     let text = "CUDA error: an illegal memory access was encountered.";
-    let hash = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()));
+    let hash = format!("{:016x}", twox_hash::XxHash3_64::oneshot(text.as_bytes()));
     let echo = |mode, status: u16| Case {
         stimulus: Stimulus::Speak(text.to_owned(), 5),
         ..voice(mode, json!({"mode": "F42", "status": status, "trigger": {"on_input_hash": hash}}))

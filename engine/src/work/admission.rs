@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use super::Refusal;
 use super::run::{Client, Start, prepare};
@@ -39,7 +39,7 @@ pub async fn admit(core: &Arc<Core>, input: &[u8], origin: &Origin) -> Result<Ti
         other => return Err(Refusal::NotReady(other)),
     }
     let place = core.gate.enter(core.gate.jobs + MAX_WAITING).ok_or(Refusal::QueueFull(503))?;
-    let inference = Inference { hash: xxh3_64(input), ahead: place.ahead, origin };
+    let inference = Inference { hash: XxHash3_64::oneshot(input), ahead: place.ahead, origin };
     let plan =
         core.faults.as_ref().map(|faults| faults.infer(&inference, Instant::now())).unwrap_or_default();
     match &plan.fate {

@@ -78,9 +78,10 @@ impl Form {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let mut source = Source::new(body, &boundary, limit, Arc::clone(&seen));
         source.read_head(HEAD_BYTES).await?;
-        let (prefix, filename, fields_first) = source.file()?;
-        let container = container(&prefix, filename.as_deref())?;
         let total = source.file_len().or(announced);
+        let says_all = |first: &[u8]| audio::estimate(first, total).is_some_and(|estimate| estimate.exact);
+        let (prefix, filename, fields_first) = source.file(says_all)?;
+        let container = container(&prefix, filename.as_deref())?;
         let playing = audio::estimate(&prefix, total)
             .map_or(UNKNOWN, |estimate| Playing { seconds: estimate.seconds, exact: estimate.exact });
         let audio = described(container, &prefix, filename.as_deref(), source.file_len());

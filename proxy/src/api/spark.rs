@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use contract::Capability;
 
 use super::form::{Fields, Form};
-use super::{Context, catalog, may_wait, note_engine, outgoing, rendered};
+use super::{Context, catalog, may_wait, outgoing, rendered};
 use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::work::{Need, Transcribe, Transcript, Turns, Work};
@@ -81,7 +81,7 @@ async fn serve(
 ) -> Result<Response, Error> {
     let job = job(context, form, &fields, request_id);
     let served = context.upstreams.transcribe_with_speakers(&job).await?;
-    note_engine(&served.engine);
+    request_id.served_by(&served.engine, served.hedged);
     if let Some(input) = form.input() {
         context.upstreams.served(input);
     }

@@ -1,5 +1,7 @@
 //! The audio containers that clients send: their names, file extensions and MIME types.
 
+use std::borrow::Cow;
+
 /// A container of audio: by its first bytes ([`Container::sniff`]) or, second best, by a file name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Container {
@@ -90,8 +92,9 @@ impl Container {
     pub fn filename(self, client_name: Option<&str>) -> String {
         const MAX_STEM_BYTES: usize = 120;
         let name = client_name.unwrap_or_default().rsplit(['/', '\\']).next().unwrap_or_default();
-        let name: String =
-            name.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\'' | '`')).collect();
+        let unfit = |c: char| c.is_control() || matches!(c, '"' | '\'' | '`');
+        let name =
+            if name.contains(unfit) { Cow::Owned(name.replace(unfit, "")) } else { Cow::Borrowed(name) };
         let (stem, extension) = match name.rsplit_once('.') {
             Some((stem, extension)) if TABLE.iter().any(|row| row.has(extension)) => (stem, extension),
             _ => (&name[..], ""),
@@ -100,7 +103,7 @@ impl Container {
         let extension = if belongs { extension } else { self.extension() };
         let stem = &stem[..stem.floor_char_boundary(MAX_STEM_BYTES)];
         let stem = stem.trim_matches(|c: char| c == '.' || c.is_whitespace());
-        format!("{}.{extension}", if stem.is_empty() { "audio" } else { stem })
+        [if stem.is_empty() { "audio" } else { stem }, ".", extension].concat()
     }
 
     /// One of the containers that share their file extensions.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use prometheus::{IntCounterVec, Opts, Registry};
 use tokio::time::{MissedTickBehavior, interval};
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use crate::config::{self, Config};
 
@@ -67,7 +67,7 @@ impl Watch {
         let text = std::fs::read_to_string(&file.config)
             .map_err(|source| config::Error::Read { path: file.config.clone(), source })?;
         let config = config::from_text(&file.config, &text, &file.overrides)?;
-        Ok((Self { file, hash: Some(xxh3_64(text.as_bytes())) }, config))
+        Ok((Self { file, hash: Some(XxHash3_64::oneshot(text.as_bytes())) }, config))
     }
 
     /// Looks at the file for ever, and gives every valid new configuration to `apply`.
@@ -94,7 +94,7 @@ impl Watch {
     }
 
     fn look(&mut self, text: &str) -> Found {
-        let hash = Some(xxh3_64(text.as_bytes()));
+        let hash = Some(XxHash3_64::oneshot(text.as_bytes()));
         if std::mem::replace(&mut self.hash, hash) == hash {
             return Found::Unchanged;
         }

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
+use axum::body::HttpBody;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -18,28 +18,33 @@ use crate::net::drain::Drain;
 const LINGER: Duration = Duration::from_secs(10);
 
 /// A request's body.
-pub(super) struct Inbound {
-    body: Option<Paced<Body>>,
+pub(super) struct Inbound<B: Source> {
+    body: Option<Paced<B>>,
     bytes: IntCounter,
     drain: Drain,
     /// The client sends nothing until `100 Continue`, which reading sends.
     awaits_continue: bool,
 }
 
-impl Inbound {
+/// A body as it comes from a connection.
+pub trait Source:
+    HttpBody<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + Unpin + 'static
+{
+}
+
+impl<B> Source for B where
+    B: HttpBody<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + Unpin + 'static
+{
+}
+
+impl<B: Source> Inbound<B> {
     /// Wraps `body`; `bytes` counts what is read.
-    pub(super) fn new(
-        body: Body,
-        pace: Pace,
-        awaits_continue: bool,
-        bytes: IntCounter,
-        drain: Drain,
-    ) -> Self {
+    pub(super) fn new(body: B, pace: Pace, awaits_continue: bool, bytes: IntCounter, drain: Drain) -> Self {
         Self { body: Some(Paced::new(body, pace)), bytes, drain, awaits_continue }
     }
 }
 
-impl HttpBody for Inbound {
+impl<B: Source> HttpBody for Inbound<B> {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -70,7 +75,7 @@ impl HttpBody for Inbound {
     }
 }
 
-impl Drop for Inbound {
+impl<B: Source> Drop for Inbound<B> {
     fn drop(&mut self) {
         let Some(mut body) = self.body.take() else { return };
         if body.is_end_stream() || self.awaits_continue || tokio::runtime::Handle::try_current().is_err() {

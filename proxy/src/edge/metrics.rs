@@ -1,5 +1,8 @@
 //! What the gateway counts.
 
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::RwLock;
 use prometheus::{
     Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry,
@@ -15,9 +18,38 @@ const SECONDS: [f64; 12] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 3
 pub struct Metrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
-    audio_seconds: CounterVec,
-    body_bytes: IntCounterVec,
+    audio_seconds: [Counter; Capability::ALL.len()],
+    bytes_in: IntCounter,
+    bytes_out: IntCounter,
     in_flight: IntGauge,
+    /// The routes that were asked for, which are few.
+    routes: Arc<RwLock<Vec<Arc<Route>>>>,
+}
+
+/// One route: its pattern, and its series.
+#[derive(Debug)]
+pub(super) struct Route {
+    /// The same with and without `/v1`.
+    pub(super) pattern: String,
+    /// Ended requests, by how they ended; made when first needed.
+    requests: [OnceLock<IntCounter>; ENDS.len()],
+    seconds: Histogram,
+}
+
+/// How requests end, as the metrics say it.
+const ENDS: [&str; 6] = ["2xx", "3xx", "4xx", "5xx", "client_gone", "cut"];
+
+/// The place in [`ENDS`] of a request that ended with `status`, which is 499 when the client left before the reply. A good reply
+/// that did not go out to its end counts as cut.
+fn end(status: u16, complete: bool) -> usize {
+    match status {
+        200..300 if !complete => 5,
+        499 => 4,
+        500.. => 3,
+        400.. => 2,
+        300.. => 1,
+        _ => 0,
+    }
 }
 
 impl Metrics {
@@ -26,6 +58,14 @@ impl Metrics {
     /// # Errors
     /// When a metric of that name is registered already.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let audio_seconds = CounterVec::new(
+            Opts::new("speechstack_gateway_audio_seconds_total", "Seconds of audio heard or spoken"),
+            &["capability"],
+        )?;
+        let body_bytes = IntCounterVec::new(
+            Opts::new("speechstack_gateway_body_bytes_total", "Bytes of bodies from and to clients"),
+            &["direction"],
+        )?;
         let metrics = Self {
             requests: IntCounterVec::new(
                 Opts::new(
@@ -42,56 +82,55 @@ impl Metrics {
                 .buckets(SECONDS.to_vec()),
                 &["route"],
             )?,
-            audio_seconds: CounterVec::new(
-                Opts::new("speechstack_gateway_audio_seconds_total", "Seconds of audio heard or spoken"),
-                &["capability"],
-            )?,
-            body_bytes: IntCounterVec::new(
-                Opts::new("speechstack_gateway_body_bytes_total", "Bytes of bodies from and to clients"),
-                &["direction"],
-            )?,
+            audio_seconds: Capability::ALL
+                .map(|capability| audio_seconds.with_label_values(&[capability.as_str()])),
+            bytes_in: body_bytes.with_label_values(&["in"]),
+            bytes_out: body_bytes.with_label_values(&["out"]),
+            routes: Arc::default(),
             in_flight: IntGauge::new("speechstack_gateway_in_flight", "Requests in flight")?,
         };
         registry.register(Box::new(metrics.requests.clone()))?;
         registry.register(Box::new(metrics.seconds.clone()))?;
-        registry.register(Box::new(metrics.audio_seconds.clone()))?;
-        registry.register(Box::new(metrics.body_bytes.clone()))?;
+        registry.register(Box::new(audio_seconds))?;
+        registry.register(Box::new(body_bytes))?;
         registry.register(Box::new(metrics.in_flight.clone()))?;
-        for capability in Capability::ALL {
-            metrics.audio_seconds(capability);
-        }
         Ok(metrics)
     }
 
     /// Seconds of audio that engines of `capability` heard or spoke.
-    pub fn audio_seconds(&self, capability: Capability) -> Counter {
-        self.audio_seconds.with_label_values(&[capability.as_str()])
+    pub fn audio_seconds(&self, capability: Capability) -> &Counter {
+        &self.audio_seconds[capability as usize]
     }
 
-    /// Ended requests of a route. `status` is the reply's, or 499 when the client left before it; a good reply that did not
-    /// go out to its end counts as cut.
-    pub(super) fn requests(&self, route: &str, status: u16, complete: bool) -> IntCounter {
-        let class = match status {
-            200..300 if !complete => "cut",
-            499 => "client_gone",
-            500.. => "5xx",
-            400.. => "4xx",
-            300.. => "3xx",
-            _ => "2xx",
-        };
-        self.requests.with_label_values(&[route, class])
+    /// The route of a pattern. Found without a hash or an allocation but the first time.
+    pub(super) fn route(&self, pattern: &str) -> Arc<Route> {
+        let known = |routes: &[Arc<Route>]| routes.iter().find(|route| route.pattern == pattern).cloned();
+        if let Some(route) = known(&self.routes.read()) {
+            return route;
+        }
+        let mut routes = self.routes.write();
+        known(&routes).unwrap_or_else(|| {
+            let route = Arc::new(Route {
+                pattern: pattern.to_owned(),
+                requests: Default::default(),
+                seconds: self.seconds.with_label_values(&[pattern]),
+            });
+            routes.push(Arc::clone(&route));
+            route
+        })
     }
 
-    pub(super) fn seconds(&self, route: &str) -> Histogram {
-        self.seconds.with_label_values(&[route])
+    /// Counts a request that has ended.
+    pub(super) fn ended(&self, route: &Route, status: u16, complete: bool, seconds: f64, bytes: u64) {
+        let end = end(status, complete);
+        let counter = || self.requests.with_label_values(&[route.pattern.as_str(), ENDS[end]]);
+        route.requests[end].get_or_init(counter).inc();
+        route.seconds.observe(seconds);
+        self.bytes_out.inc_by(bytes);
     }
 
     pub(super) fn bytes_in(&self) -> IntCounter {
-        self.body_bytes.with_label_values(&["in"])
-    }
-
-    pub(super) fn bytes_out(&self) -> IntCounter {
-        self.body_bytes.with_label_values(&["out"])
+        self.bytes_in.clone()
     }
 
     pub(super) fn in_flight(&self) -> &IntGauge {

@@ -8,16 +8,17 @@ use std::time::Instant;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tracing::Span;
+use tracing::field;
 
-use crate::edge::metrics::Metrics;
+use crate::edge::RequestId;
+use crate::edge::metrics::{Metrics, Route};
 use crate::net::permits::Permit;
 
 /// A request in flight; when dropped, it has ended.
 pub(super) struct InFlight {
     pub(super) metrics: Metrics,
-    pub(super) route: Arc<str>,
-    pub(super) span: Span,
+    pub(super) route: Arc<Route>,
+    pub(super) id: RequestId,
     pub(super) started: Instant,
     /// The reply's status; 499 until there is one.
     pub(super) status: u16,
@@ -34,9 +35,9 @@ pub(super) const CLIENT_GONE: u16 = 499;
 
 impl InFlight {
     /// Counts the request in.
-    pub(super) fn begin(metrics: Metrics, route: Arc<str>, span: Span, started: Instant) -> Self {
+    pub(super) fn begin(metrics: Metrics, route: Arc<Route>, id: RequestId, started: Instant) -> Self {
         metrics.in_flight().inc();
-        Self { metrics, route, span, started, status: CLIENT_GONE, bytes: 0, complete: false, place: None }
+        Self { metrics, route, id, started, status: CLIENT_GONE, bytes: 0, complete: false, place: None }
     }
 }
 
@@ -44,12 +45,20 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         let took = self.started.elapsed();
         self.metrics.in_flight().dec();
-        self.metrics.requests(&self.route, self.status, self.complete).inc();
-        self.metrics.seconds(&self.route).observe(took.as_secs_f64());
-        self.metrics.bytes_out().inc_by(self.bytes);
-        self.span.record("status", self.status);
-        let (complete, bytes) = (self.complete, self.bytes);
-        tracing::info!(parent: &self.span, complete, bytes, took_ms = took.as_millis() as u64, "request ended");
+        self.metrics.ended(&self.route, self.status, self.complete, took.as_secs_f64(), self.bytes);
+        let noted = self.id.noted.lock();
+        tracing::info!(
+            parent: None,
+            request_id = %self.id.as_str(),
+            route = %self.route.pattern,
+            status = self.status,
+            engine = noted.engine.as_deref().map(field::display),
+            hedged = noted.hedged.then_some(true),
+            complete = self.complete,
+            bytes = self.bytes,
+            took_ms = took.as_millis() as u64,
+            "request ended"
+        );
     }
 }
 
@@ -75,11 +84,7 @@ impl HttpBody for Outbound {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = {
-            let span = self.request.span.clone();
-            let _entered = span.enter();
-            ready!(Pin::new(&mut self.body).poll_frame(cx))
-        };
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => {
                 self.request.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);

@@ -10,7 +10,6 @@ use http::{HeaderMap, Method};
 
 use crate::config;
 use crate::guard::key::{self, Key};
-use crate::net::{Client, Clients};
 use crate::protocol::{Codec, Settings, Task, Transport};
 
 /// A protocol that an engine speaks.
@@ -120,14 +119,6 @@ impl Protocols {
     pub fn passed(&self, at: usize) {
         // Another one may have come into doubt meanwhile, which stays.
         let _ = self.doubted.compare_exchange(at, NONE, Ordering::Relaxed, Ordering::Relaxed);
-    }
-}
-
-/// The client that speaks a transport.
-pub fn client(clients: &Clients, transport: Transport) -> &Client {
-    match transport {
-        Transport::Http => &clients.http,
-        Transport::Grpc => &clients.grpc,
     }
 }
 

@@ -21,7 +21,7 @@ impl Boundary {
         if !mime.trim().eq_ignore_ascii_case("multipart/form-data") {
             return None;
         }
-        let boundary = Parameters(parameters).find(|(name, _)| name.eq_ignore_ascii_case("boundary"))?.1;
+        let (_, boundary) = Parameters(parameters).find(|(name, _)| name.eq_ignore_ascii_case("boundary"))?;
         Self::new(&boundary)
     }
 
@@ -81,7 +81,8 @@ impl Boundary {
 pub(super) struct PartHeader {
     pub(super) name: String,
     pub(super) filename: Option<String>,
-    content_type: Option<String>,
+    /// The encoding that the part's Content-Type names.
+    pub(super) charset: Option<&'static Encoding>,
 }
 
 impl PartHeader {
@@ -93,24 +94,17 @@ impl PartHeader {
             Err(_) => WINDOWS_1252.decode_without_bom_handling(block).0,
         };
         let mut disposition = None;
-        let mut content_type = None;
-        for line in unfold(&text).split("\r\n").filter(|line| !line.is_empty()) {
+        let mut charset = None;
+        for line in lines(&unfold(&text)) {
             let (name, value) = line.split_once(':').ok_or(Error::MalformedHeader)?;
             if name.eq_ignore_ascii_case("content-disposition") {
                 disposition = Some(Disposition::parse(value.trim())?);
             } else if name.eq_ignore_ascii_case("content-type") {
-                content_type = Some(value.trim().to_owned());
+                charset = named_charset(value);
             }
         }
         let Disposition { name, filename } = disposition.ok_or(Error::MissingName)?;
-        Ok(Self { name, filename, content_type })
-    }
-
-    /// The encoding that the part's Content-Type names.
-    pub(super) fn charset(&self) -> Option<&'static Encoding> {
-        let (_, parameters) = self.content_type.as_deref()?.split_once(';')?;
-        let charset = Parameters(parameters).find(|(name, _)| name.eq_ignore_ascii_case("charset"))?.1;
-        Encoding::for_label(charset.as_bytes())
+        Ok(Self { name, filename, charset })
     }
 
     pub(super) fn is_file(&self) -> bool {
@@ -131,20 +125,48 @@ impl Disposition {
         }
         let (mut name, mut filename, mut extended) = (None, None, None);
         for (key, value) in Parameters(parameters) {
-            match key.to_ascii_lowercase().as_str() {
-                "name" => name = Some(value),
-                "filename" => filename = Some(value),
-                "filename*" => extended = extended_value(&value),
-                _ => {}
+            if key.eq_ignore_ascii_case("name") {
+                name = Some(value.into_owned());
+            } else if key.eq_ignore_ascii_case("filename") {
+                filename = Some(value.into_owned());
+            } else if key.eq_ignore_ascii_case("filename*") {
+                extended = extended_value(&value);
             }
         }
         Ok(Self { name: name.ok_or(Error::MissingName)?, filename: extended.or(filename) })
     }
 }
 
+fn named_charset(content_type: &str) -> Option<&'static Encoding> {
+    let (_, parameters) = content_type.split_once(';')?;
+    let (_, charset) = Parameters(parameters).find(|(name, _)| name.eq_ignore_ascii_case("charset"))?;
+    Encoding::for_label(charset.as_bytes())
+}
+
+/// The lines of a header block, which CR LF ends; empty ones are left out.
+fn lines(block: &str) -> impl Iterator<Item = &str> {
+    let mut rest = block;
+    std::iter::from_fn(move || {
+        let begun = rest;
+        let mut from = 0;
+        // By single bytes: to prepare a search for two costs more than most blocks are long.
+        while let Some(at) = memchr::memchr(b'\n', &begun.as_bytes()[from..]) {
+            let end = from + at;
+            if let Some(line) = begun[..end].strip_suffix('\r') {
+                rest = &begun[end + 1..];
+                return Some(line);
+            }
+            from = end + 1;
+        }
+        rest = "";
+        (!begun.is_empty()).then_some(begun)
+    })
+    .filter(|line| !line.is_empty())
+}
+
 /// Joins continued header lines (RFC 5322, section 2.2.3).
 fn unfold(block: &str) -> Cow<'_, str> {
-    if !block.contains("\r\n ") && !block.contains("\r\n\t") {
+    if lines(block).all(|line| !line.starts_with([' ', '\t'])) {
         return Cow::Borrowed(block);
     }
     Cow::Owned(block.replace("\r\n ", " ").replace("\r\n\t", " "))
@@ -175,8 +197,8 @@ fn extended_value(value: &str) -> Option<String> {
 /// The `; key=value` parameters of a header; ends at the first that is malformed.
 struct Parameters<'a>(&'a str);
 
-impl Iterator for Parameters<'_> {
-    type Item = (String, String);
+impl<'a> Iterator for Parameters<'a> {
+    type Item = (&'a str, Cow<'a, str>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let text = self.0.trim_start_matches([';', ' ', '\t']);
@@ -186,21 +208,25 @@ impl Iterator for Parameters<'_> {
             Some(quoted) => quoted_value(quoted)?,
             None => {
                 let end = rest.find(';').unwrap_or(rest.len());
-                (rest[..end].trim_end().to_owned(), &rest[end..])
+                (Cow::Borrowed(rest[..end].trim_end()), &rest[end..])
             }
         };
         self.0 = rest;
-        Some((key.trim().to_owned(), value))
+        Some((key.trim(), value))
     }
 }
 
 /// Reads up to the closing quote. A backslash escapes only a quote or a backslash: old browsers send `C:\music.wav` bare.
-fn quoted_value(text: &str) -> Option<(String, &str)> {
+fn quoted_value(text: &str) -> Option<(Cow<'_, str>, &str)> {
+    let special = memchr::memchr2(b'"', b'\\', text.as_bytes())?;
+    if let Some(rest) = text[special..].strip_prefix('"') {
+        return Some((Cow::Borrowed(&text[..special]), rest));
+    }
     let mut value = String::new();
     let mut letters = text.char_indices().peekable();
     while let Some((at, letter)) = letters.next() {
         match letter {
-            '"' => return Some((value, &text[at + 1..])),
+            '"' => return Some((Cow::Owned(value), &text[at + 1..])),
             '\\' => {
                 let escaped = letters.next_if(|(_, next)| matches!(next, '"' | '\\'));
                 value.push(escaped.map_or('\\', |(_, next)| next));

@@ -115,7 +115,7 @@ impl Parser {
             events.push(Event::FileStart { name: part.name, filename: part.filename });
             self.state = State::File;
         } else {
-            let charset = part.charset().unwrap_or(UTF_8);
+            let charset = part.charset.unwrap_or(UTF_8);
             self.state = State::Field { name: part.name, charset };
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Whole bodies: written, cut anywhere, read again.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use crate::multipart::*;
@@ -41,18 +41,18 @@ enum Part {
 }
 
 fn written(parts: &[Part]) -> (Vec<u8>, Vec<Event>) {
-    let mut writer = Writer::new(Boundary::new(BOUNDARY).unwrap());
-    let (mut body, mut expected) = (BytesMut::new(), Vec::new());
+    let boundary = Boundary::new(BOUNDARY).unwrap();
+    let mut writer = Writer::new(&boundary);
+    let (mut body, mut expected) = (Vec::new(), Vec::new());
     for part in parts {
         match part {
             Part::Field(name, value) => {
-                body.extend(writer.field(name, value).unwrap());
+                writer.field(&mut body, name, value).unwrap();
                 expected.push(Event::Field { name: name.clone(), value: value.clone() });
             }
             Part::File(filename, data) => {
-                let head = writer.file("file", filename, "audio/wav");
+                writer.file(&mut body, "file", filename, "audio/wav");
                 expected.push(Event::FileStart { name: "file".into(), filename: Some(filename.clone()) });
-                body.extend(head);
                 body.extend_from_slice(data);
                 if !data.is_empty() {
                     expected.push(Event::FileData(data.clone().into()));
@@ -61,9 +61,9 @@ fn written(parts: &[Part]) -> (Vec<u8>, Vec<Event>) {
             }
         }
     }
-    body.extend(writer.close());
+    writer.close(&mut body);
     expected.push(Event::End);
-    (body.to_vec(), expected)
+    (body, expected)
 }
 
 /// File data rich in what looks like delimiters.
@@ -213,15 +213,17 @@ fn text_that_is_not_utf8_is_refused() {
 #[test]
 fn writer_cannot_be_made_to_inject() {
     let evil = "a\"\r\nX-Evil: 1\r\n\r\n\\";
-    let mut writer = Writer::new(Boundary::new(BOUNDARY).unwrap());
-    let mut body = BytesMut::from(&writer.file(evil, evil, "audio/wav\r\nX-Evil: 1")[..]);
+    let boundary = Boundary::new(BOUNDARY).unwrap();
+    let mut writer = Writer::new(&boundary);
+    let mut body = Vec::new();
+    writer.file(&mut body, evil, evil, "audio/wav\r\nX-Evil: 1");
     body.extend_from_slice(b"data");
-    body.extend(writer.field(evil, evil).unwrap());
+    writer.field(&mut body, evil, evil).unwrap();
     assert_eq!(
-        writer.field("prompt", "x------b0undary"),
+        writer.field(&mut Vec::new(), "prompt", "x------b0undary"),
         Err(Error::BoundaryInValue { name: "prompt".into() })
     );
-    body.extend(writer.close());
+    writer.close(&mut body);
     let safe = "a%22%0D%0AX-Evil: 1%0D%0A%0D%0A\\";
     let events = events(&body, &[64]).unwrap();
     assert_eq!(events.len(), 5);

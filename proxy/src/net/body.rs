@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -71,52 +71,56 @@ pub struct Paced<B> {
     /// Bytes and time of waiting since the rate was last looked at.
     bytes: u64,
     waited: Duration,
-    waiting: Option<Waiting>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    since: Instant,
-    sleep: Pin<Box<Sleep>>,
+    /// Since when its reader waits for the client.
+    since: Option<Instant>,
+    /// Rings at the earliest when a wait may have been too long. Kept from wait to wait and only moved on when it rings, so that
+    /// a wait costs no timer.
+    sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B> Paced<B> {
     /// Puts a body under a pace.
     pub fn new(body: B, pace: Pace) -> Self {
-        Self { body, pace, bytes: 0, waited: Duration::ZERO, waiting: None }
+        Self { body, pace, bytes: 0, waited: Duration::ZERO, since: None, sleep: None }
     }
 
     /// Lifts the limits from now on.
     pub fn relax(&mut self) {
         self.pace = Pace::NONE;
-        self.waiting = None;
+        (self.since, self.sleep) = (None, None);
     }
 
     /// Notes a frame of `bytes`.
     fn received(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_add(bytes);
-        let Some(waiting) = self.waiting.take() else { return };
-        if waiting.sleep.is_elapsed() || Instant::now() >= waiting.sleep.deadline() {
+        let Some(since) = self.since.take() else { return };
+        let waited = self.waited.saturating_add(since.elapsed());
+        if waited >= self.pace.window {
             // Its reader was busy elsewhere when the time was up: the client is not to blame.
             (self.bytes, self.waited) = (0, Duration::ZERO);
-            return;
+        } else {
+            self.waited = waited;
         }
-        self.waited += waiting.since.elapsed();
     }
 
     /// Judges a body of which nothing is there.
     fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<Late> {
         let Pace { window, bytes_per_second } = self.pace;
+        let since = *self.since.get_or_insert_with(Instant::now);
         loop {
-            let left = window.saturating_sub(self.waited);
-            let waiting = self.waiting.get_or_insert_with(|| Waiting {
-                since: Instant::now(),
-                sleep: Box::pin(tokio::time::sleep(left)),
-            });
-            if waiting.sleep.as_mut().poll(context).is_pending() {
+            let Some(due) = since.checked_add(window.saturating_sub(self.waited)) else {
                 return Poll::Pending;
+            };
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+            if sleep.deadline() > due {
+                sleep.as_mut().reset(due);
             }
-            if waiting.since.elapsed() >= window {
+            ready!(sleep.as_mut().poll(context));
+            if Instant::now() < due {
+                sleep.as_mut().reset(due);
+                continue;
+            }
+            if since.elapsed() >= window {
                 return Poll::Ready(Late::Stalled(window));
             }
             if (self.bytes as f64) < bytes_per_second as f64 * window.as_secs_f64() {
@@ -124,8 +128,6 @@ impl<B> Paced<B> {
             }
             // The rate is looked at anew; what was waited of the present silence stays with it.
             (self.bytes, self.waited) = (0, Duration::ZERO);
-            let rest = window.saturating_sub(waiting.since.elapsed());
-            waiting.sleep.as_mut().reset(Instant::now() + rest);
         }
     }
 }

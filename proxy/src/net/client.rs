@@ -1,12 +1,19 @@
 //! Clients of the forwarding path: HTTP/1.1, and HTTP/2 for gRPC, over TLS where a URL says https.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use crate::net::connect::{Connector, Tls};
+use crate::net::connect::{Connector, Tls, plain};
+use crate::net::pool::{self, Pool};
 use crate::net::{BUFFER_BYTES, CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 
 /// Engines built on uvicorn close idle connections after 5 s; a pool must let go first.
@@ -76,4 +83,99 @@ fn builder(connections: usize) -> legacy::Builder {
         .pool_idle_timeout(POOL_IDLE)
         .pool_max_idle_per_host(connections);
     builder
+}
+
+/// Calls to one engine.
+#[derive(Clone, Debug)]
+pub struct Calls {
+    /// Where there is no TLS.
+    pool: Option<Pool>,
+    clients: Clients,
+}
+
+impl Calls {
+    /// Calls to the authority of `address`; `clients` are for what is not plain HTTP/1.1.
+    pub fn new(address: Uri, clients: Clients) -> Self {
+        let is_plain = address.scheme() == Some(&http::uri::Scheme::HTTP);
+        let pool = is_plain.then(|| Pool::new(address, plain(), POOL_IDLE)).flatten();
+        Self { pool, clients }
+    }
+
+    /// Sends a request over HTTP/1.1 and waits for the head of the reply.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn http(&self, request: Request<Body>) -> Result<Response<Reply>, CallError> {
+        match &self.pool {
+            Some(pool) => Ok(pool.request(request).await?.map(Reply::Pooled)),
+            None => Ok(self.clients.http.request(request).await?.map(Reply::Shared)),
+        }
+    }
+
+    /// Sends a request over HTTP/2, as gRPC does, and waits for the head of the reply.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn grpc(&self, request: Request<Body>) -> Result<Response<Reply>, CallError> {
+        Ok(self.clients.grpc.request(request).await?.map(Reply::Shared))
+    }
+}
+
+/// Why a call has no reply.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// Over a connection of the engine's own.
+    #[error(transparent)]
+    Pool(#[from] pool::Error),
+    /// Over a client for many addresses.
+    #[error(transparent)]
+    Client(#[from] legacy::Error),
+}
+
+impl CallError {
+    /// Whether there was no connection.
+    pub fn is_connect(&self) -> bool {
+        match self {
+            Self::Pool(error) => matches!(error, pool::Error::Connect(_)),
+            Self::Client(error) => error.is_connect(),
+        }
+    }
+}
+
+/// The body of a reply. Dropping it before its end stops the engine.
+#[derive(Debug)]
+pub enum Reply {
+    /// Over a connection of the engine's own.
+    Pooled(pool::Reply),
+    /// Over a client for many addresses.
+    Shared(Incoming),
+}
+
+impl http_body::Body for Reply {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut *self {
+            Self::Pooled(reply) => Pin::new(reply).poll_frame(context),
+            Self::Shared(reply) => Pin::new(reply).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Pooled(reply) => reply.is_end_stream(),
+            Self::Shared(reply) => reply.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Pooled(reply) => reply.size_hint(),
+            Self::Shared(reply) => reply.size_hint(),
+        }
+    }
 }

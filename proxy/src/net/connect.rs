@@ -75,15 +75,21 @@ pub enum Connector {
     Tls(HttpsConnector<HttpConnector>),
 }
 
+/// Opens TCP connections as engines need them: no delay, a short time limit, keepalive.
+pub(super) fn plain() -> HttpConnector {
+    let mut http = HttpConnector::new();
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    http.set_keepalive(Some(KEEPALIVE_TIME));
+    http.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    http.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+    http
+}
+
 impl Connector {
     /// A connector that agrees on `protocol` (ALPN) where there is TLS.
     pub(super) fn new(tls: Option<&Tls>, protocol: &[u8]) -> Self {
-        let mut http = HttpConnector::new();
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        http.set_keepalive(Some(KEEPALIVE_TIME));
-        http.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
-        http.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+        let mut http = plain();
         let Some(Tls(config)) = tls else { return Self::Plain(http) };
         http.enforce_http(false);
         let mut config = config.clone();

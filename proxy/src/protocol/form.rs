@@ -7,10 +7,13 @@ use super::{Encoded, Error, File, Intake};
 use crate::audio::Container;
 use crate::multipart::{Boundary, Writer};
 
+/// What a file's head needs, and what the fields of most requests do.
+const ROOM: usize = 512;
+
 /// A form that is being written: the file, then the fields.
 pub(super) struct Form {
     path: &'static str,
-    writer: Writer,
+    writer: Writer<'static>,
     before: Vec<u8>,
     after: Vec<u8>,
     has_file: bool,
@@ -19,8 +22,14 @@ pub(super) struct Form {
 impl Form {
     /// An empty form for that path.
     pub(super) fn new(path: &'static str) -> Self {
-        let writer = Writer::new(Boundary::process().clone());
-        Self { path, writer, before: Vec::new(), after: Vec::new(), has_file: false }
+        let writer = Writer::new(Boundary::process());
+        Self {
+            path,
+            writer,
+            before: Vec::with_capacity(ROOM),
+            after: Vec::with_capacity(ROOM),
+            has_file: false,
+        }
     }
 
     /// Opens the part `file`. What is written from now on comes after the file.
@@ -29,7 +38,7 @@ impl Form {
             Intake::AsSent => (&*file.audio.filename, file.audio.container.mime()),
             Intake::Wav | Intake::Pcm => ("audio.wav", Container::Wav.mime()),
         };
-        self.before.extend_from_slice(&self.writer.file("file", name, content_type));
+        self.writer.file(&mut self.before, "file", name, content_type);
         self.has_file = true;
         self
     }
@@ -39,9 +48,8 @@ impl Form {
     /// # Errors
     /// [`Error::Form`] when the value holds the boundary.
     pub(super) fn field(mut self, name: &str, value: &str) -> Result<Self, Error> {
-        let field = self.writer.field(name, value).map_err(Error::Form)?;
         let part = if self.has_file { &mut self.after } else { &mut self.before };
-        part.extend_from_slice(&field);
+        self.writer.field(part, name, value).map_err(Error::Form)?;
         Ok(self)
     }
 
@@ -58,9 +66,8 @@ impl Form {
 
     /// The request.
     pub(super) fn close(mut self) -> Encoded {
-        let close = self.writer.close();
         let part = if self.has_file { &mut self.after } else { &mut self.before };
-        part.extend_from_slice(&close);
+        self.writer.close(part);
         Encoded {
             path: self.path,
             content_type: content_type(),

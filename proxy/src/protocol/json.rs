@@ -1,9 +1,10 @@
 //! Reads the JSON that Python services write, in which numbers may be bare `NaN` and `Infinity`.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::Error;
@@ -66,22 +67,44 @@ pub(super) fn text(reply: &[u8]) -> Result<Option<Cow<'_, str>>, Error> {
     Ok(reply.text)
 }
 
-/// A number, or a number in quotes, as some servers write durations.
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub(super) enum Number {
-    Plain(f64),
-    Quoted(String),
-}
+/// A number, or a number in quotes, as some servers write durations. NaN is a text that is no number.
+pub(super) struct Number(f64);
 
 impl Number {
     /// The number, unless it is none.
     pub(super) fn finite(self) -> Option<f64> {
-        let number = match self {
-            Number::Plain(number) => number,
-            Number::Quoted(text) => text.trim().parse().ok()?,
-        };
-        number.is_finite().then_some(number)
+        self.0.is_finite().then_some(self.0)
+    }
+}
+
+/// By hand: an untagged enum would first copy each of the many numbers of a transcript.
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Seen;
+        impl Visitor<'_> for Seen {
+            type Value = Number;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a number, or one in quotes")
+            }
+
+            fn visit_f64<E>(self, number: f64) -> Result<Number, E> {
+                Ok(Number(number))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Number, E> {
+                Ok(Number(number as f64))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Number, E> {
+                Ok(Number(number as f64))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Number, E> {
+                Ok(Number(text.trim().parse().unwrap_or(f64::NAN)))
+            }
+        }
+        deserializer.deserialize_any(Seen)
     }
 }
 

@@ -17,6 +17,7 @@ use contract::{Capability, EngineReport, Incident, Predictor, State};
 use crate::job::input::InputHash;
 use crate::job::poison;
 use crate::job::work::Work;
+use crate::net::{Calls, Clients};
 use crate::protocol::{Protocol, Settings};
 use crate::upstream::ask;
 use crate::upstream::balance::Candidate;
@@ -51,6 +52,8 @@ pub struct Endpoint {
     pub guard: SocketAddr,
     /// Its guard's state stream.
     pub stream: Uri,
+    /// Calls to its guard.
+    pub(super) calls: Calls,
     authority: Authority,
     host: HeaderValue,
     live: Mutex<Live>,
@@ -75,6 +78,7 @@ impl Endpoint {
         predictor: Predictor,
         gauge: StateGauge,
         improved: watch::Sender<()>,
+        clients: Clients,
     ) -> Result<Self, ::http::Error> {
         let authority = Authority::try_from(engine.guard.to_string())?;
         let live = Live::new(predictor, Instant::now());
@@ -90,6 +94,7 @@ impl Endpoint {
             settings: engine.settings.clone(),
             stream: Uri::try_from(stream(engine))?,
             host: HeaderValue::try_from(authority.as_str())?,
+            calls: Calls::new(Uri::try_from(format!("http://{authority}"))?, clients),
             authority,
             live: Mutex::new(live),
             in_flight: AtomicUsize::new(0),

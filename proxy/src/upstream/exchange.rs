@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use ::http::{HeaderValue, Method, Request, Response, header as names};
 use axum::body::Body;
-use hyper::body::Incoming;
 use tokio::time::{Instant, sleep};
 
 use contract::header;
@@ -22,6 +21,7 @@ use super::reply::{Reply, ReplyBody};
 use super::send::Picked;
 use crate::config::Config;
 use crate::error::Error;
+use crate::net;
 use crate::protocol::{self, Encoded, File, Transport, grpc};
 
 /// Why an attempt came to nothing.
@@ -167,14 +167,16 @@ impl Upstreams {
         transport: Transport,
         request: Request<Body>,
         silence: impl Future<Output = ()>,
-    ) -> Result<Response<Incoming>, Failure> {
-        let client = match transport {
-            Transport::Http => &self.inner.clients.http,
-            Transport::Grpc => &self.inner.clients.grpc,
+    ) -> Result<Response<net::Reply>, Failure> {
+        let calls = async {
+            match transport {
+                Transport::Http => endpoint.calls.http(request).await,
+                Transport::Grpc => endpoint.calls.grpc(request).await,
+            }
         };
         let sent = tokio::select! {
             biased;
-            sent = client.request(request) => sent,
+            sent = calls => sent,
             () = silence => return Err(Failure::Silent),
             () = endpoint.death() => return Err(Failure::Reset),
         };

@@ -65,8 +65,7 @@ impl Upstreams {
         match race(first.as_mut(), second).await {
             Raced::Hedge(outcome) => {
                 count(Hedged::Won);
-                tracing::Span::current().record("hedged", true);
-                outcome.map(|value| other.served(value))
+                outcome.map(|value| Served { hedged: true, ..other.served(value) })
             }
             Raced::First(outcome) => {
                 count(Hedged::Lost);

@@ -9,7 +9,6 @@ use ::http::{HeaderMap, Response, StatusCode};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use contract::{Capability, header};
@@ -19,6 +18,7 @@ use super::exchange::Stop;
 use super::failure::Failure;
 use super::send::refused;
 use crate::error::Error;
+use crate::net;
 use crate::protocol::{Protocol, Transport, grpc, refusal};
 
 /// Longest whole reply: the words of more than a day.
@@ -149,12 +149,12 @@ impl Reply {
 /// The body; its job counts as in flight until it is dropped. Dropping it early cancels the job.
 #[derive(Debug)]
 pub(super) struct ReplyBody {
-    incoming: Incoming,
+    incoming: net::Reply,
     _in_flight: InFlight,
 }
 
 impl ReplyBody {
-    pub(super) fn new(incoming: Incoming, in_flight: InFlight) -> Self {
+    pub(super) fn new(incoming: net::Reply, in_flight: InFlight) -> Self {
         Self { incoming, _in_flight: in_flight }
     }
 }

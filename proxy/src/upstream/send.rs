@@ -38,6 +38,8 @@ pub struct Served<T> {
     pub value: T,
     /// The engine's name.
     pub engine: Arc<str>,
+    /// Whether it was asked because the answer of another one was overdue.
+    pub hedged: bool,
 }
 
 /// What was tried for one job.
@@ -105,7 +107,7 @@ pub(super) struct Picked {
 impl Picked {
     /// What this endpoint made of a job.
     pub(super) fn served<T>(&self, value: T) -> Served<T> {
-        Served { value, engine: Arc::clone(&self.endpoint.name) }
+        Served { value, engine: Arc::clone(&self.endpoint.name), hedged: false }
     }
 }
 
@@ -155,7 +157,7 @@ impl Upstreams {
                 Err(Stop::Final(error)) => return Err(error),
                 Err(Stop::Failed(failure)) => failure,
             };
-            tracing::debug!(
+            tracing::info!(
                 engine = %picked.endpoint.name, request_id = ?outgoing.request_id, reason = failure.reason(),
                 "attempt failed"
             );

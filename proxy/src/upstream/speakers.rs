@@ -17,9 +17,9 @@ impl Upstreams {
     ) -> Result<Served<(Transcript, Turns)>, Error> {
         match self.offers(&outgoing.route).speakers {
             Speakers::SameCall => {
-                let Served { value: mut transcript, engine } = self.transcribe(outgoing).await?;
+                let Served { value: mut transcript, engine, hedged } = self.transcribe(outgoing).await?;
                 let turns = transcript.turns.take().unwrap_or_default();
-                Ok(Served { value: (transcript, turns), engine })
+                Ok(Served { value: (transcript, turns), engine, hedged })
             }
             Speakers::OwnCall => self.two_calls(outgoing).await,
             Speakers::No => Err(Error::param("model", "no engine here tells speakers apart")),
@@ -64,5 +64,5 @@ impl Upstreams {
 }
 
 fn both(first: Served<Transcript>, second: Served<Turns>) -> Served<(Transcript, Turns)> {
-    Served { value: (first.value, second.value), engine: first.engine }
+    Served { value: (first.value, second.value), engine: first.engine, hedged: first.hedged }
 }

@@ -50,6 +50,8 @@ pub struct SpoolBudget {
     lag_timeout: Duration,
     on_disk: AtomicU64,
     held: IntGauge,
+    /// Memory of blocks that are not in use.
+    blocks: Mutex<Vec<Vec<u8>>>,
 }
 
 impl SpoolBudget {
@@ -62,6 +64,7 @@ impl SpoolBudget {
             lag_timeout: LAG_TIMEOUT,
             on_disk: AtomicU64::new(0),
             held,
+            blocks: Mutex::default(),
         })
     }
 

@@ -3,6 +3,7 @@
 //! It also plays the engine's guard (`/state/stream`), so that a gateway can be measured alone.
 
 use std::convert::Infallible;
+use std::hash::Hasher;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +20,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::net::TcpListener;
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_64;
 
 use crate::wire::FILE_NAME;
 
@@ -107,7 +108,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     // The mark stands near the beginning; a large upload is counted, not kept.
     let mut kept = BytesMut::new();
     let mut ours = false;
-    let mut hash = Xxh3::new();
+    let mut hash = XxHash3_64::new();
     let mut bytes = 0u64;
     while let Some(Ok(frame)) = body.frame().await {
         let Some(data) = frame.data_ref() else { continue };
@@ -116,7 +117,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
             kept.extend_from_slice(data);
             ours = contains(&kept, FILE_NAME) || contains(&kept, SPEECH_MARK);
         }
-        hash.update(data);
+        hash.write(data);
         let pause = shared.received.read_pause_us.load(Ordering::Relaxed);
         if pause > 0 {
             tokio::time::sleep(Duration::from_micros(pause)).await;
@@ -128,7 +129,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let received = &shared.received;
     received.requests.fetch_add(1, Ordering::Relaxed);
     received.bytes.fetch_add(bytes, Ordering::Relaxed);
-    received.hash.store(hash.digest(), Ordering::Relaxed);
+    received.hash.store(hash.finish(), Ordering::Relaxed);
     Ok(if head.uri.path().contains("synthesize") { speech() } else { transcript() })
 }
 

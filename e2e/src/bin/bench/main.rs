@@ -1,26 +1,36 @@
 //! Measures what gateway and guard cost, in ratios to a direct call and to nginx within one run.
 //!
 //! Everything runs on one core, against one fake engine, in interleaved rounds; ratios are medians over the rounds.
-//! A goal that is missed is a number to publish, not a failure.
+//! A goal that is missed is a number to publish, not a failure. What does not depend on the machine's speed, instructions and
+//! allocations, is also compared with a committed baseline.
 
+mod baseline;
 mod fake;
 mod instructions;
 mod meter;
+mod passthrough;
 mod report;
 mod run;
 mod subject;
 mod wire;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
+use speechstack_e2e::binaries;
+
+use subject::Pair;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Measures speed and size of the proxy.
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 pub struct Args {
-    /// Interleaved rounds of each latency measurement.
+    /// Interleaved rounds of each latency measurement, each there and back.
     #[arg(long, default_value_t = 10)]
     rounds: usize,
     /// Requests of each side in one round.
@@ -35,9 +45,18 @@ pub struct Args {
     /// Where `cargo bench` left its results.
     #[arg(long, default_value = "target/criterion")]
     criterion: PathBuf,
-    /// Only instructions and system calls per request: seconds, without nginx and the real engines.
+    /// Only instructions, allocations and system calls per request.
     #[arg(long)]
     instructions_only: bool,
+    /// Compare instructions and allocations with the baseline in this file, and fail if they have grown.
+    #[arg(long, value_name = "FILE", conflicts_with = "write_baseline")]
+    gate: Option<PathBuf>,
+    /// Measure instructions and allocations, and write them into this file.
+    #[arg(long, value_name = "FILE")]
+    write_baseline: Option<PathBuf>,
+    /// Be the bare pass-through that is measured beside the gateway: where to listen, and the two engines.
+    #[arg(long, hide = true, num_args = 3)]
+    pass_through: Vec<SocketAddr>,
     /// CPU on which everything runs; the last one when not given.
     #[arg(long)]
     cpu: Option<usize>,
@@ -45,13 +64,32 @@ pub struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    if let [listen, stt, tts] = args.pass_through[..] {
+        return passthrough::serve(listen, Pair { stt, tts });
+    }
     // Before any thread exists, so that threads and child processes inherit it.
     let cpu = pin(args.cpu)?;
     eprintln!("all on cpu {cpu}, {} rounds of {} requests", args.rounds, args.requests);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    if let Some(file) = args.gate.as_ref().or(args.write_baseline.as_ref()) {
+        let folder = tempfile::Builder::new().prefix("speechstack-bench-").tempdir()?;
+        let figures = runtime.block_on(instructions::figures(folder.path()))?;
+        let profile = profile()?;
+        return match args.gate {
+            Some(_) => baseline::compare(file, &profile, figures),
+            None => baseline::write(file, &profile, figures),
+        };
+    }
     let table = runtime.block_on(run::all(&args))?;
     println!("{table}");
     Ok(())
+}
+
+/// The build profile, by the folder of this program: the gateway beside it is of the same one.
+fn profile() -> Result<String> {
+    let folder = binaries::folder()?;
+    let name = folder.file_name().context("the program has no folder")?;
+    Ok(name.to_string_lossy().into_owned())
 }
 
 fn pin(cpu: Option<usize>) -> Result<usize> {

@@ -52,8 +52,18 @@ pub fn median(samples: &[f64]) -> f64 {
 
 /// The middle of the quotients of paired samples, so that drift of the machine cancels out.
 pub fn median_ratio(of: &[f64], to: &[f64]) -> f64 {
-    let ratios: Vec<f64> = of.iter().zip(to).filter(|(_, to)| **to > 0.0).map(|(of, to)| of / to).collect();
-    median(&ratios)
+    median(&ratios(of, to))
+}
+
+/// How far the quotients of paired samples are apart: half of the range that the middle half of them has, over their median.
+pub fn spread(of: &[f64], to: &[f64]) -> f64 {
+    let ratios = ratios(of, to);
+    let range = percentile(&ratios, 0.75) - percentile(&ratios, 0.25);
+    range / 2.0 / median(&ratios).max(f64::MIN_POSITIVE)
+}
+
+fn ratios(of: &[f64], to: &[f64]) -> Vec<f64> {
+    of.iter().zip(to).filter(|(_, to)| **to > 0.0).map(|(of, to)| of / to).collect()
 }
 
 #[cfg(test)]
@@ -72,5 +82,7 @@ mod tests {
         let samples = [3.0, 1.0, 2.0, 5.0, 4.0];
         assert_eq!((median(&samples), percentile(&samples, 0.99), percentile(&[], 0.5)), (3.0, 5.0, 0.0));
         assert_eq!(median_ratio(&[2.0, 9.0, 4.0], &[1.0, 3.0, 2.0]), 2.0);
+        assert_eq!(spread(&[2.0, 9.0, 4.0], &[1.0, 3.0, 2.0]), 0.25);
+        assert_eq!(spread(&[2.0, 4.0], &[1.0, 2.0]), 0.0);
     }
 }

@@ -63,12 +63,15 @@ impl Tool {
     }
 }
 
+/// A tool, and where it writes what it counts.
+pub type Under<'a> = Option<(Tool, &'a Path)>;
+
 /// How much a gateway logs.
 #[derive(Clone, Copy, Debug)]
 pub enum Log {
     /// As it does by itself, a line for each request.
     Default,
-    /// Nothing of requests.
+    /// Warnings.
     Warnings,
     /// Nothing.
     Off,
@@ -150,8 +153,29 @@ pub fn engine(kind: &str, folder: &Path) -> Result<Subject> {
     Subject::spawn(command, address, &folder.join(format!("{kind}.log")))
 }
 
-/// nginx, streaming both ways, one process.
-pub fn nginx(engines: Pair, folder: &Path) -> Result<Option<Subject>> {
+/// A program of this project or another, perhaps under a tool.
+fn command(program: &Path, under: Under<'_>) -> Command {
+    match under {
+        None => processes::tied_command(program),
+        Some((tool, output)) => {
+            let mut command = processes::tied_command(Path::new(tool.program()));
+            command.args(tool.arguments(output)).arg(program);
+            command
+        }
+    }
+}
+
+/// The bare pass-through, which is this program with other arguments.
+pub fn passthrough(engines: Pair, folder: &Path, under: Under<'_>) -> Result<Subject> {
+    let address = ports::free()?;
+    let mut command = command(&std::env::current_exe()?, under);
+    let arguments = [address, engines.stt, engines.tts].map(|address| address.to_string());
+    command.arg("--pass-through").args(arguments);
+    Subject::spawn(command, address, &folder.join("passthrough.log"))
+}
+
+/// nginx, streaming both ways, one process, without an access log.
+pub fn nginx(engines: Pair, folder: &Path, under: Under<'_>) -> Result<Option<Subject>> {
     let Some(program) =
         ["/usr/sbin/nginx", "/usr/bin/nginx"].map(Path::new).into_iter().find(|path| path.exists())
     else {
@@ -181,9 +205,14 @@ http {{
     );
     let file = folder.join("nginx.conf");
     std::fs::write(&file, config)?;
-    let mut command = processes::tied_command(program);
+    let mut command = command(program, under);
     command.arg("-e").arg(folder.join("nginx-error.log")).arg("-p").arg(folder).arg("-c").arg(&file);
     Subject::spawn(command, address, &folder.join("nginx.log")).map(Some)
+}
+
+/// A guard's lane that takes all jobs at once: its queue is not what is measured.
+pub fn open_lane() -> Value {
+    json!({"jobs": 64, "max_wait_seconds": 1e6, "seconds_per_audio_second": 0.0001})
 }
 
 /// The configuration shared by a gateway and its guards.
@@ -227,24 +256,22 @@ impl Proxies {
     }
 
     /// Starts the guard of the engine of that kind.
-    pub fn guard(&self, kind: &str) -> Result<Subject> {
+    pub fn guard(&self, kind: &str, under: Under<'_>) -> Result<Subject> {
         let address = if kind == "stt" { self.guards.stt } else { self.guards.tts };
-        let mut command = self.command(None, "guard")?;
+        let mut command = self.command(under, "guard")?;
         command.args(["--engine", &format!("{kind}-0")]);
-        Subject::spawn(command, address, &self.folder.join(format!("guard-{kind}.log")))
+        let log = self.folder.join(format!("guard-{kind}.log"));
+        Subject::spawn_logging(command, address, &log, Log::Default)
     }
 
     /// Starts the gateway and waits until it is ready.
     pub async fn gateway(&self) -> Result<Subject> {
-        self.ready_gateway(self.command(None, "gateway")?, Log::Warnings).await
+        self.gateway_under(None, Log::Default).await
     }
 
-    /// As [`Self::gateway`], under a tool that writes what it counts into `output`.
-    pub async fn gateway_under(&self, tool: Tool, output: &Path, log: Log) -> Result<Subject> {
-        self.ready_gateway(self.command(Some((tool, output)), "gateway")?, log).await
-    }
-
-    async fn ready_gateway(&self, command: Command, log: Log) -> Result<Subject> {
+    /// As [`Self::gateway`], perhaps under a tool.
+    pub async fn gateway_under(&self, under: Under<'_>, log: Log) -> Result<Subject> {
+        let command = self.command(under, "gateway")?;
         let file = self.folder.join("gateway.log");
         let subject = Subject::spawn_logging(command, self.gateway, &file, log)?;
         let admin = Client::new(format!("http://{}", self.admin), Duration::from_secs(5))?;
@@ -258,16 +285,8 @@ impl Proxies {
         }
     }
 
-    fn command(&self, under: Option<(Tool, &Path)>, subcommand: &str) -> Result<Command> {
-        let proxy = binaries::find(binaries::PROXY)?;
-        let mut command = match under {
-            None => processes::tied_command(&proxy),
-            Some((tool, output)) => {
-                let mut command = processes::tied_command(Path::new(tool.program()));
-                command.args(tool.arguments(output)).arg(&proxy);
-                command
-            }
-        };
+    fn command(&self, under: Under<'_>, subcommand: &str) -> Result<Command> {
+        let mut command = command(&binaries::find(binaries::PROXY)?, under);
         command.arg(subcommand).arg("--config").arg(&self.file);
         Ok(command)
     }

@@ -9,11 +9,10 @@ use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use parking_lot::Mutex;
-use xxhash_rust::xxh3::Xxh3;
 
 use super::{Seen, invalid, joined, malformed};
 use crate::error::Error;
-use crate::job::input::InputHash;
+use crate::job::input::InputHasher;
 use crate::multipart::{Boundary, Event, Limits, Parser};
 use crate::net::body::late;
 
@@ -30,7 +29,7 @@ pub(super) struct Source {
     other: Option<Other>,
     /// The first bytes of a form whose lines end with LF alone.
     bare_lf: Vec<u8>,
-    hasher: Box<Xxh3>,
+    hasher: InputHasher,
     received: u64,
     limit: u64,
     /// Bytes of the file that have not left yet.
@@ -65,7 +64,7 @@ impl Source {
             file: None,
             other: None,
             bare_lf: format!("--{}\n", boundary.as_str()).into_bytes(),
-            hasher: Box::default(),
+            hasher: InputHasher::default(),
             received: 0,
             limit,
             ready: VecDeque::new(),
@@ -86,13 +85,19 @@ impl Source {
         Ok(())
     }
 
-    /// The file's first bytes, its name, and whether text fields came before it.
-    pub(super) fn file(&mut self) -> Result<(Bytes, Option<String>, bool), Error> {
+    /// What is there of the file: its first bytes, its name, and whether text fields came before it. Of a file whose first chunk
+    /// says `enough` only that chunk is given, so that nothing is copied.
+    pub(super) fn file(
+        &mut self,
+        enough: impl Fn(&[u8]) -> bool,
+    ) -> Result<(Bytes, Option<String>, bool), Error> {
         match &self.file {
             None => Err(Error::param("file", "file is missing")),
             Some(file) if file.len == 0 => Err(Error::param("file", "the file is empty")),
             Some(file) => {
-                Ok((joined(self.ready.make_contiguous()), file.filename.clone(), file.after_fields))
+                let first = self.ready.front().filter(|first| enough(first)).cloned();
+                let bytes = first.unwrap_or_else(|| joined(self.ready.make_contiguous()));
+                Ok((bytes, file.filename.clone(), file.after_fields))
             }
         }
     }
@@ -171,7 +176,7 @@ impl Source {
                 if let Some(file) = &mut self.file {
                     file.len += data.len() as u64;
                 }
-                self.hasher.update(&data);
+                self.hasher.push(&data);
                 self.ready.push_back(data);
             }
             Event::FileEnd => {
@@ -184,7 +189,7 @@ impl Source {
             }
             Event::End => {
                 self.ended = true;
-                self.seen.lock().input = Some(InputHash(self.hasher.digest()));
+                self.seen.lock().input = Some(self.hasher.finish());
             }
         }
         Ok(())

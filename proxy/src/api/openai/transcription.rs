@@ -10,7 +10,7 @@ use contract::Capability;
 use super::form::Parameters;
 use super::wire;
 use crate::api::form::{Fields, Form};
-use crate::api::{Context, catalog, check_offers, may_wait, note_engine, outgoing, rendered};
+use crate::api::{Context, catalog, check_offers, may_wait, outgoing, rendered};
 use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::work::{Transcribe, Work};
@@ -37,7 +37,7 @@ async fn transcribe(
     let parameters = Parameters::read(&fields)?;
     let job = job(context, form, &fields, &parameters, request_id)?;
     let served = context.upstreams.transcribe(&job).await?;
-    note_engine(&served.engine);
+    request_id.served_by(&served.engine, served.hedged);
     if let Some(input) = form.input() {
         context.upstreams.served(input);
     }

@@ -58,7 +58,7 @@ async fn a_clip_on_a_hung_engine_is_answered_by_the_other_one() {
     let log = String::from_utf8(lines.0.lock().clone()).unwrap();
     let ended: Vec<&str> = log.lines().filter(|line| line.contains("request ended")).collect();
     assert_eq!(ended.iter().filter(|line| line.contains("hedged=true")).count(), 1, "{log}");
-    assert!(ended.last().unwrap().contains("engine=\"stt-1\""), "{log}");
+    assert!(ended.last().unwrap().contains("engine=stt-1"), "{log}");
     // The engine that owes an answer gets few more of them.
     for _ in 0..10 {
         assert_eq!(stack.transcribe(&[]).await.status(), 200);

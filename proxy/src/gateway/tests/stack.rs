@@ -307,7 +307,7 @@ impl Stack {
         let gateway = Gateway::new(current.clone(), upstreams.clone(), drain.clone(), &registry).unwrap();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let service = TowerToHyperService::new(gateway.service());
+        let service = gateway.service();
         tokio::spawn(crate::net::serve(listener, service, drain.clone()));
         let admin = serve(gateway.admin_router(), &elsewhere).await;
         for capability in Capability::ALL {

@@ -318,7 +318,7 @@ async fn what_wedged_engines_before_reaches_none() {
     let stack = Stack::start().await;
     for len in [1000, 1_000_000] {
         let file = wav(len);
-        let hash = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&file));
+        let hash = format!("{:016x}", twox_hash::XxHash3_64::oneshot(&file));
         stack.engines[0].incidents(&hash, 2);
         // The report takes a moment to arrive.
         let response = loop {

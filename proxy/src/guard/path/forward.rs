@@ -26,11 +26,11 @@ use crate::guard::path::lane::{self, Claim, Lane, Priority, Ticket};
 use crate::guard::path::observer::Observer;
 use crate::guard::path::predictor::Predictor;
 use crate::guard::path::signatures::Catalogue;
-use crate::guard::protocols::{Job, Protocols, client};
+use crate::guard::protocols::{Job, Protocols};
 use crate::job::input::InputHash;
 use crate::job::poison::Poison;
-use crate::net::Clients;
 use crate::net::body::Pace;
+use crate::net::{Calls, Clients};
 use crate::protocol::{Task, Transport};
 
 mod answer;
@@ -125,7 +125,7 @@ pub struct Forward {
     observer: Observer,
     standing: watch::Receiver<Standing>,
     protocols: Arc<Protocols>,
-    clients: Clients,
+    calls: Calls,
     poison: Arc<Mutex<Poison>>,
     metrics: Metrics,
     predictors: [Mutex<Predictor>; PREDICTORS],
@@ -161,11 +161,13 @@ impl Forward {
     pub fn new(parts: Parts) -> Result<Self, Error> {
         let name = HeaderValue::from_str(&parts.engine.name)
             .map_err(|_| Error::Name { name: parts.engine.name.clone() })?;
+        let http = Target::parse(&parts.engine.url)?;
+        let calls = Calls::new(http.address(), parts.clients);
         let predictor = || Mutex::new(Predictor::new(&parts.policy.lane));
         Ok(Self {
             name,
             capability: parts.engine.capability,
-            http: Target::parse(&parts.engine.url)?,
+            http,
             grpc: parts.engine.grpc.as_deref().map(Target::parse).transpose()?,
             rules: RwLock::new(Rules::of(&parts.policy, parts.catalogue)),
             predictors: [predictor(), predictor(), predictor()],
@@ -173,7 +175,7 @@ impl Forward {
             observer: parts.observer,
             standing: parts.standing,
             protocols: parts.protocols,
-            clients: parts.clients,
+            calls,
             poison: parts.poison,
             metrics: parts.metrics,
             transcripts: Mutex::default(),
@@ -279,7 +281,7 @@ impl Forward {
             sent: hold.sent(),
             heard: 0,
         };
-        call.begin(client(&self.clients, job.transport).request(request)).await
+        call.begin(self.send(request, job.transport)).await
     }
 
     /// The path of a job up to the point from which the engine works on it.
@@ -294,7 +296,7 @@ impl Forward {
         // The upload overlaps the queue. Until the release, dropping `engine` cuts the connection and leaves no job.
         let (request, mut hold) = self.held(job, request);
         let sent = hold.sent();
-        let mut engine = client(&self.clients, job.transport).request(request);
+        let mut engine = self.send(request, job.transport);
         let call = |slot, audio, input| Call {
             forward: Arc::clone(self),
             job,

@@ -1,4 +1,7 @@
-//! What is kept of one body: its head in a file, its tail in memory, and the writer that moves one to the other.
+//! What is kept of one body: a small one as it came; of a larger one copies in blocks, those before the last written to a file.
+//!
+//! A chunk of a connection pins the whole buffer that it was read into. Blocks are copied so that such buffers are free at once;
+//! they come from a pool, so that a body's memory does not depend on how it came.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -10,25 +13,31 @@ use bytes::Bytes;
 
 use crate::upstream::spool::{Shared, SpoolBudget};
 
-/// What the file may lag behind the stream, and the largest write.
-pub(super) const WRITE_BEHIND: usize = 256 * 1024;
-/// Less is not worth a write, and the size of a read.
+/// Bytes of a block, the size of a read and of a write.
 pub(super) const BLOCK: usize = 64 * 1024;
+/// What the file may lag behind the stream.
+pub(super) const WRITE_BEHIND: usize = 2 * BLOCK;
+/// Blocks that one write-behind takes at once.
+const BATCH: usize = 4;
 /// Bookkeeping of one chunk: a body of tiny chunks costs more than its bytes.
 const CHUNK_OVERHEAD: usize = 64;
 
 /// The body from its first byte to the last one pulled.
 pub(super) struct Kept {
     budget: Arc<SpoolBudget>,
+    /// Bytes kept, wherever.
+    len: u64,
+    /// All of a small body, each chunk with its offset; else nothing.
+    chunks: Vec<(u64, Bytes)>,
+    /// Bytes and bookkeeping of the chunks.
+    cost: usize,
+    /// The body after `written`; all blocks but the last are full.
+    blocks: VecDeque<Arc<Block>>,
     file: Option<Arc<File>>,
-    /// Bytes of the body that are in the file.
+    /// Bytes of the body that are in the file: whole blocks.
     written: u64,
     /// Bytes of the disk budget taken.
     reserved: u64,
-    /// Chunks after `written`, each with its offset in the body.
-    tail: VecDeque<(u64, Bytes)>,
-    /// Bytes and bookkeeping of the tail.
-    cost: usize,
     writing: bool,
     spilling: bool,
 }
@@ -39,15 +48,46 @@ pub(super) enum Stored {
     File(Arc<File>, usize),
 }
 
+/// Up to [`BLOCK`] bytes, whose memory goes back to the pool.
+pub(super) struct Block {
+    bytes: Vec<u8>,
+    budget: Arc<SpoolBudget>,
+}
+
+impl Block {
+    fn new(budget: &Arc<SpoolBudget>) -> Self {
+        let free = budget.blocks.lock().pop();
+        Self { bytes: free.unwrap_or_else(|| Vec::with_capacity(BLOCK)), budget: Arc::clone(budget) }
+    }
+
+    fn room(&self) -> usize {
+        BLOCK - self.bytes.len()
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        /// Blocks that wait for their next use.
+        const MOST_FREE: usize = 64;
+        let mut free = self.budget.blocks.lock();
+        if free.len() < MOST_FREE {
+            self.bytes.clear();
+            free.push(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
 impl Kept {
     pub(super) fn new(budget: Arc<SpoolBudget>) -> Self {
         Self {
             budget,
+            len: 0,
+            chunks: Vec::new(),
+            cost: 0,
+            blocks: VecDeque::new(),
             file: None,
             written: 0,
             reserved: 0,
-            tail: VecDeque::new(),
-            cost: 0,
             writing: false,
             spilling: false,
         }
@@ -55,15 +95,37 @@ impl Kept {
 
     pub(super) fn push(&mut self, offset: u64, chunk: Bytes) {
         self.budget.held.add(chunk.len() as i64);
+        self.len += chunk.len() as u64;
+        let is_small = self.blocks.is_empty() && self.written == 0;
         self.cost += chunk.len() + CHUNK_OVERHEAD;
-        self.tail.push_back((offset, chunk));
-        self.spilling |= self.cost > self.budget.memory_per_request;
+        if is_small && self.cost <= BLOCK.min(self.budget.memory_per_request) {
+            self.chunks.push((offset, chunk));
+            return;
+        }
+        for (_, chunk) in std::mem::take(&mut self.chunks) {
+            self.copy(&chunk);
+        }
+        self.copy(&chunk);
+        self.spilling |= self.in_memory() > self.budget.memory_per_request;
     }
 
-    /// Memory in use: bytes and bookkeeping.
-    #[cfg(test)]
-    pub(super) fn cost(&self) -> usize {
-        self.cost
+    fn copy(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            // A block with room is not shared: only full ones are written.
+            let last = self.blocks.back_mut().and_then(Arc::get_mut).filter(|block| block.room() > 0);
+            let Some(block) = last else {
+                self.blocks.push_back(Arc::new(Block::new(&self.budget)));
+                continue;
+            };
+            let (now, rest) = bytes.split_at(bytes.len().min(block.room()));
+            block.bytes.extend_from_slice(now);
+            bytes = rest;
+        }
+    }
+
+    /// Bytes of the body in memory.
+    pub(super) fn in_memory(&self) -> usize {
+        usize::try_from(self.len - self.written).unwrap_or(usize::MAX)
     }
 
     /// As a disk does that never answers.
@@ -80,14 +142,18 @@ impl Kept {
 
     /// Whether a writer must be started; if so it counts as started.
     pub(super) fn start_writing(&mut self) -> bool {
-        let start = self.spilling && !self.writing && self.cost >= BLOCK;
+        let start = self.spilling && !self.writing && self.full().next().is_some();
         self.writing |= start;
         start
     }
 
     /// Whether the stream is too far ahead of the file.
     pub(super) fn is_behind(&self) -> bool {
-        self.writing && self.cost > self.budget.memory_per_request.saturating_add(WRITE_BEHIND)
+        self.writing && self.in_memory() > self.budget.memory_per_request.saturating_add(WRITE_BEHIND)
+    }
+
+    fn full(&self) -> impl Iterator<Item = &Arc<Block>> {
+        self.blocks.iter().take_while(|block| block.room() == 0)
     }
 
     /// What is stored at `offset`, which must lie before the end.
@@ -96,58 +162,54 @@ impl Kept {
             let len = usize::try_from(self.written - offset).unwrap_or(BLOCK).min(BLOCK);
             return self.file.clone().map(|file| Stored::File(file, len));
         }
-        let after = self.tail.partition_point(|(start, _)| *start <= offset);
-        let (start, chunk) = self.tail.get(after.checked_sub(1)?)?;
-        let within = usize::try_from(offset - start).ok().filter(|within| *within < chunk.len())?;
-        Some(Stored::Memory(chunk.slice(within..)))
-    }
-
-    /// The chunks to write next, or `None` when there are too few.
-    fn batch(&self) -> Option<(u64, Vec<Bytes>)> {
-        if self.cost < BLOCK {
-            return None;
+        if self.blocks.is_empty() {
+            let after = self.chunks.partition_point(|(start, _)| *start <= offset);
+            let (start, chunk) = self.chunks.get(after.checked_sub(1)?)?;
+            let within = usize::try_from(offset - start).ok().filter(|within| *within < chunk.len())?;
+            return Some(Stored::Memory(chunk.slice(within..)));
         }
-        let mut bytes = 0;
-        let fits = |(_, chunk): &&(u64, Bytes)| {
-            let first = bytes == 0;
-            bytes += chunk.len();
-            first || bytes <= WRITE_BEHIND
-        };
-        let chunks = self.tail.iter().take_while(fits).map(|(_, chunk)| chunk.clone()).collect();
-        Some((self.written, chunks))
+        let ahead = usize::try_from(offset - self.written).ok()?;
+        let bytes =
+            self.blocks.get(ahead / BLOCK)?.bytes.get(ahead % BLOCK..).filter(|bytes| !bytes.is_empty())?;
+        Some(Stored::Memory(Bytes::copy_from_slice(bytes)))
     }
 
+    /// The blocks to write next, or `None` when none is full.
+    fn batch(&self) -> Option<(u64, Vec<Arc<Block>>)> {
+        let blocks: Vec<_> = self.full().take(BATCH).cloned().collect();
+        (!blocks.is_empty()).then_some((self.written, blocks))
+    }
+
+    /// Takes so much of the disk budget, unless that was taken before.
     fn reserve(&mut self, bytes: u64) -> bool {
-        let granted = self.budget.reserve(bytes);
-        self.reserved += if granted { bytes } else { 0 };
+        let more = bytes.saturating_sub(self.reserved - self.written);
+        let granted = self.budget.reserve(more);
+        self.reserved += if granted { more } else { 0 };
         granted
     }
 
-    fn wrote(&mut self, chunks: usize) {
-        for (offset, chunk) in self.tail.drain(..chunks.min(self.tail.len())) {
-            self.cost -= chunk.len() + CHUNK_OVERHEAD;
-            self.written = offset + chunk.len() as u64;
-        }
+    fn wrote(&mut self, blocks: usize) {
+        self.blocks.drain(..blocks.min(self.blocks.len()));
+        self.written += (blocks * BLOCK) as u64;
     }
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        let in_memory: usize = self.tail.iter().map(|(_, chunk)| chunk.len()).sum();
-        self.budget.held.sub(in_memory as i64 + self.written as i64);
+        self.budget.held.sub(self.len as i64);
         self.budget.release(self.reserved);
     }
 }
 
-/// Moves chunks into the file until few are left. Blocks; one at a time for each body.
+/// Moves full blocks into the file until there are none. Blocks; one at a time for each body.
 pub(super) fn write_behind(shared: &Shared) {
-    while let Some((file, offset, chunks)) = next_batch(shared) {
-        let outcome = write(shared, file, offset, &chunks);
+    while let Some(batch) = next_batch(shared) {
+        let outcome = write(shared, &batch);
         let mut state = shared.state.lock();
         match (outcome, &mut state.kept) {
             (Ok(file), Some(kept)) => {
                 kept.file = Some(file);
-                kept.wrote(chunks.len());
+                kept.wrote(batch.blocks.len());
             }
             (Ok(_), None) => {}
             (Err(error), _) => {
@@ -159,37 +221,43 @@ pub(super) fn write_behind(shared: &Shared) {
     }
 }
 
-/// Takes the next chunks and their share of the disk budget; gives the body up when there is none.
-fn next_batch(shared: &Shared) -> Option<(Option<Arc<File>>, u64, Vec<Bytes>)> {
+/// Full blocks on their way into the file, which is made for the first ones.
+struct Batch {
+    file: Option<Arc<File>>,
+    offset: u64,
+    blocks: Vec<Arc<Block>>,
+}
+
+/// Takes the next blocks and their share of the disk budget; gives the body up when there is none. The whole of a body whose
+/// length is known is asked for at once: nothing is written of one that cannot be kept to its end.
+fn next_batch(shared: &Shared) -> Option<Batch> {
     let mut state = shared.state.lock();
+    let known_len = state.known_len;
     let kept = state.kept.as_mut()?;
-    let Some((offset, chunks)) = kept.batch() else {
+    let Some((offset, blocks)) = kept.batch() else {
         kept.writing = false;
         return None;
     };
-    if !kept.reserve(chunks.iter().map(|chunk| chunk.len() as u64).sum()) {
+    let next = (blocks.len() * BLOCK) as u64;
+    if !kept.reserve(known_len.map_or(next, |len| next.max(len.saturating_sub(offset)))) {
         tracing::debug!("spool budget exhausted, the upload is not replayable");
         state.kept = None;
         state.wake();
         return None;
     }
-    Some((kept.file.clone(), offset, chunks))
+    Some(Batch { file: kept.file.clone(), offset, blocks })
 }
 
-fn write(
-    shared: &Shared,
-    file: Option<Arc<File>>,
-    mut offset: u64,
-    chunks: &[Bytes],
-) -> io::Result<Arc<File>> {
-    let file = match (file, &shared.budget.dir) {
-        (Some(file), _) => file,
+fn write(shared: &Shared, batch: &Batch) -> io::Result<Arc<File>> {
+    let file = match (&batch.file, &shared.budget.dir) {
+        (Some(file), _) => Arc::clone(file),
         (None, Some(dir)) => Arc::new(tempfile::tempfile_in(dir)?),
         (None, None) => Arc::new(tempfile::tempfile()?),
     };
-    for chunk in chunks {
-        file.write_all_at(chunk, offset)?;
-        offset += chunk.len() as u64;
+    let mut offset = batch.offset;
+    for block in &batch.blocks {
+        file.write_all_at(&block.bytes, offset)?;
+        offset += block.bytes.len() as u64;
     }
     Ok(file)
 }

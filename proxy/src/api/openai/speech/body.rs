@@ -13,7 +13,7 @@ use contract::Capability;
 use super::buffer::Writer;
 use super::rate::Rate;
 use super::request::Speech;
-use crate::api::{Context, note_engine, outgoing};
+use crate::api::{Context, outgoing};
 use crate::audio::{Encoder, Samples, encode};
 use crate::edge::RequestId;
 use crate::error::Error;
@@ -88,8 +88,8 @@ impl Spoken {
         let mut job = outgoing(self.speech.route.clone(), work, seconds, &self.request_id);
         job.may_wait = self.context.config.get().has(Capability::Tts);
         job.continues = continues;
-        let Served { value: mut spoken, engine } = self.context.upstreams.speak(&job).await?;
-        note_engine(&engine);
+        let Served { value: mut spoken, engine, hedged } = self.context.upstreams.speak(&job).await?;
+        self.request_id.served_by(&engine, hedged);
         let mut joiner = Samples::default();
         let mut rate = Rate::new(spoken.sample_rate, self.speech.sample_rate)
             .map_err(|_| self.broke_off(Failure::Malformed))?;
@@ -118,7 +118,9 @@ impl Spoken {
     }
 
     fn broke_off(&self, failure: Failure) -> Error {
-        tracing::warn!(reason = failure.reason(), "speech of the engine broke off");
+        tracing::warn!(
+            request_id = ?self.request_id.value, reason = failure.reason(), "speech of the engine broke off"
+        );
         self.context.upstreams.failed(Capability::Tts, failure.reason())
     }
 }

@@ -10,7 +10,6 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use crate::guard::heal::prober::Failure;
-use crate::guard::protocols::client;
 use crate::net::{Client, Clients};
 use crate::protocol::Transport;
 use crate::protocol::grpc::{Code, Status};
@@ -39,7 +38,11 @@ impl Exchange for Clients {
         request: Request<Body>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Exchanged, Failure>> {
-        exchange(client(self, transport), request, limit).boxed()
+        let client = match transport {
+            Transport::Http => &self.http,
+            Transport::Grpc => &self.grpc,
+        };
+        exchange(client, request, limit).boxed()
     }
 }
 

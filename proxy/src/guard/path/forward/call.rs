@@ -7,8 +7,6 @@ use axum::body::Body;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper_util::client::legacy;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -30,15 +28,15 @@ use crate::guard::path::redact::redact;
 use crate::guard::path::signatures::SEARCHED_BYTES;
 use crate::guard::protocols::Job;
 use crate::job::input::InputHash;
-use crate::net::within;
+use crate::net::{self, within};
 use crate::protocol::grpc::{Code, Status};
 use crate::protocol::{Task, Transport};
 
 /// Bytes of a conversation's audio, a second of it or more, that an engine without an answer must have been sent to look odd.
 const HEARD_BYTES: u64 = 32 * 1024;
 
-/// What the client of the forwarding path gives back.
-pub type EngineReply = Result<Response<Incoming>, legacy::Error>;
+/// What the engine gives back.
+pub type EngineReply = Result<Response<net::Reply>, net::CallError>;
 
 /// A call. While it lives it holds the lane, also when its client is gone and when its deadline has passed: a job that the
 /// engine has not answered is in flight. Its slot ends it early: when the engine was replaced, or has lost the job.
@@ -169,7 +167,7 @@ impl Call {
     /// Passes the engine's answer on, frame by frame as it comes.
     async fn relay(
         &mut self,
-        response: Response<Incoming>,
+        response: Response<net::Reply>,
         mut client: Option<oneshot::Sender<Response<Body>>>,
         deadline: Duration,
     ) {
@@ -254,7 +252,7 @@ impl Call {
     }
 
     /// The beginning of an error body, up to what is searched.
-    async fn read_error(&mut self, body: &mut Incoming, deadline: Duration) -> Vec<u8> {
+    async fn read_error(&mut self, body: &mut net::Reply, deadline: Duration) -> Vec<u8> {
         let mut begun = Vec::new();
         while begun.len() < SEARCHED_BYTES {
             match timeout(deadline, body.frame()).await {
@@ -292,7 +290,7 @@ impl Call {
     /// rest to be discarded, but for what streams: there the connection is dropped so that the engine stops.
     async fn pump(
         &mut self,
-        body: &mut Incoming,
+        body: &mut net::Reply,
         downstream: &mut Downstream,
         answer: &mut Answer,
         deadline: Duration,

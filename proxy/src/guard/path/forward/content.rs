@@ -1,7 +1,7 @@
 //! Whether answers that came with success have content: many empty or equal transcripts, audio without sound.
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use crate::audio::wav::{self, Search};
 use crate::job::input::InputHash;
@@ -74,7 +74,7 @@ impl Transcripts {
         if audio < LEAST_AUDIO_SECONDS {
             return Ok(());
         }
-        let text = xxh3_64(text.trim().as_bytes());
+        let text = XxHash3_64::oneshot(text.trim().as_bytes());
         match self.last {
             Some((last, from)) if last == text => {
                 if from != input {

@@ -1,17 +1,19 @@
 //! Requests as the engine gets them: addressed to it, without what belongs to one connection, their bodies held.
 
 use axum::body::Body;
+use futures::future::BoxFuture;
 use http::header::{self, HeaderValue};
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
 
 use crate::guard::path::forward::Forward;
+use crate::guard::path::forward::call::EngineReply;
 use crate::guard::path::forward::input::Input;
 use crate::guard::path::forward::metrics::Outcome;
 use crate::guard::path::forward::reply::{self, Refusal};
 use crate::guard::path::forward::tail::{Broken, HeldBody, Hold, Part};
 use crate::guard::path::grpc;
-use crate::guard::protocols::{Job, client};
+use crate::guard::protocols::Job;
 use crate::net::body::{self, Pace, Paced};
 use crate::protocol::{Task, Transport};
 
@@ -48,7 +50,7 @@ impl Forward {
         let (parts, body) = request.into_parts();
         let pace = if transport == Transport::Grpc { Pace::NONE } else { self.rules().pace };
         let request = self.upstream(parts, Body::new(Paced::new(body, pace)), transport);
-        match client(&self.clients, transport).request(request).await {
+        match self.send(request, transport).await {
             Ok(response) => {
                 tally.settle(Outcome::Passed);
                 let (mut parts, body) = response.into_parts();
@@ -65,6 +67,21 @@ impl Forward {
                 self.refuse(refusal, transport)
             }
         }
+    }
+
+    /// Sends a request to the engine once it is polled.
+    pub(super) fn send(
+        &self,
+        request: Request<Body>,
+        transport: Transport,
+    ) -> BoxFuture<'static, EngineReply> {
+        let calls = self.calls.clone();
+        Box::pin(async move {
+            match transport {
+                Transport::Http => calls.http(request).await,
+                Transport::Grpc => calls.grpc(request).await,
+            }
+        })
     }
 
     /// The same request, addressed to the engine.

@@ -28,6 +28,11 @@ impl Target {
         })
     }
 
+    /// Scheme and authority, with the path `/`.
+    pub fn address(&self) -> Uri {
+        self.uri(&Uri::default())
+    }
+
     /// The same path and query here.
     pub fn uri(&self, uri: &Uri) -> Uri {
         let path = uri.path_and_query().cloned();

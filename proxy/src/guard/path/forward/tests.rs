@@ -12,7 +12,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
-use xxhash_rust::xxh3::xxh3_64;
 
 use contract::{Class, State};
 
@@ -305,7 +304,7 @@ async fn a_listener_who_leaves_stops_the_engine() {
 #[tokio::test]
 async fn poison_is_refused_before_the_engine_has_the_request() {
     let stack = Stack::start().await;
-    let hash = InputHash(xxh3_64(b"poison"));
+    let hash = InputHash::of(b"poison");
     for _ in 0..2 {
         stack.poison.lock().record(hash, clock());
     }

@@ -21,7 +21,7 @@ async fn a_dead_context_behind_a_client_error_ejects_at_once_and_is_reported() {
     assert_eq!((hint.class, hint.status), (Class::Sticky, Some(422)));
     assert_eq!(hint.signature.as_deref(), Some("illegal_address"));
     assert_eq!(hint.body.as_deref(), Some(body));
-    assert_eq!(hint.request_hash, Some(InputHash(xxh3_64(b"audio")).to_string()));
+    assert_eq!(hint.request_hash, Some(InputHash::of(b"audio").to_string()));
     assert_eq!(stack.post(TRANSCRIBE, b"next").await.status(), 503);
     drop(seen.hold);
     assert!(!stack.lane.is_ejected(), "the loop alone decides from now on");
@@ -184,7 +184,7 @@ async fn a_lost_input_that_was_served_before_is_given_no_more_time() {
     assert!(matches!(stack.observed().await, Observation::Success(_)));
     assert_eq!(stack.post(TRANSCRIBE, b"new").await.status(), 504);
     let cut = stack.forward.cut.lock();
-    let least = |body| cut.least(InputHash(xxh3_64(body)));
+    let least = |body| cut.least(InputHash::of(body));
     assert_eq!((least(b"first"), least(b"new").is_some()), (None, true));
 }
 

@@ -148,7 +148,7 @@ async fn a_client_that_leaves_while_its_job_runs_leaves_the_lane_charged_until_t
     assert!(first.await.is_err());
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(stack.lane.view().running.len(), 1);
-    assert_eq!(stack.inputs(), [InputHash(xxh3_64(b"first"))]);
+    assert_eq!(stack.inputs(), [InputHash::of(b"first")]);
     stack.engine.gate.add_permits(1);
     eventually("the lane is free", || stack.lane.view().running.is_empty()).await;
     assert!(matches!(stack.observed().await, Observation::Success(_)));
@@ -217,7 +217,7 @@ async fn a_continuation_is_served_before_newcomers_and_by_a_full_lane() {
     eventually("both wait", || stack.lane.view().waiting == 2).await;
     stack.engine.gate.add_permits(1);
     first.await.unwrap();
-    let input = InputHash(xxh3_64(b"continuation"));
+    let input = InputHash::of(b"continuation");
     eventually("the continuation runs", || stack.inputs() == [input]).await;
     assert!(!stack.engine.head.lock().clone().unwrap().1.contains_key("x-speechstack-continues"));
     stack.engine.gate.add_permits(2);
