@@ -17,7 +17,7 @@ pub use serve::{Limits, serve, serve_within};
 pub use within::within;
 
 /// Read and write buffer of one HTTP/1 connection. hyper's own default of 400 KiB costs memory per upload and is slower.
-pub const BUFFER_BYTES: usize = 64 * 1024;
+pub const BUFFER_BYTES: usize = 32 * 1024;
 
 /// Flow-control window of one HTTP/2 stream: the most that waits in memory for a reader that does not read.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-const BOUNDARY: &str = "speechstack-bench";
+/// As long as Python's HTTP clients make it.
+const BOUNDARY: &str = "d5c47b64cdb14f6d9f1fd8f5a4c0b7e2";
 /// File name of all uploads; the fake engine knows them by it.
 pub const FILE_NAME: &str = "bench-clip.wav";
 

@@ -72,7 +72,7 @@ proptest! {
         let file = wav(len);
         let (file_part, note) = (("file", Some("a.wav"), &file[..]), ("note", None, &b"hello"[..]));
         let body = form(&if field_first { [note, file_part] } else { [file_part, note] });
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let (read, fields, input) = runtime.block_on(upload(chunked(&body, size), 1 << 30)).unwrap();
         let hash = InputHash::of(&file);
         prop_assert!(read == file);
@@ -84,7 +84,7 @@ proptest! {
     fn a_truncated_upload_never_becomes_complete(len in 0usize..140_000, keep in 0.0f64..1.0) {
         let body = form(&[("file", Some("a.wav"), &wav(len)), ("note", None, b"hello")]);
         let keep = (keep * (body.len() - 4) as f64) as usize;
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let refused = runtime.block_on(upload(chunked(&body[..keep], 5000), 1 << 30)).unwrap_err();
         prop_assert_eq!(refused, Error::Truncated);
     }

@@ -16,7 +16,7 @@ use crate::upstream::spool::{Shared, SpoolBudget};
 /// Bytes of a block, the size of a read and of a write.
 pub(super) const BLOCK: usize = 64 * 1024;
 /// What the file may lag behind the stream.
-pub(super) const WRITE_BEHIND: usize = 2 * BLOCK;
+pub(super) const WRITE_BEHIND: usize = BLOCK;
 /// Blocks that one write-behind takes at once.
 const BATCH: usize = 4;
 /// Bookkeeping of one chunk: a body of tiny chunks costs more than its bytes.
