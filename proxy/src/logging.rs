@@ -55,6 +55,7 @@ impl<W: Write> Write for Gathering<W> {
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, mpsc};
+    use std::time::Instant;
 
     use parking_lot::Mutex;
 
@@ -90,7 +91,9 @@ mod tests {
                 sink.flush().unwrap();
             }
         });
+        let deadline = Instant::now() + Duration::from_secs(30);
         while writes.0.lock().is_empty() {
+            assert!(Instant::now() < deadline, "the first line is not written");
             std::thread::yield_now();
         }
         for _ in 0..100 {

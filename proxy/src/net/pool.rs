@@ -176,7 +176,7 @@ impl Link {
     /// Lets the connection read and write.
     fn drive(&mut self, context: &mut Context<'_>) {
         if !self.closed && Pin::new(&mut *self.connection).poll(context).is_ready() {
-            // Whatever it ended with, who waits for a reply or a body is told by hyper.
+            // hyper reports the error to the pending reply or body too.
             self.closed = true;
         }
     }

@@ -77,7 +77,7 @@ impl Number {
     }
 }
 
-/// By hand: an untagged enum would first copy each of the many numbers of a transcript.
+/// Not derived: an untagged enum would first copy each of the many numbers of a transcript.
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Seen;

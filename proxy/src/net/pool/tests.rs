@@ -16,13 +16,13 @@ const KEEP: Duration = Duration::from_secs(60);
 enum Manner {
     /// Answers every request.
     Keeps,
-    /// Answers one request and closes without a word of it.
+    /// Answers one request and closes the connection, which the reply does not announce.
     Closes,
     /// Answers the beginning of a body and waits.
     Stalls,
 }
 
-/// A server that reads heads by hand.
+/// A server that reads no more than heads.
 struct Server {
     pool: Pool,
     accepted: Arc<AtomicUsize>,
