@@ -3,9 +3,11 @@
 SPEECHSTACK_URL         a healthy stack, body limit 2 MiB
 SPEECHSTACK_BUSY_URL    one slow engine whose queue takes nothing
 SPEECHSTACK_ABSENT_URL  a stack without a live engine
-SPEECHSTACK_CLIP        a WAV file in which SPEECHSTACK_WORD is spoken
+SPEECHSTACK_CLIP        a WAV file in which two speakers take turns and SPEECHSTACK_WORD is spoken
 """
 
+import base64
+import json
 import os
 import sys
 import tempfile
@@ -14,6 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import openai
+import pysubs2
+import srt
+import webvtt
 from openai import OpenAI
 
 CLIP = Path(os.environ["SPEECHSTACK_CLIP"])
@@ -27,8 +32,8 @@ def client(variable):
 healthy = client("SPEECHSTACK_URL")
 
 
-def transcribe(to, file=CLIP, **options):
-    return to.audio.transcriptions.create(model="whisper-1", file=file, **options)
+def transcribe(to, file=CLIP, model="whisper-1", **options):
+    return to.audio.transcriptions.create(model=model, file=file, **options)
 
 
 def expect(exception, status, call):
@@ -73,6 +78,61 @@ def transcribes_with_word_times():
     assert any(WORD in word.word.lower() for word in reply.words), reply.words
     assert all(word.start <= word.end for word in reply.words), reply.words
     assert reply.segments and reply.segments[0].text, reply.segments
+
+
+def subtitles_are_read_by_other_tools():
+    for text, cues in [
+        (transcribe(healthy, response_format="srt"), lambda text: list(srt.parse(text))),
+        (transcribe(healthy, response_format="srt"), lambda text: pysubs2.SSAFile.from_string(text, "srt")),
+        (transcribe(healthy, response_format="vtt"), lambda text: webvtt.from_string(text).captions),
+        (transcribe(healthy, response_format="vtt"), lambda text: pysubs2.SSAFile.from_string(text, "vtt")),
+    ]:
+        cues = list(cues(text))
+        words = " ".join(getattr(cue, "content", None) or cue.text for cue in cues)
+        assert cues and WORD in words.lower(), text
+
+
+def streams_a_transcript():
+    events = list(transcribe(healthy, stream=True, model="gpt-4o-transcribe"))
+    deltas = "".join(event.delta for event in events if event.type == "transcript.text.delta")
+    assert events[-1].type == "transcript.text.done" and events[-1].text == deltas, events
+    assert WORD in deltas.lower(), deltas
+
+
+def tells_speakers_apart():
+    reply = transcribe(healthy, model="gpt-4o-transcribe-diarize", response_format="diarized_json")
+    assert {segment.speaker for segment in reply.segments} == {"A", "B"}, reply.segments
+    assert all(segment.start <= segment.end and segment.text for segment in reply.segments), reply.segments
+    events = list(
+        transcribe(healthy, model="gpt-4o-transcribe-diarize", response_format="diarized_json", stream=True)
+    )
+    segments = [event for event in events if event.type == "transcript.text.segment"]
+    assert [segment.id for segment in segments] == [segment.id for segment in reply.segments], segments
+    deltas = "".join(event.delta for event in events if event.type == "transcript.text.delta")
+    assert deltas == reply.text == events[-1].text, (deltas, reply.text)
+
+
+def speaks_faster_and_slower():
+    def seconds(speed):
+        reply = healthy.audio.speech.create(
+            model="tts-1", voice="alloy", input="the train was late again", response_format="pcm", speed=speed
+        )
+        return len(reply.content) / 48_000
+
+    own = seconds(1.0)
+    for speed in [0.25, 0.7, 1.6, 4.0]:
+        assert abs(seconds(speed) * speed / own - 1) < 0.02, (speed, own, seconds(speed))
+
+
+def streams_speech_as_events():
+    with healthy.audio.speech.with_streaming_response.create(
+        model="gpt-4o-mini-tts", voice="alloy", input="the train was late again", response_format="pcm",
+        stream_format="sse",
+    ) as reply:
+        data = [json.loads(line[6:]) for line in reply.iter_lines() if line.startswith("data: {")]
+    audio = b"".join(base64.b64decode(event["audio"]) for event in data if event["type"] == "speech.audio.delta")
+    assert len(audio) > 20_000, len(audio)
+    assert data[-1]["type"] == "speech.audio.done" and data[-1]["usage"]["total_tokens"] > 0, data[-1]
 
 
 def speaks_into_a_file():
@@ -148,6 +208,11 @@ CHECKS = [
     transcribes_to_text,
     transcribes_to_subtitles,
     transcribes_with_word_times,
+    subtitles_are_read_by_other_tools,
+    streams_a_transcript,
+    tells_speakers_apart,
+    speaks_faster_and_slower,
+    streams_speech_as_events,
     speaks_into_a_file,
     a_bad_request_is_a_bad_request_error,
     an_unknown_model_is_a_not_found_error,

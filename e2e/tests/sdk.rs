@@ -51,7 +51,11 @@ async fn run_contract(name: &str, program: &Path, script: &str) -> Result<()> {
 
     let folder = tempfile::tempdir()?;
     let clip: PathBuf = folder.path().join("clip.wav");
-    say_into(&clip, &[("rms", "She told me that the train was late again.")])?;
+    let turns = [
+        ("rms", "She told me that the train was late again."),
+        ("slt", "Then we should take the bus to the city tomorrow morning."),
+    ];
+    say_into(&clip, &turns)?;
     let output = Command::new(program)
         .arg(repository().join("e2e/sdk").join(script))
         .env("SPEECHSTACK_URL", &healthy.url)

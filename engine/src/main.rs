@@ -1,7 +1,5 @@
 //! Entry point of `speechstack-engine`.
 
-use std::io::IsTerminal;
-
 use clap::Parser;
 use speechstack_engine::args::{Args, Command};
 use speechstack_engine::{app, say};
@@ -13,7 +11,7 @@ fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let asked = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
     let targets = asked.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
-    let lines = tracing_subscriber::fmt::layer().with_ansi(std::io::stderr().is_terminal());
+    let lines = tracing_subscriber::fmt::layer();
     tracing_subscriber::registry().with(targets).with(lines.with_writer(std::io::stderr)).init();
     match (&args.command, args.config()?) {
         (Some(Command::Say(say)), _) => say::run(say),

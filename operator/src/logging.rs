@@ -1,7 +1,5 @@
 //! Log lines on standard error.
 
-use std::io::IsTerminal;
-
 use anyhow::Context;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt;
@@ -13,7 +11,7 @@ use crate::args::LogFormat;
 /// Starts logging; lines carry fields, never secrets.
 pub fn start(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let targets: Targets = filter.parse().with_context(|| format!("--log {filter:?}"))?;
-    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let lines = fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(targets);
     match format {
         LogFormat::Text => registry.with(lines).init(),

@@ -42,7 +42,7 @@ fn bench(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(name);
         for count in [10_000, 30_000, 100_000] {
             let (words, turns) = meeting(count);
-            let params = Params { rule, language: Some("en") };
+            let params = Params { rule, language: Some("en"), confidences: false };
             group.throughput(Throughput::Elements(count as u64));
             let id = BenchmarkId::from_parameter(format!("{count} words, {} turns", turns.len()));
             group.bench_function(id, |bencher| {

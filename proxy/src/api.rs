@@ -13,9 +13,12 @@ use crate::upstream::voices::Voices;
 use crate::upstream::{Outgoing, Route, Upstreams};
 
 pub mod catalog;
+pub mod diarization;
 mod form;
 pub mod openai;
+pub mod parakeet_fastapi;
 pub mod spark;
+mod sse;
 
 /// What every dialect has at hand. Shared by all requests.
 pub struct Context {

@@ -13,7 +13,8 @@ use crate::config::{Config, Current};
 use crate::gateway::Gateway;
 use crate::guard::Guard;
 use crate::net::drain::{self, Drain};
-use crate::upstream::{self, Rng, Upstreams, slices};
+use crate::rng::Rng;
+use crate::upstream::{self, Upstreams, slices};
 use crate::{admin, banner, net, roundtrip};
 
 /// Runs a command until SIGTERM or Ctrl-C, then drains.

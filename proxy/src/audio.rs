@@ -15,9 +15,11 @@ pub mod resample;
 #[cfg(test)]
 mod signal;
 mod sniff;
+mod stretch;
 pub mod wav;
 
 pub use describe::describe;
 pub use duration::estimate;
 pub use encode::{Encoder, OutputFormat, Samples};
 pub use format::Container;
+pub use stretch::{SPEEDS, Stretch};

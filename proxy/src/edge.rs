@@ -5,7 +5,7 @@ mod metrics;
 mod outbound;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use parking_lot::Mutex;
 use tracing::Instrument;
-use uuid::Uuid;
+use uuid::Builder;
 
 pub use metrics::Metrics;
 
@@ -29,6 +29,7 @@ use crate::config::Current;
 use crate::error::Error;
 use crate::net::drain::Drain;
 use crate::net::permits::Permits;
+use crate::rng::Rng;
 
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
 const VERSION: HeaderName = HeaderName::from_static("openai-version");
@@ -71,6 +72,8 @@ pub struct Edge {
     pub permits: Permits,
     /// How many permits there are, and the Retry-After of a refusal.
     pub config: Current,
+    /// For request ids: a call of the system for each costs more than the rest of an id.
+    pub rng: Rng,
 }
 
 /// The layer around the router's routes.
@@ -95,7 +98,7 @@ where
     F: Future<Output = Response>,
 {
     let started = Instant::now();
-    let id = request_id(request.headers());
+    let id = request_id(request.headers(), &edge.rng);
     if request.method() == Method::OPTIONS {
         let mut response = preflight(request.headers());
         finish(response.headers_mut(), &id, started);
@@ -142,21 +145,27 @@ fn overloaded(path: &str, retry_after: Duration) -> Error {
 }
 
 /// The client's id if it is one that logs and headers can carry, else a new one.
-fn request_id(headers: &HeaderMap) -> RequestId {
+fn request_id(headers: &HeaderMap, rng: &Rng) -> RequestId {
     let valid = |id: &&HeaderValue| {
         (1..=ID_BYTES).contains(&id.len())
             && id.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte))
     };
     let id = match headers.get(REQUEST_ID).filter(valid) {
         Some(id) => id.clone(),
-        None => new_id(),
+        None => new_id(rng),
     };
     RequestId { value: id, noted: Arc::default() }
 }
 
-fn new_id() -> HeaderValue {
+/// A UUID of version 7 (RFC 9562), so that ids sort by time.
+fn new_id(rng: &Rng) -> HeaderValue {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut random = [0; 10];
+    random[..8].copy_from_slice(&rng.roll().to_be_bytes());
+    random[8..].copy_from_slice(&rng.roll().to_be_bytes()[..2]);
+    let uuid = Builder::from_unix_timestamp_millis(since.as_millis() as u64, &random).into_uuid();
     let mut id = *b"req_00000000000000000000000000000000";
-    Uuid::now_v7().simple().encode_lower(&mut id[4..]);
+    uuid.simple().encode_lower(&mut id[4..]);
     HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("req_unknown"))
 }
 
@@ -202,7 +211,7 @@ mod tests {
     fn id_of(sent: &[u8]) -> String {
         let mut headers = HeaderMap::new();
         headers.insert(REQUEST_ID, HeaderValue::from_bytes(sent).unwrap());
-        request_id(&headers).as_str().to_owned()
+        request_id(&headers, &Rng::new(1)).as_str().to_owned()
     }
 
     #[test]
@@ -211,6 +220,7 @@ mod tests {
         for wrong in [&b""[..], b"a b", b"\"", b"caf\xc3\xa9", &[b'x'; 129]] {
             assert!(id_of(wrong).starts_with("req_"), "{wrong:?}");
         }
-        assert_ne!(request_id(&HeaderMap::new()).value, request_id(&HeaderMap::new()).value);
+        let rng = Rng::random();
+        assert_ne!(new_id(&rng), new_id(&rng));
     }
 }

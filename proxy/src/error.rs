@@ -197,6 +197,18 @@ impl Error {
         }
     }
 
+    /// `error` of the envelope: its four keys.
+    pub fn envelope(&self) -> serde_json::Value {
+        let kind = match self.status().as_u16() {
+            429 => "rate_limit_error",
+            500.. => "server_error",
+            _ => "invalid_request_error",
+        };
+        json!({
+            "message": self.to_string(), "type": kind, "param": self.param_name(), "code": self.code(),
+        })
+    }
+
     /// When the client should come back, if at all.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -224,16 +236,7 @@ impl Error {
 impl IntoResponse for Error {
     fn into_response(self) -> Response<Body> {
         let status = self.status();
-        let message = self.to_string();
-        let kind = match status.as_u16() {
-            429 => "rate_limit_error",
-            500.. => "server_error",
-            _ => "invalid_request_error",
-        };
-        let body = json!({
-            "error": { "message": message, "type": kind, "param": self.param_name(), "code": self.code() },
-            "detail": message,
-        });
+        let body = json!({"error": self.envelope(), "detail": self.to_string()});
         let mut response = Response::new(Body::from(body.to_string()));
         *response.status_mut() = status;
         let headers = response.headers_mut();

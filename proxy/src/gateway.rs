@@ -22,12 +22,13 @@ pub use crate::edge::Metrics;
 use contract::Capability;
 
 use crate::api::openai::{models, speech, transcription, voices};
-use crate::api::{Context, spark};
+use crate::api::{Context, diarization, parakeet_fastapi, spark};
 use crate::config::Current;
 use crate::edge::{self, Edge, RequestId};
 use crate::error::Error;
 use crate::net::drain::Drain;
 use crate::net::permits::Permits;
+use crate::rng::Rng;
 use crate::upstream::Upstreams;
 use crate::upstream::voices::Voices;
 
@@ -120,6 +121,7 @@ impl Gateway {
             drain: drain.clone(),
             permits: Permits::default(),
             config: config.clone(),
+            rng: Rng::random(),
         };
         let started_unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let voices = Voices::new(upstreams.clone());
@@ -132,15 +134,21 @@ impl Gateway {
         let api = Router::new()
             .route("/models", gets(models::list))
             .route("/models/{*id}", gets(models::one))
+            .route("/audio/models", gets(models::speaking))
             .route("/audio/voices", gets(voices::list))
+            .route("/audio/diarizations", posts(diarization::create))
+            .route("/audio/diarization", posts(diarization::create))
             .route(SPEECH, posts(speech::create))
             .route(TRANSCRIPTIONS, posts(transcription::create))
+            .route("/audio/translations", posts(transcription::translate))
+            .route("/transcribe", posts(parakeet_fastapi::transcribe))
             .route("/health", gets(health))
             .route("/api/audio/transcribe-with-speakers", posts(spark::transcribe_with_speakers));
         // Each path also without its prefix: clients differ in what they call the base URL.
         Router::new()
             .nest("/v1", api.clone())
             .merge(api)
+            .route("/healthz", gets(health))
             .route("/readyz", gets(readyz))
             .fallback(unknown_path)
             .layer(middleware::from_fn_with_state(self.edge.clone(), edge::layer))

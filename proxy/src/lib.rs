@@ -11,7 +11,7 @@
 //! | `upstream` | which engine is picked, retries, waiting |
 //! | `protocol` | what engines speak, one codec each |
 //! | `guard` | one engine: its path, its judgement, its repair |
-//! | `audio`, `multipart`, `transcript` | pure: no network, no clock |
+//! | `audio`, `multipart`, `rng`, `transcript` | pure: no network, no clock |
 //! | `net` | connections and bodies |
 //! | `config`, `error` | what is configured, and what a client's error says |
 //! | `app`, `args`, `admin`, `banner`, `logging` | the process |
@@ -33,6 +33,7 @@ pub mod logging;
 mod multipart;
 mod net;
 mod protocol;
+mod rng;
 mod roundtrip;
 pub mod transcript;
 mod upstream;

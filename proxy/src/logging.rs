@@ -1,6 +1,6 @@
 //! Log lines on standard error, written by a thread of their own: a slow reader of the log holds up no request.
 
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufWriter, Write};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -28,7 +28,7 @@ pub fn start(filter: &str, format: LogFormat) -> anyhow::Result<WorkerGuard> {
         .buffered_lines_limit(MAX_LINES)
         .lossy(true)
         .finish(Gathering(BufWriter::new(io::stderr())));
-    let lines = fmt::layer().with_writer(writer).with_ansi(io::stderr().is_terminal());
+    let lines = fmt::layer().with_writer(writer);
     let registry = tracing_subscriber::registry().with(targets);
     match format {
         LogFormat::Text => registry.with(lines).init(),

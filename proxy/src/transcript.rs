@@ -1,7 +1,7 @@
 //! Words, speaker turns and what is made of them; pure, no IO.
 //!
 //! An engine hears words and, apart from them, speaker turns. [`merge()`] says who spoke which word and groups
-//! the words into blocks; [`segments`] and [`subtitle`] cut words for `verbose_json`, SRT and WebVTT.
+//! the words into blocks; [`segments`] cuts words for `verbose_json`, [`cues()`] for [`subtitle`]s.
 //!
 //! Engines report times in seconds as floats, and not always sane ones. Inside this module a time is a whole
 //! number of microseconds: shifts are exact, ties are real ties, and no NaN gets past [`repair`].
@@ -9,6 +9,8 @@
 mod assign;
 mod backchannel;
 mod blocks;
+mod confidence;
+mod cues;
 mod emission;
 mod legacy;
 mod merge;
@@ -25,6 +27,7 @@ mod unit;
 pub mod word_error;
 
 pub use blocks::Block;
+pub use cues::cues;
 pub use merge::{Merged, Params, Rule, merge};
 pub use sanitise::repair;
 

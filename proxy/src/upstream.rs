@@ -16,6 +16,7 @@ use crate::job::poison::{self, ServedInputs};
 use crate::net::Clients;
 use crate::net::drain::Drain;
 use crate::net::permits::Permits;
+use crate::rng::Rng;
 use crate::upstream::spool::SpoolBudget;
 
 mod ask;
@@ -34,7 +35,6 @@ mod prepare;
 mod race;
 mod reply;
 mod retry;
-mod rng;
 mod send;
 pub mod slices;
 mod speakers;
@@ -47,7 +47,6 @@ pub use failure::Failure;
 pub use membership::{Route, Target};
 pub use metrics::Metrics;
 pub use outgoing::{Gate, Outgoing, Upload};
-pub use rng::Rng;
 pub use send::Served;
 
 use endpoint::Endpoint;

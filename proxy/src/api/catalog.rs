@@ -7,6 +7,26 @@ use crate::error::Error;
 use crate::job::voice::VoiceName;
 use crate::upstream::Route;
 
+/// Names of OpenAI's audio models, those that it has retired among them: they go on working, whatever is configured. Each also with a
+/// date behind it, as in `gpt-4o-mini-tts-2025-12-15`.
+const OPENAI_MODELS: [(&str, Capability); 15] = [
+    ("whisper-1", Capability::Stt),
+    ("gpt-4o-transcribe", Capability::Stt),
+    ("gpt-4o-mini-transcribe", Capability::Stt),
+    ("gpt-4o-transcribe-diarize", Capability::Stt),
+    ("gpt-transcribe", Capability::Stt),
+    ("gpt-live-transcribe", Capability::Stt),
+    ("gpt-realtime-whisper", Capability::Stt),
+    ("tts-1", Capability::Tts),
+    ("tts-1-hd", Capability::Tts),
+    ("gpt-4o-mini-tts", Capability::Tts),
+    ("gpt-realtime", Capability::Tts),
+    ("gpt-realtime-mini", Capability::Tts),
+    ("gpt-realtime-2", Capability::Tts),
+    ("gpt-realtime-2.1", Capability::Tts),
+    ("gpt-realtime-2.1-mini", Capability::Tts),
+];
+
 /// A model by the id that lists show.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Known {
@@ -16,14 +36,31 @@ pub struct Known {
     pub route: Route,
 }
 
-/// The engines of the model of that name: an id, an alias or one of the voices.
+/// The engines of the model of that name: an id, an alias, one of the voices, or one of OpenAI's names.
 pub fn model(config: &Config, voices: &[String], name: &str) -> Option<Known> {
     let named = |model: &&config::Model| model.id == name || model.aliases.iter().any(|alias| alias == name);
     if let Some(model) = config.gateway.models.iter().find(named) {
         return Some(Known { id: model.id.clone(), route: route(model) });
     }
     let voice = voices.iter().any(|voice| VoiceName::parse(voice).is_some_and(|voice| voice.base == name));
-    voice.then(|| Known { id: name.to_owned(), route: default_route(config, Capability::Tts) })
+    if voice {
+        return Some(Known { id: name.to_owned(), route: default_route(config, Capability::Tts) });
+    }
+    let undated = undated(name);
+    let (_, capability) = OPENAI_MODELS.iter().find(|(known, _)| *known == undated)?;
+    let first = config.gateway.models.iter().find(|model| model.capability == *capability)?;
+    Some(Known { id: first.id.clone(), route: route(first) })
+}
+
+/// The name without a date at its end.
+fn undated(name: &str) -> &str {
+    const DATE: usize = "-2025-12-15".len();
+    let Some(at) = name.len().checked_sub(DATE).filter(|at| name.is_char_boundary(*at)) else { return name };
+    let is_date = name[at..].bytes().enumerate().all(|(at, byte)| match at {
+        0 | 5 | 8 => byte == b'-',
+        _ => byte.is_ascii_digit(),
+    });
+    if is_date { &name[..at] } else { name }
 }
 
 /// The engines of a request for that capability, by the model it names.
@@ -62,4 +99,29 @@ pub fn unknown(name: &str) -> Error {
 
 fn route(model: &config::Model) -> Route {
     Route { capability: model.capability, pool: model.pool.as_deref().map(Into::into) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openais_names_and_their_dated_forms_are_always_known() {
+        let mut config = Config::default();
+        config.gateway.models.iter_mut().for_each(|model| model.aliases.clear());
+        for (name, capability) in OPENAI_MODELS {
+            assert_eq!(
+                model(&config, &[], name).map(|known| known.route.capability),
+                Some(capability),
+                "{name}"
+            );
+        }
+        let dated = model(&config, &[], "gpt-4o-mini-tts-2025-12-15");
+        assert_eq!(dated.map(|known| known.route.capability), Some(Capability::Tts));
+        for unknown in
+            ["gpt-5", "gpt-4o-mini-tts-2025-12-1", "tts-1-hd-2025x12-15", "-2025-12-15", "größer-äö"]
+        {
+            assert_eq!(model(&config, &[], unknown), None, "{unknown}");
+        }
+    }
 }

@@ -103,10 +103,7 @@ impl Form {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        if !self.fields_first && self.seen.lock().input.is_none() {
-            self.bytes.fill().await;
-            self.bytes.failure().map_or(Ok(()), Err)?;
-        }
+        self.fill().await?;
         loop {
             let fields = self.seen.lock().fields.clone();
             match job(fields).await {
@@ -114,6 +111,23 @@ impl Form {
                 outcome => return outcome,
             }
         }
+    }
+
+    /// Resolves when it is known what the form asks for, as far as that can be before its file has ended; see [`Form`].
+    ///
+    /// # Errors
+    /// What is wrong with the upload.
+    pub async fn fill(&self) -> Result<(), Error> {
+        if !self.fields_first && self.seen.lock().input.is_none() {
+            self.bytes.fill().await;
+            self.bytes.failure().map_or(Ok(()), Err)?;
+        }
+        Ok(())
+    }
+
+    /// What the fields that are there say.
+    pub fn says<T>(&self, read: impl FnOnce(&Fields) -> T) -> T {
+        read(&self.seen.lock().fields)
     }
 
     /// The file for a job that was made of `fields`.

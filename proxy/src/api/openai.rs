@@ -1,5 +1,6 @@
 //! OpenAI's audio API: transcriptions, speech, voices, models.
 
+mod events;
 mod form;
 pub mod models;
 pub mod speech;

@@ -111,7 +111,7 @@ fn merge(mut transcript: Transcript, turns: Turns, rule: MergeRule) -> Reply {
         MergeRule::Continuity => Rule::Continuity,
         MergeRule::Legacy => Rule::Legacy,
     };
-    let params = Params { rule, language: transcript.language.as_deref() };
+    let params = Params { rule, language: transcript.language.as_deref(), confidences: false };
     let merged = transcript::merge(&transcript.words, &turns.turns, &params);
     let segments = merged.blocks.into_iter().map(|block| Segment {
         start_ms: block.start_ms,

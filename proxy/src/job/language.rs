@@ -51,6 +51,14 @@ pub fn requested(language: &str) -> Result<Option<String>, Malformed> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
+/// The ISO 639-1 code of a code, tag or name; its first subtag in lower case if it is not listed.
+pub fn code(language: &str) -> String {
+    let lower = language.trim().to_ascii_lowercase();
+    let primary = lower.split(['-', '_']).next().unwrap_or_default();
+    let named = LANGUAGES.iter().find(|(_, name)| *name == lower);
+    named.map_or(primary, |(code, _)| code).to_owned()
+}
+
 /// The English name that `verbose_json` carries, of a code, tag or name; itself in lower case if not listed.
 pub fn english_name(language: &str) -> String {
     let lower = language.trim().to_ascii_lowercase();
@@ -87,5 +95,14 @@ mod tests {
         assert_eq!(english_name("de-CH"), "german");
         assert_eq!(english_name("English"), "english");
         assert_eq!(english_name("yue"), "yue");
+    }
+
+    #[test]
+    fn codes_are_read_from_tags_and_names() {
+        for (language, expected) in
+            [("en-US", "en"), ("German", "de"), ("haitian creole", "ht"), ("yue", "yue")]
+        {
+            assert_eq!(code(language), expected);
+        }
     }
 }

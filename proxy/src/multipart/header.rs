@@ -17,7 +17,7 @@ impl Boundary {
     /// The boundary named in a `multipart/form-data` Content-Type, quoted or not.
     #[must_use]
     pub fn parse(content_type: &str) -> Option<Self> {
-        let (mime, parameters) = content_type.split_once(';')?;
+        let (mime, parameters) = split_at(content_type, b';')?;
         if !mime.trim().eq_ignore_ascii_case("multipart/form-data") {
             return None;
         }
@@ -96,7 +96,7 @@ impl PartHeader {
         let mut disposition = None;
         let mut charset = None;
         for line in lines(&unfold(&text)) {
-            let (name, value) = line.split_once(':').ok_or(Error::MalformedHeader)?;
+            let (name, value) = split_at(line, b':').ok_or(Error::MalformedHeader)?;
             if name.eq_ignore_ascii_case("content-disposition") {
                 disposition = Some(Disposition::parse(value.trim())?);
             } else if name.eq_ignore_ascii_case("content-type") {
@@ -119,7 +119,7 @@ struct Disposition {
 
 impl Disposition {
     fn parse(value: &str) -> Result<Self, Error> {
-        let (kind, parameters) = value.split_once(';').ok_or(Error::MissingName)?;
+        let (kind, parameters) = split_at(value, b';').ok_or(Error::MissingName)?;
         if !kind.trim().eq_ignore_ascii_case("form-data") {
             return Err(Error::MissingName);
         }
@@ -138,9 +138,15 @@ impl Disposition {
 }
 
 fn named_charset(content_type: &str) -> Option<&'static Encoding> {
-    let (_, parameters) = content_type.split_once(';')?;
+    let (_, parameters) = split_at(content_type, b';')?;
     let (_, charset) = Parameters(parameters).find(|(name, _)| name.eq_ignore_ascii_case("charset"))?;
     Encoding::for_label(charset.as_bytes())
+}
+
+/// The text before and after the first such ASCII byte. Names are short: to prepare a faster search costs more than it saves.
+fn split_at(text: &str, byte: u8) -> Option<(&str, &str)> {
+    let at = text.bytes().position(|found| found == byte)?;
+    Some((&text[..at], &text[at + 1..]))
 }
 
 /// The lines of a header block, which CR LF ends; empty ones are left out.
@@ -202,12 +208,12 @@ impl<'a> Iterator for Parameters<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let text = self.0.trim_start_matches([';', ' ', '\t']);
-        let (key, rest) = text.split_once('=')?;
+        let (key, rest) = split_at(text, b'=')?;
         let rest = rest.trim_start();
         let (value, rest) = match rest.strip_prefix('"') {
             Some(quoted) => quoted_value(quoted)?,
             None => {
-                let end = rest.find(';').unwrap_or(rest.len());
+                let end = rest.bytes().position(|byte| byte == b';').unwrap_or(rest.len());
                 (Cow::Borrowed(rest[..end].trim_end()), &rest[end..])
             }
         };

@@ -1,5 +1,8 @@
 //! Stopping without losing work: not ready, stop accepting, finish, deadline, force.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -32,12 +35,12 @@ impl Drain {
 
     /// Resolves when the stop begins.
     pub async fn begun(&self) {
-        self.begun.cancelled().await;
+        cancelled(&self.begun).await;
     }
 
     /// Resolves when waiting is over and what still runs must end.
     pub async fn forced(&self) {
-        self.forced.cancelled().await;
+        cancelled(&self.forced).await;
     }
 
     /// Runs work that a stop waits for; it is dropped when the deadline has passed.
@@ -49,7 +52,7 @@ impl Drain {
         self.work.spawn(async move {
             tokio::select! {
                 () = work => {}
-                () = forced.cancelled() => {}
+                () = cancelled(&forced) => {}
             }
         });
     }
@@ -75,6 +78,24 @@ impl Drain {
         self.work.wait().await;
         dropped
     }
+}
+
+/// As [`CancellationToken::cancelled`], and cheap to poll again: each poll of a token's own future takes locks that all tasks
+/// share.
+async fn cancelled(token: &CancellationToken) {
+    let mut waiting = pin!(token.cancelled());
+    let mut registered: Option<Waker> = None;
+    poll_fn(|context| {
+        if token.is_cancelled() {
+            return Poll::Ready(());
+        }
+        if registered.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            return Poll::Pending;
+        }
+        registered = Some(context.waker().clone());
+        waiting.as_mut().poll(context)
+    })
+    .await;
 }
 
 /// Resolves on SIGTERM or Ctrl-C.

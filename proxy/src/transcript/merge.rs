@@ -2,7 +2,7 @@
 
 use super::blocks::{self, Block};
 use super::span::Span;
-use super::{Turn, Word, assign, backchannel, legacy, offset, sanitise, speakers};
+use super::{Turn, Word, assign, backchannel, confidence, legacy, offset, sanitise, speakers};
 
 /// How words find their speaker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Params<'a> {
     pub rule: Rule,
     /// Language of the words: a code ("en", "en-US") or an English name. `None` if unknown.
     pub language: Option<&'a str>,
+    /// Whether [`Merged::confidences`] are wanted. [`Rule::Legacy`] has none.
+    pub confidences: bool,
 }
 
 /// The result of [`merge`].
@@ -30,6 +32,8 @@ pub struct Merged {
     pub labels: Vec<String>,
     /// Who spoke each word: an index into [`Merged::labels`]; `None` if no speaker can be named.
     pub speakers: Vec<Option<usize>>,
+    /// How sure that is for each word, 0 to 1; empty when not asked for.
+    pub confidences: Vec<f32>,
     /// The words in blocks: every word once, in order.
     pub blocks: Vec<Block>,
 }
@@ -40,6 +44,25 @@ impl Merged {
         let speaker = *self.speakers.get(word)?;
         self.labels.get(speaker?).map(String::as_str)
     }
+
+    /// Names speakers anew, in the order in which they speak.
+    pub fn rename(&mut self, name: impl Fn(usize) -> String) {
+        let mut renamed: Vec<Option<String>> = vec![None; self.labels.len()];
+        let mut named = 0;
+        for speaker in self.speakers.iter().flatten().copied().chain(0..self.labels.len()) {
+            if renamed[speaker].is_none() {
+                renamed[speaker] = Some(name(named));
+                named += 1;
+            }
+        }
+        self.labels = renamed.into_iter().map(Option::unwrap_or_default).collect();
+        for block in &mut self.blocks {
+            let speaker = self.speakers.get(block.words.start).copied().flatten();
+            if let Some(label) = speaker.and_then(|speaker| self.labels.get(speaker)) {
+                block.speaker.clone_from(label);
+            }
+        }
+    }
 }
 
 /// Says who spoke which word.
@@ -49,12 +72,12 @@ impl Merged {
 /// [`Rule::Legacy`], it is words times the turns that overlap each of them.
 pub fn merge(words: &[Word], turns: &[Turn], params: &Params<'_>) -> Merged {
     match params.rule {
-        Rule::Continuity => by_continuity(words, turns, params.language),
+        Rule::Continuity => by_continuity(words, turns, params),
         Rule::Legacy => by_legacy(words, turns),
     }
 }
 
-fn by_continuity(words: &[Word], turns: &[Turn], language: Option<&str>) -> Merged {
+fn by_continuity(words: &[Word], turns: &[Turn], params: &Params<'_>) -> Merged {
     let mut speakers = speakers::collect(turns);
     let labels: Vec<String> = speakers.iter().map(|speaker| speaker.label.clone()).collect();
     let reported = sanitise::reported_spans(words).unwrap_or_else(|| {
@@ -70,15 +93,17 @@ fn by_continuity(words: &[Word], turns: &[Turn], language: Option<&str>) -> Merg
     }
     let costs = assign::switch_costs(words, &spans);
     let mut assigned = assign::assign(&spans, &speakers, &costs);
-    backchannel::reassign(words, &spans, &speakers, language, &mut assigned);
+    backchannel::reassign(words, &spans, &speakers, params.language, &mut assigned);
 
     let chosen: Vec<Option<usize>> = assigned.iter().map(|word| word.speaker).collect();
+    let confidences =
+        if params.confidences { confidence::confidences(&spans, &speakers, &chosen) } else { Vec::new() };
     let blocks = blocks::group(words, &reported, &labels, &chosen);
-    Merged { labels, speakers: chosen, blocks }
+    Merged { labels, speakers: chosen, confidences, blocks }
 }
 
 fn by_legacy(words: &[Word], turns: &[Turn]) -> Merged {
     let (labels, speakers) = legacy::assign(words, turns);
     let blocks = legacy::group(words, &labels, &speakers);
-    Merged { labels, speakers, blocks }
+    Merged { labels, speakers, confidences: Vec::new(), blocks }
 }

@@ -4,14 +4,12 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use super::Word;
 use super::sanitise::reported_spans;
 use super::span::{SECOND, Span, millis};
 use super::text::{Spacing, ends_sentence, join};
-use super::unit::units;
+use super::unit::{PAUSE, units};
+use super::{Merged, SPEAKER_UNKNOWN, Word};
 
-/// A silence longer than this ends a segment.
-const SILENCE: i64 = SECOND;
 /// No segment is longer than this, single words aside.
 const DURATION_LIMIT: i64 = 15 * SECOND;
 /// No segment has more bytes of text than this, single words aside.
@@ -42,13 +40,18 @@ pub struct Segment {
     pub compression_ratio: f32,
     /// Neutral: 0.
     pub no_speech_prob: f32,
+    /// Who speaks, when that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speaker: Option<String>,
 }
 
-/// Makes segments from words. Every word that is not blank is in one of them, in order.
-pub fn segments(words: &[Word]) -> Vec<Segment> {
+/// Makes segments from words; with a merge of the same words, also by speaker. Every word that is not blank is in one of them, in
+/// order.
+pub fn segments(words: &[Word], merged: Option<&Merged>) -> Vec<Segment> {
+    let speaker = |word: usize| merged.map(|merged| merged.label(word).unwrap_or(SPEAKER_UNKNOWN));
     let spans = spans(words);
     let spacing = Spacing::of(words);
-    cut(words)
+    cut(words, |word| speaker(word) != speaker(word - 1))
         .into_iter()
         .enumerate()
         .map(|(id, range)| {
@@ -59,28 +62,30 @@ pub fn segments(words: &[Word]) -> Vec<Segment> {
                 seek: 0,
                 start: start as f64 / 1000.0,
                 end: end.max(start) as f64 / 1000.0,
-                text: join(&words[range], spacing),
+                text: join(&words[range.clone()], spacing),
                 tokens: Vec::new(),
                 temperature: 0.0,
                 avg_logprob: 0.0,
                 compression_ratio: 1.0,
                 no_speech_prob: 0.0,
+                speaker: speaker(range.start).map(str::to_owned),
             }
         })
         .collect()
 }
 
-/// Cuts words at the ends of sentences, at silences, and where a segment grows too long. The ranges ascend and
-/// leave out nothing but blank words.
-pub fn cut(words: &[Word]) -> Vec<Range<usize>> {
+/// Cuts words at the ends of sentences, at pauses, where a segment grows too long, and before words that ask for it. The ranges
+/// ascend and leave out nothing but blank words.
+pub fn cut(words: &[Word], split_before: impl Fn(usize) -> bool) -> Vec<Range<usize>> {
     let mut cuts: Vec<Range<usize>> = Vec::new();
     let mut first = Span { start: 0, end: 0 };
     let mut last_end = 0;
     let mut bytes = 0;
     let mut sentence_ended = true;
-    for unit in units(words, &spans(words), Spacing::of(words), |_| false) {
-        let goes_on = !sentence_ended
-            && unit.span.start - last_end <= SILENCE
+    for unit in units(words, &spans(words), Spacing::of(words), &split_before) {
+        let forced = unit.words.start > 0 && split_before(unit.words.start);
+        let goes_on = !(sentence_ended || forced)
+            && unit.span.start - last_end <= PAUSE
             && unit.span.end - first.start <= DURATION_LIMIT
             && bytes + unit.text.len() < TEXT_LIMIT;
         match cuts.last_mut() {
@@ -116,7 +121,7 @@ mod tests {
     fn segments_end_with_sentences_and_silences() {
         let words =
             words(&[(0.0, "Yes"), (0.4, "."), (0.8, "Well"), (1.2, "then"), (2.6, "go"), (3.0, "on")]);
-        let segments = segments(&words);
+        let segments = segments(&words, None);
         let texts: Vec<&str> = segments.iter().map(|segment| segment.text.as_str()).collect();
         assert_eq!(texts, ["Yes.", "Well then", "go on"]);
         assert_eq!((segments[1].id, segments[1].start, segments[1].end), (1, 0.8, 1.5));
@@ -125,16 +130,16 @@ mod tests {
     #[test]
     fn endless_talk_is_cut_by_time_and_by_length() {
         let talk: Vec<(f64, &str)> = (0..200).map(|n| (f64::from(n) * 0.3, "word")).collect();
-        assert!(segments(&words(&talk)).iter().all(|segment| segment.end - segment.start <= 15.0));
+        assert!(segments(&words(&talk), None).iter().all(|segment| segment.end - segment.start <= 15.0));
         let rush: Vec<(f64, &str)> = (0..200).map(|n| (f64::from(n) * 0.01, "word")).collect();
-        let segments = segments(&words(&rush));
+        let segments = segments(&words(&rush), None);
         assert!(segments.iter().all(|segment| segment.text.len() <= TEXT_LIMIT));
         assert_eq!(segments.len(), 5);
     }
 
     #[test]
     fn every_required_field_is_on_the_wire() {
-        let json = serde_json::to_value(segments(&words(&[(0.0, "Hi.")]))).unwrap();
+        let json = serde_json::to_value(segments(&words(&[(0.0, "Hi.")]), None)).unwrap();
         let expected = serde_json::json!([{
             "id": 0, "seek": 0, "start": 0.0, "end": 0.3, "text": "Hi.", "tokens": [], "temperature": 0.0,
             "avg_logprob": 0.0, "compression_ratio": 1.0, "no_speech_prob": 0.0,
@@ -144,11 +149,11 @@ mod tests {
 
     #[test]
     fn untimed_and_blank_words_make_no_trouble() {
-        assert_eq!(segments(&[]), []);
+        assert_eq!(segments(&[], None), []);
         let nan = f64::NAN;
         let blank = [Word { start: nan, end: nan, text: " ".to_owned() }];
-        assert_eq!(segments(&blank), []);
+        assert_eq!(segments(&blank, None), []);
         let untimed = [Word { start: nan, end: nan, text: "hi".to_owned() }];
-        assert_eq!((segments(&untimed)[0].start, segments(&untimed)[0].end), (0.0, 0.0));
+        assert_eq!((segments(&untimed, None)[0].start, segments(&untimed, None)[0].end), (0.0, 0.0));
     }
 }

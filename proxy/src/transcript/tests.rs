@@ -17,8 +17,8 @@ fn turn(start: f64, end: f64, speaker: &str) -> Turn {
     Turn { start, end, speaker: speaker.to_owned() }
 }
 
-const LEGACY: Params<'_> = Params { rule: Rule::Legacy, language: None };
-const CONTINUITY: Params<'_> = Params { rule: Rule::Continuity, language: Some("en") };
+const LEGACY: Params<'_> = Params { rule: Rule::Legacy, language: None, confidences: false };
+const CONTINUITY: Params<'_> = Params { rule: Rule::Continuity, language: Some("en"), confidences: false };
 
 /// Speaker of each word, [`SPEAKER_UNKNOWN`] included.
 fn labels(merged: &Merged) -> Vec<String> {

@@ -97,6 +97,12 @@ pub fn ends_sentence(word: &str) -> bool {
     !ABBREVIATIONS.iter().any(|short| short.eq_ignore_ascii_case(stem))
 }
 
+/// Whether a clause may end with this word: a comma, colon, semicolon or dash, or the end of a sentence.
+pub(super) fn ends_clause(word: &str) -> bool {
+    let word = word.trim().trim_end_matches(['"', '\'', '”', '’', '»', ')', ']', '」', '』']);
+    word.ends_with([',', ';', ':', '–', '—', '、', '，', '；', '：']) || ends_sentence(word)
+}
+
 /// Punctuation that clings to the word before it.
 fn is_closing(c: char) -> bool {
     matches!(

@@ -3,9 +3,13 @@
 use std::ops::Range;
 
 use super::Word;
-use super::span::Span;
-use super::text::{Joint, Spacing, is_ideographic, push};
+use unicode_width::UnicodeWidthStr;
 
+use super::span::{MILLISECOND, Span};
+use super::text::{Joint, Spacing, push};
+
+/// A silence longer than this ends a cue, and a segment.
+pub(super) const PAUSE: i64 = 600 * MILLISECOND;
 /// Fragments stop joining beyond this width, lest text without any space become one unit.
 const WIDTH_LIMIT: usize = 42;
 
@@ -58,9 +62,9 @@ impl Unit {
     }
 }
 
-/// Columns that text takes on a screen: ideographs take two.
+/// Columns that text takes on a screen (Unicode Standard Annex 11): ideographs take two, combining marks none.
 pub(super) fn width(text: &str) -> usize {
-    text.chars().map(|c| 1 + usize::from(is_ideographic(c))).sum()
+    text.width()
 }
 
 /// Line breaks and control characters become spaces.

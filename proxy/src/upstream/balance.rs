@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use crate::upstream::rng::{mix, unit};
+use crate::rng::{mix, unit};
 
 /// Waits closer to each other than this are equal, seconds.
 const TIE_SECONDS: f64 = 0.01;

@@ -14,8 +14,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::net::Client;
+use crate::rng::Rng;
 use crate::upstream::endpoint::Endpoint;
-use crate::upstream::rng::Rng;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(2);

@@ -4,7 +4,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::{HeaderValue, Method, Request, Response, header as names};
+use ::http::{HeaderMap, HeaderValue, Method, Request, Response, header as names};
 use axum::body::Body;
 use tokio::time::{Instant, sleep};
 
@@ -141,23 +141,26 @@ impl Upstreams {
         };
         let Encoded { path, content_type, before, after } = encoded;
         let body = Framed::new([before, header], bytes, after, Arc::clone(refused));
-        let mut request = Request::builder()
-            .method(Method::POST)
-            .uri(endpoint.uri(path).map_err(|error| unbuildable(&error))?)
-            .header(names::CONTENT_TYPE, content_type)
-            .header(header::REQUEST_ID, outgoing.request_id.clone())
-            .header(header::AUDIO_SECONDS, seconds(outgoing.audio_seconds));
-        request = match protocol.transport() {
-            Transport::Http => request.header(names::HOST, endpoint.host()),
-            Transport::Grpc => request.header(names::TE, HeaderValue::from_static("trailers")),
+        let mut request = Request::new(Body::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = endpoint.uri(path).map_err(|error| unbuildable(&error))?;
+        // Room for all of them at once: a map that grows is built anew each time.
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(names::CONTENT_TYPE, content_type);
+        headers.insert(header::REQUEST_ID, outgoing.request_id.clone());
+        headers.insert(header::AUDIO_SECONDS, seconds(outgoing.audio_seconds));
+        match protocol.transport() {
+            Transport::Http => headers.insert(names::HOST, endpoint.host()),
+            Transport::Grpc => headers.insert(names::TE, HeaderValue::from_static("trailers")),
         };
         if let Some(input) = outgoing.file.as_ref().and_then(|file| file.gate.input()) {
-            request = request.header(header::INPUT, input.to_string());
+            headers.insert(header::INPUT, input.header());
         }
         if outgoing.continues {
-            request = request.header(header::CONTINUES, HeaderValue::from_static("1"));
+            headers.insert(header::CONTINUES, HeaderValue::from_static("1"));
         }
-        request.body(Body::new(body)).map_err(|error| unbuildable(&error))
+        *request.headers_mut() = headers;
+        Ok(request)
     }
 
     /// Sends and waits for the reply's head, for `silence` to resolve, or for the endpoint to die.

@@ -26,6 +26,23 @@ impl Upstreams {
         }
     }
 
+    /// The turns of a file, by a call of their own or out of a transcription. The work must be [`Work::Diarize`].
+    ///
+    /// # Errors
+    /// As [`Upstreams::transcribe_with_speakers`].
+    pub async fn speaker_turns(&self, outgoing: &Outgoing) -> Result<Served<Turns>, Error> {
+        match self.offers(&outgoing.route).speakers {
+            Speakers::OwnCall => self.diarize(outgoing).await,
+            Speakers::SameCall => {
+                let wanted = Transcribe { speakers: true, ..Transcribe::default() };
+                let outgoing = Outgoing { work: Work::Transcribe(wanted), ..outgoing.clone() };
+                let Served { value, engine, hedged } = self.transcribe(&outgoing).await?;
+                Ok(Served { value: value.turns.unwrap_or_default(), engine, hedged })
+            }
+            Speakers::No => Err(Error::param("model", "no engine here tells speakers apart")),
+        }
+    }
+
     /// The second call goes to the engine of the first after it, or, once the upload is complete, beside it if another
     /// engine is free.
     async fn two_calls(&self, outgoing: &Outgoing) -> Result<Served<(Transcript, Turns)>, Error> {

@@ -22,7 +22,8 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use twox_hash::XxHash3_64;
 
-use crate::wire::FILE_NAME;
+use crate::dialogue;
+use crate::wire::{DIALOGUE_NAME, FILE_NAME};
 
 /// Text that makes a speech request the bench's own.
 pub const SPEECH_MARK: &str = "bench speech";
@@ -109,16 +110,18 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let mut kept = BytesMut::new();
     let mut ours = false;
     let mut hash = XxHash3_64::new();
-    let mut bytes = 0u64;
+    let received = &shared.received;
     while let Some(Ok(frame)) = body.frame().await {
         let Some(data) = frame.data_ref() else { continue };
-        bytes += data.len() as u64;
-        if !ours {
+        if ours {
+            received.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        } else {
             kept.extend_from_slice(data);
             ours = contains(&kept, FILE_NAME) || contains(&kept, SPEECH_MARK);
+            received.bytes.fetch_add(if ours { kept.len() as u64 } else { 0 }, Ordering::Relaxed);
         }
         hash.write(data);
-        let pause = shared.received.read_pause_us.load(Ordering::Relaxed);
+        let pause = received.read_pause_us.load(Ordering::Relaxed);
         if pause > 0 {
             tokio::time::sleep(Duration::from_micros(pause)).await;
         }
@@ -126,11 +129,15 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     if !ours {
         return Ok(relay(&shared, head, kept.freeze()).await);
     }
-    let received = &shared.received;
     received.requests.fetch_add(1, Ordering::Relaxed);
-    received.bytes.fetch_add(bytes, Ordering::Relaxed);
     received.hash.store(hash.finish(), Ordering::Relaxed);
-    Ok(if head.uri.path().contains("synthesize") { speech() } else { transcript() })
+    let path = head.uri.path();
+    Ok(match contains(&kept, DIALOGUE_NAME) {
+        true if path.contains("diarize") => reply(StatusCode::OK, "application/json", dialogue::turns()),
+        true => reply(StatusCode::OK, "application/json", dialogue::words()),
+        false if path.contains("synthesize") => speech(),
+        false => transcript(),
+    })
 }
 
 fn contains(haystack: &[u8], needle: &str) -> bool {

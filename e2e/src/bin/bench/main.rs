@@ -5,6 +5,7 @@
 //! allocations, is also compared with a committed baseline.
 
 mod baseline;
+mod dialogue;
 mod fake;
 mod instructions;
 mod meter;

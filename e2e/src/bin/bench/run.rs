@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -103,7 +103,9 @@ async fn timed(table: &mut Table, args: &Args, folder: &Path) -> Result<()> {
     tokio::task::block_in_place(|| {
         transcriptions(table, args, &sides, &stt)?;
         first_bytes(table, args, &sides)?;
-        uploads(table, args, &sides, &stt)
+        uploads(table, args, &sides, &stt)?;
+        slow_uploads(table, &sides, &stt)?;
+        dialogue(table, &sides)
     })?;
     merge(table, &args.criterion);
     Ok(())
@@ -281,6 +283,63 @@ fn uploads(table: &mut Table, args: &Args, sides: &[Side<'_>], engine: &Fake) ->
         );
     }
     engine.received.read_pause_us.store(0, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Growth while many large uploads have begun and come slowly.
+fn slow_uploads(table: &mut Table, sides: &[Side<'_>], engine: &Fake) -> Result<()> {
+    const CLIENTS: usize = 64;
+    let piece = wire::noise(64 * 1024);
+    for side in sides.iter().skip(1) {
+        let before = memory(side, true)?;
+        let received = engine.received.bytes.load(Ordering::Relaxed);
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            let mut connection = Connection::open(side.address)?;
+            connection.begin_upload("/v1/audio/transcriptions", 1024 * MIB)?;
+            clients.push(connection);
+        }
+        for _ in 0..16 {
+            for connection in &mut clients {
+                connection.send(&piece)?;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let growth = growth(&before, &memory(side, false)?, 1);
+        drop(clients);
+        let received = (engine.received.bytes.load(Ordering::Relaxed) - received) / MIB;
+        table.row(
+            &format!("peak of {CLIENTS} slow 1 GiB uploads, {}", side.name),
+            growth,
+            format!("{received} MiB arrived"),
+            None,
+            "16384 KiB",
+        );
+    }
+    Ok(())
+}
+
+/// CPU of the gateway for a long transcript with speakers: two replies of the engine read, merged, and written.
+fn dialogue(table: &mut Table, sides: &[Side<'_>]) -> Result<()> {
+    const TIMES: usize = 10;
+    let request = wire::dialogue(CLIP_BYTES);
+    for side in sides.iter().filter(|side| side.name == "gateway") {
+        let mut connection = Connection::open(side.address)?;
+        let mut samples = Vec::new();
+        let mut bytes = 0;
+        for _ in 0..TIMES {
+            let before = cpu_of(side)?;
+            bytes = checked(side.name, connection.exchange(&request)?)?.bytes;
+            samples.push((cpu_of(side)? - before) as f64 / 1e6);
+        }
+        table.row(
+            "cpu of 30 k words x 4.6 k turns, JSON in and out",
+            format!("{:.1} ms", median(&samples)),
+            format!("reply of {} KiB", bytes / 1024),
+            None,
+            "13 ms",
+        );
+    }
     Ok(())
 }
 

@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 const BOUNDARY: &str = "d5c47b64cdb14f6d9f1fd8f5a4c0b7e2";
 /// File name of all uploads; the fake engine knows them by it.
 pub const FILE_NAME: &str = "bench-clip.wav";
+/// File name of the upload whose transcript is that of three hours of dialogue.
+pub const DIALOGUE_NAME: &str = "dialogue-bench-clip.wav";
 
 /// One connection.
 pub struct Connection {
@@ -46,9 +48,22 @@ impl Connection {
         self.reply(Instant::now())
     }
 
+    /// Sends the head of an upload of `length` bytes, and nothing more of it.
+    pub fn begin_upload(&mut self, path: &str, length: u64) -> Result<()> {
+        let (head, tail) = multipart_around(FILE_NAME, length);
+        let total = head.len() as u64 + length + tail.len() as u64;
+        self.stream.write_all(request_head(path, &content_type(), total).as_bytes())?;
+        Ok(self.stream.write_all(&head)?)
+    }
+
+    /// Sends more of an upload that was begun.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        Ok(self.stream.write_all(bytes)?)
+    }
+
     /// Uploads a WAV file of about `length` bytes that never exists as a whole.
     pub fn upload(&mut self, path: &str, length: u64) -> Result<Reply> {
-        let (head, tail) = multipart_around(length);
+        let (head, tail) = multipart_around(FILE_NAME, length);
         let total = head.len() as u64 + length + tail.len() as u64;
         let mut sent = self.stream.write_all(request_head(path, &content_type(), total).as_bytes());
         sent = sent.and_then(|()| self.stream.write_all(&head));
@@ -121,9 +136,18 @@ impl Connection {
 
 /// A transcription of a WAV file of `length` bytes, ready to be sent.
 pub fn transcription(length: u64) -> Vec<u8> {
-    let (head, tail) = multipart_around(length);
+    upload("/v1/audio/transcriptions", FILE_NAME, length)
+}
+
+/// A transcription with speakers of [`DIALOGUE_NAME`], ready to be sent.
+pub fn dialogue(length: u64) -> Vec<u8> {
+    upload("/api/audio/transcribe-with-speakers", DIALOGUE_NAME, length)
+}
+
+fn upload(path: &str, name: &str, length: u64) -> Vec<u8> {
+    let (head, tail) = multipart_around(name, length);
     let total = head.len() as u64 + length + tail.len() as u64;
-    let mut request = request_head("/v1/audio/transcriptions", &content_type(), total).into_bytes();
+    let mut request = request_head(path, &content_type(), total).into_bytes();
     request.extend_from_slice(&head);
     request.extend_from_slice(&noise(length as usize));
     request.extend_from_slice(&tail);
@@ -131,7 +155,7 @@ pub fn transcription(length: u64) -> Vec<u8> {
 }
 
 /// Bytes in which a search for a delimiter meets every other byte as often as in sound; the same ones each time.
-fn noise(length: usize) -> Vec<u8> {
+pub fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_u32;
     let next = || {
         // Xorshift: G. Marsaglia, "Xorshift RNGs", 2003.
@@ -161,11 +185,11 @@ fn request_head(path: &str, content_type: &str, length: u64) -> String {
 }
 
 /// What stands before and after the samples: form fields, the file part's head and a WAV header.
-fn multipart_around(samples: u64) -> (Vec<u8>, Vec<u8>) {
+fn multipart_around(name: &str, samples: u64) -> (Vec<u8>, Vec<u8>) {
     let data = u32::try_from(samples).unwrap_or(u32::MAX - 36);
     let mut head = format!(
         "--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\nwhisper-1\r\n\
-         --{BOUNDARY}\r\ncontent-disposition: form-data; name=\"file\"; filename=\"{FILE_NAME}\"\r\n\
+         --{BOUNDARY}\r\ncontent-disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\
          content-type: audio/wav\r\n\r\n"
     )
     .into_bytes();

@@ -25,16 +25,19 @@ pub enum Format {
     Srt,
     /// WebVTT.
     Vtt,
+    /// Segments with their speakers.
+    DiarizedJson,
 }
 
 impl Format {
     /// Every format by its name.
-    const NAMES: [(&'static str, Format); 5] = [
+    const NAMES: [(&'static str, Format); 6] = [
         ("json", Format::Json),
         ("text", Format::Text),
         ("srt", Format::Srt),
         ("verbose_json", Format::VerboseJson),
         ("vtt", Format::Vtt),
+        ("diarized_json", Format::DiarizedJson),
     ];
 }
 
@@ -55,6 +58,10 @@ pub struct Parameters {
     pub words: bool,
     /// `segments` in `verbose_json`.
     pub segments: bool,
+    /// Speakers in every format that can show them.
+    pub speakers: bool,
+    /// The reply comes as events.
+    pub stream: bool,
 }
 
 impl Parameters {
@@ -64,15 +71,19 @@ impl Parameters {
     /// A 400 that names the parameter.
     pub fn read(fields: &Fields) -> Result<Self, Error> {
         refuse_unsupported(fields)?;
+        let format = format(fields)?;
+        let model = set(fields, "model").map(str::to_owned);
         let granularities = list(fields, "timestamp_granularities");
         let mut parameters = Self {
-            model: set(fields, "model").map(str::to_owned),
-            format: format(fields)?,
+            stream: flag(fields, "stream")? && streams(fields),
+            model,
+            format,
             language: requested_language(fields)?,
-            prompt: set(fields, "prompt").map(str::to_owned),
+            prompt: prompt(fields)?,
             temperature: temperature(fields)?,
             words: false,
             segments: granularities.is_empty(),
+            speakers: format == Format::DiarizedJson || speakers(fields)?,
         };
         for granularity in granularities {
             match granularity.as_str() {
@@ -88,33 +99,26 @@ impl Parameters {
             let message = "word timestamps need response_format=verbose_json";
             return Err(Error::param("timestamp_granularities", message));
         }
+        if parameters.stream && matches!(format, Format::VerboseJson | Format::Srt | Format::Vtt) {
+            let message = "stream needs response_format json, text or diarized_json";
+            return Err(Error::param("stream", message));
+        }
         Ok(parameters)
     }
 
     /// Whether times of words are needed to answer. Segments and cues without them are one of all the text: true, if coarse.
     pub fn needs_words(&self) -> Need {
         match self.format {
+            _ if self.speakers => Need::Required,
             Format::VerboseJson if self.words => Need::Required,
             Format::VerboseJson | Format::Srt | Format::Vtt => Need::Preferred,
-            Format::Json | Format::Text => Need::No,
+            Format::Json | Format::Text | Format::DiarizedJson => Need::No,
         }
     }
 }
 
 /// Parameters that change meaning and that no engine here can meet.
 fn refuse_unsupported(fields: &Fields) -> Result<(), Error> {
-    if let Some(stream) = set(fields, "stream") {
-        match stream.to_ascii_lowercase().as_str() {
-            "true" | "1" | "yes" | "on" => {
-                return Err(Error::param(
-                    "stream",
-                    "streamed transcripts are not supported; leave out stream",
-                ));
-            }
-            "false" | "0" | "no" | "off" => {}
-            _ => return Err(Error::param("stream", "stream must be true or false")),
-        }
-    }
     if let Some(include) = list(fields, "include").first() {
         let message = format!("include[]={include} is not supported: the engine gives no log probabilities");
         return Err(Error::param("include", message));
@@ -125,6 +129,37 @@ fn refuse_unsupported(fields: &Fields) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Whether the reply is to come as events, as far as the fields say that are there. As OpenAI documents it, one model ignores it.
+pub fn streams(fields: &Fields) -> bool {
+    flag(fields, "stream") == Ok(true) && set(fields, "model") != Some("whisper-1")
+}
+
+/// A switch, off when it is not set.
+fn flag(fields: &Fields, name: &'static str) -> Result<bool, Error> {
+    let Some(value) = set(fields, name) else { return Ok(false) };
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err(Error::param(name, format!("{name} must be true or false"))),
+    }
+}
+
+/// Speakers beside the text, an extension under the names that other servers have for it.
+fn speakers(fields: &Fields) -> Result<bool, Error> {
+    Ok(flag(fields, "diarize")? || flag(fields, "diarization")? || flag(fields, "speakers")?)
+}
+
+/// The prompt, and after it the `keywords[]`: engines take both as one vocabulary.
+fn prompt(fields: &Fields) -> Result<Option<String>, Error> {
+    let keywords = list(fields, "keywords");
+    if keywords.iter().any(|keyword| keyword.contains(['<', '>', '\r', '\n'])) {
+        return Err(Error::param("keywords", "keywords[] must not contain <, > or line ends"));
+    }
+    let pieces: Vec<&str> =
+        set(fields, "prompt").into_iter().chain(keywords.iter().map(String::as_str)).collect();
+    Ok((!pieces.is_empty()).then(|| pieces.join(", ")))
 }
 
 fn format(fields: &Fields) -> Result<Format, Error> {
@@ -252,10 +287,11 @@ mod tests {
 
     #[test]
     fn what_changes_meaning_is_refused_by_name() {
-        assert_eq!(blamed(&[("stream", "True")]), Some("stream"));
         assert_eq!(blamed(&[("stream", "maybe")]), Some("stream"));
+        assert_eq!(blamed(&[("stream", "True"), ("response_format", "srt")]), Some("stream"));
+        assert_eq!(blamed(&[("keywords[]", "<b>")]), Some("keywords"));
+        assert_eq!(blamed(&[("diarize", "perhaps")]), Some("diarize"));
         assert_eq!(blamed(&[("include[]", "logprobs")]), Some("include"));
-        assert_eq!(blamed(&[("response_format", "diarized_json")]), Some("response_format"));
         assert_eq!(blamed(&[("known_speaker_names[]", "agent")]), Some("known_speaker_names"));
         assert_eq!(blamed(&[("timestamp_granularities[]", "char")]), Some("timestamp_granularities"));
         assert_eq!(blamed(&[("timestamp_granularities[]", "word")]), Some("timestamp_granularities"));
@@ -269,7 +305,27 @@ mod tests {
     #[test]
     fn the_refusal_of_a_format_lists_the_supported_ones() {
         let message = read(&[("response_format", "aac")]).unwrap_err().to_string();
-        assert!(message.contains("json, text, srt, verbose_json, vtt"), "{message}");
+        assert!(message.contains("json, text, srt, verbose_json, vtt, diarized_json"), "{message}");
+    }
+
+    #[test]
+    fn speakers_and_streams_are_asked_for_in_several_ways() {
+        let diarized = read(&[("response_format", "diarized_json"), ("stream", "true")]).unwrap();
+        assert!(diarized.speakers && diarized.stream && diarized.needs_words() == Need::Required);
+        for name in ["diarize", "diarization", "speakers"] {
+            assert!(read(&[("response_format", "vtt"), (name, "1")]).unwrap().speakers, "{name}");
+        }
+        assert!(!read(&[("model", "whisper-1"), ("stream", "true")]).unwrap().stream);
+    }
+
+    #[test]
+    fn keywords_are_vocabulary_after_the_prompt() {
+        let prompt = |fields: &[(&str, &str)]| read(fields).unwrap().prompt;
+        assert_eq!(
+            prompt(&[("keywords[]", "Kowalczyk"), ("keywords[]", "Grace Hopper")]).as_deref(),
+            Some("Kowalczyk, Grace Hopper")
+        );
+        assert_eq!(prompt(&[("prompt", "Hello"), ("keywords[]", "Ada")]).as_deref(), Some("Hello, Ada"));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! `GET /v1/models` and `/v1/models/{id}`: the configured models, their aliases, and every voice as a model that speaks with it.
+//! `GET /v1/models` and `/v1/models/{id}`: the configured models, their aliases, and every voice as a model that speaks with it;
+//! `GET /v1/audio/models`: the names that pickers of speech models show.
 
 use std::sync::Arc;
 
@@ -46,6 +47,27 @@ pub async fn list(State(context): State<Arc<Context>>) -> Json<List> {
         model.aliases.iter().map(move |alias| describe(context, alias.clone(), model.capability, of.clone()))
     });
     Json(List { object: "list", data: configured.chain(voices).chain(aliases).collect() })
+}
+
+/// A list for pickers of speech models, as Open WebUI reads it.
+#[derive(Debug, Serialize)]
+pub struct Speaking {
+    object: &'static str,
+    models: Vec<Named>,
+}
+
+#[derive(Debug, Serialize)]
+struct Named {
+    id: String,
+}
+
+/// `GET /v1/audio/models`: models that speak, then their aliases.
+pub async fn speaking(State(context): State<Arc<Context>>) -> Json<Speaking> {
+    let config = context.config.get();
+    let speak = || config.gateway.models.iter().filter(|model| model.capability == Capability::Tts);
+    let names = speak().map(|model| &model.id).chain(speak().flat_map(|model| &model.aliases));
+    let models = names.map(|id| Named { id: id.clone() }).collect();
+    Json(Speaking { object: "list", models })
 }
 
 /// `GET /v1/models/{id}`; an alias gives the model it stands for.

@@ -2,6 +2,7 @@
 
 mod body;
 mod buffer;
+mod events;
 mod rate;
 mod request;
 
@@ -33,7 +34,7 @@ pub async fn create(
 ) -> Result<Response, Error> {
     let wanted = Wanted::read(request.into_body()).await?;
     let speech = wanted.check(&context).await?;
-    let content_type = speech.format.content_type();
+    let (content_type, input) = (speech.format.content_type(), speech.events.then(|| speech.input.clone()));
     let (writer, mut reader) = buffer();
     let spoken = Spoken::new(context, request_id, speech, writer)?;
     // A client that leaves drops the body, and with it the task and the engine's job.
@@ -43,7 +44,11 @@ pub async fn create(
         let next = reader.next().await?;
         Some((next, (reader, task)))
     });
-    let mut response = Response::new(Body::from_stream(stream::iter(begun.map(Ok)).chain(rest)));
+    let audio = stream::iter(begun.map(Ok)).chain(rest);
+    if let Some(input) = input {
+        return Ok(events::response(audio, &input));
+    }
+    let mut response = Response::new(Body::from_stream(audio));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     Ok(response)
 }

@@ -7,14 +7,15 @@ use axum::response::Response;
 
 use contract::Capability;
 
-use super::form::Parameters;
-use super::wire;
+use super::events;
+use super::form::{Parameters, streams};
+use super::wire::{self, Heard};
 use crate::api::form::{Fields, Form};
 use crate::api::{Context, catalog, check_offers, may_wait, outgoing, rendered};
 use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::work::{Transcribe, Work};
-use crate::upstream::Outgoing;
+use crate::upstream::{Outgoing, Served};
 
 /// Takes the upload, has it transcribed, renders the transcript.
 pub async fn create(
@@ -24,8 +25,22 @@ pub async fn create(
 ) -> Result<Response, Error> {
     let limit = context.config.get().gateway.body_limit.as_u64();
     let form = Form::open(request, limit, context.upstreams.budget()).await?;
-    let (context, form) = (&*context, &form);
-    form.serve(|fields| transcribe(context, form, fields, &request_id)).await
+    form.fill().await?;
+    if form.says(streams) {
+        return events::soon(async move { serve(&context, &form, &request_id).await }).await;
+    }
+    serve(&context, &form, &request_id).await
+}
+
+/// `POST /v1/audio/translations`: a clear refusal, before anything of the upload is read.
+pub async fn translate() -> Error {
+    let message =
+        "no engine here translates; POST /v1/audio/transcriptions keeps the language that is spoken";
+    Error::InvalidRequest { param: None, code: Some("unsupported_value"), message: message.into() }
+}
+
+async fn serve(context: &Context, form: &Form, request_id: &RequestId) -> Result<Response, Error> {
+    form.serve(|fields| transcribe(context, form, fields, request_id)).await
 }
 
 async fn transcribe(
@@ -36,16 +51,23 @@ async fn transcribe(
 ) -> Result<Response, Error> {
     let parameters = Parameters::read(&fields)?;
     let job = job(context, form, &fields, &parameters, request_id)?;
-    let served = context.upstreams.transcribe(&job).await?;
-    request_id.served_by(&served.engine, served.hedged);
+    let (heard, engine, hedged) = if parameters.speakers {
+        let Served { value: (transcript, turns), engine, hedged } =
+            context.upstreams.transcribe_with_speakers(&job).await?;
+        (Heard { transcript, turns: Some(turns), playing: form.playing }, engine, hedged)
+    } else {
+        let Served { value: transcript, engine, hedged } = context.upstreams.transcribe(&job).await?;
+        (Heard { transcript, turns: None, playing: form.playing }, engine, hedged)
+    };
+    request_id.served_by(&engine, hedged);
     if let Some(input) = form.input() {
         context.upstreams.served(input);
     }
-    let (transcript, playing) = (served.value, form.playing);
-    context.metrics.audio_seconds(Capability::Stt).inc_by(wire::duration(&transcript, playing));
-    let words = transcript.words.len();
-    let render = move || wire::render(transcript, &parameters, playing);
-    rendered(words, render, || context.upstreams.failed(Capability::Stt, "its reply could not be read")).await
+    context.metrics.audio_seconds(Capability::Stt).inc_by(heard.duration());
+    let weight = heard.weight();
+    let render = move || wire::render(heard, &parameters);
+    rendered(weight, render, || context.upstreams.failed(Capability::Stt, "its reply could not be read"))
+        .await
 }
 
 fn job(
@@ -63,7 +85,7 @@ fn job(
         language: parameters.language.clone(),
         prompt: parameters.prompt.clone(),
         temperature: parameters.temperature,
-        speakers: false,
+        speakers: parameters.speakers,
     });
     check_offers(&context.upstreams, &route, &work)?;
     let mut job = outgoing(route, work, form.playing.seconds, request_id);

@@ -9,7 +9,7 @@ use crate::gateway::tests::stack::{SYNTHESIZE, Stack, samples};
 use crate::gateway::tests::stack::{form, wav};
 
 #[tokio::test]
-async fn a_stop_waits_for_speech_that_is_being_made_and_lets_nobody_in() {
+async fn a_stop_waits_for_speech_that_is_being_made_and_accepts_no_more() {
     let stack = Stack::start().await;
     let engine = stack.engines[1].stream();
     let request = stack.post("/v1/audio/speech").json(&json!({"input": "Hi.", "response_format": "pcm"}));

@@ -42,7 +42,7 @@ impl<'a> MakeWriter<'a> for Lines {
 #[tokio::test]
 async fn a_clip_on_a_hung_engine_is_answered_by_the_other_one() {
     let lines = Lines::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).with_ansi(false).finish();
+    let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).finish();
     let _logging = tracing::subscriber::set_default(subscriber);
     let stack = Stack::with(&[Capability::Stt, Capability::Stt], |_| {}).await;
     *stack.engines[0].pace.lock() = FOREVER;

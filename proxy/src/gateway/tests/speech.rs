@@ -1,7 +1,9 @@
 //! Speech: formats, voices, bytes as they are made, and what is refused.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use futures::StreamExt;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::gateway::tests::stack::{SYNTHESIZE, Stack, envelope, samples};
 
@@ -40,6 +42,43 @@ async fn pcm_is_what_the_engine_spoke_and_wav_the_same_with_a_header() {
     assert_eq!(seen.field("language").as_deref(), Some("en-US"));
     assert_eq!(seen.field("sample_rate_hz").as_deref(), Some("24000"));
     assert_eq!(seen.field("encoding").as_deref(), Some("LINEAR_PCM"));
+}
+
+#[tokio::test]
+async fn speed_changes_the_length() {
+    let stack = Stack::start().await;
+    for speed in [json!(2.0), json!("0.5"), json!(1)] {
+        let request = json!({"model": "tts-1", "input": "Hi.", "response_format": "pcm", "speed": speed});
+        let audio = stack.speak(request).await.bytes().await.unwrap();
+        let factor = speed.as_str().map_or_else(|| speed.as_f64().unwrap(), |text| text.parse().unwrap());
+        assert_eq!(audio.len(), (samples().len() as f64 / factor) as usize, "{speed}");
+    }
+}
+
+#[tokio::test]
+async fn events_hold_the_audio_and_end_with_usage() {
+    let stack = Stack::start().await;
+    let request =
+        json!({"model": "gpt-4o-mini-tts", "input": "Hi.", "response_format": "pcm", "stream_format": "sse"});
+    let response = stack.speak(request).await;
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let events = response.text().await.unwrap();
+    let data: Vec<Value> = events
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .filter_map(|data| serde_json::from_str(data).ok())
+        .collect();
+    let audio: Vec<u8> = data
+        .iter()
+        .filter_map(|event| event["audio"].as_str())
+        .flat_map(|audio| STANDARD.decode(audio).unwrap())
+        .collect();
+    assert_eq!(audio, samples());
+    let done = data.last().unwrap();
+    assert_eq!(done["type"], "speech.audio.done");
+    let tokens = |name: &str| done["usage"][name].as_u64().unwrap();
+    assert_eq!(tokens("total_tokens"), tokens("input_tokens") + tokens("output_tokens"));
+    assert!(events.ends_with("data: [DONE]\n\n"));
 }
 
 #[tokio::test]
@@ -163,9 +202,9 @@ async fn bad_requests_reach_no_engine() {
         (json!({"input": "Hi.", "voice": "Magpie-Multilingual.EN-US.Nobody"}), 400, Some("voice")),
         (json!({"input": "Hi.", "voice": {"name": "x"}}), 400, Some("voice")),
         (json!({"input": "Hi.", "response_format": "aac"}), 400, Some("response_format")),
-        (json!({"input": "Hi.", "speed": 1.5}), 400, Some("speed")),
+        (json!({"input": "Hi.", "speed": 4.5}), 400, Some("speed")),
         (json!({"input": "Hi.", "speed": "fast"}), 400, Some("speed")),
-        (json!({"input": "Hi.", "stream_format": "sse"}), 400, Some("stream_format")),
+        (json!({"input": "Hi.", "stream_format": "ogg"}), 400, Some("stream_format")),
         (json!({"input": "Hi.", "sample_rate_hz": 4}), 400, Some("sample_rate_hz")),
         (
             json!({"input": "Hi.", "sample_rate_hz": 16000, "response_format": "pcm"}),

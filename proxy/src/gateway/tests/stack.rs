@@ -25,7 +25,8 @@ use crate::config::{Config, Current, Engine};
 use crate::gateway::Gateway;
 use crate::multipart::{Boundary, Event, Limits, Parser};
 use crate::net::drain::Drain;
-use crate::upstream::{Metrics, Rng, Upstreams};
+use crate::rng::Rng;
+use crate::upstream::{Metrics, Upstreams};
 
 pub const TRANSCRIBE: &str = "/v1/audio/transcriptions";
 pub const DIARIZE: &str = "/v1/audio/diarize";

@@ -1,6 +1,6 @@
 //! Transcriptions: every shape, and nothing sent of what is bad.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use contract::Capability;
 
 use crate::gateway::tests::stack::{Stack, envelope, form, wav};
+use crate::job::input::InputHash;
 
 #[tokio::test]
 async fn json_is_text_and_usage() {
@@ -26,6 +27,51 @@ async fn json_is_text_and_usage() {
     assert_eq!(seen.field("response_format").as_deref(), Some("json"));
     assert_eq!(seen.field("model"), None);
     assert_eq!(seen.headers["x-speechstack-audio-seconds"], "1.500");
+}
+
+#[tokio::test]
+async fn speakers_come_in_openais_shapes() {
+    let stack = Stack::start().await;
+    let response =
+        stack.transcribe(&[("model", "gpt-4o-transcribe"), ("response_format", "diarized_json")]).await;
+    let body: Value = response.json().await.unwrap();
+    let segments = body["segments"].as_array().unwrap();
+    let speakers: Vec<_> = segments.iter().map(|segment| segment["speaker"].as_str().unwrap()).collect();
+    assert_eq!((speakers, &body["text"]), (vec!["A", "B"], &"A: So it is.\nB: Yes.".into()));
+    let vtt =
+        stack.transcribe(&[("response_format", "vtt"), ("diarize", "true")]).await.text().await.unwrap();
+    assert!(vtt.contains("<v A>So it is.") && vtt.contains("<v B>Yes."), "{vtt}");
+}
+
+#[tokio::test]
+async fn parakeet_fastapis_shape_has_times_when_asked_for() {
+    let stack = Stack::start().await;
+    let ask = |fields: &[(&'static str, &'static str)], file: Vec<u8>| {
+        stack.post("/transcribe").multipart(form(fields, file)).send()
+    };
+    let body: Value = ask(&[], wav(32_000)).await.unwrap().json().await.unwrap();
+    assert_eq!(body, json!({"text": "So it is. Yes.", "timestamps": null}));
+    let timed = [("include_timestamps", "true"), ("should_chunk", "true")];
+    let body: Value = ask(&timed, wav(32_000)).await.unwrap().json().await.unwrap();
+    assert_eq!(body["timestamps"]["word"][0], json!({"word": "So", "start": 0.1, "end": 0.4}));
+    assert_eq!(body["timestamps"]["segments"][1]["segment"], "Yes.");
+    let part = reqwest::multipart::Part::bytes(b"hello".to_vec()).file_name("a.txt");
+    let form = reqwest::multipart::Form::new().part("file", part);
+    assert_eq!(stack.post("/transcribe").multipart(form).send().await.unwrap().status(), 415);
+}
+
+#[tokio::test]
+async fn a_stream_has_deltas_and_an_end() {
+    let stack = Stack::start().await;
+    let response = stack.transcribe(&[("model", "gpt-4o-transcribe"), ("stream", "true")]).await;
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let events = response.text().await.unwrap();
+    assert!(events.contains(r#""delta":"So it is. ""#) && events.ends_with("data: [DONE]\n\n"), "{events}");
+    let whisper = stack.transcribe(&[("model", "whisper-1"), ("stream", "true")]).await;
+    assert_eq!(whisper.headers()["content-type"], "application/json");
+    stack.engines[0].answer(400, &[], "no");
+    let refused = stack.transcribe(&[("model", "gpt-4o-transcribe"), ("stream", "true")]).await;
+    assert_eq!(refused.status(), 400, "an early error has its status");
 }
 
 #[tokio::test]
@@ -150,8 +196,8 @@ async fn small_bad_uploads_reach_no_engine() {
     let cases: [(Fields, u16, &str); 9] = [
         (&[("model", "gpt-5")], 404, "model"),
         (&[("model", "tts-1")], 400, "model"),
-        (&[("response_format", "diarized_json")], 400, "response_format"),
-        (&[("stream", "true")], 400, "stream"),
+        (&[("response_format", "aac")], 400, "response_format"),
+        (&[("stream", "true"), ("response_format", "srt")], 400, "stream"),
         (&[("include[]", "logprobs")], 400, "include"),
         (&[("temperature", "hot")], 400, "temperature"),
         (&[("language", "klingon")], 400, "language"),
@@ -318,10 +364,12 @@ async fn what_wedged_engines_before_reaches_none() {
     let stack = Stack::start().await;
     for len in [1000, 1_000_000] {
         let file = wav(len);
-        let hash = format!("{:016x}", twox_hash::XxHash3_64::oneshot(&file));
+        let hash = InputHash::of(&file).to_string();
         stack.engines[0].incidents(&hash, 2);
         // The report takes a moment to arrive.
+        let deadline = Instant::now() + Duration::from_secs(30);
         let response = loop {
+            assert!(Instant::now() < deadline, "the input is not refused");
             let response = stack
                 .post("/v1/audio/transcriptions")
                 .multipart(form(&[], file.clone()))

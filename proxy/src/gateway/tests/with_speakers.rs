@@ -75,3 +75,20 @@ async fn bad_uploads_are_refused() {
         stack.post(&format!("{PATH}?merge=best")).multipart(form(&[], wav(100))).send().await.unwrap();
     envelope(response, 400, Some("merge")).await;
 }
+
+#[tokio::test]
+async fn turns_alone_come_as_json_and_rttm() {
+    let stack = Stack::start().await;
+    let ask = |format: &'static str| {
+        stack
+            .post("/v1/audio/diarizations")
+            .multipart(form(&[("response_format", format)], wav(32_000)))
+            .send()
+    };
+    let body: serde_json::Value = ask("json").await.unwrap().json().await.unwrap();
+    assert_eq!((&body["num_speakers"], &body["duration"]), (&2.into(), &2.5.into()));
+    assert_eq!(body["segments"][1]["speaker"], "SPEAKER_01");
+    let rttm = ask("rttm").await.unwrap().text().await.unwrap();
+    assert!(rttm.starts_with("SPEAKER audio 1 0.000 1.480 <NA> <NA> SPEAKER_00"), "{rttm}");
+    envelope(ask("srt").await.unwrap(), 400, Some("response_format")).await;
+}

@@ -1,6 +1,6 @@
 //! Cues and their two written forms.
 
-use super::subtitle::{Cue, cues, srt, vtt};
+use super::subtitle::{Cue, srt, vtt};
 use super::*;
 
 fn spoken(text: &str, pace: f64) -> Vec<Word> {
@@ -12,30 +12,76 @@ fn lines(cues: &[Cue]) -> Vec<Vec<&str>> {
 }
 
 #[test]
-fn lines_and_cues_are_filled_and_not_overfilled() {
+fn lines_are_even_and_not_overfilled() {
     let text =
         "it was the best of times it was the worst of times it was the age of wisdom it was the age of";
     let cues = cues(&spoken(text, 0.2), None);
     assert_eq!(
         lines(&cues),
         [
-            vec!["it was the best of times it was the worst", "of times it was the age of wisdom it was"],
-            vec!["the age of"],
+            vec!["it was the best of times it was the"],
+            vec!["worst of times it was the age", "of wisdom it was the age of"],
         ]
     );
-    assert_eq!((cues[0].start_ms, cues[0].end_ms, cues[1].start_ms, cues[1].end_ms), (0, 4000, 4000, 4700));
+    assert_eq!((cues[0].start_ms, cues[0].end_ms, cues[1].start_ms, cues[1].end_ms), (0, 1800, 1800, 4650));
 }
 
 #[test]
-fn cues_end_with_sentences_silences_and_seven_seconds() {
-    let mut words = spoken("Yes. Well now then", 0.5);
-    words[3].start = 2.4;
-    words[3].end = 2.7;
-    assert_eq!(lines(&cues(&words, None)), [["Yes."], ["Well now"], ["then"]]);
+fn cues_end_with_sentences_pauses_and_seven_seconds() {
+    let mut words = spoken("That is all. Well now then", 0.5);
+    words[5].start = 3.2;
+    words[5].end = 3.5;
+    assert_eq!(lines(&cues(&words, None)), [["That is all."], ["Well now"], ["then"]]);
     let slow = cues(&spoken("a b c d e f g h i j", 0.8), None);
-    assert_eq!(lines(&slow), [["a b c d e f g h"], ["i j"]]);
+    assert!(slow.len() == 2 && slow.iter().all(|cue| cue.end_ms - cue.start_ms <= 7000), "{slow:?}");
     let endless = cues(&[word(0.0, 60.0, "hm")], None);
     assert_eq!((endless[0].start_ms, endless[0].end_ms), (0, 7000));
+}
+
+#[test]
+fn no_cue_ends_inside_a_sentence_that_fits_into_the_next() {
+    let text =
+        "The weather in the north is very nice. Will it stay like that until the weekend, do you think?";
+    assert_eq!(
+        lines(&cues(&spoken(text, 0.25), None)),
+        [
+            vec!["The weather in the north is very nice."],
+            vec!["Will it stay like that until", "the weekend, do you think?"],
+        ]
+    );
+}
+
+#[test]
+fn a_turn_of_a_dialogue_has_a_cue_of_its_own() {
+    let mut words = Vec::new();
+    for turn in 0..4 {
+        let begin = f64::from(turn) * 2.2;
+        words.extend(
+            (0..5).map(|at| word(begin + f64::from(at) * 0.3, begin + f64::from(at) * 0.3 + 0.3, "well")),
+        );
+    }
+    let times: Vec<(i64, i64)> = cues(&words, None).iter().map(|cue| (cue.start_ms, cue.end_ms)).collect();
+    assert_eq!(times, [(0, 1500), (2200, 3700), (4400, 5900), (6600, 8100)]);
+    assert_eq!(segments::cut(&words, |_| false), [0..5, 5..10, 10..15, 15..20]);
+}
+
+#[test]
+fn no_word_is_left_alone() {
+    let text =
+        "a person who reads a long line to its end dislikes a single word that comes on the next screen";
+    for pace in [0.15, 0.3, 0.6] {
+        let cues = cues(&spoken(text, pace), None);
+        let short = cues.iter().flat_map(|cue| &cue.lines).filter(|line| !line.contains(' ')).count();
+        assert_eq!(short, 0, "{cues:?}");
+    }
+}
+
+#[test]
+fn a_short_sentence_stays_with_its_neighbour_and_long_enough_on_screen() {
+    let cues = cues(&spoken("Yes. I think that you are right.", 0.3), None);
+    assert_eq!(lines(&cues), [["Yes. I think that you are right."]]);
+    let fast = super::cues(&spoken("extraordinarily incomprehensible", 0.2), None);
+    assert_eq!((fast[0].start_ms, fast[0].end_ms), (0, 1600), "20 columns a second");
 }
 
 #[test]
@@ -63,7 +109,7 @@ fn ideographs_take_two_columns() {
     let words: Vec<Word> =
         (0..30).map(|n| word(f64::from(n) * 0.1, f64::from(n) * 0.1 + 0.1, "今日")).collect();
     let cues = cues(&words, None);
-    assert_eq!(cues[0].lines[0].chars().count(), 20);
+    assert!(cues.iter().flat_map(|cue| &cue.lines).all(|line| line.chars().count() <= 21), "{cues:?}");
     assert_eq!(cues[0].lines.len(), 2);
 }
 
@@ -73,7 +119,7 @@ fn cues_at_one_moment_still_follow_one_another() {
         [word(-1.0, 2.0, "One."), word(0.5, 2.5, "Two."), word(0.1, 0.1, "Three."), word(0.0, 9.0, "Four.")];
     let cues = cues(&words, None);
     let times: Vec<(i64, i64)> = cues.iter().map(|cue| (cue.start_ms, cue.end_ms)).collect();
-    assert_eq!(times, [(0, 500), (500, 800), (800, 801), (801, 7801)]);
+    assert_eq!(times, [(0, 500), (500, 800), (800, 7800)]);
 }
 
 #[test]

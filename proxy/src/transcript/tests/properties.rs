@@ -140,13 +140,13 @@ proptest! {
     fn cuts_leave_out_no_text(words in any_words(), turns in any_turns()) {
         let solid = |text: &str| text.chars().filter(|c| !c.is_whitespace() && !c.is_control()).collect::<String>();
         let all: String = words.iter().map(|word| solid(&word.text)).collect();
-        let segments = segments::segments(&words);
+        let segments = segments::segments(&words, None);
         prop_assert_eq!(segments.iter().map(|s| solid(&s.text)).collect::<String>(), all.clone());
         prop_assert!(segments.iter().all(|s| 0.0 <= s.start && s.start <= s.end));
 
         let merged = merge(&words, &turns, &CONTINUITY);
         for merged in [None, Some(&merged)] {
-            let cues = subtitle::cues(&words, merged);
+            let cues = cues(&words, merged);
             let text: String = cues.iter().flat_map(|cue| &cue.lines).map(|line| solid(line)).collect();
             prop_assert_eq!(text, all.clone());
             prop_assert!(cues.iter().all(|cue| 0 <= cue.start_ms && cue.start_ms < cue.end_ms));

@@ -38,7 +38,7 @@ fn a_backchannel_goes_to_the_short_turn_and_only_it() {
     let turns = [turn(0.0, 10.0, "A"), turn(4.98, 5.24, "B")];
     assert_eq!(continuity(&[word(5.0, 5.2, "Yeah.")], &turns), ["B"]);
     assert_eq!(continuity(&[word(5.0, 5.2, "the")], &turns), ["A"]);
-    let nobody_knows = Params { rule: Rule::Continuity, language: None };
+    let nobody_knows = Params { rule: Rule::Continuity, language: None, confidences: false };
     assert_eq!(labels(&merge(&[word(5.0, 5.2, "Yeah.")], &turns, &nobody_knows)), ["A"]);
 }
 

@@ -14,8 +14,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use contract::Capability;
 
+use crate::rng::Rng;
+use crate::upstream::Metrics;
 use crate::upstream::slices::*;
-use crate::upstream::{Metrics, Rng};
 
 fn endpoint(pod: &str, address: &str, ready: bool, terminating: bool) -> Value {
     json!({

@@ -14,11 +14,13 @@ use bytes::Bytes;
 use crate::upstream::spool::{Shared, SpoolBudget};
 
 /// Bytes of a block, the size of a read and of a write.
-pub(super) const BLOCK: usize = 64 * 1024;
+pub(super) const BLOCK: usize = 32 * 1024;
+/// A body up to this is kept in the chunks it came in.
+const SMALL: usize = 64 * 1024;
 /// What the file may lag behind the stream.
 pub(super) const WRITE_BEHIND: usize = BLOCK;
 /// Blocks that one write-behind takes at once.
-const BATCH: usize = 4;
+const BATCH: usize = 8;
 /// Bookkeeping of one chunk: a body of tiny chunks costs more than its bytes.
 const CHUNK_OVERHEAD: usize = 64;
 
@@ -98,7 +100,7 @@ impl Kept {
         self.len += chunk.len() as u64;
         let is_small = self.blocks.is_empty() && self.written == 0;
         self.cost += chunk.len() + CHUNK_OVERHEAD;
-        if is_small && self.cost <= BLOCK.min(self.budget.memory_per_request) {
+        if is_small && self.cost <= SMALL.min(self.budget.memory_per_request) {
             self.chunks.push((offset, chunk));
             return;
         }

@@ -14,7 +14,7 @@ use super::buffer::Writer;
 use super::rate::Rate;
 use super::request::Speech;
 use crate::api::{Context, outgoing};
-use crate::audio::{Encoder, Samples, encode};
+use crate::audio::{Encoder, Samples, Stretch, encode};
 use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::speech;
@@ -29,6 +29,8 @@ pub(super) struct Spoken {
     context: Arc<Context>,
     request_id: RequestId,
     speech: Speech,
+    /// For a speed other than the voice's own.
+    stretch: Option<Stretch>,
     encoder: Encoder,
     out: Writer,
     samples: u64,
@@ -44,12 +46,16 @@ impl Spoken {
     ) -> Result<Self, Error> {
         let encoder = Encoder::new(speech.format, speech.sample_rate)
             .map_err(|error| Error::param("sample_rate_hz", error.to_string()))?;
-        Ok(Self { context, request_id, speech, encoder, out, samples: 0 })
+        let stretch = (speech.speed != 1.0).then(|| Stretch::new(speech.sample_rate, speech.speed));
+        Ok(Self { context, request_id, speech, stretch, encoder, out, samples: 0 })
     }
 
     /// Makes all of it; an error goes to the reader after what was made.
     pub(super) async fn make(mut self) {
-        let made = self.pieces().await;
+        let mut made = self.pieces().await;
+        if let Some(rest) = self.stretch.take().filter(|_| made.is_ok()).map(Stretch::finish) {
+            made = self.encode(&rest).await;
+        }
         let seconds = self.samples as f64 / f64::from(self.speech.sample_rate);
         self.context.metrics.audio_seconds(Capability::Tts).inc_by(seconds);
         let Self { context, encoder, out, .. } = self;
@@ -111,6 +117,8 @@ impl Spoken {
     }
 
     async fn encode(&mut self, samples: &[i16]) -> Result<(), Error> {
+        let stretched = self.stretch.as_mut().map(|stretch| stretch.push(samples));
+        let samples = stretched.as_deref().unwrap_or(samples);
         self.samples += samples.len() as u64;
         let encoded = self.encoder.encode(samples).map_err(|error| unencodable(&self.context, &error))?;
         self.out.send(encoded).await;

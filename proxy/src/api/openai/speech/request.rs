@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use contract::Capability;
 
 use crate::api::{Context, catalog};
-use crate::audio::OutputFormat;
+use crate::audio::{OutputFormat, SPEEDS};
 use crate::error::Error;
 use crate::job::language;
 use crate::job::voice::VoiceName;
@@ -35,6 +35,10 @@ pub(super) struct Speech {
     pub(super) format: OutputFormat,
     /// Samples per second.
     pub(super) sample_rate: u32,
+    /// 1 is the voice's own speed.
+    pub(super) speed: f64,
+    /// The audio comes as events.
+    pub(super) events: bool,
     /// Which engines can speak it.
     pub(super) route: Route,
 }
@@ -69,6 +73,8 @@ impl Wanted {
         let route = catalog::route_for(&config, &context.voices.known(), model, Capability::Tts)?;
         let format = self.format(model)?;
         let sample_rate = self.sample_rate(format)?;
+        let speed = self.speed()?;
+        let events = self.events()?;
         self.refuse_unsupported()?;
         // Before names are looked up: what is left can only fail by the voice.
         let language = self.language()?;
@@ -76,7 +82,7 @@ impl Wanted {
         let language = language.unwrap_or_else(|| {
             VoiceName::parse(&voice).map_or_else(|| "en-US".into(), |name| name.language())
         });
-        Ok(Speech { input, voice, language, format, sample_rate, route })
+        Ok(Speech { input, voice, language, format, sample_rate, speed, events, route })
     }
 
     fn input(&self) -> Result<String, Error> {
@@ -131,24 +137,27 @@ impl Wanted {
         }
     }
 
+    fn speed(&self) -> Result<f64, Error> {
+        let Some(value) = self.given("speed") else { return Ok(1.0) };
+        number(value)
+            .filter(|speed| SPEEDS.contains(speed))
+            .ok_or_else(|| Error::param("speed", "speed must be a number from 0.25 to 4.0"))
+    }
+
+    fn events(&self) -> Result<bool, Error> {
+        match self.text("stream_format")? {
+            None | Some("audio") => Ok(false),
+            Some("sse") => Ok(true),
+            Some(other) => {
+                let message = format!("stream_format '{other}' is not supported; use audio or sse");
+                Err(Error::param("stream_format", message))
+            }
+        }
+    }
+
     /// What changes the speech and no engine can do. `instructions` ask for a manner of speaking and change no word: they
     /// are ignored, as OpenAI's own tts-1 does.
     fn refuse_unsupported(&self) -> Result<(), Error> {
-        match self.given("speed").map(number) {
-            None => {}
-            Some(Some(speed)) if (speed - 1.0).abs() < 1e-6 => {}
-            Some(Some(speed)) if (0.25..=4.0).contains(&speed) => {
-                return Err(Error::param("speed", "speed other than 1.0 is not supported by this engine"));
-            }
-            Some(_) => return Err(Error::param("speed", "speed must be a number from 0.25 to 4.0")),
-        }
-        match self.text("stream_format")? {
-            None | Some("audio") => {}
-            Some(other) => {
-                let message = format!("stream_format '{other}' is not supported; use audio");
-                return Err(Error::param("stream_format", message));
-            }
-        }
         match self.text("encoding")? {
             None | Some("LINEAR_PCM") => Ok(()),
             Some(_) => {

@@ -1,0 +1,172 @@
+//! `POST /v1/audio/diarizations`: who spoke when, without words.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Extension, Request, State};
+use axum::response::{IntoResponse, Response};
+use http::header;
+use serde::Serialize;
+
+use contract::Capability;
+
+use super::form::{Fields, Form, Playing};
+use super::{Context, catalog, may_wait, outgoing, rendered};
+use crate::edge::RequestId;
+use crate::error::Error;
+use crate::job::work::{Turns, Work};
+use crate::upstream::Served;
+
+/// How the turns are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Json,
+    Rttm,
+}
+
+#[derive(Serialize)]
+struct Reply {
+    task: &'static str,
+    duration: f64,
+    num_speakers: usize,
+    segments: Vec<Segment>,
+    model: Option<String>,
+}
+
+/// A turn; speakers are `SPEAKER_00`, `SPEAKER_01` and so on in the order in which they speak.
+#[derive(Debug, PartialEq, Serialize)]
+struct Segment {
+    id: usize,
+    start: f64,
+    end: f64,
+    speaker: String,
+}
+
+/// Takes the upload, has its speakers told apart.
+///
+/// # Errors
+/// What is wrong with the upload; a 400 when no engine tells speakers apart; what the engines showed.
+pub async fn create(
+    State(context): State<Arc<Context>>,
+    Extension(request_id): Extension<RequestId>,
+    request: Request,
+) -> Result<Response, Error> {
+    let limit = context.config.get().gateway.body_limit.as_u64();
+    let form = Form::open(request, limit, context.upstreams.budget()).await?;
+    let (context, form) = (&*context, &form);
+    form.serve(|fields| diarize(context, form, fields, &request_id)).await
+}
+
+async fn diarize(
+    context: &Context,
+    form: &Form,
+    fields: Fields,
+    request_id: &RequestId,
+) -> Result<Response, Error> {
+    let format = format(&fields)?;
+    let config = context.config.get();
+    let model = fields.last("model").map(str::trim).filter(|model| !model.is_empty());
+    let route = catalog::route_for(&config, &context.voices.known(), model, Capability::Stt)?;
+    let mut job = outgoing(route, Work::Diarize, form.playing.seconds, request_id);
+    job.file = Some(form.upload(&fields, &context.upstreams));
+    job.may_wait = may_wait(&config, Capability::Stt, form.announced);
+    let Served { value: turns, engine, hedged } = context.upstreams.speaker_turns(&job).await?;
+    request_id.served_by(&engine, hedged);
+    if let Some(input) = form.input() {
+        context.upstreams.served(input);
+    }
+    let playing = form.playing;
+    context.metrics.audio_seconds(Capability::Stt).inc_by(duration(&turns, playing));
+    let weight = turns.turns.len();
+    let render = move || render(&turns, format, playing);
+    rendered(weight, render, || context.upstreams.failed(Capability::Stt, "its reply could not be read"))
+        .await
+}
+
+fn format(fields: &Fields) -> Result<Format, Error> {
+    match fields.last("response_format").map_or("", str::trim) {
+        "" | "json" | "verbose_json" => Ok(Format::Json),
+        "rttm" => Ok(Format::Rttm),
+        other => {
+            let message =
+                format!("response_format '{other}' is not supported; use json, verbose_json or rttm");
+            Err(Error::param("response_format", message))
+        }
+    }
+}
+
+/// Seconds of audio: the engine's word, else the file's.
+fn duration(turns: &Turns, playing: Playing) -> f64 {
+    turns.duration.unwrap_or(playing.seconds)
+}
+
+fn render(turns: &Turns, format: Format, playing: Playing) -> Response {
+    let segments = segments(turns);
+    match format {
+        Format::Json => {
+            let speakers: std::collections::HashSet<&str> =
+                segments.iter().map(|segment| segment.speaker.as_str()).collect();
+            let (duration, num_speakers) = (duration(turns, playing), speakers.len());
+            let model = turns.model.clone();
+            Json(Reply { task: "diarize", duration, num_speakers, segments, model }).into_response()
+        }
+        Format::Rttm => {
+            ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], rttm(&segments)).into_response()
+        }
+    }
+}
+
+/// The turns in order of time; those without one are left out.
+fn segments(turns: &Turns) -> Vec<Segment> {
+    let mut sorted: Vec<_> =
+        turns.turns.iter().filter(|turn| turn.start.is_finite() && turn.end > turn.start).collect();
+    sorted.sort_by(|a, b| a.start.total_cmp(&b.start).then(a.end.total_cmp(&b.end)));
+    let mut named: HashMap<&str, String> = HashMap::new();
+    let mut segments = Vec::with_capacity(sorted.len());
+    for (id, turn) in sorted.into_iter().enumerate() {
+        let next = named.len();
+        let speaker = named.entry(&turn.speaker).or_insert_with(|| format!("SPEAKER_{next:02}")).clone();
+        segments.push(Segment { id, start: millis(turn.start.max(0.0)), end: millis(turn.end), speaker });
+    }
+    segments
+}
+
+fn millis(seconds: f64) -> f64 {
+    (seconds * 1000.0).round() / 1000.0
+}
+
+/// Rich Transcription Time Marked (NIST RT-09 evaluation plan, appendix A): one line a turn.
+fn rttm(segments: &[Segment]) -> String {
+    let mut out = String::new();
+    for Segment { start, end, speaker, .. } in segments {
+        // A string takes all that is written.
+        let _ = writeln!(out, "SPEAKER audio 1 {start:.3} {:.3} <NA> <NA> {speaker} <NA> <NA>", end - start);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transcript::Turn;
+
+    #[test]
+    fn turns_are_ordered_and_named_as_they_speak() {
+        let turn = |start, end, speaker: &str| Turn { start, end, speaker: speaker.to_owned() };
+        let turns = Turns {
+            turns: vec![
+                turn(2.0, 3.5, "spk4"),
+                turn(0.0004, 2.1, "spk9"),
+                turn(f64::NAN, 1.0, "x"),
+                turn(4.0, 5.0, "spk9"),
+            ],
+            ..Turns::default()
+        };
+        let expected = "SPEAKER audio 1 0.000 2.100 <NA> <NA> SPEAKER_00 <NA> <NA>\n\
+            SPEAKER audio 1 2.000 1.500 <NA> <NA> SPEAKER_01 <NA> <NA>\n\
+            SPEAKER audio 1 4.000 1.000 <NA> <NA> SPEAKER_00 <NA> <NA>\n";
+        assert_eq!(rttm(&segments(&turns)), expected);
+    }
+}

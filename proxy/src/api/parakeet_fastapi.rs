@@ -1,0 +1,129 @@
+//! `POST /transcribe`, as the Parakeet FastAPI wrapper has it: text, and times of words and segments when asked for.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Extension, Request, State};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde::Serialize;
+
+use contract::Capability;
+
+use super::form::{Fields, Form};
+use super::{Context, catalog, check_offers, may_wait, outgoing, rendered};
+use crate::edge::RequestId;
+use crate::error::Error;
+use crate::job::work::{Need, Transcribe, Transcript, Work};
+use crate::transcript::repair;
+use crate::transcript::segments::segments;
+use crate::upstream::Served;
+
+#[derive(Serialize)]
+struct Reply {
+    text: String,
+    timestamps: Option<Timestamps>,
+}
+
+/// Times under both names that clients read: NeMo's own, and those of the wrapper's documentation.
+#[derive(Serialize)]
+struct Timestamps {
+    word: Vec<Timed>,
+    segment: Vec<Timed>,
+    words: Vec<Timed>,
+    segments: Vec<Timed>,
+}
+
+/// A piece of text with its times in seconds.
+#[derive(Clone, Serialize)]
+struct Timed {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    word: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segment: Option<String>,
+    start: f64,
+    end: f64,
+}
+
+/// Takes the upload, has it transcribed. A file of another type is a 415, as there.
+pub async fn transcribe(
+    State(context): State<Arc<Context>>,
+    Extension(request_id): Extension<RequestId>,
+    request: Request,
+) -> Response {
+    let limit = context.config.get().gateway.body_limit.as_u64();
+    let served = async {
+        let form = Form::open(request, limit, context.upstreams.budget()).await?;
+        let (context, form) = (&*context, &form);
+        form.serve(|fields| serve(context, form, fields, &request_id)).await
+    };
+    match served.await {
+        Ok(response) => response,
+        Err(error @ Error::UnsupportedFile { .. }) => {
+            let mut response = error.into_response();
+            *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            response
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn serve(
+    context: &Context,
+    form: &Form,
+    fields: Fields,
+    request_id: &RequestId,
+) -> Result<Response, Error> {
+    let timed = timestamps(&fields)?;
+    let config = context.config.get();
+    let route = catalog::default_route(&config, Capability::Stt);
+    let words = if timed { Need::Required } else { Need::No };
+    let work = Work::Transcribe(Transcribe { words, ..Transcribe::default() });
+    check_offers(&context.upstreams, &route, &work)?;
+    let mut job = outgoing(route, work, form.playing.seconds, request_id);
+    job.file = Some(form.upload(&fields, &context.upstreams));
+    job.may_wait = may_wait(&config, Capability::Stt, form.announced);
+    let Served { value: transcript, engine, hedged } = context.upstreams.transcribe(&job).await?;
+    request_id.served_by(&engine, hedged);
+    if let Some(input) = form.input() {
+        context.upstreams.served(input);
+    }
+    let seconds = transcript.duration.unwrap_or(form.playing.seconds);
+    context.metrics.audio_seconds(Capability::Stt).inc_by(seconds);
+    let weight = transcript.words.len();
+    let render = move || Json(reply(transcript, timed)).into_response();
+    rendered(weight, render, || context.upstreams.failed(Capability::Stt, "its reply could not be read"))
+        .await
+}
+
+/// `include_timestamps`. `should_chunk` is accepted: how a recording is cut changes no word.
+fn timestamps(fields: &Fields) -> Result<bool, Error> {
+    match fields.last("include_timestamps").unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+        "" | "false" | "0" | "no" | "off" => Ok(false),
+        "true" | "1" | "yes" | "on" => Ok(true),
+        _ => Err(Error::param("include_timestamps", "include_timestamps must be true or false")),
+    }
+}
+
+fn reply(mut transcript: Transcript, timed: bool) -> Reply {
+    let text = transcript.text.trim().to_owned();
+    if !timed {
+        return Reply { text, timestamps: None };
+    }
+    repair(&mut transcript.words);
+    let words = transcript.words.iter().filter(|word| !word.text.trim().is_empty());
+    let word: Vec<Timed> = words
+        .map(|word| Timed {
+            word: Some(word.text.trim().to_owned()),
+            segment: None,
+            start: word.start,
+            end: word.end,
+        })
+        .collect();
+    let segment: Vec<Timed> = segments(&transcript.words, None)
+        .into_iter()
+        .map(|found| Timed { word: None, segment: Some(found.text), start: found.start, end: found.end })
+        .collect();
+    let (words, segments) = (word.clone(), segment.clone());
+    Reply { text, timestamps: Some(Timestamps { word, segment, words, segments }) }
+}
