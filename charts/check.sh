@@ -21,6 +21,11 @@ render() { # NAME, then values
 }
 render default
 render everything --set rbac.nodeEscalation=true,podMonitor.enabled=true,prometheusRule.enabled=true,networkPolicy.enabled=true
+render defaults --set fixedUser=false,stackDefaults.imageRegistry=mirror.local,stackDefaults.imagePullSecrets={ngc},rbac.aggregate=true \
+	--set 'presets.presets.reference[0].startup=3m'
+render least --set watchNamespace=team,rbac.secrets=false,rbac.events=false
+if grep -q 'kind: ClusterRole' "$work/least.yaml"; then echo 'a namespaced operator asks for a ClusterRole' >&2; exit 1; fi
+if grep -q 'resources: \[secrets\]' "$work/least.yaml"; then echo 'secrets are read though rbac.secrets is false' >&2; exit 1; fi
 render namespaced --set rbac.nodeEscalation=true,watchNamespace=team,crds.install=false,podDisruptionBudget.enabled=false,priorityClassName=high
 
 # The Prometheus operator's kinds have no schema in Kubernetes itself.

@@ -11,6 +11,7 @@
 //!
 //! Readers accept words of newer versions: an unknown state, verdict or act is `Other`, an unknown class is none.
 
+pub mod budget;
 mod capability;
 pub mod class;
 pub mod header;

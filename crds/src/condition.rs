@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// Condition types of a SpeechStack. Positive but for the last five, which are true when something is wrong.
+/// Condition types of a SpeechStack. Positive but for the last six, which are true when something is wrong.
 pub mod condition_type {
     /// Every engine kind serves with all desired replicas verified, and the gateway too.
     pub const READY: &str = "Ready";
@@ -22,6 +22,8 @@ pub mod condition_type {
     pub const REPAIR_SUSPENDED: &str = "RepairSuspended";
     /// Several replicas wedged together.
     pub const CORRELATED_FAILURE: &str = "CorrelatedFailure";
+    /// The guard of a pod cannot be reached by the operator.
+    pub const GUARD_UNREACHABLE: &str = "GuardUnreachable";
     /// A new template waits for the next change of the spec.
     pub const UPDATE_PENDING: &str = "UpdatePending";
 }
@@ -34,8 +36,6 @@ pub mod reason {
     pub const NOT_REQUESTED: &str = "NotRequested";
     /// Pods start.
     pub const STARTING: &str = "Starting";
-    /// The engine downloads its models.
-    pub const DOWNLOAD_IN_PROGRESS: &str = "DownloadInProgress";
     /// Fewer replicas are verified than desired.
     pub const REPLICAS_MISSING: &str = "ReplicasMissing";
     /// A golden probe fails.
@@ -68,6 +68,22 @@ pub mod reason {
     pub const CRASH_LOOP_BACK_OFF: &str = "CrashLoopBackOff";
     /// The container could not be started.
     pub const CONTAINER_START_ERROR: &str = "ContainerStartError";
+    /// A volume of the pod cannot be attached or mounted.
+    pub const MOUNT_FAILED: &str = "MountFailed";
+    /// The volume of the pod is attached to another node.
+    pub const VOLUME_IN_USE: &str = "VolumeInUse";
+    /// The node refused the pod when it came to it, such as for a GPU that its device plugin could not give.
+    pub const NODE_REFUSED: &str = "NodeRefused";
+    /// A quota of the namespace keeps pods from being made.
+    pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
+    /// A LimitRange of the namespace keeps pods from being made.
+    pub const LIMIT_RANGE: &str = "LimitRangeRefused";
+    /// The namespace's Pod Security Standard keeps pods from being made.
+    pub const POD_SECURITY: &str = "PodSecurityRefused";
+    /// The API server refuses to make the pods, for another reason.
+    pub const PODS_REFUSED: &str = "PodsRefused";
+    /// The rollout takes longer than the start-up time allows.
+    pub const PROGRESS_DEADLINE: &str = "ProgressDeadlineExceeded";
     /// The pod was evicted.
     pub const EVICTED: &str = "Evicted";
     /// The pod's node is not ready.
@@ -84,6 +100,8 @@ pub mod reason {
     pub const ROLLOUT_SUSPECT: &str = "RolloutSuspect";
     /// Several replicas wedged within a minute.
     pub const CORRELATED: &str = "Correlated";
+    /// The guard does not answer, or not to the operator.
+    pub const NO_ANSWER: &str = "NoAnswer";
     /// A person asked to hold.
     pub const HELD: &str = "Held";
     /// Nothing of the kind.

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Preset, Protocol, Span, schema};
+use crate::{Protocol, Span, schema};
 
 /// One engine: a Deployment whose pods run the engine and its guard.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
@@ -20,8 +20,8 @@ use crate::{Preset, Protocol, Span, schema};
 #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
     ("self.name != 'gateway' && self.name != 'engine'",
      "an engine cannot be named gateway or engine: those names belong to the stack's own objects"),
-    ("!(self.preset in ['custom', 'parakeet-container']) || (has(self.image) && has(self.image.repository))",
-     "presets custom and parakeet-container have no image of their own: set image.repository"),
+    ("!(self.preset in ['custom', 'parakeet-container', 'nemo-speech-cpp', 'magpie-flow']) || (has(self.image) && has(self.image.repository))",
+     "presets custom, parakeet-container, nemo-speech-cpp and magpie-flow have no image of their own: set image.repository"),
     ("!(has(self.replicas) && has(self.autoscaling))",
      "set either replicas or autoscaling: an autoscaler owns the number of replicas"),
 ])))]
@@ -30,7 +30,14 @@ pub struct EngineSpec {
     #[schemars(length(min = 1, max = 30), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
     /// What runs: image, ports, environment, cache, probes and models come from it; fields below replace single values.
-    pub preset: Preset,
+    /// `reference` is the CPU reference engine for tests and demos, `custom` any container, `parakeet-container` a Parakeet
+    /// server of your own with transcription and diarization. Never run by this project on a GPU, with figures from
+    /// documentation: `parakeet-tdt-0.6b-v2`, `parakeet-tdt-0.6b-v3`, `parakeet-ctc-1.1b-en`, `parakeet-rnnt-1.1b`,
+    /// `nemotron-asr-streaming`, `nemo-speech-cpp`, `magpie-multilingual`, `magpie-zeroshot` (NVIDIA must approve the access),
+    /// `magpie-flow` (gone from NVIDIA's catalogue) and `chatterbox-multilingual`. `speechstack-operator presets` prints them;
+    /// an administrator may add others.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
+    pub preset: String,
     /// Image in place of the preset's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<Image>,
@@ -115,6 +122,21 @@ pub struct EngineSpec {
     /// Runtime class; unset uses the cluster's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_class_name: Option<String>,
+    /// Further volumes of the pod, as in a pod's spec.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::open_objects")]
+    pub volumes: Vec<Value>,
+    /// Further mounts of the engine container, as in a container's spec.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::open_objects")]
+    pub volume_mounts: Vec<Value>,
+    /// DNS policy: ClusterFirst, ClusterFirstWithHostNet, Default or None.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_policy: Option<String>,
+    /// DNS configuration, as in a pod's spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::open_object")]
+    pub dns_config: Option<Value>,
     /// Service account in place of the stack's own, which has no rights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_name: Option<String>,
@@ -212,12 +234,14 @@ pub struct Profile {
     pub manifest_profile: Option<String>,
 }
 
-/// A HorizontalPodAutoscaler of the engine's Deployment.
+/// Who owns the number of an engine's replicas: a HorizontalPodAutoscaler that the operator makes, or a scaler of yours.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
-    ("self.minReplicas <= self.maxReplicas",
+    ("!has(self.maxReplicas) || self.minReplicas <= self.maxReplicas",
      "autoscaling.minReplicas is above autoscaling.maxReplicas: lower the one or raise the other"),
+    ("has(self.maxReplicas) != (has(self.external) && self.external)",
+     "set either autoscaling.maxReplicas or autoscaling.external: true"),
 ])))]
 pub struct Autoscaling {
     /// Least replicas.
@@ -225,8 +249,12 @@ pub struct Autoscaling {
     #[schemars(range(min = 1, max = 1000))]
     pub min_replicas: i32,
     /// Most replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
-    pub max_replicas: i32,
+    pub max_replicas: Option<i32>,
+    /// Leave the number of replicas to a scaler of yours, such as a KEDA ScaledObject or your own HorizontalPodAutoscaler.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub external: bool,
     /// Metrics, as in an autoscaling/v2 HorizontalPodAutoscaler; unset scales by the guards' queue.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::open_objects")]
@@ -293,24 +321,25 @@ pub struct Cache {
      "cache.pvc.storageClassName cannot change once the claim exists: delete the claim or use another engine name"),
 ])))]
 pub struct PvcCache {
-    /// Size.
-    #[serde(default = "cache_size")]
-    pub size: Quantity,
+    /// Size of a new claim; the preset's when unset. A claim grows with it and never shrinks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Quantity>,
     /// Storage class; the cluster's default when unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_class_name: Option<String>,
-    /// Access mode; with several replicas on several nodes it must be ReadWriteMany.
-    #[serde(default = "access_mode")]
+    /// Access mode; ReadWriteOnce when unset. ReadWriteMany is one claim for all replicas, any other mode one claim for
+    /// each of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^(ReadWriteOnce|ReadWriteMany|ReadWriteOncePod)$"))]
-    pub access_mode: String,
+    pub access_mode: Option<String>,
 }
 
 /// A volume that ends with the pod.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 pub struct Ephemeral {
-    /// Size limit.
-    #[serde(default = "cache_size")]
-    pub size: Quantity,
+    /// Size limit; the preset's cache size when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Quantity>,
 }
 
 /// A folder of the node.
@@ -323,44 +352,39 @@ pub struct HostPath {
     /// Absolute path; made when missing.
     #[schemars(length(min = 2, max = 4096))]
     pub path: String,
+    /// Have a container that runs as root give the folder to the engine's user before each start. Both need a namespace
+    /// that enforces neither the Pod Security Standard baseline nor restricted.
+    #[serde(default, rename = "setOwner", skip_serializing_if = "std::ops::Not::not")]
+    pub set_owner: bool,
 }
 
 /// Ports of the engine container.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(default)]
 #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
-    ("!(self.http in [8000, 8001, 8002]) && !(self.grpc in [8000, 8001, 8002])",
+    ("!(has(self.http) && self.http in [8000, 8001, 8002]) && !(has(self.grpc) && self.grpc in [8000, 8001, 8002])",
      "ports 8000 to 8002 belong to Triton inside the container: use another port, such as http: 9000 and grpc: 50051"),
-    ("self.http != self.grpc && !(self.http in [9400, 9401]) && !(self.grpc in [9400, 9401])",
+    ("!(has(self.http) && has(self.grpc) && self.http == self.grpc) && !(has(self.http) && self.http in [9400, 9401]) && !(has(self.grpc) && self.grpc in [9400, 9401])",
      "ports.http and ports.grpc must differ from each other and from the guard's ports 9400 and 9401"),
 ])))]
 pub struct Ports {
-    /// HTTP API.
+    /// HTTP API; the preset's when unset, which is 9000.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1024, max = 65535))]
-    pub http: i32,
-    /// gRPC API.
+    pub http: Option<i32>,
+    /// gRPC API; the preset's when unset, which is 50051.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1024, max = 65535))]
-    pub grpc: i32,
-}
-
-impl Default for Ports {
-    fn default() -> Self {
-        Self { http: 9000, grpc: 50051 }
-    }
+    pub grpc: Option<i32>,
 }
 
 /// Patience with a start: download, engine build, load.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(default)]
 pub struct Startup {
-    /// Longest start before it counts as failed.
-    pub timeout: Span,
-}
-
-impl Default for Startup {
-    fn default() -> Self {
-        Self { timeout: Span::minutes(45) }
-    }
+    /// Longest start before it counts as failed; the preset's when unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
 }
 
 /// How pods are replaced when the template changes.
@@ -398,27 +422,14 @@ pub struct Rollout {
 }
 
 /// How a pod ends.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Drain {
-    /// Longest wait for work in flight, such as a long transcription.
-    pub timeout: Span,
-}
-
-impl Default for Drain {
-    fn default() -> Self {
-        Self { timeout: Span::minutes(2) }
-    }
+    /// Longest wait for work in flight, such as a long transcription; 2m when unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
 }
 
 fn one() -> i32 {
     1
-}
-
-fn cache_size() -> Quantity {
-    Quantity("100Gi".into())
-}
-
-fn access_mode() -> String {
-    "ReadWriteOnce".into()
 }

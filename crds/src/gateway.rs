@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
+use k8s_openapi::api::core::v1::{EnvVar, ResourceRequirements, Toleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -69,9 +69,53 @@ pub struct GatewaySpec {
     /// Priority class.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority_class_name: Option<String>,
+    /// Further pod labels.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub pod_labels: BTreeMap<String, String>,
     /// Further pod annotations.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub pod_annotations: BTreeMap<String, String>,
+    /// Topology spread constraints, as in a pod's spec, in place of the spread over nodes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::open_objects")]
+    pub topology_spread_constraints: Vec<Value>,
+    /// Runtime class; unset uses the cluster's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime_class_name: Option<String>,
+    /// Service account in place of the stack's own; it gets the right to read EndpointSlices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_account_name: Option<String>,
+    /// DNS policy: ClusterFirst, ClusterFirstWithHostNet, Default or None.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_policy: Option<String>,
+    /// DNS configuration, as in a pod's spec.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::open_object")]
+    pub dns_config: Option<Value>,
+    /// Further environment of the container.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub env: Vec<EnvVar>,
+    /// Further volumes of the pod, as in a pod's spec.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::open_objects")]
+    pub volumes: Vec<Value>,
+    /// Further mounts of the container, as in a container's spec.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::open_objects")]
+    pub volume_mounts: Vec<Value>,
+    /// Pod security context, as in a pod's spec, in place of the restricted default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::open_object")]
+    pub pod_security_context: Option<Value>,
+    /// Security context of the container in place of the restricted default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::open_object")]
+    pub security_context: Option<Value>,
+    /// Strategic merge patch of the pod template, applied last. It may not touch labels of the selector.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::open_object")]
+    pub pod_template_patch: Option<Value>,
 }
 
 /// A HorizontalPodAutoscaler of the gateway's Deployment, by CPU.

@@ -3,10 +3,10 @@
 //! Doc comments of fields are what `kubectl explain` shows. Rules are CEL and run in the API server; there is no
 //! admission webhook.
 
+mod capability;
 pub mod condition;
 mod engine;
 mod gateway;
-mod preset;
 mod probe;
 mod repair;
 mod schema;
@@ -14,6 +14,7 @@ mod span;
 mod stack;
 mod status;
 
+pub use capability::{Capability, Protocol};
 pub use engine::{
     Autoscaling, Cache, Drain, EngineSpec, Ephemeral, Gpu, HostPath, Image, Ports, Profile, PullPolicy,
     PvcCache, Rollout, Startup, Strategy,
@@ -21,7 +22,6 @@ pub use engine::{
 pub use gateway::{
     GatewayAutoscaling, GatewaySpec, HttpRoute, Ingress, Limits, ParentRef, Service, ServiceType,
 };
-pub use preset::{Capability, Preset, PresetData, PresetModel, Protocol};
 pub use probe::DeepProbe;
 pub use repair::{ContainerRestarts, Escalation, PodRecreates, Policy, Repair};
 pub use span::Span;

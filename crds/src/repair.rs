@@ -48,9 +48,12 @@ pub struct Repair {
     pub pod_recreates: PodRecreates,
     /// What follows when a fresh pod wedges too: None, AvoidNode, ReportNode or TaintNode.
     pub escalation: Escalation,
-    /// Serving replicas of an engine that repair leaves alone, as a number.
+    /// Other replicas that must serve before one that still serves is restarted, such as one that got slow.
     #[schemars(range(min = 0))]
     pub min_healthy: u32,
+    /// Repairs of one engine within ten minutes. The operator has a limit for all stacks together.
+    #[schemars(range(min = 1, max = 100))]
+    pub per_engine: u32,
     /// Percent of an engine's replicas (at least two) that wedge within a minute and so count as one common fault:
     /// repair then goes one by one, each verified before the next.
     #[schemars(range(min = 1, max = 100))]
@@ -66,7 +69,8 @@ impl Default for Repair {
             container_restarts: ContainerRestarts::default(),
             pod_recreates: PodRecreates::default(),
             escalation: Escalation::default(),
-            min_healthy: 0,
+            min_healthy: 1,
+            per_engine: 6,
             correlated_failure_threshold: 30,
             hold: false,
         }
@@ -92,7 +96,8 @@ pub struct ContainerRestarts {
     pub backoff: Span,
     /// Longest such wait.
     pub max_backoff: Span,
-    /// Replicas of an engine that may be restarted at the same time: a number or a percentage, at least one.
+    /// Replicas of an engine that still serve and may be restarted at the same time: a number or a percentage, at least
+    /// one. What does not serve waits for no other, unless replicas wedged together.
     #[schemars(schema_with = "schema::int_or_string")]
     pub max_parallel: IntOrString,
 }

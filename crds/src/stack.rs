@@ -1,9 +1,12 @@
 //! `SpeechStack`: the whole of `spec`.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{LocalObjectReference, ResourceRequirements};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{DeepProbe, EngineSpec, GatewaySpec, Image, Repair, SpeechStackStatus, schema};
 
@@ -22,6 +25,8 @@ use crate::{DeepProbe, EngineSpec, GatewaySpec, Image, Repair, SpeechStackStatus
     doc = "Speech engines that heal themselves, behind one OpenAI-compatible audio URL.",
     validation = Rule::new("size(self.metadata.name) <= 30")
         .message("metadata.name must have at most 30 characters: names of pods and nodes' labels are made from it"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .message("metadata.name must begin with a letter and have no dots: Services are named after it"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "STT", type_ = "string", json_path = ".status.summary.stt", description = "verified/desired"),
     printcolumn(name = "TTS", type_ = "string", json_path = ".status.summary.tts", description = "verified/desired"),
@@ -41,15 +46,15 @@ pub struct SpeechStackSpec {
     /// Speech-to-text engines.
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
-        ("self.all(e, !e.preset.startsWith('magpie'))",
-         "spec.stt takes speech-to-text presets: move magpie presets to spec.tts"),
+        ("self.all(e, !e.preset.startsWith('magpie') && !e.preset.startsWith('chatterbox'))",
+         "spec.stt takes speech-to-text presets: move magpie and chatterbox presets to spec.tts"),
     ])))]
     pub stt: Vec<EngineSpec>,
     /// Text-to-speech engines.
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
-        ("self.all(e, !e.preset.startsWith('parakeet') && !e.preset.startsWith('nemotron'))",
-         "spec.tts takes text-to-speech presets: move parakeet and nemotron presets to spec.stt"),
+        ("self.all(e, !e.preset.startsWith('parakeet') && !e.preset.startsWith('nemo'))",
+         "spec.tts takes text-to-speech presets: move parakeet, nemotron and nemo presets to spec.stt"),
     ])))]
     pub tts: Vec<EngineSpec>,
     /// Real inference with known content, by which engines are judged.
@@ -70,11 +75,17 @@ pub struct SpeechStackSpec {
     pub suspend: bool,
     /// When engine pods follow a change that is not the stack's own: OnSpecChange or Automatic.
     pub updates: Updates,
-    /// Secrets for pulling images.
+    /// Further labels of every object of the stack and of its pods, such as those of cost reports.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Further annotations of every object of the stack.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Secrets for pulling images, in place of the operator's default ones.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub image_pull_secrets: Vec<LocalObjectReference>,
-    /// Registry in place of the first part of every preset's image, for mirrors.
+    /// Registry in place of the first part of every preset's image, for mirrors; the operator's default when unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub image_registry: Option<String>,
@@ -138,16 +149,27 @@ pub struct Monitoring {
     /// PrometheusRule with the stack's alerts.
     pub prometheus_rule: Switch,
     /// Further labels of both, for Prometheus' selectors.
-    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub labels: std::collections::BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Network policy of the engines.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(default)]
 pub struct NetworkPolicy {
-    /// Let only the stack's gateway, the operator and Prometheus reach engine pods.
+    /// Let only the stack's gateway, the operator and scrapers reach engine pods, and only `clients` the gateway.
     pub enabled: bool,
+    /// Who scrapes metrics, as peers of a NetworkPolicy; pods with the label `app.kubernetes.io/name: prometheus` when unset.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::open_objects")]
+    pub scrapers: Vec<Value>,
+    /// Who may call the gateway, as peers of a NetworkPolicy; all when unset.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::open_objects")]
+    pub clients: Vec<Value>,
+    /// Also limit what pods may reach: name look-ups, HTTPS and the API server, and engines for the gateway.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub egress: bool,
 }
 
 /// When engine pods follow a change that is not the stack's own, such as a new operator's defaults.

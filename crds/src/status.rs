@@ -31,6 +31,9 @@ pub struct SpeechStackStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub engines: Vec<EngineStatus>,
+    /// Claims of the stack that no engine uses any more; they are never deleted: `kubectl delete pvc NAME` frees the disk.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub orphaned_caches: Vec<String>,
     /// What was done about wedges; budgets are counted from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repair: Option<RepairStatus>,
@@ -95,6 +98,9 @@ pub struct EngineStatus {
     pub verified: i32,
     /// Pods of the current template.
     pub updated: i32,
+    /// What a person should know of its preset before relying on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caution: Option<String>,
     /// Digest of the image that runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_id: Option<String>,

@@ -33,10 +33,14 @@ mod operator;
 mod overload;
 #[path = "cluster/refusals.rs"]
 mod refusals;
+#[path = "cluster/scaling.rs"]
+mod scaling;
 #[path = "cluster/speed.rs"]
 mod speed;
 #[path = "cluster/stuck.rs"]
 mod stuck;
+#[path = "cluster/tokens.rs"]
+mod tokens;
 #[path = "cluster/updates.rs"]
 mod updates;
 
@@ -68,6 +72,8 @@ fn main() -> ExitCode {
         stack_test!(lifecycle::an_invalid_stack_is_reported_and_left_alone),
         stack_test!(lifecycle::an_unreadable_stack_stops_no_other),
         stack_test!(updates::a_new_guard_waits_for_the_users_word),
+        stack_test!(scaling::replicas_are_handed_over_and_none_is_lost),
+        stack_test!(tokens::a_token_for_one_stack_is_refused_by_another),
         stack_test!(monitoring::prometheus_finds_the_stack),
         stack_test!(alone speed::every_first_wedge_heals),
         stack_test!(chart::a_release_lives_and_leaves_its_engines_serving),

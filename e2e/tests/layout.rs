@@ -283,6 +283,19 @@ fn the_operator_knows_the_proxy_in_tests_only() {
     none("production code of the operator imports the proxy", &wrong);
 }
 
+/// A module and what is below it know each other; beside that no two files of the operator do.
+#[test]
+fn the_operator_has_no_circle() {
+    let sources = sources("operator");
+    let modules = sources.iter().map(|source| source.module.as_str());
+    let modules: BTreeSet<&str> = modules.filter(|module| !["lib", "main"].contains(module)).collect();
+    let is_below =
+        |below: &str, above: &str| below.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'));
+    let arrows = arrows(&modules, &sources).into_keys();
+    let arrows = arrows.filter(|(from, to)| !is_below(from, to) && !is_below(to, from)).collect();
+    assert_eq!(circle(&arrows), None);
+}
+
 #[test]
 fn a_module_belongs_to_the_nearest_room() {
     let rooms = BTreeSet::from(["guard", "guard/judge", "api"]);

@@ -1,7 +1,7 @@
 //! The admin port: /livez, /readyz that names what is pending, /metrics.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     names: Arc<Mutex<BTreeSet<&'static str>>>,
+    dead: Arc<Mutex<Option<String>>>,
     changed: Arc<Notify>,
 }
 
@@ -28,6 +29,11 @@ impl Readiness {
     pub fn pending(&self, what: &'static str) -> Pending {
         self.names.lock().insert(what);
         Pending { readiness: self.clone(), what }
+    }
+
+    /// Not ready any more: a task died at that place of the source.
+    pub fn died(&self, place: &str) {
+        *self.dead.lock() = Some(place.to_owned());
     }
 
     /// What is pending, by name.
@@ -73,6 +79,9 @@ pub fn router(readiness: Readiness, registry: Registry) -> Router {
 }
 
 fn readyz(readiness: &Readiness) -> Response {
+    if let Some(place) = &*readiness.dead.lock() {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("a task panicked at {place}")).into_response();
+    }
     match readiness.names().as_slice() {
         [] => "ok".into_response(),
         names => {
@@ -98,8 +107,7 @@ pub async fn start(
     routes: Router,
     cancel: CancellationToken,
 ) -> anyhow::Result<SocketAddr> {
-    let listener =
-        TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))?;
+    let listener = listen(address).await.with_context(|| format!("failed to listen on {address}"))?;
     let address = listener.local_addr().context("failed to read the admin address")?;
     tokio::spawn(async move {
         let served = axum::serve(listener, routes).with_graceful_shutdown(cancel.cancelled_owned()).await;
@@ -108,6 +116,18 @@ pub async fn start(
         }
     });
     Ok(address)
+}
+
+/// `[::]` takes IPv4 as well, and IPv4 alone where the kernel has no IPv6.
+async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error)
+            if address.ip() == Ipv6Addr::UNSPECIFIED && error.kind() != std::io::ErrorKind::AddrInUse =>
+        {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    }
 }
 
 #[cfg(test)]

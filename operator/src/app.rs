@@ -17,15 +17,16 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Readiness};
 use crate::args::Run;
-use crate::guards::{self, Guards};
+use crate::guards::{self, Guards, Tokens};
 use crate::lease::{Elector, Times};
 use crate::metrics::Metrics;
-use crate::names;
 use crate::owned::{Index, Owned};
+use crate::preset::Presets;
 use crate::reconcile::validate::Defaults;
 use crate::reconcile::{self, Context, events};
 use crate::repair;
 use crate::watch::{OptionalKinds, Triggers, Watches};
+use crate::{names, panics};
 
 /// How long a stop waits for what is in flight.
 const STOP: Duration = Duration::from_secs(5);
@@ -40,6 +41,8 @@ pub async fn run(run: Run) -> anyhow::Result<()> {
         tracing::debug!("a crypto provider is installed already");
     }
     let client = Client::try_default().await.context("failed to find the API server")?;
+    let presets = Presets::load(run.presets.as_deref()).context("failed to read the presets")?;
+    let mut panics = panics::watch();
     let registry = Registry::new();
     let metrics = Metrics::register(&registry).context("failed to register metrics")?;
     let repairs = repair::Metrics::register(&registry).context("failed to register metrics of repair")?;
@@ -61,17 +64,25 @@ pub async fn run(run: Run) -> anyhow::Result<()> {
     metrics.leads(true);
 
     let term = CancellationToken::new();
-    let tasks = lead(&run, client, metrics, repairs, readiness, &term);
+    let mut leads = true;
+    let tasks = lead(&run, client, presets, metrics, repairs, readiness.clone(), &term);
     let result = tokio::select! {
         ended = &mut end => ended,
-        lost = elector.keep() => Err(anyhow::Error::new(lost).context("failed to stay the leader")),
+        Some(place) = panics.recv() => {
+            readiness.died(&place);
+            Err(anyhow::anyhow!("a task panicked at {place}"))
+        }
+        lost = elector.keep() => {
+            leads = false;
+            Err(anyhow::Error::new(lost).context("failed to stay the leader"))
+        }
     };
     term.cancel();
     tasks.close();
     if tokio::time::timeout(STOP, tasks.wait()).await.is_err() {
         tracing::warn!(tasks = tasks.len(), "tasks were cut at the stop deadline");
     }
-    if result.is_ok() {
+    if leads {
         elector.release().await;
     }
     stop.cancel();
@@ -83,6 +94,7 @@ pub async fn run(run: Run) -> anyhow::Result<()> {
 fn lead(
     run: &Run,
     client: Client,
+    presets: Presets,
     metrics: Metrics,
     repairs: repair::Metrics,
     readiness: Readiness,
@@ -100,8 +112,11 @@ fn lead(
         cancel: term.clone(),
     };
     let reporter = Reporter { controller: names::FIELD_MANAGER.into(), instance: Some(run.pod_name.clone()) };
-    let guards = Guards::new();
+    let tokens = Tokens::of_account(client.clone(), &run.pod_namespace, &run.service_account, &run.pod_name);
+    let guards = Guards::new(tokens.clone());
+    let owners = watches.owners();
     let deployments = watches.deployments();
+    let stateful_sets = watches.stateful_sets();
     let pods = watches.pods();
     let nodes = watches.nodes(run.watch_nodes);
     watches.built_in();
@@ -111,25 +126,45 @@ fn lead(
             proxy_image: run.proxy_image.clone(),
             engine_image: run.engine_image.clone(),
             subject: format!("system:serviceaccount:{}:{}", run.pod_namespace, run.service_account),
+            presets: presets.clone(),
+            image_registry: run.image_registry.clone(),
+            image_pull_secrets: run.image_pull_secrets.clone(),
+            fixed_user: run.fixed_user,
         },
         deployments,
+        stateful_sets,
+        heard: reconcile::complaints::Heard::default(),
         pods: pods.clone(),
         nodes: nodes.clone(),
         owned: watches.owned.clone(),
         guards: guards.clone(),
         optional: Arc::new(OptionalKinds::default()),
         metrics,
+        check_secrets: run.check_secrets,
         recorder: Recorder::new(client.clone(), reporter),
         found: reconcile::observe::TtlCache::default(),
         written: reconcile::status::Written::default(),
         errors: parking_lot::Mutex::default(),
     });
-    let stacks = watches.stacks(gone(context.clone()));
+    let stacks = watches.stacks(gone(context.clone(), tokens));
     tasks.spawn(watches.clone().guards(guards.clone(), stacks.clone()));
     tasks.spawn(control(context, watches, stacks.clone(), queue, run.concurrency));
-    tasks.spawn(guards::follow(guards.clone(), pods.clone(), run.guard_token_file.clone(), term.clone()));
+    tasks.spawn(guards::follow(guards.clone(), pods.clone(), owners, term.clone()));
     let node_escalation = run.node_escalation;
-    let healing = repair::Context { client, stacks, pods, nodes, guards, node_escalation, metrics: repairs };
+    let namespace = run.watch_namespace.clone();
+    let metrics = repairs;
+    let healing = repair::Context {
+        client,
+        stacks,
+        pods,
+        namespace,
+        nodes,
+        guards,
+        presets,
+        per_cluster: usize::from(run.repairs_per_cluster),
+        node_escalation,
+        metrics,
+    };
     tasks.spawn(repair::run(healing, term.clone()));
     tasks
 }
@@ -171,8 +206,9 @@ async fn control(
 }
 
 /// What happens when a stack is gone: its children go by their owner references, its caches stay.
-fn gone(context: Arc<Context>) -> impl Fn(SpeechStack) + Send + 'static {
+fn gone(context: Arc<Context>, tokens: Tokens) -> impl Fn(SpeechStack) + Send + 'static {
     move |stack| {
+        tokens.forget(&kube::runtime::reflector::ObjectRef::from_obj(&stack));
         let (namespace, name) = (stack.namespace().unwrap_or_default(), stack.name_any());
         context.metrics.forget(&namespace, &name, stack.status.as_ref());
         context.written.forget(stack.metadata.uid.as_deref().unwrap_or_default());

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::cli::Ask;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 /// Turns a SpeechStack into speech engines that heal themselves, behind one OpenAI-compatible URL.
@@ -21,6 +22,15 @@ pub enum Command {
     Run(Box<Run>),
     /// Print the custom resource definitions as YAML.
     Crd,
+    /// What people ask of stacks; also `kubectl speechstack` where the binary is named `kubectl-speechstack`.
+    #[command(flatten)]
+    Ask(Ask),
+    /// Print the presets.
+    Presets {
+        /// A file that is merged over those that come with the operator.
+        #[arg(long, env = "SPEECHSTACK_PRESETS")]
+        file: Option<PathBuf>,
+    },
 }
 
 /// Settings of a running operator.
@@ -32,14 +42,29 @@ pub struct Run {
     /// Whether nodes may be read, for the check of their GPUs before pods start.
     #[arg(long, env = "SPEECHSTACK_WATCH_NODES", default_value_t = true, action = clap::ArgAction::Set)]
     pub watch_nodes: bool,
+    /// Whether the Secrets that stacks name may be read, to say early what is missing.
+    #[arg(long, env = "SPEECHSTACK_CHECK_SECRETS", default_value_t = true, action = clap::ArgAction::Set)]
+    pub check_secrets: bool,
     /// Image of gateways and guards.
     #[arg(long, env = "SPEECHSTACK_PROXY_IMAGE")]
     pub proxy_image: String,
     /// Image of the reference engine, in place of the preset's.
     #[arg(long, env = "SPEECHSTACK_ENGINE_IMAGE", value_parser = named)]
     pub engine_image: Option<String>,
+    /// A file of presets that is merged over those that come with the operator.
+    #[arg(long, env = "SPEECHSTACK_PRESETS")]
+    pub presets: Option<PathBuf>,
+    /// Registry in place of the first part of every preset's image, for stacks that name none.
+    #[arg(long, env = "SPEECHSTACK_IMAGE_REGISTRY", value_parser = named)]
+    pub image_registry: Option<String>,
+    /// Secrets for pulling images, for stacks that name none; each must be in the stack's namespace.
+    #[arg(long, env = "SPEECHSTACK_IMAGE_PULL_SECRETS", value_delimiter = ',')]
+    pub image_pull_secrets: Vec<String>,
+    /// Whether pods run as a fixed user; false where the cluster gives each namespace its own, as OpenShift does.
+    #[arg(long, env = "SPEECHSTACK_FIXED_USER", default_value_t = true, action = clap::ArgAction::Set)]
+    pub fixed_user: bool,
     /// Where /livez, /readyz and /metrics are served.
-    #[arg(long, env = "SPEECHSTACK_ADMIN", default_value = "0.0.0.0:8080")]
+    #[arg(long, env = "SPEECHSTACK_ADMIN", default_value = "[::]:8080")]
     pub admin: SocketAddr,
     /// Lease by which one replica leads.
     #[arg(long, env = "SPEECHSTACK_LEASE_NAME", default_value = "speechstack-operator")]
@@ -47,15 +72,15 @@ pub struct Run {
     /// Its namespace; the operator's own when unset.
     #[arg(long, env = "SPEECHSTACK_LEASE_NAMESPACE", value_parser = named)]
     pub lease_namespace: Option<String>,
+    /// Repairs of pods of all stacks within ten minutes.
+    #[arg(long, env = "SPEECHSTACK_REPAIRS_PER_CLUSTER", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
+    pub repairs_per_cluster: u16,
     /// Whether nodes may be labelled and tainted; needs the role for it.
     #[arg(long, env = "SPEECHSTACK_NODE_ESCALATION", default_value_t = false, action = clap::ArgAction::Set)]
     pub node_escalation: bool,
     /// The operator's service account, whose orders guards obey.
     #[arg(long, env = "SPEECHSTACK_SERVICE_ACCOUNT", default_value = "speechstack-operator")]
     pub service_account: String,
-    /// Token shown to guards; its audience is speechstack-guard.
-    #[arg(long, env = "SPEECHSTACK_GUARD_TOKEN_FILE", default_value = "/var/run/secrets/speechstack/token")]
-    pub guard_token_file: PathBuf,
     /// Reconciles at the same time.
     #[arg(long, env = "SPEECHSTACK_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub concurrency: u16,
@@ -91,7 +116,8 @@ impl Run {
     /// With empty texts read as unset.
     #[must_use]
     pub fn normalised(mut self) -> Self {
-        for optional in [&mut self.watch_namespace, &mut self.engine_image, &mut self.lease_namespace] {
+        let Self { watch_namespace, engine_image, lease_namespace, image_registry, .. } = &mut self;
+        for optional in [watch_namespace, engine_image, lease_namespace, image_registry] {
             *optional = optional.take().filter(|text| !text.is_empty());
         }
         self

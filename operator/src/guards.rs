@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,17 +13,22 @@ use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::owners::Owners;
 use crate::pods::{EnginePod, Pods};
 
 mod events;
 pub mod order;
 pub mod report;
 mod stream;
+pub mod tokens;
 mod wire;
 
 pub use order::Refusal;
 pub use report::Report;
+pub use tokens::Tokens;
 
+/// A guard that was not reached for so long, seconds, is reported: a pod that starts or a network that falters is not.
+const UNREACHED: i64 = 60;
 /// How often the set of pods is compared with the set of streams.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -41,19 +45,30 @@ pub struct Seen {
     pub connected: bool,
 }
 
+/// A guard that cannot be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreached {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why, at the last try.
+    pub why: String,
+    told: bool,
+}
+
 /// What all guards say, by pod UID. Cheap to clone.
 #[derive(Clone)]
 pub struct Guards {
     seen: Arc<RwLock<HashMap<Arc<str>, Seen>>>,
+    unreached: Arc<RwLock<HashMap<Arc<str>, Unreached>>>,
     changes: broadcast::Sender<ObjectRef<SpeechStack>>,
-    token_file: Arc<OnceLock<PathBuf>>,
+    tokens: Tokens,
 }
 
 impl Guards {
-    /// No guard known yet.
+    /// No guard known yet; those that are met get these tokens.
     #[must_use]
-    pub fn new() -> Self {
-        Self { seen: Arc::default(), changes: broadcast::channel(1024).0, token_file: Arc::default() }
+    pub fn new(tokens: Tokens) -> Self {
+        Self { seen: Arc::default(), unreached: Arc::default(), changes: broadcast::channel(1024).0, tokens }
     }
 
     /// The last word of the guard in that pod.
@@ -75,17 +90,40 @@ impl Guards {
         seen.get(pod_uid).is_none_or(|seen| seen.ailing.is_none() && seen.report.repair.is_none())
     }
 
-    /// Guards whose stream is open, and guards whose stream is not.
+    /// Guards whose stream is open, and guards whose stream is not, whether it ever was or not.
     #[must_use]
     pub fn streams(&self) -> (usize, usize) {
-        let seen = self.seen.read();
+        let (seen, unreached) = (self.seen.read(), self.unreached.read());
         let open = seen.values().filter(|seen| seen.connected).count();
-        (open, seen.len() - open)
+        let never = unreached.keys().filter(|uid| !seen.contains_key(*uid)).count();
+        (open, seen.len() - open + never)
+    }
+
+    /// Why the guard in that pod has not been reached for long.
+    #[must_use]
+    pub fn unreached(&self, pod_uid: &str, now: Timestamp) -> Option<Unreached> {
+        let unreached = self.unreached.read().get(pod_uid).cloned();
+        unreached.filter(|unreached| is_long(unreached, now))
+    }
+
+    /// Notes that a guard could not be reached, and tells those who wait for changes once that lasts.
+    fn missed(&self, stack: &ObjectRef<SpeechStack>, pod_uid: &Arc<str>, why: String, now: Timestamp) {
+        let turned = {
+            let mut all = self.unreached.write();
+            let fresh = || Unreached { since: now, why: String::new(), told: false };
+            let unreached = all.entry(Arc::clone(pod_uid)).or_insert_with(fresh);
+            unreached.why = why;
+            is_long(unreached, now) && !std::mem::replace(&mut unreached.told, true)
+        };
+        if turned {
+            self.publish(stack);
+        }
     }
 
     /// Notes what a guard said, and tells those who wait for changes when it matters.
     pub fn heard(&self, stack: &ObjectRef<SpeechStack>, pod_uid: &Arc<str>, report: Report, now: Timestamp) {
-        let changed = {
+        let was_missed = self.unreached.write().remove(pod_uid).is_some_and(|unreached| unreached.told);
+        let changed = was_missed | {
             let mut all = self.seen.write();
             match all.get_mut(pod_uid) {
                 Some(seen) if seen.connected && seen.report == report => false,
@@ -124,7 +162,8 @@ impl Guards {
     }
 
     fn forget(&self, stack: &ObjectRef<SpeechStack>, pod_uid: &str) {
-        if self.seen.write().remove(pod_uid).is_some() {
+        let missed = self.unreached.write().remove(pod_uid).is_some();
+        if self.seen.write().remove(pod_uid).is_some() | missed {
             self.publish(stack);
         }
     }
@@ -135,10 +174,8 @@ impl Guards {
     }
 }
 
-impl Default for Guards {
-    fn default() -> Self {
-        Self::new()
-    }
+fn is_long(unreached: &Unreached, now: Timestamp) -> bool {
+    now.as_second() - unreached.since.as_second() >= UNREACHED
 }
 
 fn ailing(before: Option<Timestamp>, report: &Report, now: Timestamp) -> Option<Timestamp> {
@@ -160,10 +197,8 @@ struct Followed {
     version: u64,
 }
 
-/// Keeps one stream open to the guard of every engine pod that has an address, until cancelled.
-pub async fn follow(guards: Guards, pods: Pods, token_file: PathBuf, cancel: CancellationToken) {
-    let token_file = guards.token_file.get_or_init(|| token_file).clone();
-    let token_file: Arc<std::path::Path> = token_file.into();
+/// Keeps one stream open to the guard of every engine pod of a stack that has an address, until cancelled.
+pub async fn follow(guards: Guards, pods: Pods, owners: Owners, cancel: CancellationToken) {
     let mut followed: HashMap<Arc<str>, Followed> = HashMap::new();
     let mut compared = None;
     let mut look = tokio::time::interval(LOOK);
@@ -173,9 +208,9 @@ pub async fn follow(guards: Guards, pods: Pods, token_file: PathBuf, cancel: Can
             () = cancel.cancelled() => break,
             _ = look.tick() => {}
         }
-        let version = Some(pods.version());
+        let version = Some((pods.version(), owners.version()));
         if compared != version {
-            compare(&guards, &pods, &token_file, &mut followed);
+            compare(&guards, &pods, &owners, &mut followed);
             compared = version;
         }
     }
@@ -186,12 +221,7 @@ pub async fn follow(guards: Guards, pods: Pods, token_file: PathBuf, cancel: Can
 }
 
 /// Starts and stops streams so that they match the pods.
-fn compare(
-    guards: &Guards,
-    pods: &Pods,
-    token_file: &Arc<std::path::Path>,
-    followed: &mut HashMap<Arc<str>, Followed>,
-) {
+fn compare(guards: &Guards, pods: &Pods, owners: &Owners, followed: &mut HashMap<Arc<str>, Followed>) {
     let version = pods.version();
     pods.for_each(|stack, pod| {
         let Some(address) = guarded_at(pod) else { return };
@@ -199,11 +229,15 @@ fn compare(
             known.version = version;
             return;
         }
+        // The address is of the same object as the owner: a token never goes where another object points.
+        if !owners.is_of(stack, pod) {
+            return;
+        }
         let (stack, uid) = (Arc::clone(stack), Arc::clone(&pod.uid));
         let target = stream::Target { stack: Arc::clone(&stack), uid: Arc::clone(&uid), address };
-        let (guards, token_file) = (guards.clone(), Arc::clone(token_file));
+        let guards = guards.clone();
         // A block holds what it captures once, a function's future its arguments twice.
-        let task = tokio::spawn(async move { stream::follow(&guards, &target, &token_file).await });
+        let task = tokio::spawn(async move { stream::follow(&guards, &target).await });
         let task = task.abort_handle();
         if let Some(old) = followed.insert(uid, Followed { stack, address, task, version }) {
             old.task.abort();

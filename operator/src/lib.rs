@@ -10,9 +10,11 @@
 //!
 //! | module | part |
 //! |---|---|
-//! | `args`, `app`, `logging`, `admin`, `lease`, `metrics`, `names` | the process |
-//! | `watch`, `owned`, `pods` | what the cluster says, kept in memory |
+//! | `args`, `app`, `logging`, `admin`, `lease`, `panics`, `metrics`, `names`, `fingerprint` | the process |
+//! | `watch`, `owned`, `owners`, `pods` | what the cluster says, kept in memory |
+//! | `preset` | what is known of engine containers |
 //! | `reconcile` | the five steps |
+//! | `cli` | what people ask of stacks from a terminal |
 //! | `guards`, `repair` | the guards' words, and repair above the container |
 //!
 //! What the code asks of the API server, and so what its role must grant:
@@ -21,11 +23,14 @@
 //! |---|---|
 //! | speechstacks | get list watch |
 //! | speechstacks/status | patch |
-//! | deployments, services, configmaps, serviceaccounts, poddisruptionbudgets, networkpolicies, ingresses, horizontalpodautoscalers, roles, rolebindings, httproutes, podmonitors, prometheusrules | get list watch create patch delete |
+//! | deployments, statefulsets, services, configmaps, serviceaccounts, poddisruptionbudgets, networkpolicies, ingresses, horizontalpodautoscalers, roles, rolebindings, httproutes, podmonitors, prometheusrules | get list watch create patch delete |
+//! | replicasets | list watch |
+//! | serviceaccounts/token of its own account, in its own namespace | create |
 //! | persistentvolumeclaims | get list watch create patch |
 //! | endpointslices | get list watch (to give them to gateways) |
 //! | pods | list watch |
-//! | secrets | get |
+//! | secrets, unless told otherwise | get |
+//! | events, of pods whose volumes wait | list |
 //! | events (events.k8s.io) | create patch |
 //! | leases, in the lease's namespace | get create update |
 //! | nodes (cluster) | list watch |
@@ -33,13 +38,18 @@
 mod admin;
 pub mod app;
 pub mod args;
+pub mod cli;
+mod fingerprint;
 mod guards;
 mod lease;
 pub mod logging;
 mod metrics;
 mod names;
 mod owned;
+mod owners;
+mod panics;
 mod pods;
+pub mod preset;
 mod reconcile;
 mod repair;
 mod watch;

@@ -156,6 +156,7 @@ mod tests {
         metrics.leads(true);
         metrics.reconciled(Some("apply"), Duration::ZERO);
         let engine = EngineStatus {
+            caution: None,
             name: "parakeet".into(),
             capability: Capability::Stt,
             desired: 1,
@@ -169,6 +170,7 @@ mod tests {
         };
         let status = SpeechStackStatus { engines: vec![engine], ..SpeechStackStatus::default() };
         metrics.engines("speech", "demo", None, &status);
+        let _repairs = crate::repair::Metrics::register(&registry).unwrap();
         let exported: Vec<String> = registry.gather().iter().map(|family| family.name().to_owned()).collect();
 
         let charts = include_str!("../../charts/speechstack/files/operator-alerts.yaml");

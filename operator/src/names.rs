@@ -2,6 +2,8 @@
 
 /// Field manager of server-side apply for the desired objects and the status.
 pub const FIELD_MANAGER: &str = "speechstack-operator";
+/// Field manager of what is written of a workload whose template waits or whose number of replicas is handed over.
+pub const SCALE_FIELD_MANAGER: &str = "speechstack-scale";
 /// Field manager of what a repair writes.
 pub const REPAIR_FIELD_MANAGER: &str = "speechstack-repair";
 
@@ -23,7 +25,7 @@ pub mod label {
     pub const ENGINE: &str = "speechstack.dev/engine";
     /// `stt` or `tts`.
     pub const CAPABILITY: &str = "speechstack.dev/capability";
-    /// Label of nodes that an engine avoids: this, then `STACK-ENGINE`.
+    /// Label of nodes that an engine avoids: this, then `NAMESPACE.STACK.ENGINE`. Its value is its expiry, Unix seconds.
     pub const AVOID_PREFIX: &str = "avoid.speechstack.dev/";
 }
 
@@ -31,16 +33,20 @@ pub mod label {
 pub mod annotation {
     /// Fingerprint of the whole desired object, on every object.
     pub const HASH: &str = "speechstack.dev/hash";
-    /// Fingerprint of what the user wrote about an engine's pods, on its Deployment.
-    pub const SPEC: &str = "speechstack.dev/spec-hash";
-    /// Fingerprint of the pod template that was built, on its Deployment.
-    pub const TEMPLATE: &str = "speechstack.dev/template-hash";
+    /// Fingerprint of what the user wrote that renders an engine's pod template, on its workload.
+    pub const INPUTS: &str = "speechstack.dev/inputs";
+    /// Hash of the size that a claim was grown to.
+    pub const SIZE: &str = "speechstack.dev/size";
+    /// Fingerprint of the pod template that was built, on its workload.
+    pub const REVISION: &str = "speechstack.dev/revision";
 }
 
 /// Container names.
 pub mod container {
     /// The guard, in engine pods.
     pub const GUARD: &str = "guard";
+    /// Gives a node's folder to the engine's user.
+    pub const OWNER: &str = "set-owner";
     /// The engine.
     pub const ENGINE: &str = "engine";
     /// The gateway.
@@ -63,10 +69,25 @@ pub mod volume {
     pub const CACHE: &str = "speechstack-cache";
 }
 
-/// Key of the label that keeps an engine off a node.
+/// Longest name of a label, after its prefix.
+const LABEL_NAME: usize = 63;
+
+/// Key of the label that keeps an engine off a node. A name that is too long is cut and ends with a hash of it.
 #[must_use]
-pub fn avoid_label(stack: &str, engine: &str) -> String {
-    format!("{}{stack}-{engine}", label::AVOID_PREFIX)
+pub fn avoid_label(namespace: &str, stack: &str, engine: &str) -> String {
+    let mut name = format!("{namespace}.{stack}.{engine}");
+    if name.len() > LABEL_NAME {
+        let hash = crate::fingerprint::short(&name);
+        name.truncate(LABEL_NAME - hash.len() - 1);
+        name = format!("{}-{hash}", name.trim_end_matches(['.', '-']));
+    }
+    format!("{}{name}", label::AVOID_PREFIX)
+}
+
+/// Audience of the operator's tokens for the guards of a stack: a token for one stack is of no use at another.
+#[must_use]
+pub fn audience(namespace: &str, stack: &str) -> String {
+    format!("speechstack-guard/{namespace}/{stack}")
 }
 
 /// Whether users may not set this label.
@@ -74,4 +95,20 @@ pub fn avoid_label(stack: &str, engine: &str) -> String {
 pub fn is_own_label(key: &str) -> bool {
     [label::MANAGED_BY, label::NAME, label::INSTANCE, label::COMPONENT].contains(&key)
         || key.starts_with("speechstack.dev/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn avoid_labels_differ_by_namespace_and_stay_within_their_limit() {
+        assert_eq!(avoid_label("team", "speech", "ears"), "avoid.speechstack.dev/team.speech.ears");
+        assert_ne!(avoid_label("a", "s", "e"), avoid_label("b", "s", "e"));
+        let long =
+            |last: &str| avoid_label(&"n".repeat(63), &"s".repeat(30), &format!("{}{last}", "e".repeat(29)));
+        let name = long("a").split_once('/').unwrap().1.len();
+        assert!(name <= 63, "{name}");
+        assert_ne!(long("a"), long("b"));
+    }
 }

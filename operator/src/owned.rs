@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use kube::api::{ApiResource, ObjectMeta};
 use parking_lot::RwLock;
 
-use crate::names::{FIELD_MANAGER, annotation, label};
+use crate::names::{FIELD_MANAGER, SCALE_FIELD_MANAGER, annotation, label};
 
 /// A kind of object that stacks own. In the order in which they are applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +28,8 @@ pub enum Owned {
     NetworkPolicy,
     /// Deployment.
     Deployment,
+    /// StatefulSet.
+    StatefulSet,
     /// HorizontalPodAutoscaler.
     Autoscaler,
     /// Ingress.
@@ -42,7 +44,7 @@ pub enum Owned {
 
 impl Owned {
     /// Kinds that every cluster has.
-    pub const BUILT_IN: [Self; 11] = [
+    pub const BUILT_IN: [Self; 12] = [
         Self::ServiceAccount,
         Self::Role,
         Self::RoleBinding,
@@ -52,6 +54,7 @@ impl Owned {
         Self::DisruptionBudget,
         Self::NetworkPolicy,
         Self::Deployment,
+        Self::StatefulSet,
         Self::Autoscaler,
         Self::Ingress,
     ];
@@ -71,6 +74,7 @@ impl Owned {
             Self::DisruptionBudget => ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
             Self::NetworkPolicy => ("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
             Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
+            Self::StatefulSet => ("apps", "v1", "StatefulSet", "statefulsets"),
             Self::Autoscaler => ("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
             Self::Ingress => ("networking.k8s.io", "v1", "Ingress", "ingresses"),
             Self::HttpRoute => ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
@@ -125,6 +129,10 @@ pub struct Live {
     pub revision: u64,
     /// Resource version.
     pub version: u64,
+    /// Hash of the size that a claim was grown to.
+    pub size: Option<String>,
+    /// Whether we own its number of replicas.
+    pub holds_replicas: bool,
     /// Revision after our last apply, or the one found at start when no other client wrote since.
     pub applied: Option<u64>,
 }
@@ -150,9 +158,11 @@ impl Live {
                 .filter(|owner| owner.controller == Some(true))
                 .map(|owner| owner.uid.clone())
                 .next(),
+            size: metadata.annotations.as_ref().and_then(|all| all.get(annotation::SIZE)).cloned(),
             hash: metadata.annotations.as_ref().and_then(|all| all.get(annotation::HASH)).cloned(),
             revision,
             version: version.unwrap_or(0),
+            holds_replicas: holds_replicas(metadata),
             applied: ours_is_last(metadata).then_some(revision),
         }
     }
@@ -162,6 +172,16 @@ impl Live {
     pub fn is_current(&self, hash: &str) -> bool {
         self.hash.as_deref() == Some(hash) && self.applied.is_some_and(|applied| self.revision <= applied)
     }
+}
+
+/// Whether our apply has the number of replicas, so that it would go with our next apply without it.
+fn holds_replicas(metadata: &ObjectMeta) -> bool {
+    metadata.managed_fields.iter().flatten().any(|entry| {
+        let ours =
+            entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply");
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+        ours && fields.is_some_and(|fields| fields.pointer("/f:spec/f:replicas").is_some())
+    })
 }
 
 /// Whether we wrote the object last, not counting status and scale.
@@ -177,6 +197,8 @@ fn last_write(metadata: &ObjectMeta, ours: bool) -> Option<jiff::Timestamp> {
     let fields = metadata.managed_fields.iter().flatten();
     fields
         .filter(|entry| entry.subresource.as_deref().unwrap_or("").is_empty())
+        // What the scale manager wrote is no edit: the template beside it is still what it was.
+        .filter(|entry| entry.manager.as_deref() != Some(SCALE_FIELD_MANAGER))
         .filter(|entry| (entry.manager.as_deref() == Some(FIELD_MANAGER)) == ours)
         .filter_map(|entry| entry.time.as_ref().map(|time| time.0))
         .max()

@@ -57,6 +57,10 @@ pub struct Revision {
     pub engine: Box<str>,
     /// Hash of the pod template.
     pub template: Option<Box<str>>,
+    /// UID of the ReplicaSet or StatefulSet that controls them.
+    pub owner: Option<Box<str>>,
+    /// Name of the ConfigMap that their guards read.
+    pub config_map: Option<Box<str>>,
     /// ID of the engine's image, once it was pulled.
     pub image: Option<Box<str>>,
 }

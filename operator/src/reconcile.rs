@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Node;
 use kube::runtime::controller::Action;
 use kube::runtime::events::Recorder;
@@ -22,9 +22,9 @@ use crate::watch::OptionalKinds;
 
 pub mod apply;
 pub mod build;
+pub mod complaints;
 pub mod events;
 pub mod failure;
-pub mod fingerprint;
 pub mod observe;
 pub mod quantity;
 pub mod status;
@@ -33,6 +33,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub mod validate;
+pub mod workload;
 
 /// Longest wait for one answer of the API server.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -52,6 +53,10 @@ pub struct Context {
     pub defaults: validate::Defaults,
     /// All Deployments with our labels.
     pub deployments: Store<Deployment>,
+    /// All StatefulSets with our labels.
+    pub stateful_sets: Store<StatefulSet>,
+    /// What Events said of pods that wait.
+    pub heard: complaints::Heard,
     /// All engine pods.
     pub pods: Pods,
     /// All nodes; empty when they may not be read.
@@ -66,6 +71,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Events.
     pub recorder: Recorder,
+    /// Whether the Secrets that stacks name may be read.
+    pub check_secrets: bool,
     /// References that were found.
     pub found: observe::TtlCache,
     /// Statuses written that the watch has not shown yet.
@@ -113,7 +120,7 @@ pub async fn reconcile(stack: Arc<SpeechStack>, context: Arc<Context>) -> Result
         return Ok(Action::await_change()); // whatever is made now would outlive the garbage collection
     }
     let started = Instant::now();
-    let result = steps(&stack, &context).await;
+    let result = Box::pin(steps(&stack, &context)).await;
     context.metrics.reconciled(result.as_ref().err().map(Error::step), started.elapsed());
     let action = result?;
     context.errors.lock().remove(&ObjectRef::from_obj(&*stack));

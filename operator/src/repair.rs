@@ -14,28 +14,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::guards::Guards;
 use crate::pods::Pods;
+use crate::preset::Presets;
 
-mod act;
 mod budget;
-mod condition;
-mod correlation;
 mod decide;
 mod driver;
-mod escalate;
 mod events;
 mod execute;
 mod history;
 mod ladder;
-mod metrics;
 mod node;
-mod record;
-mod rollout;
-mod settle;
+mod plan;
+mod tracked;
 mod view;
-mod worker;
 
-pub use condition::conditions;
-pub use metrics::Metrics;
+pub use events::Metrics;
 pub use view::RESET;
 
 /// What repair works with.
@@ -47,10 +40,16 @@ pub struct Context {
     pub stacks: Store<SpeechStack>,
     /// All engine pods.
     pub pods: Pods,
+    /// The only namespace of stacks; all when unset.
+    pub namespace: Option<String>,
     /// All nodes; may stay empty where nodes cannot be read.
     pub nodes: Store<Node>,
     /// What the guards say.
     pub guards: Guards,
+    /// What is known of engine containers.
+    pub presets: Presets,
+    /// Repairs of pods of all stacks within ten minutes.
+    pub per_cluster: usize,
     /// Whether nodes may be labelled and tainted.
     pub node_escalation: bool,
     /// Counters.

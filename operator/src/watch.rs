@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use futures::channel::mpsc;
 use futures::{SinkExt, StreamExt};
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{DynamicObject, PartialObjectMeta};
+use kube::api::{ApiResource, DynamicObject, PartialObjectMeta};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
 use kube::runtime::watcher::{self, Event};
@@ -26,10 +26,11 @@ use crate::guards::Guards;
 use crate::metrics::Metrics;
 use crate::names::label;
 use crate::owned::{Index, Owned, StackKey};
+use crate::owners::Owners;
 use crate::pods::{Pods, WatchedPod};
 
 mod optional;
-mod strip;
+pub(crate) mod strip;
 
 pub use optional::{Optional, OptionalKinds};
 
@@ -184,7 +185,7 @@ impl Watches {
         store
     }
 
-    /// Watches Deployments with our labels: the only owned kind of which more than the metadata is needed.
+    /// Watches Deployments with our labels: more than the metadata is needed of them.
     pub fn deployments(&self) -> Store<Deployment> {
         let (store, writer) = reflector::store();
         let mut index = index(self.owned.clone(), Owned::Deployment);
@@ -204,9 +205,48 @@ impl Watches {
         store
     }
 
+    /// Watches the metadata of ReplicaSets with our labels, which tells whose pods are whose.
+    pub fn owners(&self) -> Owners {
+        let owners = Owners::new(self.owned.clone());
+        let known = owners.clone();
+        let resource = ApiResource::erase::<ReplicaSet>(&());
+        let api: Api<PartialObjectMeta<DynamicObject>> = match &self.namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        };
+        let first = First::required(self, "watch of replicasets");
+        tokio::spawn(self.clone().follow("replicasets", first, api, ours(), move |event| {
+            known.apply(&event);
+            Wake::none()
+        }));
+        owners
+    }
+
+    /// Watches StatefulSets with our labels.
+    pub fn stateful_sets(&self) -> Store<StatefulSet> {
+        let (store, writer) = reflector::store();
+        let mut index = index(self.owned.clone(), Owned::StatefulSet);
+        let mut reflect = reflect(writer, strip::stateful_set);
+        let watch = self.clone().follow(
+            "statefulsets",
+            First::required(self, "watch of statefulsets"),
+            self.api(),
+            ours(),
+            move |event| {
+                let wake = index(&event); // before managedFields are dropped
+                reflect(event);
+                wake
+            },
+        );
+        tokio::spawn(watch);
+        store
+    }
+
     /// Watches the metadata of all other kinds that every cluster has.
     pub fn built_in(&self) {
-        for kind in Owned::BUILT_IN.into_iter().filter(|kind| *kind != Owned::Deployment) {
+        for kind in
+            Owned::BUILT_IN.into_iter().filter(|kind| !matches!(kind, Owned::Deployment | Owned::StatefulSet))
+        {
             tokio::spawn(self.metadata(kind, First::required(self, kind.kind())));
         }
     }

@@ -190,5 +190,5 @@ impl Bound {
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("unable to listen on {address}"))
+    net::listen(address).await.with_context(|| format!("unable to listen on {address}"))
 }

@@ -146,6 +146,7 @@ impl Guard {
         keys: Box<dyn Keys>,
     ) -> Result<Self, Error> {
         let changes = config.changes();
+        let current = config;
         let config = config.get();
         let policy = &config.guard;
         let name = engine.name.clone();
@@ -167,7 +168,8 @@ impl Guard {
         let vitals = helper.or_else(|| child.as_ref().map(|child| child.vitals()));
         let vitals = Recorder::start(vitals, &registry, &name, drain).map_err(metrics)?;
         let gpu = gpu::start(engine, &registry, &observer, drain).map_err(metrics)?;
-        let operator = engine.operator.clone().map(|wanted| admin::Operator {
+        let wanted = wanted(current.clone(), engine);
+        let operator = engine.operator.is_some().then(|| admin::Operator {
             identity: Arc::new(Identity::new(wanted, keys)),
             contact: Contact::default(),
         });
@@ -246,8 +248,21 @@ impl Guard {
 }
 
 async fn listen(name: &str, address: SocketAddr) -> Result<TcpListener, Error> {
-    let listening = TcpListener::bind(address).await;
+    let listening = net::listen(address).await;
     listening.map_err(|source| Error::Listen { name: name.to_owned(), address, source })
+}
+
+/// Whose orders the guard of that engine obeys, as the configuration says at the time.
+fn wanted(
+    config: Current,
+    engine: &config::Engine,
+) -> impl Fn() -> Option<config::Operator> + Send + Sync + 'static {
+    let (name, first) = (engine.name.clone(), engine.operator.clone());
+    move || {
+        let config = config.get();
+        let now = config.engines.iter().find(|engine| engine.name == name);
+        now.map_or_else(|| first.clone(), |engine| engine.operator.clone())
+    }
 }
 
 /// Whether one of the engine's URLs is https.

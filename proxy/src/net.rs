@@ -4,6 +4,7 @@ pub mod body;
 mod client;
 mod connect;
 pub mod drain;
+mod listen;
 pub mod permits;
 mod pool;
 mod serve;
@@ -13,6 +14,7 @@ mod within;
 
 pub use client::{CallError, Calls, Client, Clients, Reply};
 pub use connect::{Tls, TlsError};
+pub use listen::listen;
 pub use serve::{Limits, serve, serve_within};
 pub use within::within;
 

@@ -33,6 +33,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- printf "%s:%s" .Values.proxyImage.repository (default .Chart.AppVersion .Values.proxyImage.tag) -}}
 {{- end -}}
 
+{{/* Whether nodes are read: "true" or empty. */}}
+{{- define "speechstack.nodes" -}}
+{{- if or .Values.rbac.nodeEscalation (eq (toString .Values.rbac.nodes) "true") (and (eq (toString .Values.rbac.nodes) "auto") (not .Values.watchNamespace)) -}}
+true
+{{- end -}}
+{{- end -}}
+
 {{/* Rights in the namespaces that are watched: exactly what the operator calls. */}}
 {{- define "speechstack.rules" -}}
 - apiGroups: [speechstack.dev]
@@ -42,8 +49,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   resources: [speechstacks/status]
   verbs: [patch]
 - apiGroups: [apps]
-  resources: [deployments]
+  resources: [deployments, statefulsets]
   verbs: [get, list, watch, create, patch, delete]
+# Pods are a stack's own by their owners, not by their labels.
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [list, watch]
 - apiGroups: [""]
   resources: [services, configmaps, serviceaccounts]
   verbs: [get, list, watch, create, patch, delete]
@@ -51,10 +62,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get, list, watch, create, patch]
+{{- if .Values.rbac.secrets }}
 # Only the names that a stack gives are read, to say early what is missing.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get]
+{{- end }}
+{{- if .Values.rbac.events }}
+# Of pods whose volumes are not mounted: nothing else says why.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
+{{- end }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, delete]

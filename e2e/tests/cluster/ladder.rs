@@ -47,6 +47,7 @@ fn spec(fixture: &Fixture, kept: Kept, repair: Value) -> Value {
         }},
     });
     if kept == Kept::Node {
+        engine["gpu"] = json!({"count": 1});
         // One pod on each node, as long as there are two to choose from.
         engine["topologySpreadConstraints"] = json!([{
             "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule",
@@ -126,12 +127,15 @@ pub async fn a_fault_of_a_node_moves_the_engine(fixture: &Fixture) -> Result<()>
     });
     let moved = moves(fixture, &spec(fixture, Kept::Node, repair)).await;
     for node in fixture.space.cluster.nodes() {
-        node.label(AVOID, None).await?;
+        node.label(&avoid(fixture), None).await?;
     }
     moved
 }
 
-const AVOID: &str = "avoid.speechstack.dev/speech-parakeet";
+/// The label that keeps the engine off a node.
+fn avoid(fixture: &Fixture) -> String {
+    format!("avoid.speechstack.dev/{}.speech.parakeet", fixture.space.name)
+}
 
 async fn moves(fixture: &Fixture, spec: &Value) -> Result<()> {
     let node = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
@@ -144,9 +148,10 @@ async fn moves(fixture: &Fixture, spec: &Value) -> Result<()> {
     ensure!(rungs.into_iter().any(|rung| rung == Rung::Recreate), "the pod was not replaced before");
     let now = stack.pods("parakeet").await?;
     ensure!(now.len() == 2 && now.iter().all(|pod| node(pod) != bad), "an engine is still on {bad}");
+    let avoid = avoid(fixture);
     for node in fixture.space.cluster.nodes() {
-        let avoided = node.get().await?.labels().contains_key(AVOID);
-        ensure!(avoided == (node.name == bad), "{}: label {AVOID}: {avoided}", node.name);
+        let avoided = node.get().await?.labels().contains_key(&avoid);
+        ensure!(avoided == (node.name == bad), "{}: label {avoid}: {avoided}", node.name);
     }
     let engine = ["get", "replicasets", "-l", "speechstack.dev/engine=parakeet", "-o", "name"];
     let rollouts = fixture.space.kubectl(&engine).await?;

@@ -79,7 +79,7 @@ pub async fn a_deleted_stack_leaves_only_its_cache(fixture: &Fixture) -> Result<
     let spec = json!({
         "stt": [{
             "name": "parakeet", "preset": "reference", "replicas": 0,
-            "cache": {"pvc": {"size": "1Gi"}},
+            "cache": {"pvc": {"size": "1Gi", "accessMode": "ReadWriteMany"}},
         }],
         "gateway": {"replicas": 1},
     });
@@ -134,12 +134,11 @@ pub async fn an_invalid_stack_is_reported_and_left_alone(fixture: &Fixture) -> R
 /// A stack that this operator cannot read, as one of a later version, keeps it from no other, not even after a restart.
 pub async fn an_unreadable_stack_stops_no_other(fixture: &Fixture) -> Result<()> {
     let space = &fixture.space;
-    let preset =
-        "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/stt/items/properties/preset";
+    let protocols = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/stt/items/properties/protocols/items";
     let patch =
-        json!([{"op": "add", "path": format!("{preset}/enum/-"), "value": "of-tomorrow"}]).to_string();
+        json!([{"op": "add", "path": format!("{protocols}/enum/-"), "value": "of_tomorrow"}]).to_string();
     let future = "{apiVersion: speechstack.dev/v1alpha1, kind: SpeechStack, metadata: {name: future}, spec: {stt: \
-                  [{name: parakeet, preset: of-tomorrow}]}}";
+                  [{name: parakeet, preset: reference, protocols: [of_tomorrow]}]}}";
     // Other tests install the definition of today meanwhile.
     await_condition("a stack of tomorrow is there", START, async || {
         let definition = ["patch", "crd", "speechstacks.speechstack.dev", "--type=json", "--patch", &patch];

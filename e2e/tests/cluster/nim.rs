@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::Api;
 use serde_json::{Value, json};
 use speechstack_crds::{Outcome, SpeechStackStatus};
 use speechstack_e2e::client::{Client, say};
 use speechstack_e2e::cluster::scenario::restarts;
-use speechstack_e2e::deployed;
+use speechstack_e2e::deployed::{self, Deployed};
 use speechstack_e2e::words::word_error;
 
 use super::fixture::Fixture;
@@ -16,7 +20,7 @@ use super::healing::{REPAIR, START, last, small, total};
 const SENTENCE: &str = "She told me that the train was late again.";
 const TRANSCRIBE: &str = "/v1/audio/transcriptions";
 
-/// The presets of README's GPU stack; only image, arguments and GPU are those of this cluster.
+/// README's GPU stack with its GPUs and caches; only images, arguments and requests are those of this cluster.
 fn spec() -> Value {
     let engine = |name: &str, preset: &str, kind: &str, protocols: &str, replicas: usize| {
         json!({
@@ -26,8 +30,6 @@ fn spec() -> Value {
                 "--kind", kind, "--protocol", protocols, "--faults",
                 "--listen", "0.0.0.0:9000", "--grpc", "0.0.0.0:50051",
             ],
-            "gpu": {"count": 0}, "cache": {"ephemeral": {"size": "1Gi"}},
-            "podSecurityContext": {"runAsNonRoot": true, "runAsUser": 1000, "fsGroup": 1000},
         })
     };
     json!({
@@ -39,12 +41,17 @@ fn spec() -> Value {
     })
 }
 
-/// Every call of README works, and an engine that wedges over gRPC is restarted in place.
+/// In a namespace that enforces the restricted Pod Security Standard, with a GPU for each pod and a claim for each replica,
+/// every call of README works, and an engine that wedges over gRPC is restarted in place.
 pub async fn the_gpu_stack_serves_every_call_and_heals(fixture: &Fixture) -> Result<()> {
+    let namespace =
+        ["label", "namespace", &fixture.space.name, "pod-security.kubernetes.io/enforce=restricted"];
+    fixture.space.cluster.kubectl(&namespace).await?;
     let stack = fixture.stack(&spec()).await?;
     stack.ready(START).await?;
     let gateway = stack.gateway().await?.patient(Duration::from_secs(60))?;
     calls(&gateway).await?;
+    own_claims(fixture, &stack).await?;
 
     let status = stack.ready(REPAIR).await?;
     let repairs = total(&status);
@@ -63,6 +70,29 @@ pub async fn the_gpu_stack_serves_every_call_and_heals(fixture: &Fixture) -> Res
     stack.until("repaired", REPAIR, healed).await?;
     let now = stack.pod(deployed::name(&pod)).await?.context("the pod was replaced")?;
     ensure!(restarts(&now, "engine") == before + 1, "restarted {} times", restarts(&now, "engine") - before);
+    Ok(())
+}
+
+/// Each replica has a claim and a GPU of its own.
+async fn own_claims(fixture: &Fixture, stack: &Deployed) -> Result<()> {
+    let pods = stack.pods("parakeet").await?;
+    let spec = |pod: &Pod| pod.spec.clone().unwrap_or_default();
+    let claims: BTreeSet<String> = pods
+        .iter()
+        .flat_map(|pod| spec(pod).volumes.unwrap_or_default())
+        .filter_map(|volume| Some(volume.persistent_volume_claim?.claim_name))
+        .collect();
+    ensure!(pods.len() == 2 && claims.len() == 2, "{} pods have the claims {claims:?}", pods.len());
+    let gpus = pods.iter().all(|pod| {
+        let limits = spec(pod).containers[0].resources.clone().and_then(|resources| resources.limits);
+        limits.is_some_and(|limits| limits.contains_key("nvidia.com/gpu"))
+    });
+    ensure!(gpus, "an engine has no GPU");
+    let kept: Api<PersistentVolumeClaim> =
+        Api::namespaced(fixture.space.cluster.client.clone(), &fixture.space.name);
+    for claim in claims {
+        ensure!(kept.get_opt(&claim).await?.is_some(), "there is no claim {claim}");
+    }
     Ok(())
 }
 

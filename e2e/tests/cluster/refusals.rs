@@ -32,6 +32,16 @@ pub fn refusals() -> Vec<Refusal> {
             "a-stack-with-a-name-of-31-chars",
             json!({"stt": [{"name": "parakeet", "preset": "reference"}]}),
         ),
+        named(
+            "metadata.name must begin with a letter and have no dots",
+            "speech.one",
+            json!({"stt": [{"name": "parakeet", "preset": "reference"}]}),
+        ),
+        named(
+            "metadata.name must begin with a letter and have no dots",
+            "1-speech",
+            json!({"stt": [{"name": "parakeet", "preset": "reference"}]}),
+        ),
         whole("a stack needs an engine", json!({})),
         whole(
             "an engine name is used in spec.stt and in spec.tts",
@@ -39,14 +49,14 @@ pub fn refusals() -> Vec<Refusal> {
         ),
         whole(
             "spec.stt takes speech-to-text presets",
-            json!({"stt": [{"name": "magpie", "preset": "magpie-flow"}]}),
+            json!({"stt": [{"name": "magpie", "preset": "magpie-multilingual"}]}),
         ),
         whole(
             "spec.tts takes text-to-speech presets",
             json!({"tts": [{"name": "parakeet", "preset": "parakeet-rnnt-1.1b"}]}),
         ),
         stt("an engine cannot be named gateway or engine", json!({"name": "gateway"})),
-        stt("presets custom and parakeet-container have no image", json!({"preset": "custom"})),
+        stt("presets custom, parakeet-container", json!({"preset": "custom"})),
         stt(
             "set either replicas or autoscaling",
             json!({"replicas": 2, "autoscaling": {"minReplicas": 1, "maxReplicas": 2}}),
@@ -54,6 +64,10 @@ pub fn refusals() -> Vec<Refusal> {
         stt(
             "autoscaling.minReplicas is above autoscaling.maxReplicas",
             json!({"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}),
+        ),
+        stt(
+            "set either autoscaling.maxReplicas or autoscaling.external",
+            json!({"autoscaling": {"minReplicas": 1}}),
         ),
         stt(
             "set either image.tag or image.digest",

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use speechstack_crds::SpeechStackStatus;
 use speechstack_e2e::binaries;
 use speechstack_e2e::cluster::images;
-use speechstack_e2e::deployed;
+use speechstack_e2e::cluster::wait::await_condition;
+use speechstack_e2e::deployed::{self, Deployed};
 use tokio::time::sleep;
 
 use super::fixture::{Fixture, RELEASE};
@@ -18,8 +19,12 @@ use super::healing::{REPAIR, START, clients, small};
 const NEWER: &str = "newer";
 
 fn spec(updates: Option<&str>) -> Value {
+    of_replicas(2, updates)
+}
+
+fn of_replicas(replicas: u32, updates: Option<&str>) -> Value {
     let mut spec = json!({
-        "stt": [{"name": "parakeet", "preset": "reference", "replicas": 2, "resources": small()}],
+        "stt": [{"name": "parakeet", "preset": "reference", "replicas": replicas, "resources": small()}],
         "gateway": {"replicas": 2},
     });
     if let Some(updates) = updates {
@@ -33,6 +38,24 @@ fn guard(pod: &Pod) -> &str {
     let containers = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
     let image = containers.filter(|container| container.name == "guard").find_map(|one| one.image.as_deref());
     image.unwrap_or_default()
+}
+
+/// A replica more is made though an update waits, and no running one is replaced for it.
+async fn scaled_up_meanwhile(stack: &Deployed, before: &[Pod]) -> Result<()> {
+    stack.change(&of_replicas(3, None)).await?;
+    let three = |status: &SpeechStackStatus| {
+        deployed::is_true(status, "UpdatePending") && status.engines.iter().all(|engine| engine.verified == 3)
+    };
+    stack.until("scaled up while an update waits", START, three).await?;
+    let now = stack.pods("parakeet").await?;
+    let stayed = before.iter().all(|pod| now.iter().any(|same| deployed::uid(same) == deployed::uid(pod)));
+    ensure!(stayed && now.len() == 3, "a scale-up replaced running engines");
+    stack.change(&of_replicas(2, None)).await?;
+    await_condition("scaled down again", START, async || {
+        ensure!(stack.pods("parakeet").await?.len() == 2, "not yet");
+        Ok(())
+    })
+    .await
 }
 
 fn is_newer(pod: &Pod) -> bool {
@@ -66,6 +89,7 @@ pub async fn a_new_guard_waits_for_the_users_word(fixture: &Fixture) -> Result<(
         "a new operator replaced running engines"
     );
     ensure!(!now.iter().any(is_newer), "the pods have the new guard");
+    scaled_up_meanwhile(&stack, &before).await?;
 
     let load = clients(&stack).await?;
     let mark = load.mark();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Resource, ResourceExt};
@@ -24,6 +24,8 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(180);
 /// Engines of each stack.
 pub const ENGINES: usize = 2;
 const ENGINE: &str = "speechstack.dev/engine";
+/// Hash of every pod template.
+const TEMPLATE: &str = "5d9c7b6f4";
 const NOW: &str = "2026-01-01T00:00:00Z";
 
 /// Stacks in one namespace.
@@ -108,11 +110,21 @@ impl Fleet {
             let engine = labels(deployment).is_some_and(|labels| labels.get(ENGINE).is_some());
             (0..if engine { replicas } else { 0 }).map(move |at| (deployment, at))
         });
+        let is_engine = |one: &&Deployment| labels(one).is_some_and(|labels| labels.contains_key(ENGINE));
+        let sets: std::collections::HashMap<String, String> =
+            futures::stream::iter(deployments.iter().filter(is_engine))
+                .map(async |deployment| anyhow::Ok((deployment.name_any(), self.set(deployment).await?)))
+                .buffer_unordered(CONCURRENCY)
+                .try_collect()
+                .await?;
         let existing = self.api::<Pod>().list_metadata(&ListParams::default()).await?.items;
         let existing: std::collections::HashSet<_> = existing.iter().map(ResourceExt::name_any).collect();
         let missing = all.filter(|(deployment, at)| !existing.contains(&pod_name(deployment, *at))).map(Ok);
         futures::stream::iter(missing)
-            .try_for_each_concurrent(CONCURRENCY, async |(deployment, at)| self.run(deployment, at).await)
+            .try_for_each_concurrent(CONCURRENCY, async |(deployment, at)| {
+                let set = sets.get(&deployment.name_any()).context("a Deployment without ReplicaSet")?;
+                self.run(deployment, set, at).await
+            })
             .await?;
         let status = json!({"status": {"observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas,
             "readyReplicas": replicas, "availableReplicas": replicas}});
@@ -126,13 +138,32 @@ impl Fleet {
             .await
     }
 
+    /// The ReplicaSet of a Deployment, made as its controller does; its UID.
+    async fn set(&self, deployment: &Deployment) -> Result<String> {
+        let spec = deployment.spec.as_ref().context("a Deployment without spec")?;
+        let name = format!("{}-{TEMPLATE}", deployment.name_any());
+        let owner = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment.name_any(),
+            "uid": deployment.uid(), "controller": true});
+        let set = json!({
+            "apiVersion": "apps/v1", "kind": "ReplicaSet",
+            "metadata": {"name": name, "labels": spec.template.metadata.as_ref().and_then(|one| one.labels.clone()),
+                "ownerReferences": [owner]},
+            "spec": {"replicas": 0, "selector": spec.selector, "template": spec.template},
+        });
+        let sets = self.api::<ReplicaSet>();
+        let made = sets.patch(&name, &PatchParams::apply("e2e"), &Patch::Apply(set)).await?;
+        made.uid().context("a ReplicaSet without identity")
+    }
+
     /// One pod, made as its controller does and run as its kubelet does.
-    async fn run(&self, deployment: &Deployment, at: usize) -> Result<()> {
+    async fn run(&self, deployment: &Deployment, set: &str, at: usize) -> Result<()> {
         let template = &deployment.spec.as_ref().context("a Deployment without spec")?.template;
         let mut pod = json!({"metadata": template.metadata, "spec": template.spec});
         let name = pod_name(deployment, at);
         pod["metadata"]["name"] = json!(name);
-        pod["metadata"]["labels"]["pod-template-hash"] = json!("5d9c7b6f4");
+        pod["metadata"]["labels"]["pod-template-hash"] = json!(TEMPLATE);
+        pod["metadata"]["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet",
+            "name": format!("{}-{TEMPLATE}", deployment.name_any()), "uid": set, "controller": true}]);
         pod["spec"]["nodeName"] = json!(format!("node-{at}"));
         let status = running(&pod["spec"], self.address());
         let pods = self.api::<Pod>();
@@ -154,7 +185,7 @@ fn labels(deployment: &Deployment) -> Option<&std::collections::BTreeMap<String,
 }
 
 fn pod_name(deployment: &Deployment, at: usize) -> String {
-    format!("{}-5d9c7b6f4-{at:05}", deployment.name_any())
+    format!("{}-{TEMPLATE}-{at:05}", deployment.name_any())
 }
 
 /// The status of a pod of which all containers run.

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use rustix::process::{Pid, Signal};
@@ -20,6 +20,7 @@ use tokio::process::{Child, Command};
 
 /// The chart's name of the operator's account, in a release of this name.
 const ACCOUNT: &str = "speechstack-operator";
+const POD: &str = "thrift";
 const RELEASE: &str = "speechstack";
 const ADMIN: &str = "127.0.0.1:8080";
 const TEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -63,6 +64,17 @@ pub async fn make_namespace(cluster: &Cluster, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// The operator's pod, to which its tokens for guards are bound.
+async fn make_pod(cluster: &Cluster) -> Result<()> {
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": POD},
+        "spec": {"serviceAccountName": ACCOUNT, "containers": [{"name": "operator", "image": "speechstack/operator:dev"}]},
+    });
+    let pods = Api::<Pod>::namespaced(cluster.client.clone(), NAMESPACE);
+    pods.patch(POD, &PatchParams::apply("e2e"), &Patch::Apply(pod)).await?;
+    Ok(())
+}
+
 impl Operator {
     /// Starts it and waits until it leads and has listed everything.
     pub async fn start(cluster: &Cluster) -> Result<Self> {
@@ -86,14 +98,13 @@ impl Operator {
                 "current-context": "c",
             }),
         )?;
-        let guard_token = folder.join("guard-token");
-        std::fs::write(&guard_token, "token")?;
+        make_pod(cluster).await?;
         let log =
             File::options().create(true).append(true).open(cluster.layout().logs().join("operator.log"))?;
         let mut command = Command::new(binaries::find("speechstack-operator")?);
-        command.args(["run", "--admin", ADMIN, "--pod-name", "thrift", "--pod-namespace", NAMESPACE]);
+        command.args(["run", "--admin", ADMIN, "--pod-name", POD, "--pod-namespace", NAMESPACE]);
         command.args(["--proxy-image", "speechstack/proxy:dev", "--engine-image", "speechstack/engine:dev"]);
-        command.args(["--service-account", ACCOUNT, "--guard-token-file"]).arg(&guard_token);
+        command.args(["--service-account", ACCOUNT]);
         command.env("KUBECONFIG", &kubeconfig).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.kill_on_drop(true).spawn().context("unable to start the operator")?;
         let pid =

@@ -9,11 +9,13 @@ use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use kube::runtime::reflector::ObjectRef;
 use serde::Deserialize;
+use speechstack_crds::SpeechStack;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::Guards;
+use super::{Guards, tokens};
 
 /// For the whole exchange.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,8 +44,8 @@ pub enum Refusal {
     #[error("not understood: status {0}")]
     Unexpected(StatusCode),
     /// No token to show.
-    #[error("unable to read the token")]
-    Token(#[source] std::io::Error),
+    #[error("no token to show")]
+    Token(#[source] tokens::Error),
     /// No connection to the guard.
     #[error("no connection")]
     Connect(#[source] std::io::Error),
@@ -69,45 +71,48 @@ struct Conflict {
 }
 
 impl Guards {
-    /// Gives the guard at that address an order.
+    /// Gives the guard of that stack at that address an order.
     ///
     /// # Errors
     /// When the guard refuses it or cannot be reached within 5 s.
-    pub async fn order(&self, address: IpAddr, order: &RepairOrder) -> Result<Accepted, Refusal> {
-        timeout(TIMEOUT, self.exchange(address, order)).await.map_err(Refusal::Silent)?
+    pub async fn order(
+        &self,
+        stack: &ObjectRef<SpeechStack>,
+        address: IpAddr,
+        order: &RepairOrder,
+    ) -> Result<Accepted, Refusal> {
+        let token = self.tokens.of(stack).await.map_err(Refusal::Token)?;
+        timeout(TIMEOUT, exchange(&token, address, order)).await.map_err(Refusal::Silent)?
     }
+}
 
-    async fn exchange(&self, address: IpAddr, order: &RepairOrder) -> Result<Accepted, Refusal> {
-        let missing = || Refusal::Token(std::io::ErrorKind::NotFound.into());
-        let file = self.token_file.get().ok_or_else(missing)?;
-        let token = tokio::fs::read_to_string(file).await.map_err(Refusal::Token)?;
-        let address = SocketAddr::new(address, port::GUARD_ADMIN);
-        let body = serde_json::to_vec(order).map_err(Refusal::Body)?;
-        let request = Request::post("/repair")
-            .header(header::HOST, address.to_string())
-            .header(header::AUTHORIZATION, format!("Bearer {}", token.trim()))
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))
-            .map_err(Refusal::Request)?;
-        let stream = TcpStream::connect(address).await.map_err(Refusal::Connect)?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(Refusal::Exchange)?;
-        let answer = async {
-            let response = sender.send_request(request).await.map_err(Refusal::Exchange)?;
-            let status = response.status();
-            // What cannot be read of a refusal is not needed.
-            let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
-            let body = body.map(|body| body.to_bytes()).unwrap_or_default();
-            judge(status, &body)
-        };
-        // The connection only drives the exchange; should it end early, the answer says so.
-        let mut connection = std::pin::pin!(connection);
-        let mut answer = std::pin::pin!(answer);
-        tokio::select! {
-            biased;
-            answer = &mut answer => answer,
-            _ = &mut connection => answer.await,
-        }
+/// One order to one guard.
+async fn exchange(token: &str, address: IpAddr, order: &RepairOrder) -> Result<Accepted, Refusal> {
+    let address = SocketAddr::new(address, port::GUARD_ADMIN);
+    let body = serde_json::to_vec(order).map_err(Refusal::Body)?;
+    let request = Request::post("/repair")
+        .header(header::HOST, address.to_string())
+        .header(header::AUTHORIZATION, format!("Bearer {}", token.trim()))
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(Refusal::Request)?;
+    let stream = TcpStream::connect(address).await.map_err(Refusal::Connect)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(Refusal::Exchange)?;
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(Refusal::Exchange)?;
+        let status = response.status();
+        // What cannot be read of a refusal is not needed.
+        let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
+        let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+        judge(status, &body)
+    };
+    // The connection only drives the exchange; should it end early, the answer says so.
+    let mut connection = std::pin::pin!(connection);
+    let mut answer = std::pin::pin!(answer);
+    tokio::select! {
+        biased;
+        answer = &mut answer => answer,
+        _ = &mut connection => answer.await,
     }
 }
 

@@ -3,7 +3,6 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::events::{Events, TooLong};
 use super::wire::{self, Framing};
-use super::{Guards, Report};
+use super::{Guards, Report, tokens};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(5);
@@ -40,8 +39,8 @@ pub(super) struct Target {
 /// Why a stream ended or could not be opened.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error("unable to read the token")]
-    Token(#[source] io::Error),
+    #[error("no token to show")]
+    Token(#[source] tokens::Error),
     #[error("no answer in time")]
     Silent(#[source] tokio::time::error::Elapsed),
     #[error("no connection")]
@@ -53,11 +52,12 @@ enum Error {
 }
 
 /// Follows the guard for ever.
-pub(super) async fn follow(guards: &Guards, target: &Target, token_file: &Path) {
+pub(super) async fn follow(guards: &Guards, target: &Target) {
     let mut backoff = FIRST_BACKOFF;
     loop {
         let mut reported = false;
-        if let Err(error) = watch(guards, target, token_file, &mut reported).await {
+        if let Err(error) = watch(guards, target, &mut reported).await {
+            guards.missed(&target.stack, &target.uid, words(&error), Timestamp::now());
             let error: &dyn std::error::Error = &error;
             tracing::debug!(pod_uid = %target.uid, error, "unable to follow the guard");
         }
@@ -70,20 +70,26 @@ pub(super) async fn follow(guards: &Guards, target: &Target, token_file: &Path) 
     }
 }
 
+/// An error with its causes in one line.
+fn words(error: &Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    words
+}
+
 /// Half to all of `longest`, so that the guards of a lost node are not dialled in step.
 fn jitter(longest: Duration) -> Duration {
     let random = RandomState::new().hash_one(0_u8) >> 32;
     longest.mul_f64(0.5 + random as f64 / f64::from(u32::MAX) / 2.0)
 }
 
-async fn watch(
-    guards: &Guards,
-    target: &Target,
-    token_file: &Path,
-    reported: &mut bool,
-) -> Result<(), Error> {
+async fn watch(guards: &Guards, target: &Target, reported: &mut bool) -> Result<(), Error> {
     // In a box of its own, as an open stream needs less than its opening.
-    let (stream, mut framing, first) = Box::pin(connect(target.address, token_file)).await?;
+    let (stream, mut framing, first) = Box::pin(connect(guards, target)).await?;
     let mut events = Events::default();
     let mut bytes = first;
     while let Some(reports) = decode(&mut framing, &mut events, bytes)? {
@@ -116,10 +122,9 @@ fn decode(framing: &mut Framing, events: &mut Events, bytes: Bytes) -> Result<Op
     }
 }
 
-async fn connect(address: IpAddr, token_file: &Path) -> Result<(TcpStream, Framing, Bytes), Error> {
-    // A small file in memory: handing it to another thread would cost more, and thousands start at once.
-    let token = std::fs::read_to_string(token_file).map_err(Error::Token)?;
-    timeout(OPEN_TIMEOUT, open(address, token.trim())).await.map_err(Error::Silent)?
+async fn connect(guards: &Guards, target: &Target) -> Result<(TcpStream, Framing, Bytes), Error> {
+    let token = guards.tokens.of(&target.stack).await.map_err(Error::Token)?;
+    timeout(OPEN_TIMEOUT, open(target.address, token.trim())).await.map_err(Error::Silent)?
 }
 
 async fn open(address: IpAddr, token: &str) -> Result<(TcpStream, Framing, Bytes), Error> {
@@ -146,7 +151,7 @@ mod tests {
             uid: "u".into(),
             address: Ipv4Addr::LOCALHOST.into(),
         };
-        let size = size_of_val(&follow(&Guards::new(), &target, Path::new("token")));
+        let size = size_of_val(&follow(&Guards::new(tokens::Tokens::fixed("token")), &target));
         assert!(size <= 640, "{size} bytes for each stream");
     }
 }

@@ -111,19 +111,18 @@ fn pod(uid: &str, address: IpAddr) -> WatchedPod {
 struct Running {
     guards: Guards,
     pods: Pods,
-    token_file: tempfile::NamedTempFile,
+    tokens: Tokens,
     cancel: CancellationToken,
     _guard: tokio_util::sync::DropGuard,
 }
 
 fn running() -> Running {
     let pods = Pods::default();
-    let guards = Guards::new();
-    let token_file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(token_file.path(), "one\n").unwrap();
+    let tokens = Tokens::fixed("one");
+    let guards = Guards::new(tokens.clone());
     let cancel = CancellationToken::new();
-    tokio::spawn(follow(guards.clone(), pods.clone(), token_file.path().to_owned(), cancel.clone()));
-    Running { guards, pods, token_file, cancel: cancel.clone(), _guard: cancel.drop_guard() }
+    tokio::spawn(follow(guards.clone(), pods.clone(), Owners::any(), cancel.clone()));
+    Running { guards, pods, tokens, cancel: cancel.clone(), _guard: cancel.drop_guard() }
 }
 
 async fn until(guards: &Guards, uid: &str, holds: impl Fn(Option<Seen>) -> bool) {
@@ -156,12 +155,12 @@ async fn a_pods_guard_is_followed_until_the_pod_is_gone() {
 }
 
 #[tokio::test]
-async fn the_token_is_read_again_at_each_connection() {
+async fn the_token_is_asked_for_again_at_each_connection() {
     let (fake, address) = fake().await;
     let run = running();
     run.pods.apply(watcher::Event::Apply(pod("u1", address)));
     until(&run.guards, "u1", |seen| seen.is_some()).await;
-    std::fs::write(run.token_file.path(), "two").unwrap();
+    run.tokens.set("two");
     fake.cut.send_modify(|cut| *cut += 1);
     let poll = async {
         while fake.tokens.lock().len() < 2 {
@@ -169,7 +168,7 @@ async fn the_token_is_read_again_at_each_connection() {
         }
     };
     timeout(CEILING, poll).await.unwrap();
-    assert_eq!(fake.tokens.lock()[..2], ["Bearer one", "Bearer two"]);
+    assert_eq!(fake.tokens.lock()[..2], ["Bearer one for s", "Bearer two for s"]);
 }
 
 #[tokio::test]
@@ -197,21 +196,16 @@ async fn orders_are_answered_by_status() {
         reason: "budget".into(),
         seconds: 0,
     };
-    let poll = async {
-        while run.guards.token_file.get().is_none() {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(CEILING, poll).await.unwrap();
-    assert_eq!(run.guards.order(address, &order).await.unwrap(), Accepted);
-    assert_eq!(fake.tokens.lock().as_slice(), ["Bearer one"]);
+    let stack = ObjectRef::new("s").within("ns");
+    assert_eq!(run.guards.order(&stack, address, &order).await.unwrap(), Accepted);
+    assert_eq!(fake.tokens.lock().as_slice(), ["Bearer one for s"]);
     *fake.answer.lock() = (409, json!({"instance": "i2", "attempt": 0}).to_string());
-    let refusal = run.guards.order(address, &order).await.unwrap_err();
+    let refusal = run.guards.order(&stack, address, &order).await.unwrap_err();
     assert!(matches!(refusal, Refusal::Outdated { instance, attempt: 0 } if instance == "i2"));
     *fake.answer.lock() = (403, "no".into());
-    assert!(matches!(run.guards.order(address, &order).await, Err(Refusal::Forbidden(_))));
+    assert!(matches!(run.guards.order(&stack, address, &order).await, Err(Refusal::Forbidden(_))));
     *fake.answer.lock() = (500, "no".into());
-    assert!(matches!(run.guards.order(address, &order).await, Err(Refusal::Unexpected(_))));
+    assert!(matches!(run.guards.order(&stack, address, &order).await, Err(Refusal::Unexpected(_))));
     assert_eq!(
         serde_json::to_value(&order).unwrap(),
         json!({"order": "grant", "instance": "i1", "attempt": 2, "reason": "budget", "seconds": 0})
@@ -219,8 +213,29 @@ async fn orders_are_answered_by_status() {
 }
 
 #[test]
+fn a_guard_that_is_never_reached_is_told_once_and_forgotten_with_its_word() {
+    let guards = Guards::new(Tokens::fixed("one"));
+    let mut changes = guards.changes();
+    let (stack, uid) = (ObjectRef::new("s").within("ns"), Arc::from("u"));
+    let at = |second| Timestamp::from_second(second).unwrap();
+    for second in [0, 30, 59] {
+        guards.missed(&stack, &uid, "no connection".into(), at(second));
+    }
+    assert!(guards.unreached("u", at(59)).is_none() && changes.try_recv().is_err());
+    guards.missed(&stack, &uid, "refused".into(), at(60));
+    guards.missed(&stack, &uid, "refused".into(), at(65));
+    changes.try_recv().unwrap();
+    assert!(changes.try_recv().is_err(), "told once");
+    assert_eq!(guards.unreached("u", at(65)).unwrap().why, "refused");
+    assert_eq!(guards.streams(), (0, 1));
+    guards.heard(&stack, &uid, serde_json::from_str(&report("healthy", 0.0)).unwrap(), at(66));
+    assert!(guards.unreached("u", at(600)).is_none());
+    assert_eq!(guards.streams(), (1, 0));
+}
+
+#[test]
 fn only_what_matters_is_published() {
-    let guards = Guards::new();
+    let guards = Guards::new(Tokens::fixed("one"));
     let mut changes = guards.changes();
     let (stack, uid) = (ObjectRef::new("s").within("ns"), Arc::from("u"));
     let at = |second| Timestamp::from_second(second).unwrap();

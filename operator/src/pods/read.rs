@@ -15,10 +15,10 @@ use kube::runtime::reflector::ObjectRef;
 use serde::Deserialize;
 
 use super::{Container, EnginePod, Revision, Stack, Trouble, Unscheduled};
-use crate::names::{container, label};
+use crate::names::{container, label, volume};
 
 /// Hash of a pod's template, as the Deployment's controller labels it.
-const TEMPLATE: &str = "pod-template-hash";
+const TEMPLATES: [&str; 2] = ["pod-template-hash", "controller-revision-hash"];
 /// Longest message kept of a container: its end, where the reason is.
 const MESSAGE_BYTES: usize = 1024;
 
@@ -92,12 +92,34 @@ struct Metadata {
     resource_version: Option<String>,
     deletion_timestamp: Option<Time>,
     labels: BTreeMap<String, String>,
+    owner_references: Vec<Owner>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Owner {
+    uid: Box<str>,
+    controller: bool,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Spec {
     node_name: Option<Box<str>>,
+    volumes: Vec<Volume>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Volume {
+    name: String,
+    config_map: Option<ConfigMap>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ConfigMap {
+    name: Box<str>,
 }
 
 #[derive(Default, Deserialize)]
@@ -139,13 +161,16 @@ impl From<Pod> for WatchedPod {
 
 impl From<Pod> for EnginePod {
     fn from(pod: Pod) -> Self {
-        let Pod { metadata, spec, mut status } = pod;
+        let Pod { metadata, mut spec, mut status } = pod;
+        let owner = metadata.owner_references.into_iter().find(|owner| owner.controller);
         let mut labels = metadata.labels;
         let engine =
             status.container_statuses.iter().find(|status| status.name.as_ref() == container::ENGINE);
         let revision = Revision {
             engine: labels.remove(label::ENGINE).unwrap_or_default().into(),
-            template: labels.remove(TEMPLATE).map(Into::into),
+            template: TEMPLATES.iter().find_map(|label| labels.remove(*label)).map(Into::into),
+            owner: owner.map(|owner| owner.uid),
+            config_map: config_map(&mut spec),
             image: engine.map(|engine| engine.image_id.clone()).filter(|image| !image.is_empty()),
         };
         let is = |kind: &str| status.conditions.iter().any(|one| one.kind == kind && one.status == "True");
@@ -167,6 +192,11 @@ impl From<Pod> for EnginePod {
             trouble: trouble(&mut status),
         }
     }
+}
+
+fn config_map(spec: &mut Spec) -> Option<Box<str>> {
+    let volume = spec.volumes.iter_mut().find(|one| one.name == volume::CONFIG)?;
+    volume.config_map.take().map(|config_map| config_map.name)
 }
 
 fn running_since(container: &Container) -> Option<Timestamp> {

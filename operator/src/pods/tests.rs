@@ -45,7 +45,13 @@ fn what_is_looked_at_is_read_and_the_rest_is_skipped() {
     .unwrap();
     assert_eq!((&*pod.name, &*pod.uid, pod.node.as_deref()), ("p", "u", Some("n1")));
     assert_eq!(pod.address, Some("10.0.0.1".parse().unwrap()));
-    let revision = Revision { engine: "ears".into(), template: Some("1".into()), image: Some("d".into()) };
+    let revision = Revision {
+        engine: "ears".into(),
+        template: Some("1".into()),
+        owner: None,
+        config_map: None,
+        image: Some("d".into()),
+    };
     assert_eq!(*pod.revision, revision);
     assert_eq!((pod.restarts, pod.ready, pod.ended, pod.restarting), (2, true, false, false));
     assert_eq!(pod.scheduled.unwrap().to_string(), "2026-01-01T00:00:00Z");

@@ -5,15 +5,20 @@
 
 use std::collections::{HashMap, HashSet};
 
-use kube::Api;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::{Api, ResourceExt as _};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::build::{DesiredObjects, Update, Workload};
+use super::build::engine::is_claim;
+use super::build::{DesiredObjects, Scale, Update, Workload};
 use super::validate::ValidStack;
-use super::{CALL_TIMEOUT, Context, fingerprint};
-use crate::names::{FIELD_MANAGER, annotation, label};
+use super::workload::LiveWorkload;
+use super::{CALL_TIMEOUT, Context, quantity};
+use crate::fingerprint;
+use crate::names::{FIELD_MANAGER, SCALE_FIELD_MANAGER, annotation, label};
 use crate::owned::{Live, ObjectKey, Owned};
 
 /// Why objects could not be written.
@@ -100,6 +105,8 @@ pub async fn apply(
         services,
         disruption_budgets,
         network_policies,
+        kept_config_maps,
+        growths,
         engines,
         gateways,
         autoscalers,
@@ -116,18 +123,16 @@ pub async fn apply(
     pass.all(Owned::RoleBinding, &role_bindings).await?;
     // Then what pods mount, so that no pod waits for a volume.
     pass.all(Owned::ConfigMap, &config_maps).await?;
-    pass.all(Owned::Claim, &claims).await?;
+    pass.keep(Owned::ConfigMap, kept_config_maps);
+    pass.claims(&claims).await?;
+    pass.grow(&growths).await?;
     // Services and protection exist before the first pod does.
     pass.all(Owned::Service, &services).await?;
     pass.all(Owned::DisruptionBudget, &disruption_budgets).await?;
     pass.all(Owned::NetworkPolicy, &network_policies).await?;
     // Engines before the gateway: they take longer.
-    for Workload { engine, deployment, update } in &engines {
-        match update {
-            Update::Apply => pass.all(Owned::Deployment, std::slice::from_ref(deployment)).await?,
-            Update::Pending => pass.leave(Owned::Deployment, deployment),
-        }
-        pass.applied.engines.insert(engine.clone(), *update);
+    for workload in &engines {
+        pass.workload(workload).await?;
     }
     pass.all(Owned::Deployment, &gateways).await?;
     // What points at the Deployments and the Service comes last.
@@ -171,9 +176,138 @@ impl<'a> Pass<'a> {
         Api::namespaced_with(self.context.client.clone(), &self.stack.namespace, &kind.resource())
     }
 
-    /// Desired, and left as it is.
-    fn leave(&mut self, kind: Owned, object: &impl kube::ResourceExt) {
-        self.desired.insert((kind, object.name_any()));
+    /// Objects that are left as they are, if they are there.
+    fn keep(&mut self, kind: Owned, names: impl IntoIterator<Item = String>) {
+        self.desired.extend(names.into_iter().map(|name| (kind, name)));
+    }
+
+    /// Notes a refusal of one object, and goes on.
+    fn note(&mut self, done: Result<(), Error>) -> Result<(), Error> {
+        match done {
+            Err(error) if error.is_refusal() => {
+                self.refused.get_or_insert(error);
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    /// One engine's workload: its template when it is its time, the number of its replicas in any case.
+    async fn workload(&mut self, workload: &Workload) -> Result<(), Error> {
+        let name = workload.name(&self.stack.name);
+        let kind = workload.target(workload.live.as_ref());
+        self.desired.insert((kind, name.clone()));
+        let done = match (&workload.live, workload.update) {
+            (Some(live), Update::Pending) => {
+                let scale = workload.scale(live);
+                if scale.differs { self.scale(kind, &name, &scale).await } else { Ok(()) }
+            }
+            (live, _) => self.template(workload, live.as_ref(), kind, &name).await,
+        };
+        self.note(done)?;
+        self.applied.engines.insert(workload.engine.clone(), workload.update);
+        Ok(())
+    }
+
+    async fn template(
+        &mut self,
+        workload: &Workload,
+        live: Option<&LiveWorkload>,
+        kind: Owned,
+        name: &str,
+    ) -> Result<(), Error> {
+        let mut object = workload.object.json();
+        let live = live.filter(|live| live.kind == kind);
+        let hash = match (workload.replicas, live) {
+            (Some(replicas), _) => {
+                object["spec"]["replicas"] = json!(replicas);
+                fingerprint::of(&object)
+            }
+            // Not ours to write again, and so no part of what is compared.
+            (None, None) => {
+                let hash = fingerprint::of(&object);
+                object["spec"]["replicas"] = json!(workload.first);
+                hash
+            }
+            (None, Some(live)) => {
+                let hash = fingerprint::of(&object);
+                let known = self.live.get(&(kind, name.to_owned()));
+                let changes = known.is_some_and(|known| known.holds_replicas && !known.is_current(&hash));
+                if changes {
+                    // The number would go with our next apply, and become 1.
+                    self.scale(kind, name, &workload.scale(live)).await?;
+                }
+                hash
+            }
+        };
+        self.one(kind, name.to_owned(), object, hash).await
+    }
+
+    /// Writes what is beside the template of a workload.
+    async fn scale(&mut self, kind: Owned, name: &str, scale: &Scale) -> Result<(), Error> {
+        let resource = kind.resource();
+        let object = json!({
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": {"name": name, "annotations": {annotation::INPUTS: scale.inputs}},
+            "spec": {"replicas": scale.replicas},
+        });
+        let parameters = PatchParams::apply(SCALE_FIELD_MANAGER).force();
+        let (api, patch) = (self.api(kind), Patch::Apply(&object));
+        self.call("scale", kind, name, api.patch(name, &parameters, &patch)).await?;
+        self.applied.written += 1;
+        Ok(())
+    }
+
+    /// Claims are made once: what a person changes of one stays.
+    async fn claims(&mut self, claims: &[PersistentVolumeClaim]) -> Result<(), Error> {
+        for claim in claims {
+            let name = claim.name_any();
+            self.desired.insert((Owned::Claim, name.clone()));
+            if self.live.contains_key(&(Owned::Claim, name.clone())) {
+                continue;
+            }
+            let object = fingerprint::json(claim);
+            let hash = fingerprint::of(&object);
+            let done = self.one(Owned::Claim, name, object, hash).await;
+            self.note(done)?;
+        }
+        Ok(())
+    }
+
+    /// Claims grow to the size that the stack asks for, and never shrink.
+    async fn grow(&mut self, growths: &[(String, Quantity)]) -> Result<(), Error> {
+        for (names, size) in growths {
+            let wanted = fingerprint::short(&size.0);
+            let smaller = |(kind, name): &ObjectKey, live: &Live| {
+                *kind == Owned::Claim && is_claim(names, name) && live.size.as_deref() != Some(&wanted)
+            };
+            let found = self.live.iter().filter(|(key, live)| smaller(key, live));
+            let found: Vec<String> = found.map(|((_, name), _)| name.clone()).collect();
+            for name in found {
+                let done = self.grow_one(&name, size, &wanted).await;
+                self.note(done)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn grow_one(&mut self, name: &str, size: &Quantity, mark: &str) -> Result<(), Error> {
+        let api = self.api(Owned::Claim);
+        let found = self.call("get", Owned::Claim, name, api.get_opt(name)).await?;
+        let Some(found) = found else { return Ok(()) };
+        let has = found.data.pointer("/spec/resources/requests/storage").and_then(Value::as_str);
+        let has = has.and_then(|text| quantity::units(&Quantity(text.to_owned()))).unwrap_or(u64::MAX);
+        let mut patch = json!({"metadata": {"annotations": {annotation::SIZE: mark}}});
+        if quantity::units(size).is_some_and(|wanted| wanted > has) {
+            patch["spec"] = json!({"resources": {"requests": {"storage": size.0}}});
+        }
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let patch = Patch::Merge(&patch);
+        let written = self.call("grow", Owned::Claim, name, api.patch(name, &parameters, &patch)).await?;
+        self.context.owned.applied(Owned::Claim, &written.metadata);
+        self.applied.written += 1;
+        Ok(())
     }
 
     async fn all<K: Serialize + kube::ResourceExt>(
@@ -184,18 +318,15 @@ impl<'a> Pass<'a> {
         for object in objects {
             let name = object.name_any();
             self.desired.insert((kind, name.clone()));
-            match self.one(kind, name, fingerprint::json(object)).await {
-                Err(error) if error.is_refusal() => {
-                    self.refused.get_or_insert(error);
-                }
-                done => done?,
-            }
+            let object = fingerprint::json(object);
+            let hash = fingerprint::of(&object);
+            let done = self.one(kind, name, object, hash).await;
+            self.note(done)?;
         }
         Ok(())
     }
 
-    async fn one(&mut self, kind: Owned, name: String, mut object: Value) -> Result<(), Error> {
-        let hash = fingerprint::of(&object);
+    async fn one(&mut self, kind: Owned, name: String, mut object: Value, hash: String) -> Result<(), Error> {
         match self.live.get(&(kind, name.clone())) {
             Some(live) if live.owner.as_ref().is_some_and(|owner| *owner != self.stack.uid) => {
                 // Of an earlier stack of this name; the garbage collector is about to take it.

@@ -1,21 +1,27 @@
 //! The build step (pure): a valid stack becomes all its objects.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::DynamicObject;
+use serde::Serialize;
+use serde_json::Value;
 use speechstack_crds::Switch;
 
 use super::observe::Observed;
 use super::validate::ValidStack;
+use crate::fingerprint;
 
 mod autoscaling;
 mod config;
 mod disruption;
-mod engine;
+pub mod engine;
 mod gateway;
 mod guard;
 pub mod metadata;
@@ -23,11 +29,14 @@ mod monitoring;
 mod network_policy;
 mod pod;
 mod route;
+mod template;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod update;
+mod workload;
 
-pub use update::{Live, Update};
+pub use update::Update;
+pub use workload::{Scale, Workload};
 
 /// Every object of a stack.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +57,10 @@ pub struct DesiredObjects {
     pub disruption_budgets: Vec<PodDisruptionBudget>,
     /// Who may reach engine pods.
     pub network_policies: Vec<NetworkPolicy>,
+    /// ConfigMaps that pods of an older template still read.
+    pub kept_config_maps: BTreeSet<String>,
+    /// Sizes that claims should have at least, with their name or the beginning of it.
+    pub growths: Vec<(String, Quantity)>,
     /// The engines.
     pub engines: Vec<Workload>,
     /// The gateway.
@@ -64,15 +77,50 @@ pub struct DesiredObjects {
     pub prometheus_rules: Vec<DynamicObject>,
 }
 
-/// The Deployment of one engine.
-#[derive(Clone, Debug)]
-pub struct Workload {
-    /// The engine's name in the spec.
-    pub engine: String,
-    /// The Deployment.
-    pub deployment: Deployment,
-    /// Whether it is applied now.
-    pub update: Update,
+impl DesiredObjects {
+    /// All of them, as they are made.
+    #[must_use]
+    pub fn objects(self) -> Vec<Value> {
+        fn push<K: Serialize>(to: &mut Vec<Value>, objects: &[K]) {
+            to.extend(objects.iter().map(fingerprint::json));
+        }
+        let Self {
+            service_accounts,
+            roles,
+            role_bindings,
+            config_maps,
+            claims,
+            services,
+            disruption_budgets,
+            network_policies,
+            kept_config_maps: _,
+            growths: _,
+            engines,
+            gateways,
+            autoscalers,
+            ingresses,
+            http_routes,
+            pod_monitors,
+            prometheus_rules,
+        } = self;
+        let mut all = Vec::new();
+        push(&mut all, &service_accounts);
+        push(&mut all, &roles);
+        push(&mut all, &role_bindings);
+        push(&mut all, &config_maps);
+        push(&mut all, &claims);
+        push(&mut all, &services);
+        push(&mut all, &disruption_budgets);
+        push(&mut all, &network_policies);
+        all.extend(engines.iter().map(Workload::created));
+        push(&mut all, &gateways);
+        push(&mut all, &autoscalers);
+        push(&mut all, &ingresses);
+        push(&mut all, &http_routes);
+        push(&mut all, &pod_monitors);
+        push(&mut all, &prometheus_rules);
+        all
+    }
 }
 
 /// All objects of the stack. What exists decides only on optional kinds and on updates that wait.
@@ -90,20 +138,29 @@ pub fn build(stack: &ValidStack, observed: &Observed) -> DesiredObjects {
         ingresses: route::ingress(stack).into_iter().collect(),
         ..DesiredObjects::default()
     };
+    if stack.network.enabled {
+        desired.network_policies.push(network_policy::gateway(stack));
+    }
     for engine in &stack.engines {
-        let deployment = engine::deployment(stack, engine);
-        let update =
-            update::decide(stack.updates, observed.live(&metadata::of_engine(stack, engine)), &deployment);
-        desired.engines.push(Workload { engine: engine.spec.name.clone(), deployment, update });
-        desired.config_maps.push(config::guard(stack, engine));
+        let live = observed.workloads.get(&metadata::of_engine(stack, engine));
+        let workload = workload::build(stack, engine, live);
+        desired.autoscalers.extend(autoscaling::engine(stack, engine, workload.target(live)));
+        if workload.update == Update::Apply {
+            desired.config_maps.push(config::guard(stack, engine, workload.config_map.clone()));
+        }
+        desired.engines.push(workload);
+        desired.growths.extend(engine::growth(stack, engine));
         desired.services.push(engine::service(stack, engine));
         desired.disruption_budgets.push(disruption::engine(stack, engine));
         desired.claims.extend(engine::claim(stack, engine));
-        desired.autoscalers.extend(autoscaling::engine(stack, engine));
-        if stack.network_policy {
+        if stack.network.enabled {
             desired.network_policies.push(network_policy::engine(stack, engine));
         }
     }
+    let read = observed.pods.iter().filter_map(|(pod, _)| pod.revision.config_map.as_deref());
+    // A pod that is gone may be made again from the template that runs.
+    let made = observed.workloads.values().filter_map(|live| live.config_map.as_deref());
+    desired.kept_config_maps = read.chain(made).map(str::to_owned).collect();
     if observed.optional.http_route {
         desired.http_routes.extend(route::http_route(stack));
     }

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use speechstack_crds::Failure;
 use speechstack_crds::condition::reason;
 
+use super::workload::LiveWorkload;
 use crate::pods::{Container, EnginePod, Terminated, Unscheduled};
 
 /// A pod still there this long after its grace period does not end by itself.
@@ -23,22 +24,118 @@ pub struct Fault {
     pub current: bool,
 }
 
-/// The failure of a pod, if it has one.
+/// Reasons of pods that their node refused when they came to it. Others begin with `OutOf`, as in `OutOfnvidia.com/gpu`.
+const REFUSED_BY_NODE: [&str; 4] = ["UnexpectedAdmissionError", "NodeAffinity", "NodeShutdown", "Terminated"];
+
+fn fault(
+    pod: &EnginePod,
+    reason: &'static str,
+    message: &str,
+    time: Option<Timestamp>,
+    exit_code: Option<i32>,
+    current: bool,
+) -> Fault {
+    let failure = Failure {
+        reason: reason.into(),
+        message: shortened(message),
+        exit_code,
+        pod: pod.name.to_string(),
+        node: pod.node.as_deref().map(str::to_owned),
+        time: time.map(Time),
+    };
+    Fault { reason, failure, current }
+}
+
+/// What a pod that ended for good died of. Its controller has replaced it, so that nothing waits for it.
 #[must_use]
-pub fn of_pod(pod: &EnginePod, node_ready: bool, now: Timestamp) -> Option<Fault> {
+pub fn of_ended(pod: &EnginePod, now: Timestamp) -> Option<Fault> {
+    let trouble = pod.trouble.as_deref();
+    let text = trouble.and_then(|trouble| trouble.message.as_deref()).unwrap_or_default();
+    let (reason, message) = match trouble.and_then(|trouble| trouble.reason.as_deref()) {
+        Some("Evicted") => (reason::EVICTED, text.to_owned()),
+        Some("NodeLost") => (reason::NODE_NOT_READY, text.to_owned()),
+        Some(why) if REFUSED_BY_NODE.contains(&why) || why.starts_with("OutOf") => {
+            let message = format!(
+                "the node refused the pod ({why}): {text}; look at its device plugin, or cordon the node while it is healed"
+            );
+            (reason::NODE_REFUSED, message)
+        }
+        _ => return None,
+    };
+    Some(fault(pod, reason, &message, Some(now), None, false))
+}
+
+/// Why an engine has no pods, or not enough of them: what its workload's controller says.
+#[must_use]
+pub fn of_workload(
+    engine: &str,
+    live: Option<&LiveWorkload>,
+    ended: Option<&Fault>,
+    pods: usize,
+    desired: i32,
+) -> Option<Fault> {
+    let live = live?;
+    let of = |reason: &'static str, message: String| Fault {
+        reason,
+        failure: Failure {
+            reason: reason.into(),
+            message: shortened(&message),
+            exit_code: None,
+            pod: format!("(of {engine})"),
+            node: None,
+            time: None,
+        },
+        current: true,
+    };
+    let missing = usize::try_from(desired).is_ok_and(|desired| pods < desired);
+    if let (true, Some(refused)) = (missing, &live.refusal) {
+        let (reason, message) = refusal(refused);
+        return Some(of(reason, message));
+    }
+    // Pods that the node refuses are made again and again: none of them is there for long.
+    if let (true, Some(ended)) = (pods == 0 && missing, ended) {
+        return Some(Fault { current: true, ..ended.clone() });
+    }
+    let late = "pods are not available within startup.timeout and ten minutes; \
+                the pods' own states say what they wait for";
+    live.overdue.then(|| of(reason::PROGRESS_DEADLINE, late.to_owned()))
+}
+
+/// The API server's refusal to make a pod, in a reason and in words that say what to do.
+#[must_use]
+pub fn refusal(message: &str) -> (&'static str, String) {
+    let lower = message.to_lowercase();
+    let (reason, todo) = if lower.contains("exceeded quota") || lower.contains("failed quota") {
+        (reason::QUOTA_EXCEEDED, "raise the namespace's ResourceQuota or lower replicas and resources")
+    } else if lower.contains("violates podsecurity") {
+        (
+            reason::POD_SECURITY,
+            "the namespace enforces a Pod Security Standard: change the securityContext, the cache or the namespace",
+        )
+    } else if ["maximum ", "minimum ", "max limit to request ratio"].iter().any(|word| lower.contains(word)) {
+        (reason::LIMIT_RANGE, "set resources within the namespace's LimitRange")
+    } else {
+        (reason::PODS_REFUSED, "the API server refuses the pods")
+    };
+    (reason, format!("{todo}: {message}"))
+}
+
+/// A volume's complaint, in a reason and in words that say what to do.
+fn of_volume(complaint: &str) -> (&'static str, String) {
+    if complaint.contains("Multi-Attach") || complaint.contains("already exclusively attached") {
+        let todo = "the cache's volume is attached to another node: use accessMode ReadWriteMany or a claim for each replica, or \
+                    wait until the pod there has ended";
+        (reason::VOLUME_IN_USE, format!("{todo}: {complaint}"))
+    } else {
+        (reason::MOUNT_FAILED, complaint.to_owned())
+    }
+}
+
+/// The failure of a pod, if it has one. `complaint` is what Events say of its volumes.
+#[must_use]
+pub fn of_pod(pod: &EnginePod, node_ready: bool, complaint: Option<&str>, now: Timestamp) -> Option<Fault> {
     let found = |reason: &'static str, message: &str, time: Option<Timestamp>, exit_code, current| {
-        Some(Fault {
-            reason,
-            failure: Failure {
-                reason: reason.into(),
-                message: shortened(message),
-                exit_code,
-                pod: pod.name.to_string(),
-                node: pod.node.as_deref().map(str::to_owned),
-                time: time.map(Time),
-            },
-            current,
-        })
+        Some(fault(pod, reason, message, time, exit_code, current))
     };
     if let Some(deleted) = pod.deleted {
         // The timestamp is when the grace period ends.
@@ -51,12 +148,6 @@ pub fn of_pod(pod: &EnginePod, node_ready: bool, now: Timestamp) -> Option<Fault
         };
     }
     let trouble = pod.trouble.as_deref();
-    let text = trouble.and_then(|trouble| trouble.message.as_deref()).unwrap_or("");
-    match trouble.and_then(|trouble| trouble.reason.as_deref()) {
-        Some("Evicted") => return found(reason::EVICTED, text, None, None, true),
-        Some("NodeLost") => return found(reason::NODE_NOT_READY, text, None, None, true),
-        _ => {}
-    }
     if !node_ready {
         return found(reason::NODE_NOT_READY, "the pod's node is not ready", None, None, true);
     }
@@ -64,6 +155,10 @@ pub fn of_pod(pod: &EnginePod, node_ready: bool, now: Timestamp) -> Option<Fault
     if let Some(Unscheduled { message, since }) = &trouble.unscheduled {
         let text = message.as_deref().unwrap_or("no node can take the pod");
         return found(reason::UNSCHEDULABLE, text, *since, None, true);
+    }
+    if let Some(complaint) = complaint {
+        let (reason, message) = of_volume(complaint);
+        return found(reason, &message, None, None, true);
     }
     let containers = &trouble.containers;
     let of_containers = containers.iter().filter_map(waiting);
@@ -180,7 +275,7 @@ mod tests {
         let pod =
             json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": []}, "status": status});
         let pod: EnginePod = serde_json::from_value(pod).unwrap();
-        let fault = of_pod(&pod, true, Timestamp::from_second(1000).unwrap())?;
+        let fault = of_pod(&pod, true, None, Timestamp::from_second(1000).unwrap())?;
         Some((fault.failure.reason, fault.current))
     }
 
@@ -219,7 +314,6 @@ mod tests {
             (crashed("OOMKilled", 137, ""), now(reason::OOM_KILLED)),
             (crashed("Error", 1, "ERROR NGC download: 401 Unauthorized"), now(reason::NGC_FORBIDDEN)),
             (crashed("Error", 255, "exec /opt/x: exec format error"), now(reason::ARCH_MISMATCH)),
-            (json!({"reason": "Evicted", "message": "low on memory"}), now(reason::EVICTED)),
             (
                 json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes"}]}),
                 now(reason::UNSCHEDULABLE),
@@ -228,6 +322,47 @@ mod tests {
         ] {
             assert_eq!(reason_of(status.clone()), expected, "{status}");
         }
+    }
+
+    #[test]
+    fn a_pod_that_ended_says_why_and_holds_nothing_up() {
+        let ended = |why: &str| {
+            let status = json!({"phase": "Failed", "reason": why, "message": "no healthy devices present"});
+            let pod: EnginePod =
+                serde_json::from_value(json!({"metadata": {"name": "p"}, "status": status})).unwrap();
+            of_ended(&pod, Timestamp::UNIX_EPOCH).map(|fault| (fault.reason, fault.current))
+        };
+        assert_eq!(ended("Evicted"), Some((reason::EVICTED, false)));
+        for why in ["UnexpectedAdmissionError", "OutOfnvidia.com/gpu", "NodeShutdown"] {
+            assert_eq!(ended(why), Some((reason::NODE_REFUSED, false)), "{why}");
+        }
+        assert_eq!(ended("Completed"), None);
+    }
+
+    #[test]
+    fn what_keeps_pods_from_being_made_has_a_reason_and_says_what_to_do() {
+        for (message, expected) in [
+            (
+                "pods \"a\" is forbidden: exceeded quota: gpus, requested: requests.nvidia.com/gpu=1",
+                reason::QUOTA_EXCEEDED,
+            ),
+            (
+                "pods \"a\" is forbidden: maximum memory usage per Container is 4Gi, but limit is 8Gi",
+                reason::LIMIT_RANGE,
+            ),
+            (
+                "pods \"a\" is forbidden: violates PodSecurity \"restricted:latest\": hostPath volumes",
+                reason::POD_SECURITY,
+            ),
+            ("admission webhook denied the request", reason::PODS_REFUSED),
+        ] {
+            let (reason, words) = refusal(message);
+            assert_eq!(reason, expected);
+            assert!(words.len() > message.len() + 10 && words.ends_with(message), "{words}");
+        }
+        let (reason, _) = of_volume("FailedAttachVolume: Multi-Attach error for volume \"pvc-1\"");
+        assert_eq!(reason, reason::VOLUME_IN_USE);
+        assert_eq!(of_volume("FailedMount: timed out").0, reason::MOUNT_FAILED);
     }
 
     #[test]
@@ -249,15 +384,15 @@ mod tests {
             serde_json::from_value(json!({"metadata": {"name": "p", "deletionTimestamp": time}})).unwrap()
         };
         let now = Timestamp::from_second(1000).unwrap();
-        assert_eq!(of_pod(&pod(990), true, now), None);
-        assert_eq!(of_pod(&pod(900), true, now).unwrap().failure.reason, reason::TERMINATING_STUCK);
+        assert_eq!(of_pod(&pod(990), true, None, now), None);
+        assert_eq!(of_pod(&pod(900), true, None, now).unwrap().failure.reason, reason::TERMINATING_STUCK);
     }
 
     #[test]
     fn a_lost_node_explains_its_pods() {
         let pod: EnginePod =
             serde_json::from_value(json!({"metadata": {"name": "p"}, "status": {}})).unwrap();
-        let fault = of_pod(&pod, false, Timestamp::UNIX_EPOCH).unwrap();
+        let fault = of_pod(&pod, false, None, Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(fault.failure.reason, reason::NODE_NOT_READY);
     }
 }

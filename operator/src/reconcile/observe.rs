@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Secret};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
 use speechstack_crds::SpeechStack;
 
-use super::Context;
+use super::workload::LiveWorkload;
+use super::{Context, complaints};
 use crate::guards::Seen;
-use crate::names::{annotation, label};
+use crate::names::label;
+use crate::owned::Owned;
 use crate::pods::EnginePod;
 use crate::watch::Optional;
 
@@ -70,24 +71,16 @@ pub struct Observed {
     pub nodes_not_ready: BTreeSet<String>,
     /// Which optional kinds the cluster knows.
     pub optional: Optional,
-    /// The stack's Deployments by name.
-    pub deployments: HashMap<String, Arc<Deployment>>,
+    /// The stack's Deployments and StatefulSets by name.
+    pub workloads: HashMap<String, LiveWorkload>,
+    /// The stack's claims.
+    pub claims: BTreeSet<String>,
+    /// Why volumes of pods cannot be attached or mounted, and why pods cannot be made, by the name of the pod or workload.
+    pub complaints: HashMap<String, String>,
+    /// Pods whose guard was not reached for long, and why.
+    pub unreached: Vec<(String, String)>,
     /// The stack's engine pods, each with the last word of its guard.
     pub pods: Vec<(Arc<EnginePod>, Option<Seen>)>,
-}
-
-impl Observed {
-    /// What matters for the decision on an update, of the Deployment of that name.
-    #[must_use]
-    pub fn live(&self, name: &str) -> Option<super::build::Live> {
-        let deployment = self.deployments.get(name)?;
-        let of = |key: &str| deployment.annotations().get(key).cloned();
-        Some(super::build::Live {
-            spec_hash: of(annotation::SPEC)?,
-            template_hash: of(annotation::TEMPLATE)?,
-            replicas: deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1),
-        })
-    }
 }
 
 /// Names found within a TTL, so that a busy stack does not read the same Secret at each change of a pod.
@@ -111,22 +104,30 @@ impl TtlCache {
 /// # Errors
 /// When the API server cannot be asked.
 pub async fn observe(context: &Context, stack: &SpeechStack) -> Result<Observed, Error> {
+    let now = jiff::Timestamp::now();
     let namespace = stack.namespace().unwrap_or_default();
     let name = stack.name_any();
     let nodes = context.nodes.state();
+    let pods = context.pods.of_stack(&ObjectRef::from_obj(stack));
+    let workloads = workloads(context, &namespace, &name);
     Ok(Observed {
         ngc_secret: secret(context, stack, &namespace).await?,
         missing_claims: missing_claims(context, stack, &namespace).await?,
         nodes_not_ready: nodes.iter().filter(|node| !is_ready(node)).map(|node| node.name_any()).collect(),
         node_labels: nodes.iter().map(|node| node.labels().clone()).collect(),
         optional: context.optional.now(),
-        deployments: deployments(context, &namespace, &name),
-        pods: pods(context, stack),
+        workloads,
+        claims: claims(context, &namespace, &name),
+        complaints: complaints::of(context, &namespace, &pods, now).await,
+        unreached: unreached(context, &pods, now),
+        pods: pods.into_iter().map(|pod| with_word(context, pod)).collect(),
     })
 }
 
 async fn secret(context: &Context, stack: &SpeechStack, namespace: &str) -> Result<Found, Error> {
-    let Some(wanted) = &stack.spec.auth.ngc_secret_ref else { return Ok(Found::Yes) };
+    let Some(wanted) = stack.spec.auth.ngc_secret_ref.as_ref().filter(|_| context.check_secrets) else {
+        return Ok(Found::Yes);
+    };
     let key = format!("secret/{namespace}/{}/{}", wanted.name, wanted.key);
     if context.found.knows(&key) {
         return Ok(Found::Yes);
@@ -170,19 +171,35 @@ async fn missing_claims(
     Ok(missing)
 }
 
-fn deployments(context: &Context, namespace: &str, stack: &str) -> HashMap<String, Arc<Deployment>> {
-    let of_stack = |deployment: &Deployment| belongs(deployment, namespace, stack);
-    let all = context.deployments.state_filter(of_stack);
-    all.into_iter().map(|deployment| (deployment.name_any(), deployment)).collect()
+fn workloads(context: &Context, namespace: &str, stack: &str) -> HashMap<String, LiveWorkload> {
+    let deployments = context.deployments.state_filter(|object| belongs(object, namespace, stack));
+    let sets = context.stateful_sets.state_filter(|object| belongs(object, namespace, stack));
+    let deployments = deployments.iter().map(|object| (object.name_any(), LiveWorkload::from(&**object)));
+    let sets = sets.iter().map(|object| (object.name_any(), LiveWorkload::from(&**object)));
+    let mut all: HashMap<String, LiveWorkload> = deployments.collect();
+    for (name, set) in sets {
+        // While one takes the place of the other both are there.
+        all.insert(name, set);
+    }
+    all
 }
 
-fn pods(context: &Context, stack: &SpeechStack) -> Vec<(Arc<EnginePod>, Option<Seen>)> {
-    let pods = context.pods.of_stack(&ObjectRef::from_obj(stack));
-    let with_word = |pod: Arc<EnginePod>| {
-        let seen = context.guards.seen(&pod.uid);
-        (pod, seen)
-    };
-    pods.into_iter().map(with_word).collect()
+fn claims(context: &Context, namespace: &str, stack: &str) -> BTreeSet<String> {
+    let objects = context.owned.of_stack(&(namespace.to_owned(), stack.to_owned()));
+    objects.into_keys().filter(|(kind, _)| *kind == Owned::Claim).map(|(_, name)| name).collect()
+}
+
+fn unreached(context: &Context, pods: &[Arc<EnginePod>], now: jiff::Timestamp) -> Vec<(String, String)> {
+    let running =
+        pods.iter().filter(|pod| pod.running_since.is_some() && pod.deleted.is_none() && !pod.ended);
+    let why =
+        |pod: &Arc<EnginePod>| Some((pod.name.to_string(), context.guards.unreached(&pod.uid, now)?.why));
+    running.filter_map(why).collect()
+}
+
+fn with_word(context: &Context, pod: Arc<EnginePod>) -> (Arc<EnginePod>, Option<Seen>) {
+    let seen = context.guards.seen(&pod.uid);
+    (pod, seen)
 }
 
 fn belongs(object: &impl ResourceExt, namespace: &str, stack: &str) -> bool {

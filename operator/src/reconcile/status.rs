@@ -14,11 +14,13 @@ use speechstack_crds::{Phase, SpeechStack, SpeechStackStatus};
 use super::apply::{self, AppliedObjects};
 use super::observe::Observed;
 use super::validate::{self, ValidStack};
-use super::{CALL_TIMEOUT, Context, events};
+use super::{CALL_TIMEOUT, Context, complaints, events};
 use crate::names::FIELD_MANAGER;
+use crate::pods::EnginePod;
 
 mod conditions;
 mod engines;
+mod repair;
 #[cfg(test)]
 mod tests;
 
@@ -87,9 +89,15 @@ pub async fn publish(
 ) -> Result<bool, Error> {
     let old = context.written.current(stack);
     let status = judge(valid, observed, applied, old.as_ref(), now);
-    let terminating = observed.pods.iter().any(|(pod, _)| pod.deleted.is_some());
+    let turns = |pod: &EnginePod| pod.deleted.is_some() || complaints::waits(pod, now) || is_new(pod, now);
+    let again = observed.pods.iter().any(|(pod, _)| turns(pod));
     write(context, stack, old, status).await?;
-    Ok(terminating)
+    Ok(again)
+}
+
+/// Whether a pod came to its node so lately that its volumes may still turn out to be a problem.
+fn is_new(pod: &EnginePod, now: Timestamp) -> bool {
+    pod.running_since.is_none() && pod.scheduled.is_some_and(|at| now.as_second() - at.as_second() < 120)
 }
 
 /// Tells that the spec cannot be carried out; engines keep the status that they have.
@@ -154,6 +162,7 @@ fn judge(
         endpoints: Some(engines::endpoints(stack)),
         summary: Some(engines::summary(&engines)),
         engines: engines.into_iter().map(|engine| engine.status).collect(),
+        orphaned_caches: engines::orphaned(stack, observed),
         repair,
         operator_version: Some(env!("CARGO_PKG_VERSION").into()),
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::Client;
 use kube::client::Body;
 use kube::runtime::events::{Recorder, Reporter};
@@ -49,6 +50,10 @@ pub fn defaults() -> Defaults {
         proxy_image: "speechstack/proxy:1".into(),
         engine_image: None,
         subject: "system:serviceaccount:speechstack-system:speechstack-operator".into(),
+        presets: crate::preset::Presets::shipped().unwrap(),
+        image_registry: None,
+        image_pull_secrets: Vec::new(),
+        fixed_user: true,
     }
 }
 
@@ -74,7 +79,10 @@ pub struct Server(Arc<Mutex<State>>);
 struct State {
     objects: BTreeMap<String, Value>,
     calls: Vec<String>,
+    patches: Vec<(String, String, Value)>,
     version: u64,
+    posts: Vec<Value>,
+    answers: BTreeMap<String, Value>,
     refuse: Option<String>,
 }
 
@@ -88,7 +96,16 @@ impl Server {
                 let (parts, body) = request.into_parts();
                 let body = body.collect().await.unwrap().to_bytes();
                 let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-                let (status, answer) = server.answer(&parts.method, parts.uri.path(), body);
+                let kind =
+                    parts.headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+                let merge = kind.contains("merge-patch");
+                if parts.method == Method::PATCH {
+                    let manager = parts.uri.query().unwrap_or_default().split('&');
+                    let manager = manager.filter_map(|pair| pair.strip_prefix("fieldManager=")).next();
+                    let manager = manager.unwrap_or_default().to_owned();
+                    server.0.lock().patches.push((parts.uri.path().to_owned(), manager, body.clone()));
+                }
+                let (status, answer) = server.answer(&parts.method, parts.uri.path(), body, merge);
                 let answer = Full::new(Bytes::from(answer.to_string()));
                 let response = Response::builder().status(status).header("content-type", "application/json");
                 Ok::<_, std::convert::Infallible>(response.body(answer).unwrap())
@@ -97,7 +114,7 @@ impl Server {
         Client::new(service, "default")
     }
 
-    fn answer(&self, method: &Method, path: &str, body: Value) -> (u16, Value) {
+    fn answer(&self, method: &Method, path: &str, body: Value, merge: bool) -> (u16, Value) {
         let mut state = self.0.lock();
         state.calls.push(format!("{method} {path}"));
         if state.refuse.as_ref().is_some_and(|text| path.contains(text)) && *method != Method::GET {
@@ -105,6 +122,12 @@ impl Server {
         }
         if path.contains("/events.k8s.io/") {
             return (201, body);
+        }
+        if *method == Method::POST
+            && let Some(answer) = state.answers.get(path).cloned()
+        {
+            state.posts.push(body);
+            return (201, answer);
         }
         let key = path.trim_end_matches("/status").to_owned();
         match *method {
@@ -120,6 +143,11 @@ impl Server {
                     (Some(old), true) => {
                         let mut new = old.clone();
                         new["status"] = body["status"].clone();
+                        new
+                    }
+                    (Some(old), false) if merge => {
+                        let mut new = old.clone();
+                        merge_into(&mut new, &body);
                         new
                     }
                     _ => body.clone(),
@@ -163,6 +191,28 @@ impl Server {
         serde_json::from_value(self.0.lock().objects[key].clone()).unwrap()
     }
 
+    /// Answers posts to that path so.
+    pub fn answer_posts(&self, path: &str, answer: Value) {
+        self.0.lock().answers.insert(path.into(), answer);
+    }
+
+    /// Bodies of the posts that were answered.
+    pub fn posts(&self) -> Vec<Value> {
+        self.0.lock().posts.clone()
+    }
+
+    /// An object as the server has it.
+    pub fn object(&self, path: &str) -> Value {
+        self.0.lock().objects[path].clone()
+    }
+
+    /// Field managers and bodies of the patches of an object since the calls were last asked for.
+    pub fn patches(&self, path: &str) -> Vec<(String, Value)> {
+        let state = self.0.lock();
+        let of_path = state.patches.iter().filter(|(of, ..)| of == path);
+        of_path.map(|(_, manager, body)| (manager.clone(), body.clone())).collect()
+    }
+
     /// Refuses writes to paths with this text.
     pub fn refuse(&self, text: Option<&str>) {
         self.0.lock().refuse = text.map(str::to_owned);
@@ -170,8 +220,21 @@ impl Server {
 
     /// The calls since the last time this was asked, without Events.
     pub fn calls(&self) -> Vec<String> {
-        let calls = std::mem::take(&mut self.0.lock().calls);
+        let mut state = self.0.lock();
+        state.patches.clear();
+        let calls = std::mem::take(&mut state.calls);
         calls.into_iter().filter(|call| !call.contains("events.k8s.io")).collect()
+    }
+}
+
+fn merge_into(under: &mut Value, over: &Value) {
+    match (under, over) {
+        (Value::Object(under), Value::Object(over)) => {
+            for (key, value) in over {
+                merge_into(under.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (under, over) => *under = over.clone(),
     }
 }
 
@@ -189,13 +252,42 @@ pub fn context(server: &Server) -> Arc<Context> {
         client: client.clone(),
         defaults: defaults(),
         deployments: empty(),
+        stateful_sets: empty(),
+        heard: super::complaints::Heard::default(),
         pods: Pods::default(),
         nodes: empty(),
         owned: Arc::new(Index::default()),
-        guards: Guards::new(),
+        guards: Guards::new(crate::guards::Tokens::fixed("token")),
         optional: Arc::new(OptionalKinds::of(all_kinds())),
         metrics: Metrics::register(&Registry::new()).unwrap(),
         recorder: Recorder::new(client, reporter),
+        check_secrets: true,
+        found: super::observe::TtlCache::default(),
+        written: super::status::Written::default(),
+        errors: Mutex::default(),
+    })
+}
+
+/// The same context, whose watch has shown that Deployment.
+pub fn knowing(context: &Arc<Context>, deployment: Deployment) -> Arc<Context> {
+    let (store, mut writer) = reflector::store();
+    for event in [Event::Init, Event::InitApply(deployment), Event::InitDone] {
+        writer.apply_watcher_event(&event);
+    }
+    Arc::new(Context {
+        client: context.client.clone(),
+        defaults: context.defaults.clone(),
+        deployments: store,
+        stateful_sets: empty(),
+        heard: super::complaints::Heard::default(),
+        pods: Pods::default(),
+        nodes: empty(),
+        owned: context.owned.clone(),
+        guards: Guards::new(crate::guards::Tokens::fixed("token")),
+        optional: context.optional.clone(),
+        metrics: context.metrics.clone(),
+        recorder: context.recorder.clone(),
+        check_secrets: true,
         found: super::observe::TtlCache::default(),
         written: super::status::Written::default(),
         errors: Mutex::default(),

@@ -3,24 +3,28 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::LocalObjectReference;
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use kube::ResourceExt;
 use speechstack_crds::condition::reason;
 use speechstack_crds::{
     Capability, DeepProbe, Monitoring, Policy, Repair, SecretKey, SpeechStack, SpeechStackSpec, Updates,
 };
 
-use super::fingerprint;
 use super::observe::Observed;
+use crate::names;
+use crate::preset::Presets;
 
-mod engine;
+mod check;
+pub mod engine;
 mod gateway;
 mod image;
+mod inputs;
 mod patch;
 mod preflight;
 #[cfg(test)]
 mod tests;
 
-pub use engine::{Gpu, Replicas, ValidEngine, Volume};
+pub use engine::{Claim, Gpu, Replicas, ValidEngine, Volume};
 pub use gateway::ValidGateway;
 pub use image::ImageRef;
 
@@ -33,6 +37,14 @@ pub struct Defaults {
     pub engine_image: Option<String>,
     /// Whose orders guards obey: `system:serviceaccount:NAMESPACE:NAME`.
     pub subject: String,
+    /// What is known of engine containers.
+    pub presets: Presets,
+    /// Registry in place of the first part of every preset's image.
+    pub image_registry: Option<String>,
+    /// Secrets for pulling images, of stacks that name none.
+    pub image_pull_secrets: Vec<String>,
+    /// Whether pods run as a fixed user; off where the cluster gives each namespace its own, as OpenShift does.
+    pub fixed_user: bool,
 }
 
 /// Something that is wrong with a stack or with what it refers to.
@@ -95,14 +107,20 @@ pub struct ValidStack {
     pub ngc_key: Option<SecretKey>,
     /// Secrets for pulling images.
     pub image_pull_secrets: Vec<LocalObjectReference>,
+    /// Further labels of all objects.
+    pub labels: BTreeMap<String, String>,
+    /// Further annotations of all objects.
+    pub annotations: BTreeMap<String, String>,
+    /// Whether pods run as a fixed user.
+    pub fixed_user: bool,
     /// Golden probes.
     pub deep_probe: DeepProbe,
     /// Repair.
     pub repair: Repair,
     /// Scraping and alerts.
     pub monitoring: Monitoring,
-    /// Whether engine pods get a network policy.
-    pub network_policy: bool,
+    /// Network policies.
+    pub network: Network,
     /// Whether all engine pods are stopped.
     pub suspend: bool,
     /// When engine pods follow new defaults.
@@ -151,12 +169,13 @@ pub fn validate(stack: &SpeechStack, observed: &Observed, defaults: &Defaults) -
                 problems
                     .push(Problem::field("spec", format!("the engine name {} is used twice", engine.name)));
             }
-            let shared = shared_by_pods(spec);
-            engines.push(engine::validate(engine, capability, spec, &shared, defaults, &mut problems));
+            engines.extend(engine::validate(engine, capability, spec, defaults, &mut problems));
         }
     }
     let guard_image =
         image::resolve("spec.guard.image", spec.guard.image.as_ref(), &defaults.proxy_image, &mut problems);
+    let network = network(spec, &mut problems);
+    own_labels(&spec.labels, &mut problems);
     let gateway = gateway::validate(spec, &engines, defaults, &mut problems);
     if !problems.is_empty() {
         return Err(Error { problems });
@@ -173,26 +192,56 @@ pub fn validate(stack: &SpeechStack, observed: &Observed, defaults: &Defaults) -
         guard_image,
         guard: spec.guard.clone(),
         ngc_key: spec.auth.ngc_secret_ref.clone(),
-        image_pull_secrets: spec.image_pull_secrets.clone(),
+        image_pull_secrets: pull_secrets(spec, defaults),
+        labels: spec.labels.clone(),
+        annotations: spec.annotations.clone(),
+        fixed_user: defaults.fixed_user,
         deep_probe: spec.deep_probe.clone(),
         repair: spec.repair.clone(),
         monitoring: spec.monitoring.clone(),
-        network_policy: spec.network_policy.enabled,
+        network,
         suspend: spec.suspend,
         updates: spec.updates,
         subject: defaults.subject.clone(),
     })
 }
 
-/// The parts of the spec beside the engine's own that its pods are made from, for the fingerprint of what the user
-/// wrote.
-fn shared_by_pods(spec: &SpeechStackSpec) -> serde_json::Value {
-    let default = SpeechStackSpec::default();
-    serde_json::json!({
-        "guard": fingerprint::without_defaults(
-            &fingerprint::json(&spec.guard), &fingerprint::json(&default.guard)),
-        "auth": fingerprint::json(&spec.auth),
-        "imagePullSecrets": fingerprint::json(&spec.image_pull_secrets),
-        "imageRegistry": spec.image_registry,
-    })
+/// Who may reach the stack's pods.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Whether there are policies.
+    pub enabled: bool,
+    /// Who scrapes metrics; pods that are named prometheus when empty.
+    pub scrapers: Vec<NetworkPolicyPeer>,
+    /// Who may call the gateway; all when empty.
+    pub clients: Vec<NetworkPolicyPeer>,
+    /// Whether what pods reach is limited too.
+    pub egress: bool,
+}
+
+fn network(spec: &SpeechStackSpec, problems: &mut Vec<Problem>) -> Network {
+    let mut check = check::Check::of("spec.networkPolicy", problems);
+    Network {
+        enabled: spec.network_policy.enabled,
+        scrapers: check.all_parsed("scrapers", &spec.network_policy.scrapers),
+        clients: check.all_parsed("clients", &spec.network_policy.clients),
+        egress: spec.network_policy.egress,
+    }
+}
+
+/// The stack's own, or the operator's.
+fn pull_secrets(spec: &SpeechStackSpec, defaults: &Defaults) -> Vec<LocalObjectReference> {
+    if spec.image_pull_secrets.is_empty() {
+        let default = defaults.image_pull_secrets.iter();
+        return default.map(|name| LocalObjectReference { name: name.clone() }).collect();
+    }
+    spec.image_pull_secrets.clone()
+}
+
+/// Labels that users may not set.
+fn own_labels(labels: &BTreeMap<String, String>, problems: &mut Vec<Problem>) {
+    for label in labels.keys().filter(|label| names::is_own_label(label)) {
+        problems
+            .push(Problem::field("spec.labels", format!("{label} belongs to the operator: use another one")));
+    }
 }

@@ -10,9 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use speechstack_crds::{ContainerRestarts, Outcome, RepairRecord, Rung};
 
-/// Repairs of one engine within [`RATE_WINDOW`].
-pub const PER_ENGINE: usize = 6;
-/// Repairs of all stacks within [`RATE_WINDOW`].
+/// Repairs of all stacks within [`RATE_WINDOW`], unless told otherwise.
 pub const PER_CLUSTER: usize = 20;
 /// Window of both rates, and least time between two nodes that an engine avoids.
 pub const RATE_WINDOW: Duration = Duration::from_secs(600);
@@ -120,21 +118,11 @@ pub fn bucket<'a>(
     policy: &ContainerRestarts,
     now: Timestamp,
 ) -> Duration {
-    let burst = f64::from(policy.burst.max(1));
-    let refill = policy.refill.0.as_secs_f64().max(1.0);
-    let mut tokens = burst;
-    let mut at: Option<Timestamp> = None;
-    for restart in restarts {
-        let then = restart.ordered.0.min(now);
-        if let Some(before) = at {
-            tokens = (tokens + age(before, then).as_secs_f64() / refill).min(burst);
-        }
-        tokens -= 1.0;
-        at = Some(then);
-    }
-    let tokens = at.map_or(burst, |last| (tokens + age(last, now).as_secs_f64() / refill).min(burst));
+    let refill = policy.refill.0.max(Duration::from_secs(1));
+    let ages = restarts.map(|restart| age(restart.ordered.0, now));
+    let tokens = contract::budget::tokens(ages, policy.burst.max(1), refill);
     // A thousandth of a token is forgiven: the sum of parts must not wait for a rounding error.
-    if tokens > 0.999 { Duration::ZERO } else { Duration::from_secs_f64((1.0 - tokens) * refill) }
+    if tokens > 0.999 { Duration::ZERO } else { refill.mul_f64(1.0 - tokens) }
 }
 
 /// Wait before restart number `row` of a row, counted from the last one.

@@ -5,144 +5,24 @@
 
 use std::time::Duration;
 
+use contract::State;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use speechstack_crds::condition::reason;
 use speechstack_crds::{Outcome, Policy, RepairRecord, RepairStatus, Rung, Stopped};
 
-use super::act::{self, Act, Deferral};
 use super::budget::{self, RATE_WINDOW, of_engine, on_pod, ordered, replaces};
 use super::ladder::{self, Next};
-use super::record::Key;
+use super::plan::{self, Cluster, Held, Key, MAX_RECORDS, News, Plan};
 use super::view::{EngineView, PodView, StackView};
-use super::{correlation, escalate, record, rollout, settle};
-use contract::State;
-
+use super::{history, history::attempt};
 use crate::guards::Seen;
 
-/// Records kept.
-pub const MAX_RECORDS: usize = 50;
 /// A record this young is still needed for budgets.
 const NEEDED: Duration = budget::ROW;
 
-/// What other stacks did of late, as far as it limits this one.
-#[derive(Clone, Debug, Default)]
-pub struct Cluster {
-    /// When repairs of pods were ordered.
-    pub repairs: Vec<Timestamp>,
-    /// When nodes were reported or tainted, and which.
-    pub nodes: Vec<(String, Timestamp)>,
-}
-
-/// What follows.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// What is to be recorded before anything is done.
-    pub status: RepairStatus,
-    /// What is to be done, once it is recorded.
-    pub acts: Vec<Act>,
-    /// Repairs that wait though they are wanted, for the guards that asked.
-    pub deferrals: Vec<Deferral>,
-    /// What an Event reports.
-    pub news: Vec<News>,
-}
-
-/// A transition that becomes an Event.
-#[derive(Clone, Debug, PartialEq)]
-pub enum News {
-    /// A repair was ordered.
-    Ordered(RepairRecord),
-    /// It is known what came of a repair.
-    Settled(RepairRecord),
-    /// Repair of an engine stopped.
-    Stopped(Stopped),
-    /// Repair of an engine goes on.
-    Resumed(String),
-    /// Several replicas of an engine wedged together.
-    Correlated(String),
-}
-
-/// Why a repair waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Held {
-    /// The policy allows no repair.
-    Policy,
-    /// A person asked to hold.
-    Hold,
-    /// Repair of the engine stopped.
-    Stopped,
-    /// The kubelet restarts it by itself.
-    Kubelet,
-    /// Too few other replicas serve.
-    MinHealthy,
-    /// Replicas wedged together, and another one goes first.
-    Correlated,
-    /// Enough replicas are under repair.
-    Parallel,
-    /// The engine's rate.
-    EngineRate,
-    /// The cluster's rate.
-    ClusterRate,
-    /// The pod's restarts.
-    Bucket,
-    /// Spacing between restarts of a row.
-    Spacing,
-    /// The engine's pod replacements.
-    RecreateRate,
-    /// The rate of nodes.
-    NodeRate,
-    /// Pods are being replaced by a rollout.
-    Rollout,
-    /// The same order was given before.
-    Answered,
-    /// The record is full of repairs that still count.
-    Full,
-}
-
-impl Held {
-    /// All, for metrics that must exist before the first event.
-    pub const ALL: [Held; 16] = [
-        Held::Policy,
-        Held::Hold,
-        Held::Stopped,
-        Held::Kubelet,
-        Held::MinHealthy,
-        Held::Correlated,
-        Held::Parallel,
-        Held::EngineRate,
-        Held::ClusterRate,
-        Held::Bucket,
-        Held::Spacing,
-        Held::RecreateRate,
-        Held::NodeRate,
-        Held::Rollout,
-        Held::Answered,
-        Held::Full,
-    ];
-
-    /// The name in orders and metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Policy => "policy",
-            Self::Hold => "hold",
-            Self::Stopped => "stopped",
-            Self::Kubelet => "kubelet",
-            Self::MinHealthy => "min_healthy",
-            Self::Correlated => "correlated",
-            Self::Parallel => "parallel",
-            Self::EngineRate => "engine_rate",
-            Self::ClusterRate => "cluster_rate",
-            Self::Bucket => "bucket",
-            Self::Spacing => "spacing",
-            Self::RecreateRate => "recreate_rate",
-            Self::NodeRate => "node_rate",
-            Self::Rollout => "rollout",
-            Self::Answered => "answered",
-            Self::Full => "full",
-        }
-    }
-}
+/// An order that was not carried out for so long is not on its way any more.
+const UNDONE: Duration = Duration::from_secs(30);
 
 /// What is decided for one pod.
 enum Ruling {
@@ -164,20 +44,20 @@ pub fn decide(
     let mut plan = Plan { status: before.clone(), acts: Vec::new(), deferrals: Vec::new(), news: Vec::new() };
     for (key, outcome) in known {
         let is_meant =
-            |record: &RepairRecord| record.outcome == Outcome::Pending && record::key(record) == *key;
+            |record: &RepairRecord| record.outcome == Outcome::Pending && plan::key(record) == *key;
         if let Some(at) = plan.status.records.iter().position(is_meant) {
-            record::settle(&mut plan, at, *outcome, now);
+            plan::settle(&mut plan, at, *outcome, now);
         }
     }
-    for (at, outcome) in settle::settle(stack, &before.records, now) {
-        record::settle(&mut plan, at, outcome, now);
+    for (at, outcome) in history::settle(stack, &before.records, now) {
+        plan::settle(&mut plan, at, outcome, now);
     }
     if stack.reset.is_some() && stack.reset != plan.status.reset {
         reset(stack, &mut plan, now);
     }
     let frozen = stack.suspended || stack.spec.hold || stack.spec.policy != Policy::Restart;
     if frozen {
-        record::withdraw_undone(stack, &mut plan, now);
+        withdraw_undone(stack, &mut plan, now);
     }
     plan.status.stopped.retain(|stopped| stack.engines.iter().any(|engine| engine.name == stopped.engine));
     for engine in &stack.engines {
@@ -185,13 +65,51 @@ pub fn decide(
         decide_engine(stack, engine, cluster, &mut plan, now);
     }
     if !frozen {
-        escalate::nodes(stack, cluster, &mut plan, now);
+        ladder::nodes(stack, cluster, &mut plan, now);
     }
-    record::trim(&mut plan.status.records);
+    plan::trim(&mut plan.status.records);
     if !frozen {
-        plan.acts.extend(act::due(stack, &plan.status.records));
+        plan.acts.extend(plan::due(stack, &plan.status.records));
     }
     plan
+}
+
+/// Withdraws orders that were recorded and never carried out, once repair is switched off.
+fn withdraw_undone(stack: &StackView, plan: &mut Plan, now: Timestamp) {
+    let undone: Vec<usize> = plan
+        .status
+        .records
+        .iter()
+        .enumerate()
+        .filter(|(_, record)| budget::ordered(record, now) > UNDONE && plan::act(stack, record).is_some())
+        .map(|(at, _)| at)
+        .collect();
+    for at in undone {
+        plan::settle(plan, at, Outcome::Withdrawn, now);
+    }
+}
+
+/// Writes down a repair that is to be done.
+fn order(plan: &mut Plan, engine: &EngineView, pod: &PodView, seen: &Seen, rung: Rung, now: Timestamp) {
+    let request = seen.report.repair.as_ref();
+    let class = request.and_then(|request| request.class).or(seen.report.class);
+    plan::push(
+        plan,
+        RepairRecord {
+            engine: engine.name.clone(),
+            pod: pod.name.clone(),
+            pod_uid: pod.uid.clone(),
+            node: pod.node.clone(),
+            template: pod.template.clone(),
+            instance: seen.report.instance.clone(),
+            rung,
+            class: class.map(|class| class.as_str().to_owned()),
+            attempt: attempt(&plan.status.records, pod, seen),
+            ordered: MicroTime(now),
+            outcome: Outcome::Pending,
+            ended: None,
+        },
+    );
 }
 
 /// Forgets what was used up, here and in the guards.
@@ -202,11 +120,14 @@ fn reset(stack: &StackView, plan: &mut Plan, now: Timestamp) {
         plan.news.push(News::Resumed(stopped.engine));
     }
     let pods = stack.engines.iter().flat_map(|engine| &engine.pods);
-    plan.acts.extend(pods.filter_map(act::reset));
+    plan.acts.extend(pods.filter_map(plan::reset));
+    if stack.node_escalation {
+        plan.acts.extend(plan::readmissions(stack, &plan.status.records));
+    }
 }
 
 fn judge_correlation(stack: &StackView, engine: &EngineView, plan: &mut Plan) {
-    let correlated = correlation::is_correlated(engine, stack.spec.correlated_failure_threshold);
+    let correlated = history::is_correlated(engine, stack.spec.correlated_failure_threshold);
     let known = plan.status.correlated.contains(&engine.name);
     if correlated && !known {
         plan.status.correlated.push(engine.name.clone());
@@ -257,7 +178,7 @@ fn decide_engine(stack: &StackView, engine: &EngineView, cluster: &Cluster, plan
     let candidates = candidates(engine, &plan.status.records);
     resume(engine, &candidates, plan);
     if let (Some(template), false) =
-        (rollout::suspect(engine, &plan.status.records, now), candidates.is_empty())
+        (history::suspect(engine, &plan.status.records, now), candidates.is_empty())
     {
         let message = format!(
             "wedges of {} are confined to pods of template {template}, while others serve: roll it back",
@@ -267,12 +188,12 @@ fn decide_engine(stack: &StackView, engine: &EngineView, cluster: &Cluster, plan
     }
     for (place, candidate) in candidates.iter().enumerate() {
         match rule(stack, engine, candidate, place, cluster, plan, now) {
-            Ruling::Act(rung) => record::order(plan, engine, candidate.pod, candidate.seen, rung, now),
-            Ruling::Wait(held, wait) => plan.deferrals.extend(act::deferral(candidate.pod, held, wait)),
+            Ruling::Act(rung) => order(plan, engine, candidate.pod, candidate.seen, rung, now),
+            Ruling::Wait(held, wait) => plan.deferrals.extend(plan::deferral(candidate.pod, held, wait)),
             Ruling::Stop(stopped) => {
                 stop(plan, stopped);
                 let wait = Duration::from_secs(120);
-                plan.deferrals.extend(act::deferral(candidate.pod, Held::Stopped, wait));
+                plan.deferrals.extend(plan::deferral(candidate.pod, Held::Stopped, wait));
             }
             Ruling::Nothing => {}
         }
@@ -327,7 +248,8 @@ fn rule(
     let records = &plan.status.records;
     let under_repair =
         of_engine(records, &engine.name).filter(|record| record.outcome == Outcome::Pending).count();
-    if seen.report.is_verified() && !spares(stack, engine, pod, records) {
+    let serves = seen.report.is_verified();
+    if serves && !spares(stack, engine, pod, records) {
         return Ruling::Wait(Held::MinHealthy, seconds(30));
     }
     if plan.status.correlated.contains(&engine.name) && (place > 0 || under_repair > 0) {
@@ -338,15 +260,17 @@ fn rule(
         Next::Nothing => return Ruling::Nothing,
         Next::Stop { reason, message, .. } => return Ruling::Stop(stopped(engine, reason, message, now)),
     };
-    if under_repair >= budget::parallel(&stack.spec.container_restarts.max_parallel, engine.desired) {
+    // What does not serve has nothing to lose: only what still serves waits until others are well again.
+    if serves && under_repair >= budget::parallel(&stack.spec.container_restarts.max_parallel, engine.desired)
+    {
         return Ruling::Wait(Held::Parallel, seconds(15));
     }
     let waits =
-        [rates(engine, cluster, records, now), rung_budget(stack, engine, pod, seen, rung, plan, now)];
+        [rates(stack, engine, cluster, records, now), rung_budget(stack, engine, pod, seen, rung, plan, now)];
     match waits.into_iter().flatten().max_by_key(|(_, wait)| *wait) {
         Some((held, wait)) => Ruling::Wait(held, wait),
-        None if record::is_refuted(records, pod, seen, now) => Ruling::Wait(Held::Answered, seconds(10)),
-        None if record::is_repeated(records, pod, seen, rung) => repeated(engine, pod, rung, now),
+        None if history::is_refuted(records, pod, seen, now) => Ruling::Wait(Held::Answered, seconds(10)),
+        None if history::is_repeated(records, pod, seen, rung) => repeated(engine, pod, rung, now),
         None => Ruling::Act(rung),
     }
 }
@@ -375,6 +299,7 @@ fn spares(stack: &StackView, engine: &EngineView, pod: &PodView, records: &[Repa
 
 /// The engine's and the cluster's rate, and room in the record.
 fn rates(
+    stack: &StackView,
     engine: &EngineView,
     cluster: &Cluster,
     records: &[RepairRecord],
@@ -391,8 +316,16 @@ fn rates(
     });
     let full = if needed.count() < MAX_RECORDS { Duration::ZERO } else { Duration::from_secs(60) };
     [
-        (Held::EngineRate, budget::wait(of_engine.into_iter(), budget::PER_ENGINE, RATE_WINDOW, now)),
-        (Held::ClusterRate, budget::wait(everywhere, budget::PER_CLUSTER, RATE_WINDOW, now)),
+        (
+            Held::EngineRate,
+            budget::wait(
+                of_engine.into_iter(),
+                usize::try_from(stack.spec.per_engine).unwrap_or(usize::MAX),
+                RATE_WINDOW,
+                now,
+            ),
+        ),
+        (Held::ClusterRate, budget::wait(everywhere, cluster.limit, RATE_WINDOW, now)),
         (Held::Full, full),
     ]
     .into_iter()

@@ -3,7 +3,7 @@
 //! One task looks and decides for all stacks, so that the cluster's budget needs no lock; reads, writes and acts run
 //! beside it and report back. A stack with a write under way is not decided on.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::act::{Act, Deferral};
-use super::decide::{Cluster, Plan, decide};
+use super::budget;
+use super::decide::decide;
 use super::events::Note;
-use super::history::{History, Turn};
-use super::record::Key;
+use super::execute::{self, Done, Record, Worker};
+use super::plan::{self, Act, Cluster, Deferral, Key, Plan};
+use super::tracked::{Tracked, Turn};
 use super::view::view;
-use super::worker::{Done, Record, Worker};
-use super::{Context, budget, execute, node, record};
+use super::{Context, node};
 use crate::pods::EnginePod;
 
 /// Rules that depend on time alone are looked at this often.
@@ -41,17 +41,23 @@ pub(super) struct Driver {
     context: Context,
     cancel: CancellationToken,
     worker: Worker,
-    histories: HashMap<ObjectRef<SpeechStack>, History>,
+    histories: HashMap<ObjectRef<SpeechStack>, Tracked>,
     inbox: mpsc::UnboundedReceiver<Done>,
 }
 
 impl Driver {
     pub(super) fn new(context: Context, cancel: CancellationToken) -> Self {
-        let (worker, inbox) = Worker::new(&context, cancel.clone());
+        let (worker, inbox) = Worker::new(&context.client, &context.guards, &context.metrics, cancel.clone());
         Self { worker, histories: HashMap::new(), context, cancel, inbox }
     }
 
     pub(super) async fn run(mut self) {
+        let stacks = self.context.stacks.clone();
+        // Before all stacks are known, marks of nodes would seem to be of none of them.
+        match self.cancel.run_until_cancelled(stacks.wait_until_ready()).await {
+            Some(Ok(())) => {}
+            Some(Err(_)) | None => return,
+        }
         let mut changes = self.context.guards.changes();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -96,20 +102,21 @@ impl Driver {
             let (open, lost) = self.context.guards.streams();
             self.context.metrics.streams(open, lost);
         }
-        if ticks.is_multiple_of(SWEEP) && self.context.node_escalation {
+        if ticks % SWEEP == 1 {
             self.sweep();
         }
     }
 
-    /// Removes labels of nodes whose time is over.
+    /// Removes marks of nodes whose time is over or whose engine is gone, whether or not new ones may be set.
     fn sweep(&self) {
         let now = Timestamp::now();
+        let stacks = self.context.stacks.state();
+        let known: BTreeSet<String> = stacks.iter().flat_map(|stack| avoid_labels(stack)).collect();
         for found in self.context.nodes.state() {
-            let labels: Vec<String> = node::expired(&found, now).map(str::to_owned).collect();
-            if labels.is_empty() {
-                continue;
+            let stale = node::stale(&found, &known, self.context.namespace.as_deref(), now);
+            if !stale.is_empty() {
+                self.worker.sweep(found.name_any(), stale);
             }
-            self.worker.readmit_node(found.name_any(), labels);
         }
     }
 
@@ -121,7 +128,7 @@ impl Driver {
                 history.busy = false;
                 match result {
                     Ok(status) => {
-                        history.status = record::merge(&status, Some(&history.status));
+                        history.status = plan::merge(&status, Some(&history.status));
                         history.loaded = true;
                     }
                     Err(error) => {
@@ -181,13 +188,13 @@ impl Driver {
         pods: &[Arc<EnginePod>],
         nodes: &mut Option<Vec<Arc<Node>>>,
     ) {
-        if self.histories.get(stack).is_none_or(History::is_calm) && self.is_calm(found, pods) {
+        if self.histories.get(stack).is_none_or(Tracked::is_calm) && self.is_calm(found, pods) {
             return;
         }
         let now = Instant::now();
         let history = self.histories.entry(stack.clone()).or_default();
         if history.uid != found.metadata.uid {
-            *history = History::new(found.metadata.uid.clone());
+            *history = Tracked::new(found.metadata.uid.clone());
         }
         if history.busy || history.rest_until.is_some_and(|until| now < until) {
             return;
@@ -199,9 +206,16 @@ impl Driver {
             return;
         }
         let observed = found.status.as_ref().and_then(|status| status.repair.as_ref());
-        history.status = record::merge(&history.status, observed);
+        history.status = plan::merge(&history.status, observed);
         let nodes = nodes.get_or_insert_with(|| self.context.nodes.state());
-        let view = view(found, pods, nodes, &self.context.guards, self.context.node_escalation);
+        let view = view(
+            found,
+            pods,
+            nodes,
+            &self.context.guards,
+            &self.context.presets,
+            self.context.node_escalation,
+        );
         let time = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap_or_default();
         let turns = history.turns(&view, time);
         let known = std::mem::take(&mut history.known);
@@ -233,7 +247,7 @@ impl Driver {
 
     /// Repairs of all stacks but that one.
     fn cluster(&self, but: &ObjectRef<SpeechStack>) -> Cluster {
-        let mut cluster = Cluster::default();
+        let mut cluster = Cluster { limit: self.context.per_cluster, ..Cluster::default() };
         for found in self.context.stacks.state() {
             let stack = ObjectRef::from_obj(found.as_ref());
             if stack == *but {
@@ -287,13 +301,20 @@ impl Driver {
     }
 }
 
+/// Keys of the labels that keep a stack's engines off nodes.
+fn avoid_labels(stack: &SpeechStack) -> Vec<String> {
+    let (namespace, name) = (stack.namespace().unwrap_or_default(), stack.name_any());
+    let engines = stack.spec.stt.iter().chain(&stack.spec.tts);
+    engines.map(|engine| crate::names::avoid_label(&namespace, &name, &engine.name)).collect()
+}
+
 /// What an act's result means for its record, if it says anything by itself.
-fn conclude(history: &History, act: &Act, result: Result<(), execute::Error>) -> Option<(Key, Outcome)> {
+fn conclude(history: &Tracked, act: &Act, result: Result<(), execute::Error>) -> Option<(Key, Outcome)> {
     match (act, result) {
         (Act::ReportNode { key, .. } | Act::TaintNode { key, .. }, Ok(())) => {
             Some((key.clone(), Outcome::Done))
         }
-        (Act::Grant { .. } | Act::Replace { .. } | Act::Reset { .. }, Ok(())) => None,
+        (Act::Grant { .. } | Act::Replace { .. } | Act::Reset { .. } | Act::Readmit { .. }, Ok(())) => None,
         (Act::Grant { key, .. } | Act::Replace { key, .. }, Err(error)) => {
             let withdrawn = error.is_outdated() && history.is_first(key);
             if !withdrawn {
@@ -301,7 +322,10 @@ fn conclude(history: &History, act: &Act, result: Result<(), execute::Error>) ->
             }
             withdrawn.then(|| (key.clone(), Outcome::Withdrawn))
         }
-        (Act::ReportNode { .. } | Act::TaintNode { .. } | Act::Reset { .. }, Err(error)) => {
+        (
+            Act::ReportNode { .. } | Act::TaintNode { .. } | Act::Readmit { .. } | Act::Reset { .. },
+            Err(error),
+        ) => {
             warn(&error, "unable to repair");
             None
         }

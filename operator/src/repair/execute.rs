@@ -1,4 +1,4 @@
-//! Carries out acts: the calls to guards and to the API server, each with a timeout.
+//! Carries out acts: the calls to guards and to the API server, each with a timeout, in tasks beside the loop.
 
 use std::future::Future;
 use std::time::Duration;
@@ -6,18 +6,23 @@ use std::time::Duration;
 use http::StatusCode;
 use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, Taint};
 use kube::api::{Api, DeleteParams, EvictParams, Patch, PatchParams, Preconditions};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
 use serde_json::json;
 use speechstack_crds::{RepairStatus, SpeechStack};
 use tokio::time::timeout;
 
-use super::act::{Act, Avoid, Deferral};
 use super::events::{Events, Note};
 use super::node;
+use super::plan::{Act, Avoid, Deferral};
 use contract::{RepairOrder, Verb};
 
 use crate::guards::{Guards, Refusal};
 use crate::names::REPAIR_FIELD_MANAGER;
+
+mod worker;
+
+pub(super) use worker::{Done, Record, Worker};
 
 /// For one call to the API server.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -94,12 +99,12 @@ fn stacks(client: &Client, stack: &SpeechStack) -> Api<SpeechStack> {
     Api::namespaced(client.clone(), &stack.namespace().unwrap_or_default())
 }
 
-/// Carries out an act of a stack in that namespace.
+/// Carries out an act of a stack.
 pub(super) async fn act(
     client: &Client,
     guards: &Guards,
     events: &Events,
-    namespace: &str,
+    stack: &ObjectRef<SpeechStack>,
     act: &Act,
 ) -> Result<(), Error> {
     match act {
@@ -111,7 +116,7 @@ pub(super) async fn act(
                 reason: key.rung.as_str().to_owned(),
                 seconds: 0,
             };
-            guards.order(*address, &order).await.map(drop).map_err(Error::Guard)
+            guards.order(stack, *address, &order).await.map(drop).map_err(Error::Guard)
         }
         Act::Reset { address } => {
             let order = RepairOrder {
@@ -123,18 +128,18 @@ pub(super) async fn act(
                 seconds: 0,
             };
             for _ in 1..RESETS {
-                if guards.order(*address, &order).await.is_ok() {
+                if guards.order(stack, *address, &order).await.is_ok() {
                     return Ok(());
                 }
                 tokio::time::sleep(RESET_SPACING).await;
             }
-            guards.order(*address, &order).await.map(drop).map_err(Error::Guard)
+            guards.order(stack, *address, &order).await.map(drop).map_err(Error::Guard)
         }
         Act::Replace { key, pod, evict, avoid } => {
             if let Some(avoid) = avoid {
                 label(client, avoid).await?;
             }
-            replace(client, namespace, pod, &key.pod_uid, *evict).await
+            replace(client, stack.namespace.as_deref().unwrap_or_default(), pod, &key.pod_uid, *evict).await
         }
         Act::ReportNode { node, message, .. } => {
             events.tell(Note {
@@ -147,12 +152,22 @@ pub(super) async fn act(
             });
             Ok(())
         }
-        Act::TaintNode { node, .. } => taint(client, node).await,
+        Act::TaintNode { node, label, expiry, .. } => {
+            taint(client, node, &node::taint_value(label, *expiry)).await
+        }
+        Act::Readmit { node, label } => {
+            unlabel(client, node, std::slice::from_ref(label)).await?;
+            untaint(client, node, |taint| node::is_taint_of(taint, label)).await
+        }
     }
 }
 
 /// Tells a guard to hold its request.
-pub(super) async fn defer(guards: &Guards, deferral: &Deferral) -> Result<(), Error> {
+pub(super) async fn defer(
+    guards: &Guards,
+    stack: &ObjectRef<SpeechStack>,
+    deferral: &Deferral,
+) -> Result<(), Error> {
     let Some(address) = deferral.address else { return Ok(()) };
     let order = RepairOrder {
         order: Verb::Defer,
@@ -161,7 +176,7 @@ pub(super) async fn defer(guards: &Guards, deferral: &Deferral) -> Result<(), Er
         reason: deferral.held.as_str().to_owned(),
         seconds: deferral.seconds,
     };
-    guards.order(address, &order).await.map(drop).map_err(Error::Guard)
+    guards.order(stack, address, &order).await.map(drop).map_err(Error::Guard)
 }
 
 /// Deletes the pod of that UID. With other replicas serving it is evicted, which respects their budget.
@@ -184,8 +199,8 @@ async fn label(client: &Client, avoid: &Avoid) -> Result<(), Error> {
     call("label the node", nodes.patch(&avoid.node, &manager(), &Patch::Merge(patch))).await.map(drop)
 }
 
-/// Removes labels whose time is over.
-pub(super) async fn readmit_node(client: &Client, node: &str, labels: &[String]) -> Result<(), Error> {
+/// Removes labels of a node.
+async fn unlabel(client: &Client, node: &str, labels: &[String]) -> Result<(), Error> {
     let nodes: Api<Node> = Api::all(client.clone());
     let gone: serde_json::Map<_, _> =
         labels.iter().map(|label| (label.clone(), serde_json::Value::Null)).collect();
@@ -193,8 +208,33 @@ pub(super) async fn readmit_node(client: &Client, node: &str, labels: &[String])
     call("remove the node's label", nodes.patch(node, &manager(), &Patch::Merge(patch))).await.map(drop)
 }
 
+/// Removes what is stale of a node.
+pub(super) async fn sweep(client: &Client, name: &str, stale: &node::Stale) -> Result<(), Error> {
+    if !stale.labels.is_empty() {
+        unlabel(client, name, &stale.labels).await?;
+    }
+    if stale.taint {
+        untaint(client, name, |taint| taint.key == node::TAINT).await?;
+    }
+    Ok(())
+}
+
+/// Removes taints, against the version of the node that was read.
+async fn untaint(client: &Client, name: &str, goes: impl Fn(&Taint) -> bool) -> Result<(), Error> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let Some(found) = call("read the node", nodes.get_opt(name)).await? else { return Ok(()) };
+    let version = found.resource_version();
+    let taints = found.spec.and_then(|spec| spec.taints).unwrap_or_default();
+    let kept: Vec<_> = taints.iter().filter(|taint| !goes(taint)).collect();
+    if kept.len() == taints.len() {
+        return Ok(());
+    }
+    let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": kept}});
+    call("take back the taint", nodes.patch(name, &manager(), &Patch::Merge(patch))).await.map(drop)
+}
+
 /// Adds our taint. Taints are one list, so it is written against the version that was read.
-async fn taint(client: &Client, name: &str) -> Result<(), Error> {
+async fn taint(client: &Client, name: &str, value: &str) -> Result<(), Error> {
     let nodes: Api<Node> = Api::all(client.clone());
     let found = call("read the node", nodes.get(name)).await?;
     let version = found.resource_version();
@@ -202,7 +242,12 @@ async fn taint(client: &Client, name: &str) -> Result<(), Error> {
     if taints.iter().any(|taint| taint.key == node::TAINT) {
         return Ok(());
     }
-    taints.push(Taint { key: node::TAINT.into(), effect: "NoSchedule".into(), ..Taint::default() });
+    taints.push(Taint {
+        key: node::TAINT.into(),
+        value: Some(value.into()),
+        effect: "NoSchedule".into(),
+        ..Taint::default()
+    });
     let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}});
     call("taint the node", nodes.patch(name, &manager(), &Patch::Merge(patch))).await.map(drop)
 }

@@ -1,15 +1,15 @@
-//! Which rung of the repair ladder is next for a pod: pure.
+//! Which rung of the repair ladder is next for a pod, and which nodes are to be reported or tainted: pure.
 
-use jiff::Timestamp;
-use speechstack_crds::condition::reason;
-use speechstack_crds::{Escalation, RepairRecord, RepairStatus, Rung};
-
-use super::budget::{
-    DAY, LASTING, PER_DAY, ROW, age, failed, futile, of_engine, ordered, replaces, restarts, row,
-};
-use super::view::{EngineView, PodView, StackView};
 use contract::{Act, Class, State};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use speechstack_crds::condition::reason;
+use speechstack_crds::{Escalation, Outcome, RepairRecord, RepairStatus, Rung};
 
+use super::budget::{DAY, NODE_WINDOW, PER_DAY, age, ordered, replaces};
+use super::history::History;
+use super::plan::{self, Cluster, Plan};
+use super::view::{EngineView, PodView, StackView};
 use crate::guards::Seen;
 
 /// What is next.
@@ -57,71 +57,7 @@ pub fn next(
     history.escalate()
 }
 
-/// What was done to a pod and its engine so far.
-struct History<'a> {
-    stack: &'a StackView,
-    engine: &'a EngineView,
-    pod: &'a PodView,
-    device_lost: bool,
-    asked: bool,
-    /// Repairs of the engine since the last reset.
-    records: Vec<&'a RepairRecord>,
-    row: usize,
-    allowance: usize,
-    today: usize,
-    /// It replaces a pod that wedged, and was never well for long.
-    fresh: bool,
-    futile: bool,
-    highest: Option<Rung>,
-    now: Timestamp,
-}
-
-impl<'a> History<'a> {
-    fn new(
-        stack: &'a StackView,
-        engine: &'a EngineView,
-        pod: &'a PodView,
-        seen: &Seen,
-        status: &'a RepairStatus,
-        now: Timestamp,
-    ) -> Self {
-        let since = status.reset_at.as_ref();
-        let is_newer = |record: &&RepairRecord| since.is_none_or(|since| record.ordered > *since);
-        let records: Vec<_> = of_engine(&status.records, &engine.name).filter(is_newer).collect();
-        let ailing = seen.ailing.unwrap_or(now);
-        let restarts = restarts(&status.records, &pod.uid, since);
-        let fresh = records.iter().any(|record| {
-            replaces(record.rung)
-                && record.pod_uid != pod.uid
-                && pod
-                    .scheduled
-                    .is_some_and(|scheduled| scheduled.as_second() >= record.ordered.0.as_second())
-                && record.ended.as_ref().is_none_or(|ended| age(ended.0, now) < ROW)
-                && failed(record, ailing, LASTING)
-        });
-        let class = seen.report.class;
-        let asked = seen.report.repair.as_ref();
-        let device_lost =
-            class.or_else(|| asked.and_then(|request| request.class)) == Some(Class::DeviceLost);
-        let burst = usize::try_from(stack.spec.container_restarts.burst).unwrap_or(usize::MAX).max(1);
-        let (futile, highest) = futile(records.iter().copied(), now);
-        Self {
-            device_lost,
-            asked: asked.is_some(),
-            row: row(restarts.clone(), ailing, now),
-            allowance: if fresh || device_lost { 1 } else { burst },
-            today: restarts.filter(|record| ordered(record, now) < DAY).count(),
-            stack,
-            engine,
-            pod,
-            records,
-            fresh,
-            futile,
-            highest,
-            now,
-        }
-    }
-
+impl History<'_> {
     /// A rung above the restart. What was tried and did not help is not tried for ever: after that comes the stop.
     fn escalate(&self) -> Next {
         let next = self.above();
@@ -201,4 +137,91 @@ impl<'a> History<'a> {
     fn has_elsewhere(&self) -> bool {
         self.engine.nodes.iter().any(|node| node.eligible && Some(&node.name) != self.pod.node.as_ref())
     }
+}
+
+/// A node under suspicion, and the repair that says so.
+struct Suspect {
+    evidence: RepairRecord,
+    /// Other nodes can run the engine.
+    replaceable: bool,
+}
+
+/// Orders the report, and after it the taint, of nodes that engines were moved off with success.
+pub fn nodes(stack: &StackView, cluster: &Cluster, plan: &mut Plan, now: Timestamp) {
+    let escalation = stack.spec.escalation;
+    if !matches!(escalation, Escalation::ReportNode | Escalation::TaintNode) || !stack.node_escalation {
+        return;
+    }
+    for engine in &stack.engines {
+        for suspect in suspects(stack, engine, plan, now) {
+            let Some(node) = suspect.evidence.node.clone() else { continue };
+            if !may_touch(&node, cluster, &plan.status.records, now) {
+                continue;
+            }
+            let done = |rung: Rung| {
+                plan.status.records.iter().find(|record| {
+                    record.rung == rung
+                        && record.node.as_ref() == Some(&node)
+                        && ordered(record, now) < DAY
+                        && record.outcome != Outcome::Failed
+                })
+            };
+            let foreign = engine.nodes.iter().any(|seen| seen.name == node && seen.foreign);
+            let rung = match (done(Rung::ReportNode), done(Rung::TaintNode)) {
+                (None, _) => Rung::ReportNode,
+                (Some(report), None)
+                    if escalation == Escalation::TaintNode
+                        && report.outcome == Outcome::Done
+                        && suspect.replaceable
+                        && !foreign =>
+                {
+                    Rung::TaintNode
+                }
+                _ => continue,
+            };
+            let record = RepairRecord {
+                rung,
+                ordered: MicroTime(now),
+                outcome: Outcome::Pending,
+                ended: None,
+                ..suspect.evidence
+            };
+            plan::push(plan, record);
+        }
+    }
+}
+
+/// One node per half hour, over all stacks.
+fn may_touch(node: &str, cluster: &Cluster, records: &[RepairRecord], now: Timestamp) -> bool {
+    let here = records
+        .iter()
+        .filter(|record| matches!(record.rung, Rung::ReportNode | Rung::TaintNode))
+        .filter_map(|record| Some((record.node.as_deref()?, record.ordered.0)));
+    let elsewhere = cluster.nodes.iter().map(|(node, time)| (node.as_str(), *time));
+    here.chain(elsewhere).all(|(other, time)| other == node || age(time, now) >= NODE_WINDOW)
+}
+
+fn suspects(stack: &StackView, engine: &EngineView, plan: &Plan, now: Timestamp) -> Vec<Suspect> {
+    let records = &plan.status.records;
+    // The engine was cured by the move, or its device is lost.
+    let moved = records.iter().filter(|record| {
+        let lost =
+            record.class.as_deref() == Some(Class::DeviceLost.as_str()) && record.outcome == Outcome::Failed;
+        record.engine == engine.name
+            && record.rung == Rung::AvoidNode
+            && ordered(record, now) < DAY
+            && (record.outcome == Outcome::Recovered || lost)
+    });
+    let mut suspects: Vec<Suspect> =
+        moved.map(|record| Suspect { evidence: record.clone(), replaceable: true }).collect();
+    // Or there is nowhere to move it.
+    for pod in engine.pods.iter().filter(|pod| pod.is_wedged()) {
+        let Some(seen) = pod.live() else { continue };
+        let next = next(stack, engine, pod, seen, &plan.status, now);
+        let last = records.iter().rev().find(|record| record.pod_uid == pod.uid && record.node.is_some());
+        if let (Next::Stop { suspect: true, .. }, Some(last)) = (next, last) {
+            suspects.push(Suspect { evidence: last.clone(), replaceable: false });
+        }
+    }
+    suspects
 }

@@ -1,38 +1,106 @@
 //! Nodes as engines see them: which could run one, the label that keeps one away, the taint of a suspect GPU.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Taint, Toleration};
-use speechstack_crds::{Capability, EngineSpec};
+use speechstack_crds::EngineSpec;
 
-use super::view::NodeView;
+use crate::fingerprint::short;
 use crate::names::{avoid_label, label};
+use crate::preset::Preset;
+use crate::reconcile::validate::engine::architectures;
 
 /// How long an engine stays off a node.
 pub const AVOIDED: Duration = Duration::from_secs(6 * 3600);
+/// How long a node stays tainted: as long as its repairs count.
+pub const TAINTED: Duration = super::budget::DAY;
 /// Key of the taint of a node whose GPU is suspected.
 pub const TAINT: &str = "speechstack.dev/gpu-suspect";
 const GPU: &str = "nvidia.com/gpu";
 
-/// Labels of a node whose time is over. Values that are no time are a person's own and stay.
-pub fn expired(node: &Node, now: Timestamp) -> impl Iterator<Item = &str> {
-    labels(node).iter().filter_map(move |(key, value)| {
-        let expiry: i64 = value.parse().ok()?;
-        (key.starts_with(label::AVOID_PREFIX) && expiry <= now.as_second()).then_some(key.as_str())
-    })
+/// One node, as one engine sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeView {
+    /// Its name.
+    pub name: String,
+    /// Whether the engine could run there.
+    pub eligible: bool,
+    /// Whether somebody else keeps the engine off it by a taint or cordon.
+    pub foreign: bool,
 }
 
-/// What an engine sees of a node.
+/// What is to be removed from a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stale {
+    /// Keys of labels.
+    pub labels: Vec<String>,
+    /// Whether our taint goes.
+    pub taint: bool,
+}
+
+impl Stale {
+    /// Whether nothing is to be removed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty() && !self.taint
+    }
+}
+
+/// Marks of a node whose time is over or whose engine is gone. Values without a time are a person's own and stay, as do
+/// marks of namespaces other than `namespace`, where this operator knows no engine.
 #[must_use]
-pub fn view(node: &Node, stack: &str, engine: &EngineSpec, capability: Capability) -> NodeView {
+pub fn stale(node: &Node, known: &BTreeSet<String>, namespace: Option<&str>, now: Timestamp) -> Stale {
+    let is_over = |expiry: i64| expiry <= now.as_second();
+    let here = namespace.map_or_else(|| label::AVOID_PREFIX.to_owned(), |name| avoid_label(name, "", ""));
+    let here = here.trim_end_matches('.');
+    let labels = labels(node).iter().filter_map(|(key, value)| {
+        let expiry: i64 = value.parse().ok()?;
+        let ours = key.starts_with(label::AVOID_PREFIX);
+        let gone = key.starts_with(here) && !known.contains(key);
+        (ours && (is_over(expiry) || gone)).then(|| key.clone())
+    });
+    let mut taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    let ours = taints.find(|taint| taint.key == TAINT);
+    let mark = ours.and_then(|taint| parse_taint(taint.value.as_deref()?));
+    let gone = |engine: &str| namespace.is_none() && !known.iter().any(|label| short(label) == engine);
+    let taint = mark.is_some_and(|(expiry, engine)| is_over(expiry) || gone(engine));
+    Stale { labels: labels.collect(), taint }
+}
+
+/// The value of our taint: its expiry, and the engine that it was set for.
+#[must_use]
+pub fn taint_value(label: &str, expiry: i64) -> String {
+    format!("{expiry}.{}", short(label))
+}
+
+fn parse_taint(value: &str) -> Option<(i64, &str)> {
+    let (expiry, engine) = value.split_once('.')?;
+    Some((expiry.parse().ok()?, engine))
+}
+
+/// Whether that taint was set for the engine with that avoid label.
+#[must_use]
+pub fn is_taint_of(taint: &Taint, label: &str) -> bool {
+    let mark = taint.value.as_deref().and_then(parse_taint);
+    taint.key == TAINT && mark.is_some_and(|(_, engine)| engine == short(label))
+}
+
+/// What an engine of that stack, namespace and name, sees of a node.
+#[must_use]
+pub fn view(
+    node: &Node,
+    (namespace, stack): (&str, &str),
+    engine: &EngineSpec,
+    preset: Option<&Preset>,
+) -> NodeView {
     let foreign = is_foreign(node, engine);
     let eligible = !foreign
         && is_ready(node)
-        && !labels(node).contains_key(&avoid_label(stack, &engine.name))
-        && selects(node, engine, capability)
-        && has_device(node, engine, capability);
+        && !labels(node).contains_key(&avoid_label(namespace, stack, &engine.name))
+        && selects(node, engine, preset)
+        && has_device(node, engine, preset);
     NodeView { name: node.metadata.name.clone().unwrap_or_default(), eligible, foreign }
 }
 
@@ -73,10 +141,10 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
             || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default())
 }
 
-fn selects(node: &Node, engine: &EngineSpec, capability: Capability) -> bool {
+fn selects(node: &Node, engine: &EngineSpec, preset: Option<&Preset>) -> bool {
     let labels = labels(node);
-    let arch = engine.preset.data(capability).arch;
-    arch.is_none_or(|arch| labels.get("kubernetes.io/arch").is_none_or(|of| of == arch))
+    let fits = preset.map_or(&[][..], |preset| architectures(engine, preset));
+    (fits.is_empty() || labels.get("kubernetes.io/arch").is_none_or(|of| fits.contains(of)))
         && engine.node_selector.iter().all(|(key, value)| labels.get(key) == Some(value))
         && affine(node, engine)
 }
@@ -116,9 +184,11 @@ fn matches(rule: &NodeSelectorRequirement, value: Option<&String>) -> bool {
 }
 
 /// Whether the node has the engine's device at all; whether one is free is the scheduler's to say.
-fn has_device(node: &Node, engine: &EngineSpec, capability: Capability) -> bool {
+fn has_device(node: &Node, engine: &EngineSpec, preset: Option<&Preset>) -> bool {
     let gpu = engine.gpu.as_ref();
-    if gpu.is_some_and(|gpu| gpu.claims.is_some()) || (gpu.is_none() && !engine.preset.data(capability).gpu) {
+    if gpu.is_some_and(|gpu| gpu.claims.is_some())
+        || (gpu.is_none() && preset.is_some_and(|preset| !preset.gpu))
+    {
         return true;
     }
     let count = gpu.and_then(|gpu| gpu.count).unwrap_or(1);
@@ -149,7 +219,12 @@ mod tests {
     fn eligible(node: &Node, engine: Value) -> bool {
         let mut spec = json!({"name": "e", "preset": "parakeet-tdt-0.6b-v3"});
         spec.as_object_mut().unwrap().extend(engine.as_object().unwrap().clone());
-        view(node, "s", &serde_json::from_value(spec).unwrap(), Capability::Stt).eligible
+        // As the watch keeps it.
+        let mut node = node.clone();
+        crate::watch::strip::node(&mut node);
+        let presets = crate::preset::Presets::shipped().unwrap();
+        let preset = presets.get("parakeet-tdt-0.6b-v3", speechstack_crds::Capability::Stt);
+        view(&node, ("ns", "s"), &serde_json::from_value(spec).unwrap(), preset).eligible
     }
 
     #[test]
@@ -164,7 +239,7 @@ mod tests {
             (json!({"/spec": {"unschedulable": true}}), "cordoned"),
             (json!({"/status/conditions": [{"type": "Ready", "status": "Unknown"}]}), "down"),
             (json!({"/metadata/labels": {"kubernetes.io/arch": "arm64"}}), "another architecture"),
-            (json!({"/metadata/labels": {"avoid.speechstack.dev/s-e": "5"}}), "avoided"),
+            (json!({"/metadata/labels": {"avoid.speechstack.dev/ns.s.e": "5"}}), "avoided"),
             (json!({"/status/allocatable": {}}), "no GPU"),
         ] {
             assert!(!eligible(&node(patch), json!({})), "{why}");
@@ -189,11 +264,29 @@ mod tests {
     }
 
     #[test]
-    fn labels_expire_but_those_of_people_stay() {
-        let node = node(json!({"/metadata/labels": {
-            "avoid.speechstack.dev/s-old": "99", "avoid.speechstack.dev/s-new": "101",
-            "avoid.speechstack.dev/s-own": "forever", "zone": "1"}}));
+    fn marks_end_with_their_time_and_with_their_engine_and_those_of_people_stay() {
+        let engine = "avoid.speechstack.dev/ns.s.e";
+        let taint =
+            |expiry| json!({"key": TAINT, "value": taint_value(engine, expiry), "effect": "NoSchedule"});
+        let marked = |expiry| {
+            node(json!({
+                "/metadata/labels": {
+                    "avoid.speechstack.dev/ns.s.old": "99", engine: "101",
+                    "avoid.speechstack.dev/ns.s.gone": "101", "avoid.speechstack.dev/other.s.e": "101",
+                    "avoid.speechstack.dev/ns.s.own": "forever", "zone": "1"},
+                "/spec": {"taints": [taint(expiry)]},
+            }))
+        };
         let now = Timestamp::from_second(100).unwrap();
-        assert_eq!(expired(&node, now).collect::<Vec<_>>(), ["avoid.speechstack.dev/s-old"]);
+        let known = BTreeSet::from(["avoid.speechstack.dev/ns.s.old".to_owned(), engine.to_owned()]);
+        let names = |stale: &Stale| stale.labels.iter().map(|key| key[22..].to_owned()).collect::<Vec<_>>();
+        let all = stale(&marked(101), &known, None, now);
+        assert_eq!((names(&all).join(" ").as_str(), all.taint), ("ns.s.gone ns.s.old other.s.e", false));
+        let here = stale(&marked(99), &known, Some("ns"), now);
+        assert_eq!((names(&here).join(" ").as_str(), here.taint), ("ns.s.gone ns.s.old", true));
+        assert!(stale(&marked(101), &BTreeSet::new(), None, now).taint, "its engine is gone");
+        let own =
+            node(json!({"/spec": {"taints": [{"key": TAINT, "value": "mine", "effect": "NoSchedule"}]}}));
+        assert!(stale(&own, &known, None, now).is_empty());
     }
 }

@@ -214,7 +214,6 @@ struct World {
     log: Log,
     guard: Arc<Guard>,
     address: std::net::Ipv4Addr,
-    token_file: tempfile::NamedTempFile,
 }
 
 async fn world() -> World {
@@ -242,9 +241,7 @@ async fn world() -> World {
     tokio::spawn(serve(listener, router));
     let api =
         Api { record: Arc::new(Mutex::new(json!({}))), log: Arc::clone(&log), fail_writes: Arc::default() };
-    let token_file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(token_file.path(), "token").unwrap();
-    World { api, log, guard, address, token_file }
+    World { api, log, guard, address }
 }
 
 /// One operator that leads; it ends when dropped.
@@ -262,7 +259,9 @@ impl World {
         let pods = Pods::default();
         let (nodes, node_writer) = reflector::store();
         let stack: SpeechStack = serde_json::from_value(self.api.stack()).unwrap();
-        stack_writer.apply_watcher_event(&watcher::Event::Apply(stack));
+        for event in [watcher::Event::Init, watcher::Event::InitApply(stack), watcher::Event::InitDone] {
+            stack_writer.apply_watcher_event(&event);
+        }
         let pod = serde_json::from_value(json!({
             "metadata": {"name": "s-e-1", "namespace": "ns", "uid": "pod-uid",
                          "labels": {"speechstack.dev/stack": "s", "speechstack.dev/engine": "e", "pod-template-hash": "t"}},
@@ -271,14 +270,17 @@ impl World {
         }))
         .unwrap();
         pods.apply(watcher::Event::Apply(pod));
-        let guards = Guards::new();
+        let guards = Guards::new(guards::Tokens::fixed("token"));
         let cancel = CancellationToken::new();
-        let token_file = self.token_file.path().to_owned();
-        tokio::spawn(guards::follow(guards.clone(), pods.clone(), token_file, cancel.clone()));
+        let owners = crate::owners::Owners::any();
+        tokio::spawn(guards::follow(guards.clone(), pods.clone(), owners, cancel.clone()));
         let context = Context {
             client: self.api.client(),
             stacks,
             pods,
+            namespace: None,
+            presets: Presets::shipped().unwrap(),
+            per_cluster: 20,
             nodes,
             guards: guards.clone(),
             node_escalation: false,

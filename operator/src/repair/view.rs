@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use speechstack_crds::{Capability, EngineSpec, Escalation, Repair, SpeechStack};
 
-use super::node;
+use super::node::{self, NodeView};
 use crate::guards::{Guards, Seen};
 use crate::pods::EnginePod;
+use crate::preset::Presets;
 
 /// Annotation of a stack: any new value forgets used-up budgets.
 pub const RESET: &str = "speechstack.dev/reset-repair";
@@ -19,6 +20,8 @@ pub const RESET: &str = "speechstack.dev/reset-repair";
 /// One stack.
 #[derive(Clone, Debug)]
 pub struct StackView {
+    /// Its namespace.
+    pub namespace: String,
     /// Its name.
     pub name: String,
     /// What may be done.
@@ -73,17 +76,6 @@ pub struct PodView {
     pub guard: Option<Seen>,
 }
 
-/// One node, as one engine sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeView {
-    /// Its name.
-    pub name: String,
-    /// Whether the engine could run there.
-    pub eligible: bool,
-    /// Whether somebody else keeps the engine off it by a taint or cordon.
-    pub foreign: bool,
-}
-
 impl PodView {
     /// What its guard says, if its stream is open.
     #[must_use]
@@ -107,6 +99,14 @@ impl PodView {
     #[must_use]
     pub fn ailing(&self) -> Option<Timestamp> {
         self.guard.as_ref().filter(|_| !self.deleting)?.ailing
+    }
+}
+
+impl StackView {
+    /// Key of the label that keeps one of its engines off a node.
+    #[must_use]
+    pub fn avoid_label(&self, engine: &str) -> String {
+        crate::names::avoid_label(&self.namespace, &self.name, engine)
     }
 }
 
@@ -139,6 +139,7 @@ pub fn view(
     pods: &[Arc<EnginePod>],
     nodes: &[Arc<Node>],
     guards: &Guards,
+    presets: &Presets,
     node_escalation: bool,
 ) -> StackView {
     let mut by_engine: BTreeMap<&str, Vec<PodView>> = BTreeMap::new();
@@ -148,11 +149,13 @@ pub fn view(
         }
     }
     let name = stack.metadata.name.clone().unwrap_or_default();
+    let namespace = stack.metadata.namespace.clone().unwrap_or_default();
     let capabilities = [(Capability::Stt, &stack.spec.stt), (Capability::Tts, &stack.spec.tts)];
     let engines = capabilities
         .into_iter()
         .flat_map(|(capability, specs)| specs.iter().map(move |spec| (capability, spec)));
     let engines = engines.map(|(capability, spec)| {
+        let preset = presets.get(&spec.preset, capability);
         let pods = by_engine.remove(spec.name.as_str()).unwrap_or_default();
         let repaired = stack.status.iter().filter_map(|status| status.repair.as_ref());
         let needs_nodes = stack.spec.repair.escalation != Escalation::None
@@ -161,8 +164,13 @@ pub fn view(
         let nodes = if needs_nodes { nodes } else { &[] };
         EngineView {
             desired: desired(stack, spec, pods.len()),
-            startup: spec.startup.timeout.0,
-            nodes: nodes.iter().map(|node| node::view(node, &name, spec, capability)).collect(),
+            startup: spec
+                .startup
+                .timeout
+                .or_else(|| preset.map(|preset| preset.startup))
+                .unwrap_or_default()
+                .0,
+            nodes: nodes.iter().map(|node| node::view(node, (&namespace, &name), spec, preset)).collect(),
             name: spec.name.clone(),
             pods,
         }
@@ -173,6 +181,7 @@ pub fn view(
         suspended: stack.spec.suspend || stack.metadata.deletion_timestamp.is_some(),
         reset: stack.metadata.annotations.as_ref().and_then(|all| all.get(RESET)).cloned(),
         node_escalation,
+        namespace,
         name,
     }
 }

@@ -1,29 +1,37 @@
 //! Autoscalers of engines and gateway.
 
 use k8s_openapi::api::autoscaling::v2::{
-    CrossVersionObjectReference, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec, MetricIdentifier,
-    MetricSpec, MetricTarget, PodsMetricSource, ResourceMetricSource,
+    CrossVersionObjectReference, HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscaler,
+    HorizontalPodAutoscalerBehavior, HorizontalPodAutoscalerSpec, MetricIdentifier, MetricSpec, MetricTarget,
+    PodsMetricSource, ResourceMetricSource,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::metadata;
+use crate::owned::Owned;
 use crate::reconcile::validate::{Replicas, ValidEngine, ValidStack};
 
+/// Longest windows and periods that the API server takes, seconds.
+const MOST_SECONDS: i32 = 3600;
+const MOST_PERIOD: i32 = 1800;
 /// Jobs that wait in a guard's lane, from the guard's metrics; needs a metrics adapter in the cluster.
 pub const QUEUE_METRIC: &str = "speechstack_guard_lane_waiting";
 
 /// Of one engine, if it has one. GPU use tells nothing of a queue, so the queue itself is the default metric.
-pub fn engine(stack: &ValidStack, engine: &ValidEngine) -> Option<HorizontalPodAutoscaler> {
+pub fn engine(stack: &ValidStack, engine: &ValidEngine, kind: Owned) -> Option<HorizontalPodAutoscaler> {
     let Replicas::Autoscaled { min, max, metrics, behavior } = &engine.replicas else { return None };
+    if stack.suspend {
+        return None; // it would start what is stopped
+    }
     let metrics = if metrics.is_empty() { vec![queue()] } else { metrics.clone() };
     Some(HorizontalPodAutoscaler {
         metadata: metadata::engine(stack, engine),
         spec: Some(HorizontalPodAutoscalerSpec {
-            scale_target_ref: target(metadata::of_engine(stack, engine)),
+            scale_target_ref: target(kind, metadata::of_engine(stack, engine)),
             min_replicas: Some(*min),
             max_replicas: *max,
             metrics: Some(metrics),
-            behavior: behavior.clone(),
+            behavior: Some(behavior.clone().unwrap_or_else(|| for_slow_starts(engine))),
         }),
         status: None,
     })
@@ -35,7 +43,7 @@ pub fn gateway(stack: &ValidStack) -> Option<HorizontalPodAutoscaler> {
     Some(HorizontalPodAutoscaler {
         metadata: metadata::gateway(stack),
         spec: Some(HorizontalPodAutoscalerSpec {
-            scale_target_ref: target(metadata::of_gateway(stack)),
+            scale_target_ref: target(Owned::Deployment, metadata::of_gateway(stack)),
             min_replicas: Some(autoscaling.min_replicas),
             max_replicas: autoscaling.max_replicas,
             metrics: Some(vec![MetricSpec {
@@ -71,6 +79,25 @@ fn queue() -> MetricSpec {
     }
 }
 
-fn target(name: String) -> CrossVersionObjectReference {
-    CrossVersionObjectReference { api_version: Some("apps/v1".into()), kind: "Deployment".into(), name }
+/// Up by one pod in a start's time, and down only after the load was low for longer than a start takes: a pod that goes is
+/// half an hour away.
+fn for_slow_starts(engine: &ValidEngine) -> HorizontalPodAutoscalerBehavior {
+    let start = i32::try_from(engine.startup.0.as_secs()).unwrap_or(MOST_SECONDS);
+    let one_in = |seconds: i32| HPAScalingPolicy { type_: "Pods".into(), value: 1, period_seconds: seconds };
+    HorizontalPodAutoscalerBehavior {
+        scale_up: Some(HPAScalingRules {
+            stabilization_window_seconds: Some(30),
+            policies: Some(vec![one_in((start / 4).clamp(60, MOST_PERIOD))]),
+            ..HPAScalingRules::default()
+        }),
+        scale_down: Some(HPAScalingRules {
+            stabilization_window_seconds: Some(start.clamp(600, MOST_SECONDS)),
+            policies: Some(vec![one_in((start / 4).clamp(300, MOST_PERIOD))]),
+            ..HPAScalingRules::default()
+        }),
+    }
+}
+
+fn target(kind: Owned, name: String) -> CrossVersionObjectReference {
+    CrossVersionObjectReference { api_version: Some("apps/v1".into()), kind: kind.kind().into(), name }
 }

@@ -12,12 +12,11 @@ use speechstack_crds::{ContainerRestarts, Span};
 
 use super::guard::RUN_PATH;
 use super::metadata;
+use crate::names;
 use crate::reconcile::validate::{ValidEngine, ValidStack};
 
 /// How long a stopping gateway goes on accepting, so that those who send to it learn of its end.
 pub const DRAIN_DELAY: Span = Span::seconds(5);
-/// Audience of the operator's token.
-pub const AUDIENCE: &str = "speechstack-guard";
 const DRAIN: Span = Span::seconds(30);
 const DEFAULT_VOICE: &str = "Magpie-Multilingual.EN-US.Mia";
 
@@ -44,6 +43,8 @@ struct Probe {
     timeout_min: Span,
     timeout_max: Span,
     max_word_error: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    voice: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -65,6 +66,8 @@ struct Quorum {
 #[derive(Serialize)]
 struct Lane {
     jobs: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_streams: Option<u32>,
     fixed_seconds: f64,
     seconds_per_audio_second: f64,
 }
@@ -114,7 +117,7 @@ struct Kubelet {
 
 #[derive(Serialize)]
 struct Operator {
-    audience: &'static str,
+    audience: String,
     subject: String,
 }
 
@@ -172,7 +175,7 @@ struct Model {
 }
 
 /// The guard's file of one engine.
-pub fn guard(stack: &ValidStack, engine: &ValidEngine) -> ConfigMap {
+pub fn guard(stack: &ValidStack, engine: &ValidEngine, name: String) -> ConfigMap {
     let probe = &stack.deep_probe;
     let threshold = probe.failure_threshold;
     let degraded = f64::from(probe.degraded_latency_percent) / 100.0;
@@ -185,16 +188,18 @@ pub fn guard(stack: &ValidStack, engine: &ValidEngine) -> ConfigMap {
                 timeout_min: probe.timeout_min,
                 timeout_max: probe.timeout_max,
                 max_word_error: f64::from(probe.max_word_error_percent) / 100.0,
+                voice: engine.preset.probe.voice.clone(),
             },
             confirm: Confirm { rules: Rules { periodic: Quorum { failures: threshold, of: threshold } } },
             lane: Lane {
                 jobs: engine.lane_jobs,
-                fixed_seconds: engine.preset.fixed_seconds,
-                seconds_per_audio_second: engine.preset.seconds_per_audio_second,
+                max_streams: engine.preset.streams,
+                fixed_seconds: engine.preset.cost.fixed,
+                seconds_per_audio_second: engine.preset.cost.per_audio_second,
             },
             // A recycle must need more than what counts as degraded.
             trend: Trend { degraded_factor: degraded, recycle_factor: (degraded + 0.5).max(3.0) },
-            startup: Startup { budget: engine.spec.startup.timeout },
+            startup: Startup { budget: engine.startup },
             repair: Repair {
                 restart: stack.restarts(),
                 eject: stack.ejects(),
@@ -207,24 +212,27 @@ pub fn guard(stack: &ValidStack, engine: &ValidEngine) -> ConfigMap {
             name: "set-by-POD_NAME",
             capability: engine.capability.as_str(),
             protocols: engine.protocols.iter().map(|protocol| protocol.as_str()).collect(),
-            url: format!("http://127.0.0.1:{}", engine.spec.ports.http),
+            url: format!("http://127.0.0.1:{}", engine.http),
             grpc: engine
                 .protocols
                 .iter()
                 .any(|protocol| protocol.is_grpc())
-                .then(|| format!("http://127.0.0.1:{}", engine.spec.ports.grpc)),
-            language: engine.spec.language.clone(),
-            guard: format!("0.0.0.0:{}", port::GUARD),
-            guard_admin: format!("0.0.0.0:{}", port::GUARD_ADMIN),
+                .then(|| format!("http://127.0.0.1:{}", engine.grpc)),
+            language: engine.language.clone(),
+            guard: format!("[::]:{}", port::GUARD),
+            guard_admin: format!("[::]:{}", port::GUARD_ADMIN),
             kubelet: Kubelet {
                 dir: RUN_PATH,
                 helper: "/usr/local/bin/speechstack-livez",
                 direct_kill: stack.guard.direct_kill,
             },
-            operator: Operator { audience: AUDIENCE, subject: stack.subject.clone() },
+            operator: Operator {
+                audience: names::audience(&stack.namespace, &stack.name),
+                subject: stack.subject.clone(),
+            },
         }],
     };
-    config_map(metadata::engine(stack, engine), &file)
+    config_map(metadata::owned(stack, name, metadata::engine_labels(stack, engine)), &file)
 }
 
 /// The gateway's file.
@@ -235,7 +243,7 @@ pub fn gateway(stack: &ValidStack) -> ConfigMap {
         capability: engine.capability.as_str(),
         service: metadata::of_engine(stack, engine),
         protocols: engine.protocols.iter().map(|protocol| protocol.as_str()).collect(),
-        language: engine.spec.language.clone(),
+        language: engine.language.clone(),
         standby: engine.spec.standby,
     });
     let models = gateway.models.iter().map(|model| Model {
@@ -246,8 +254,8 @@ pub fn gateway(stack: &ValidStack) -> ConfigMap {
     });
     let file = GatewayFile {
         gateway: Gateway {
-            listen: format!("0.0.0.0:{}", port::GATEWAY),
-            admin: format!("0.0.0.0:{}", port::GATEWAY_ADMIN),
+            listen: format!("[::]:{}", port::GATEWAY),
+            admin: format!("[::]:{}", port::GATEWAY_ADMIN),
             body_limit: gateway.max_upload,
             max_in_flight: gateway.spec.limits.max_in_flight,
             drain: drain(stack),

@@ -1,6 +1,7 @@
 //! The gateway: Deployment, Service, and the right to find engines.
 
 use contract::port;
+use k8s_openapi::DeepMerge;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, PodSpec, PodTemplateSpec, Service, ServiceAccount, ServicePort, ServiceSpec,
@@ -28,6 +29,11 @@ pub fn service_account(stack: &ValidStack) -> ServiceAccount {
     }
 }
 
+/// Name of the account that gateway pods run as.
+fn account(stack: &ValidStack) -> String {
+    stack.gateway.spec.service_account_name.clone().unwrap_or_else(|| metadata::of_gateway(stack))
+}
+
 /// Reading endpoint slices of this namespace is all that a gateway may do.
 pub fn role(stack: &ValidStack) -> Role {
     Role {
@@ -52,7 +58,7 @@ pub fn role_binding(stack: &ValidStack) -> RoleBinding {
         },
         subjects: Some(vec![Subject {
             kind: "ServiceAccount".into(),
-            name: metadata::of_gateway(stack),
+            name: account(stack),
             namespace: Some(stack.namespace.clone()),
             api_group: None,
         }]),
@@ -64,10 +70,7 @@ pub fn service(stack: &ValidStack) -> Service {
     let wanted = &stack.gateway.spec.service;
     let kind = wanted.service_type;
     Service {
-        metadata: ObjectMeta {
-            annotations: (!wanted.annotations.is_empty()).then(|| wanted.annotations.clone()),
-            ..metadata::gateway(stack)
-        },
+        metadata: metadata::annotated(metadata::gateway(stack), &wanted.annotations),
         spec: Some(ServiceSpec {
             type_: Some(kind.as_str().into()),
             selector: metadata::gateway_selector(stack).match_labels,
@@ -108,14 +111,20 @@ pub fn deployment(stack: &ValidStack) -> Deployment {
 
 fn template(stack: &ValidStack) -> PodTemplateSpec {
     let annotations = stack.gateway.spec.pod_annotations.clone();
-    PodTemplateSpec {
+    let mut labels = stack.gateway.spec.pod_labels.clone();
+    labels.extend(metadata::gateway_labels(stack));
+    let mut template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
-            labels: Some(metadata::gateway_labels(stack)),
+            labels: Some(labels),
             annotations: (!annotations.is_empty()).then_some(annotations),
             ..ObjectMeta::default()
         }),
         spec: Some(pod_spec(stack)),
+    };
+    if let Some(patch) = stack.gateway.patch.clone() {
+        template.merge_from(patch);
     }
+    template
 }
 
 fn pod_spec(stack: &ValidStack) -> PodSpec {
@@ -123,6 +132,10 @@ fn pod_spec(stack: &ValidStack) -> PodSpec {
     let spec = &gateway.spec;
     let (config, config_mount) = pod::config(metadata::of_gateway(stack));
     let (identity, identity_mount) = pod::identity();
+    let mut mounts = vec![config_mount, identity_mount, pod::mount(volume::TMP, "/tmp")];
+    mounts.extend(gateway.mounts.clone());
+    let mut volumes = vec![config, identity, pod::empty_dir(volume::TMP, None, None)];
+    volumes.extend(gateway.volumes.clone());
     let drain = super::config::drain(stack).0.as_secs() + DRAIN_DELAY.0.as_secs();
     let port = |name: &str, port: i32| ContainerPort {
         name: Some(name.into()),
@@ -130,21 +143,29 @@ fn pod_spec(stack: &ValidStack) -> PodSpec {
         ..ContainerPort::default()
     };
     PodSpec {
-        service_account_name: Some(metadata::of_gateway(stack)),
+        service_account_name: Some(account(stack)),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
-        security_context: Some(pod::pod_security()),
+        security_context: Some(
+            gateway.pod_security.clone().unwrap_or_else(|| pod::pod_security(stack.fixed_user, None)),
+        ),
         image_pull_secrets: (!stack.image_pull_secrets.is_empty()).then(|| stack.image_pull_secrets.clone()),
         termination_grace_period_seconds: Some(i64::try_from(drain + MARGIN_SECONDS).unwrap_or(i64::MAX)),
         affinity: gateway.affinity.clone(),
-        topology_spread_constraints: gateway.affinity.is_none().then(|| spread(stack)),
+        topology_spread_constraints: match gateway.topology_spread.as_slice() {
+            [] => gateway.affinity.is_none().then(|| spread(stack)),
+            own => Some(own.to_vec()),
+        },
+        runtime_class_name: spec.runtime_class_name.clone(),
+        dns_policy: spec.dns_policy.clone(),
+        dns_config: gateway.dns_config.clone(),
         node_selector: (!spec.node_selector.is_empty()).then(|| spec.node_selector.clone()),
         tolerations: (!spec.tolerations.is_empty()).then(|| spec.tolerations.clone()),
         priority_class_name: spec.priority_class_name.clone(),
         containers: vec![Container {
             name: container::GATEWAY.into(),
             image: Some(gateway.image.reference.clone()),
-            image_pull_policy: gateway.image.pull_policy.map(str::to_owned),
+            image_pull_policy: Some(gateway.image.pull_policy.into()),
             command: Some(vec!["/usr/local/bin/speechstack-proxy".into()]),
             args: Some(["gateway", "--config", "/etc/speechstack/config.yaml"].map(str::to_owned).into()),
             ports: Some(vec![port("http", port::GATEWAY.into()), port("admin", port::GATEWAY_ADMIN.into())]),
@@ -154,11 +175,12 @@ fn pod_spec(stack: &ValidStack) -> PodSpec {
             readiness_probe: Some(pod::http_probe("/startz", 2, 5, 2)),
             liveness_probe: Some(pod::http_probe("/livez", 10, 5, 6)),
             resources: Some(spec.resources.clone().unwrap_or_else(|| pod::requests("100m", "128Mi"))),
-            security_context: Some(pod::container_security(true)),
-            volume_mounts: Some(vec![config_mount, identity_mount, pod::mount(volume::TMP, "/tmp")]),
+            security_context: Some(gateway.security.clone().unwrap_or_else(|| pod::container_security(true))),
+            env: (!spec.env.is_empty()).then(|| spec.env.clone()),
+            volume_mounts: Some(mounts),
             ..Container::default()
         }],
-        volumes: Some(vec![config, identity, pod::empty_dir(volume::TMP, None, None)]),
+        volumes: Some(volumes),
         ..PodSpec::default()
     }
 }

@@ -22,7 +22,7 @@ pub fn container(stack: &ValidStack, mut mounts: Vec<VolumeMount>) -> Container 
     Container {
         name: container::GUARD.into(),
         image: Some(stack.guard_image.reference.clone()),
-        image_pull_policy: stack.guard_image.pull_policy.map(str::to_owned),
+        image_pull_policy: Some(stack.guard_image.pull_policy.into()),
         restart_policy: Some("Always".into()),
         command: Some(vec!["/usr/local/bin/speechstack-proxy".into()]),
         args: Some(

@@ -10,7 +10,7 @@ use speechstack_crds::SpeechStack;
 use crate::names::label;
 use crate::reconcile::validate::{ValidEngine, ValidStack};
 
-/// Name of an engine's Deployment, Service, ConfigMap and disruption budget.
+/// Name of an engine's workload, Service and disruption budget.
 #[must_use]
 pub fn of_engine(stack: &ValidStack, engine: &ValidEngine) -> String {
     format!("{}-{}", stack.name, engine.spec.name)
@@ -28,21 +28,22 @@ pub fn engine_account(stack: &ValidStack) -> String {
     format!("{}-engine", stack.name)
 }
 
-/// Name of an engine's cache claim.
+/// Name of the cache claim that an engine's replicas share.
 #[must_use]
 pub fn of_cache(stack: &ValidStack, engine: &ValidEngine) -> String {
     format!("{}-{}-cache", stack.name, engine.spec.name)
 }
 
 fn labels(stack: &ValidStack) -> BTreeMap<String, String> {
-    [
+    let own = [
         (label::MANAGED_BY, label::OPERATOR),
         (label::NAME, "speechstack"),
         (label::INSTANCE, &stack.name),
         (label::STACK, &stack.name),
-    ]
-    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-    .into()
+    ];
+    let mut labels = stack.labels.clone();
+    labels.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    labels
 }
 
 /// Labels of the gateway's objects.
@@ -94,8 +95,18 @@ pub fn kept(stack: &ValidStack, name: String, labels: BTreeMap<String, String>) 
         name: Some(name),
         namespace: Some(stack.namespace.clone()),
         labels: Some(labels),
+        annotations: (!stack.annotations.is_empty()).then(|| stack.annotations.clone()),
         ..ObjectMeta::default()
     }
+}
+
+/// Metadata with further annotations.
+#[must_use]
+pub fn annotated(mut metadata: ObjectMeta, more: &BTreeMap<String, String>) -> ObjectMeta {
+    if !more.is_empty() {
+        metadata.annotations.get_or_insert_default().extend(more.clone());
+    }
+    metadata
 }
 
 /// Metadata of gateway objects.

@@ -1,8 +1,9 @@
-//! Who may reach engine pods: engines have no authentication of their own.
+//! Who may reach the stack's pods, and whom they may reach: engines have no authentication of their own.
 
 use contract::port;
 use k8s_openapi::api::networking::v1::{
-    NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+    NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
+    NetworkPolicySpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -11,36 +12,103 @@ use super::metadata;
 use crate::names::label;
 use crate::reconcile::validate::{ValidEngine, ValidStack};
 
-/// The stack's gateway reaches the guard; operator and Prometheus its admin port; nothing the engine itself.
+/// Of name servers.
+const DNS: u16 = 53;
+/// Model stores and registries, and the API server behind its Service or as it listens itself.
+const HTTPS: [u16; 2] = [443, 6443];
+
+/// The stack's gateway reaches the guard; operator and scrapers its admin port; nothing the engine itself.
 pub fn engine(stack: &ValidStack, engine: &ValidEngine) -> NetworkPolicy {
-    let anywhere = |labels| NetworkPolicyPeer {
-        namespace_selector: Some(LabelSelector::default()),
-        pod_selector: Some(metadata::selector([(label::NAME, labels)])),
-        ip_block: None,
-    };
-    let gateway = NetworkPolicyPeer {
-        pod_selector: Some(metadata::gateway_selector(stack)),
-        ..NetworkPolicyPeer::default()
-    };
+    let operator = anywhere(label::OPERATOR);
+    let mut admin = scrapers(stack);
+    admin.push(operator);
     NetworkPolicy {
         metadata: metadata::engine(stack, engine),
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(metadata::engine_selector(stack, engine)),
-            policy_types: Some(vec!["Ingress".into()]),
+            policy_types: Some(types(stack)),
             ingress: Some(vec![
-                rule(vec![gateway], &[port::GUARD, port::GUARD_ADMIN]),
-                rule(vec![anywhere(label::OPERATOR), anywhere("prometheus")], &[port::GUARD_ADMIN]),
+                from(Some(vec![gateway_pods(stack)]), &[port::GUARD, port::GUARD_ADMIN]),
+                from(Some(admin), &[port::GUARD_ADMIN]),
             ]),
-            egress: None,
+            egress: stack.network.egress.then(everywhere),
         }),
     }
 }
 
-fn rule(from: Vec<NetworkPolicyPeer>, ports: &[u16]) -> NetworkPolicyIngressRule {
-    let ports = ports.iter().map(|port| NetworkPolicyPort {
+/// Clients reach the gateway; scrapers its admin port.
+pub fn gateway(stack: &ValidStack) -> NetworkPolicy {
+    let clients = (!stack.network.clients.is_empty()).then(|| stack.network.clients.clone());
+    let engines = NetworkPolicyPeer {
+        pod_selector: Some(metadata::selector([
+            (label::STACK, stack.name.as_str()),
+            (label::COMPONENT, "engine"),
+        ])),
+        ..NetworkPolicyPeer::default()
+    };
+    let to_engines = NetworkPolicyEgressRule {
+        to: Some(vec![engines]),
+        ports: Some(ports("TCP", &[port::GUARD, port::GUARD_ADMIN])),
+    };
+    let egress = || everywhere().into_iter().chain([to_engines]).collect();
+    NetworkPolicy {
+        metadata: metadata::gateway(stack),
+        spec: Some(NetworkPolicySpec {
+            pod_selector: Some(metadata::gateway_selector(stack)),
+            policy_types: Some(types(stack)),
+            ingress: Some(vec![
+                from(clients, &[port::GATEWAY]),
+                from(Some(scrapers(stack)), &[port::GATEWAY_ADMIN]),
+            ]),
+            egress: stack.network.egress.then(egress),
+        }),
+    }
+}
+
+fn types(stack: &ValidStack) -> Vec<String> {
+    let egress = stack.network.egress.then_some("Egress");
+    std::iter::once("Ingress").chain(egress).map(str::to_owned).collect()
+}
+
+fn gateway_pods(stack: &ValidStack) -> NetworkPolicyPeer {
+    NetworkPolicyPeer {
+        pod_selector: Some(metadata::gateway_selector(stack)),
+        ..NetworkPolicyPeer::default()
+    }
+}
+
+fn scrapers(stack: &ValidStack) -> Vec<NetworkPolicyPeer> {
+    match stack.network.scrapers.as_slice() {
+        [] => vec![anywhere("prometheus")],
+        own => own.to_vec(),
+    }
+}
+
+/// Pods of that application in any namespace.
+fn anywhere(name: &str) -> NetworkPolicyPeer {
+    NetworkPolicyPeer {
+        namespace_selector: Some(LabelSelector::default()),
+        pod_selector: Some(metadata::selector([(label::NAME, name)])),
+        ip_block: None,
+    }
+}
+
+/// Name look-ups and HTTPS, wherever they go.
+fn everywhere() -> Vec<NetworkPolicyEgressRule> {
+    let mut names = ports("UDP", &[DNS]);
+    names.extend(ports("TCP", &[DNS]));
+    [names, ports("TCP", &HTTPS)].map(|ports| NetworkPolicyEgressRule { to: None, ports: Some(ports) }).into()
+}
+
+fn from(peers: Option<Vec<NetworkPolicyPeer>>, to: &[u16]) -> NetworkPolicyIngressRule {
+    NetworkPolicyIngressRule { from: peers, ports: Some(ports("TCP", to)) }
+}
+
+fn ports(protocol: &str, ports: &[u16]) -> Vec<NetworkPolicyPort> {
+    let port = |port: &u16| NetworkPolicyPort {
         port: Some(IntOrString::Int((*port).into())),
-        protocol: Some("TCP".into()),
+        protocol: Some(protocol.to_owned()),
         end_port: None,
-    });
-    NetworkPolicyIngressRule { from: Some(from), ports: Some(ports.collect()) }
+    };
+    ports.iter().map(port).collect()
 }

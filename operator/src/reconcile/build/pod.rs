@@ -18,13 +18,14 @@ const CONFIG_PATH: &str = "/etc/speechstack";
 /// User and group of all our processes.
 const ID: i64 = 1000;
 
-/// What the restricted Pod Security Standard asks of a pod.
-pub fn pod_security() -> PodSecurityContext {
+/// What the restricted Pod Security Standard asks of a pod. Without a fixed user the cluster gives it one.
+pub fn pod_security(fixed: bool, user: Option<i64>) -> PodSecurityContext {
+    let id = fixed.then(|| user.unwrap_or(ID));
     PodSecurityContext {
         run_as_non_root: Some(true),
-        run_as_user: Some(ID),
-        run_as_group: Some(ID),
-        fs_group: Some(ID),
+        run_as_user: id,
+        run_as_group: id,
+        fs_group: id,
         fs_group_change_policy: Some("OnRootMismatch".into()),
         seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
         ..PodSecurityContext::default()

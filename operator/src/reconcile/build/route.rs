@@ -8,8 +8,8 @@ use kube::api::{DynamicObject, ObjectMeta};
 use serde_json::json;
 
 use super::metadata;
+use crate::fingerprint;
 use crate::owned::Owned;
-use crate::reconcile::fingerprint;
 use crate::reconcile::validate::ValidStack;
 
 /// The Ingress, if asked for.
@@ -23,10 +23,7 @@ pub fn ingress(stack: &ValidStack) -> Option<Ingress> {
         resource: None,
     };
     Some(Ingress {
-        metadata: ObjectMeta {
-            annotations: (!wanted.annotations.is_empty()).then(|| wanted.annotations.clone()),
-            ..metadata::gateway(stack)
-        },
+        metadata: metadata::annotated(metadata::gateway(stack), &wanted.annotations),
         spec: Some(IngressSpec {
             ingress_class_name: wanted.class_name.clone(),
             rules: Some(vec![IngressRule {

@@ -4,61 +4,47 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use kube::ResourceExt;
-use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{DesiredObjects, Live, Update, build};
-use crate::names::{annotation, container};
-use crate::reconcile::fingerprint;
+use super::{DesiredObjects, Update, Workload, build};
+use crate::fingerprint;
+use crate::names::container;
 use crate::reconcile::testing::{self, MINIMAL};
+use crate::reconcile::workload::LiveWorkload;
 
 fn built(spec: &str) -> DesiredObjects {
     build(&testing::valid(spec), &testing::observed())
 }
 
 fn all(desired: DesiredObjects) -> Vec<Value> {
-    fn push<K: Serialize>(to: &mut Vec<Value>, objects: &[K]) {
-        to.extend(objects.iter().map(fingerprint::json));
+    desired.objects()
+}
+
+/// The first engine's workload.
+pub fn workload(spec: &str) -> Workload {
+    built(spec).engines.swap_remove(0)
+}
+
+/// The workload as it runs.
+pub fn live(workload: &Workload) -> LiveWorkload {
+    LiveWorkload {
+        kind: workload.object.kind(),
+        replicas: workload.replicas.unwrap_or(workload.first),
+        updated: 0,
+        available: 0,
+        observed: true,
+        inputs: Some(workload.inputs.clone()),
+        revision: Some(workload.revision.clone()),
+        config_map: Some(workload.config_map.clone()),
+        claim_templates: None,
+        refusal: None,
+        overdue: false,
     }
-    let DesiredObjects {
-        service_accounts,
-        roles,
-        role_bindings,
-        config_maps,
-        claims,
-        services,
-        disruption_budgets,
-        network_policies,
-        engines,
-        gateways,
-        autoscalers,
-        ingresses,
-        http_routes,
-        pod_monitors,
-        prometheus_rules,
-    } = desired;
-    let mut all = Vec::new();
-    push(&mut all, &service_accounts);
-    push(&mut all, &roles);
-    push(&mut all, &role_bindings);
-    push(&mut all, &config_maps);
-    push(&mut all, &claims);
-    push(&mut all, &services);
-    push(&mut all, &disruption_budgets);
-    push(&mut all, &network_policies);
-    push(&mut all, &engines.into_iter().map(|engine| engine.deployment).collect::<Vec<_>>());
-    push(&mut all, &gateways);
-    push(&mut all, &autoscalers);
-    push(&mut all, &ingresses);
-    push(&mut all, &http_routes);
-    push(&mut all, &pod_monitors);
-    push(&mut all, &prometheus_rules);
-    all
 }
 
 /// The engine pod's template.
 fn template(spec: &str) -> Value {
-    fingerprint::json(&built(spec).engines[0].deployment)["spec"]["template"].clone()
+    built(spec).engines[0].object.json()["spec"]["template"].clone()
 }
 
 fn engine_of(template: &Value) -> &Value {
@@ -74,17 +60,15 @@ fn a_minimal_stack_is_exactly_these_objects() {
         })
         .collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let desired = built(MINIMAL);
+    let [ears, mouth] = &desired.engines[..] else { panic!() };
     assert_eq!(
         names,
         [
-            "ConfigMap demo-ears",
+            &format!("ConfigMap {}", ears.config_map),
             "ConfigMap demo-gateway",
-            "ConfigMap demo-mouth",
-            "Deployment demo-ears",
+            &format!("ConfigMap {}", mouth.config_map),
             "Deployment demo-gateway",
-            "Deployment demo-mouth",
-            "PersistentVolumeClaim demo-ears-cache",
-            "PersistentVolumeClaim demo-mouth-cache",
             "PodDisruptionBudget demo-ears",
             "PodDisruptionBudget demo-gateway",
             "PodDisruptionBudget demo-mouth",
@@ -97,6 +81,8 @@ fn a_minimal_stack_is_exactly_these_objects() {
             "Service demo-mouth",
             "ServiceAccount demo-engine",
             "ServiceAccount demo-gateway",
+            "StatefulSet demo-ears",
+            "StatefulSet demo-mouth",
         ]
     );
 }
@@ -195,7 +181,7 @@ fn rendered_configuration_is_read_by_the_proxy() {
                 assert_eq!(engine.name, "pod-0");
                 assert_eq!(read.guard.lane.jobs, if name == "autoscaled-dra" { 4 } else { 1 });
                 assert_eq!(read.guard.repair.restart, name != "mirrored-observe");
-                assert_eq!(read.guard.startup.budget.as_secs(), 2700);
+                assert!(read.guard.startup.budget.as_secs() >= 120);
             } else {
                 assert_eq!(read.gateway.body_limit.as_u64(), 2 << 30);
                 assert!(!read.gateway.models.is_empty());
@@ -209,57 +195,173 @@ fn a_policy_change_reaches_guards_by_their_file_and_rolls_no_pod() {
     let before = built(MINIMAL);
     let after = built(&format!("{MINIMAL}\nrepair: {{policy: Eject}}\ndeepProbe: {{interval: 10s}}\n"));
     for (before, after) in before.engines.iter().zip(&after.engines) {
-        assert_eq!(before.deployment, after.deployment);
+        assert_eq!(before.object, after.object);
     }
     assert_ne!(before.config_maps, after.config_maps);
 }
 
+/// What is built when that is there.
+fn built_on(
+    spec: &str,
+    defaults: &crate::reconcile::validate::Defaults,
+    live: LiveWorkload,
+) -> DesiredObjects {
+    let mut observed = testing::observed();
+    observed.workloads.insert("demo-ears".into(), live);
+    let stack = crate::reconcile::validate::validate(&testing::stack(spec), &observed, defaults).unwrap();
+    build(&stack, &observed)
+}
+
 #[test]
-fn a_new_proxy_image_waits_until_the_user_changes_something() {
-    let live = |desired: &DesiredObjects| {
-        let annotations = desired.engines[0].deployment.annotations();
-        Live {
-            spec_hash: annotations[annotation::SPEC].clone(),
-            template_hash: annotations[annotation::TEMPLATE].clone(),
-            replicas: 1,
-        }
-    };
-    let running = live(&built(MINIMAL));
-    let with = |spec: &str, image: &str| {
-        let mut defaults = testing::defaults();
-        defaults.proxy_image = image.into();
-        let stack = testing::stack(spec);
-        crate::reconcile::validate::validate(&stack, &testing::observed(), &defaults).unwrap()
-    };
-    let decide = |spec: &str, image: &str| {
-        let desired = build(&with(spec, image), &testing::observed());
-        super::update::decide(
-            speechstack_crds::Updates::OnSpecChange,
-            Some(running.clone()),
-            &desired.engines[0].deployment,
-        )
-    };
-    assert_eq!(decide(MINIMAL, "speechstack/proxy:1"), Update::Apply);
-    assert_eq!(decide(MINIMAL, "speechstack/proxy:2"), Update::Pending);
-    assert_eq!(
-        decide(&format!("{MINIMAL}\nrepair: {{hold: true}}"), "speechstack/proxy:2"),
-        Update::Pending,
-        "not of the pods"
+fn a_new_proxy_image_waits_with_its_configuration_and_replicas_do_not() {
+    let running = workload(MINIMAL);
+    let mut newer = testing::defaults();
+    newer.proxy_image = "speechstack/proxy:2".into();
+    let of = |spec: &str| built_on(spec, &newer, live(&running));
+    let waiting = of(MINIMAL);
+    assert_eq!(waiting.engines[0].update, Update::Pending);
+    let names: Vec<_> = waiting.config_maps.iter().map(ResourceExt::name_any).collect();
+    assert!(
+        !names.iter().any(|name| name.starts_with("demo-ears-")),
+        "an older guard may not read it: {names:?}"
     );
-    let changed = MINIMAL.replace("name: ears,", "name: ears, shmSize: 9Gi,");
-    assert_eq!(decide(&changed, "speechstack/proxy:2"), Update::Apply);
+    assert!(waiting.kept_config_maps.contains(&running.config_map), "a pod may be made again meanwhile");
+    let scaled = of(&MINIMAL.replace("name: ears,", "name: ears, replicas: 3,"));
+    assert_eq!(scaled.engines[0].update, Update::Pending, "a scale-up must not roll the pods that run");
+    let scale = scaled.engines[0].scale(&live(&running));
+    assert_eq!((scale.replicas, scale.differs, &scale.inputs), (3, true, &running.inputs));
+    assert!(!waiting.engines[0].scale(&live(&running)).differs);
+    let changed = of(&MINIMAL.replace("name: ears,", "name: ears, shmSize: 9Gi,"));
+    assert_eq!(changed.engines[0].update, Update::Apply);
+    assert_ne!(changed.engines[0].config_map, running.config_map, "the old pods keep their file");
+    assert_eq!(of(&format!("{MINIMAL}\nguard: {{directKill: true}}")).engines[0].update, Update::Apply);
+}
+
+#[test]
+fn a_workload_without_a_note_gets_one_and_the_next_change_is_seen() {
+    let running = LiveWorkload { inputs: None, revision: None, ..live(&workload(MINIMAL)) };
+    let first = built_on(MINIMAL, &testing::defaults(), running.clone());
+    assert_eq!(first.engines[0].update, Update::Pending);
+    let scale = first.engines[0].scale(&running);
+    assert!(scale.differs && scale.inputs == first.engines[0].inputs);
+    let noted = LiveWorkload { inputs: Some(scale.inputs), ..running };
+    let changed = MINIMAL.replace("name: ears,", "name: ears, args: [x],");
+    assert_eq!(built_on(&changed, &testing::defaults(), noted).engines[0].update, Update::Apply);
+}
+
+#[test]
+fn a_claim_of_its_own_for_each_replica_unless_all_can_share_one() {
+    let kinds = |cache: &str| -> Vec<String> {
+        let spec = format!("stt: [{{name: ears, preset: parakeet-rnnt-1.1b, replicas: 2, {cache}}}]");
+        all(built(&spec))
+            .iter()
+            .filter(|object| object["metadata"]["name"].as_str().unwrap().starts_with("demo-ears"))
+            .filter_map(|object| object["kind"].as_str())
+            .filter(|kind| ["Deployment", "StatefulSet", "PersistentVolumeClaim"].contains(kind))
+            .map(str::to_owned)
+            .collect()
+    };
+    assert_eq!(kinds(""), ["StatefulSet"]);
+    assert_eq!(kinds("cache: {pvc: {accessMode: ReadWriteOncePod}}"), ["StatefulSet"]);
+    assert_eq!(kinds("cache: {pvc: {accessMode: ReadWriteMany}}"), ["PersistentVolumeClaim", "Deployment"]);
+    assert_eq!(kinds("cache: {existingClaim: models}"), ["Deployment"]);
+    let set = workload(MINIMAL).created();
+    assert_eq!(set["spec"]["volumeClaimTemplates"][0]["spec"]["accessModes"], json!(["ReadWriteOnce"]));
+    assert_eq!(set["spec"]["podManagementPolicy"], "Parallel");
+    // Sizes grow claim by claim: the template of claims cannot change.
+    let running = LiveWorkload {
+        claim_templates: serde_json::from_value(set["spec"]["volumeClaimTemplates"].clone()).unwrap(),
+        ..live(&workload(MINIMAL))
+    };
+    let bigger = MINIMAL.replace("name: ears,", "name: ears, cache: {pvc: {size: 200Gi}},");
+    let grown = built_on(&bigger, &testing::defaults(), running);
     assert_eq!(
-        decide(&format!("{MINIMAL}\nguard: {{directKill: true}}"), "speechstack/proxy:2"),
-        Update::Apply
+        grown.engines[0].object.json()["spec"]["volumeClaimTemplates"],
+        set["spec"]["volumeClaimTemplates"]
+    );
+    assert_eq!(grown.growths[0].0, "speechstack-cache-demo-ears-");
+    assert_eq!(grown.growths[0].1.0, "200Gi");
+}
+
+#[test]
+fn network_policies_cover_gateway_scrapers_and_egress() {
+    let policies = |more: &str| {
+        let spec = format!("{MINIMAL}\nnetworkPolicy: {{enabled: true, {more}}}");
+        built(&spec).network_policies.iter().map(fingerprint::json).collect::<Vec<_>>()
+    };
+    let closed = policies(
+        "egress: true, clients: [{namespaceSelector: {matchLabels: {team: a}}}], scrapers: [{namespaceSelector: {matchLabels: {name: monitoring}}}]",
+    );
+    assert_eq!(closed.len(), 3);
+    let gateway = closed.iter().find(|policy| policy["metadata"]["name"] == "demo-gateway").unwrap();
+    assert_eq!(gateway["spec"]["ingress"][0]["from"][0]["namespaceSelector"]["matchLabels"]["team"], "a");
+    for policy in &closed {
+        assert!(policy.to_string().contains("monitoring"), "{policy}");
+        assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
+        assert!(policy["spec"]["egress"].as_array().unwrap().len() >= 2);
+    }
+    let open = policies("");
+    assert!(open.iter().all(|policy| policy["spec"]["egress"].is_null()));
+    let gateway = open.iter().find(|policy| policy["metadata"]["name"] == "demo-gateway").unwrap();
+    assert!(gateway["spec"]["ingress"][0]["from"].is_null(), "all may call");
+}
+
+#[test]
+fn a_folder_of_the_node_is_given_to_the_engines_user_when_asked() {
+    let init = |cache: &str| {
+        let spec = format!("stt: [{{name: ears, preset: parakeet-rnnt-1.1b, cache: {{hostPath: {cache}}}}}]");
+        template(&spec)["spec"]["initContainers"].as_array().unwrap().clone()
+    };
+    assert_eq!(init("{path: /var/cache/nim}").len(), 1);
+    let with = init("{path: /var/cache/nim, setOwner: true}");
+    assert_eq!(with[0]["command"], json!(["chown", "1000:1000", "/opt/nim/.cache"]));
+    assert_eq!(
+        (&with[0]["securityContext"]["runAsUser"], &with[1]["name"]),
+        (&json!(0), &json!(container::GUARD))
     );
 }
 
 #[test]
-fn writing_a_default_out_is_no_change_of_the_spec() {
-    let hash = |spec: &str| built(spec).engines[0].deployment.annotations()[annotation::SPEC].clone();
+fn pods_may_run_as_the_user_that_the_cluster_gives() {
+    let mut defaults = testing::defaults();
+    defaults.fixed_user = false;
+    let stack =
+        crate::reconcile::validate::validate(&testing::stack(MINIMAL), &testing::observed(), &defaults);
+    let desired = build(&stack.unwrap(), &testing::observed());
+    let pods = [desired.engines[0].object.json(), fingerprint::json(&desired.gateways[0])];
+    for pod in pods {
+        let security = &pod["spec"]["template"]["spec"]["securityContext"];
+        assert!(security["runAsUser"].is_null() && security["fsGroup"].is_null(), "{security}");
+        assert_eq!(security["runAsNonRoot"], true);
+    }
+}
+
+#[test]
+fn labels_and_pull_secrets_are_on_every_object_that_takes_them() {
+    let spec = format!("{MINIMAL}\nlabels: {{cost-center: speech}}\nannotations: {{owner: team-a}}");
+    for object in all(built(&spec)) {
+        assert_eq!(object["metadata"]["labels"]["cost-center"], "speech", "{object}");
+        assert_eq!(object["metadata"]["annotations"]["owner"], "team-a", "{object}");
+        let template = &object["spec"]["template"];
+        assert!(template.is_null() || template["metadata"]["labels"]["cost-center"] == "speech", "{object}");
+    }
+    let mut defaults = testing::defaults();
+    defaults.image_pull_secrets = vec!["ngc-registry".into()];
+    defaults.image_registry = Some("mirror.local".into());
+    let stack =
+        crate::reconcile::validate::validate(&testing::stack(MINIMAL), &testing::observed(), &defaults);
+    let pod = build(&stack.unwrap(), &testing::observed()).engines[0].object.json();
+    let pod = &pod["spec"]["template"]["spec"];
+    assert_eq!(pod["imagePullSecrets"], json!([{"name": "ngc-registry"}]));
+    assert_eq!(pod["containers"][0]["image"], "mirror.local/nim/nvidia/parakeet-0.6b-tdt:latest");
+}
+
+#[test]
+fn writing_a_default_out_is_no_change_of_the_pods() {
     let written =
-        MINIMAL.replace("name: ears,", "name: ears, ports: {http: 9000, grpc: 50051}, drain: {timeout: 2m},");
-    assert_eq!(hash(MINIMAL), hash(&written));
+        MINIMAL.replace("name: ears,", "name: ears, ports: {}, drain: {}, cache: {pvc: {size: 100Gi}},");
+    let cache = MINIMAL.replace("name: ears,", "name: ears, cache: {pvc: {}},");
+    assert_eq!(workload(&cache).inputs, workload(&written).inputs);
 }
 
 #[test]
@@ -293,8 +395,9 @@ fn every_alternative_of_the_users_affinity_avoids_marked_nodes() {
     for term in terms {
         let expressions = term["matchExpressions"].as_array().unwrap();
         assert!(
-            expressions
-                .contains(&json!({"key": "avoid.speechstack.dev/demo-ears", "operator": "DoesNotExist"}))
+            expressions.contains(
+                &json!({"key": "avoid.speechstack.dev/speech.demo.ears", "operator": "DoesNotExist"})
+            )
         );
         assert_eq!(expressions[0]["key"], "zone");
     }
@@ -313,10 +416,27 @@ fn the_patch_merges_lists_by_name_and_replaces_values() {
 }
 
 #[test]
-fn an_autoscaler_owns_the_number_and_suspend_stops_all() {
-    let replicas = |spec: &str| built(spec).engines[0].deployment.spec.as_ref().unwrap().replicas;
-    let autoscaled = "stt: [{name: ears, preset: reference, autoscaling: {maxReplicas: 4}}]";
-    assert_eq!(replicas(autoscaled), None);
-    assert_eq!(replicas(&format!("{autoscaled}\nsuspend: true")), Some(0));
+fn a_scaler_owns_the_number_and_suspend_stops_all() {
+    let of = |scaling: &str, more: &str| {
+        workload(&format!("{{stt: [{{name: ears, preset: reference, autoscaling: {scaling}}}]{more}}}"))
+    };
+    let own = of("{minReplicas: 2, maxReplicas: 4}", "");
+    assert_eq!((own.replicas, own.first), (None, 2));
+    let external = of("{external: true}", "");
+    assert_eq!((external.replicas, external.first), (None, 1));
+    assert_eq!(of("{maxReplicas: 4}", ", suspend: true").replicas, Some(0));
+    let scalers = |scaling: &str| {
+        built(&format!("stt: [{{name: ears, preset: reference, autoscaling: {scaling}}}]")).autoscalers.len()
+    };
+    assert_eq!((scalers("{maxReplicas: 4}"), scalers("{external: true}")), (1, 0));
     assert_eq!(built(GOLDEN[5].1).gateways[0].spec.as_ref().unwrap().replicas, None);
+}
+
+#[test]
+fn an_autoscaler_keeps_engines_longer_than_a_start_takes() {
+    let spec = "stt: [{name: ears, preset: parakeet-rnnt-1.1b, autoscaling: {maxReplicas: 4}}]";
+    let scaler = fingerprint::json(&built(spec).autoscalers[0]);
+    assert_eq!(scaler["spec"]["scaleTargetRef"]["kind"], "StatefulSet");
+    assert_eq!(scaler["spec"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"], 2400);
+    assert_eq!(scaler["spec"]["behavior"]["scaleUp"]["policies"][0]["value"], 1);
 }

@@ -1,83 +1,98 @@
-//! Whether an engine's Deployment is applied now: what the user did not ask for waits.
+//! Whether an engine's pod template is applied now: what the user did not ask for waits.
 
-use k8s_openapi::api::apps::v1::Deployment;
-use kube::ResourceExt;
 use speechstack_crds::Updates;
 
-use crate::names::annotation;
+use crate::owned::Owned;
+use crate::reconcile::workload::LiveWorkload;
 
-/// What runs, by the annotations of its Deployment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Live {
-    /// Fingerprint of what the user had written.
-    pub spec_hash: String,
-    /// Fingerprint of the template that was built of it.
-    pub template_hash: String,
-    /// Pods wanted.
-    pub replicas: i32,
+/// What is desired of a workload, as far as it decides.
+#[derive(Clone, Copy, Debug)]
+pub struct Desired<'a> {
+    /// Its kind.
+    pub kind: Owned,
+    /// Fingerprint of what the user wrote that renders the template.
+    pub inputs: &'a str,
+    /// Fingerprint of the template.
+    pub revision: &'a str,
+    /// Whether it is to have no pods.
+    pub stops: bool,
 }
 
-/// Whether a Deployment is applied now.
+/// What is done with a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Update {
-    /// It is.
+    /// It is applied.
     Apply,
-    /// Its new template comes from the operator alone and waits for the next change of the spec.
+    /// Its new template comes from the operator alone and waits for the user's next change of the pods. The number of
+    /// replicas does not wait.
     Pending,
 }
 
 /// Decides for one engine. Where no pod runs, nothing is disturbed.
 #[must_use]
-pub fn decide(updates: Updates, live: Option<Live>, desired: &Deployment) -> Update {
+pub fn decide(updates: Updates, live: Option<&LiveWorkload>, desired: Desired<'_>) -> Update {
     let Some(live) = live else { return Update::Apply };
-    let of = |key: &str| desired.annotations().get(key);
-    let asked_for = of(annotation::SPEC) != Some(&live.spec_hash);
-    let changed = of(annotation::TEMPLATE) != Some(&live.template_hash);
-    let stops = desired.spec.as_ref().and_then(|spec| spec.replicas) == Some(0);
+    let is_new = live.revision.as_deref() != Some(desired.revision) || live.kind != desired.kind;
+    // A workload of an operator that did not note it: the note is made now, and the next change is seen by it.
+    let asked_for = live.inputs.as_ref().is_some_and(|inputs| inputs != desired.inputs);
     match updates {
-        Updates::OnSpecChange if changed && !asked_for && live.replicas > 0 && !stops => Update::Pending,
+        Updates::OnSpecChange if is_new && !asked_for && live.replicas > 0 && !desired.stops => {
+            Update::Pending
+        }
         Updates::OnSpecChange | Updates::Automatic => Update::Apply,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::apps::v1::DeploymentSpec;
-    use kube::api::ObjectMeta;
-
     use super::*;
+    use crate::reconcile::build::tests::{live, workload};
+    use crate::reconcile::testing::MINIMAL;
 
-    fn desired(spec: &str, template: &str, replicas: Option<i32>) -> Deployment {
-        let annotations = [(annotation::SPEC, spec), (annotation::TEMPLATE, template)];
-        Deployment {
-            metadata: ObjectMeta {
-                annotations: Some(annotations.map(|(key, value)| (key.into(), value.into())).into()),
-                ..ObjectMeta::default()
-            },
-            spec: Some(DeploymentSpec { replicas, ..DeploymentSpec::default() }),
-            status: None,
-        }
-    }
-
-    fn live(replicas: i32) -> Option<Live> {
-        Some(Live { spec_hash: "s1".into(), template_hash: "t1".into(), replicas })
+    fn decided(updates: Updates, change: impl Fn(&mut LiveWorkload), spec: &str) -> Update {
+        let mut live = live(&workload(MINIMAL));
+        change(&mut live);
+        decide(updates, Some(&live), workload(spec).desired())
     }
 
     #[test]
-    fn new_defaults_wait_for_the_users_next_change() {
-        use Update::{Apply, Pending};
+    fn a_template_of_the_operator_waits_for_the_users_next_change_of_the_pods() {
         let on_change = Updates::OnSpecChange;
-        assert_eq!(decide(on_change, live(2), &desired("s1", "t2", Some(2))), Pending);
-        assert_eq!(decide(on_change, live(2), &desired("s2", "t2", Some(2))), Apply);
-        assert_eq!(decide(on_change, live(2), &desired("s1", "t1", Some(2))), Apply);
-        assert_eq!(decide(on_change, None, &desired("s1", "t2", Some(2))), Apply);
-        assert_eq!(decide(on_change, live(2), &desired("s1", "t2", None)), Pending, "under an autoscaler");
+        let older = |live: &mut LiveWorkload| live.revision = Some("older".into());
+        assert_eq!(decided(on_change, older, MINIMAL), Update::Pending);
+        assert_eq!(decided(on_change, |_| {}, MINIMAL), Update::Apply);
+        assert_eq!(decided(Updates::Automatic, older, MINIMAL), Update::Apply);
+        assert_eq!(decide(on_change, None, workload(MINIMAL).desired()), Update::Apply);
+        let changed = MINIMAL.replace("name: ears,", "name: ears, shmSize: 9Gi,");
+        assert_eq!(decided(on_change, older, &changed), Update::Apply);
+        let unnoted = |live: &mut LiveWorkload| {
+            older(live);
+            live.inputs = None;
+        };
+        assert_eq!(decided(on_change, unnoted, &changed), Update::Pending);
+        let stopped = |live: &mut LiveWorkload| {
+            older(live);
+            live.replicas = 0;
+        };
+        assert_eq!(decided(on_change, stopped, MINIMAL), Update::Apply);
+        assert_eq!(decided(on_change, older, &format!("{MINIMAL}\nsuspend: true")), Update::Apply);
     }
 
     #[test]
-    fn automatic_and_stopped_engines_take_them_at_once() {
-        assert_eq!(decide(Updates::Automatic, live(2), &desired("s1", "t2", Some(2))), Update::Apply);
-        assert_eq!(decide(Updates::OnSpecChange, live(0), &desired("s1", "t2", Some(2))), Update::Apply);
-        assert_eq!(decide(Updates::OnSpecChange, live(2), &desired("s1", "t2", Some(0))), Update::Apply);
+    fn what_does_not_render_the_pods_never_takes_a_waiting_template_with_it() {
+        let older = |live: &mut LiveWorkload| live.revision = Some("older".into());
+        for change in ["replicas: 3", "models: [big]", "startup: {timeout: 1h}", "language: de-DE"] {
+            let spec = MINIMAL.replace("name: ears,", &format!("name: ears, {change},"));
+            assert_eq!(decided(Updates::OnSpecChange, older, &spec), Update::Pending, "{change}");
+        }
+        for change in [
+            "gateway: {replicas: 3}",
+            "repair: {hold: true}",
+            "deepProbe: {interval: 20s}",
+            "guard: {laneJobs: 2}",
+        ] {
+            let spec = format!("{MINIMAL}\n{change}");
+            assert_eq!(decided(Updates::OnSpecChange, older, &spec), Update::Pending, "{change}");
+        }
     }
 }

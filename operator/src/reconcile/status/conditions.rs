@@ -7,7 +7,7 @@ use speechstack_crds::{Capability, Phase, RepairStatus};
 use super::engines::Judged;
 use crate::reconcile::apply::{self, AppliedObjects};
 use crate::reconcile::build::metadata;
-use crate::reconcile::failure::Fault;
+use crate::reconcile::failure::{self, Fault};
 use crate::reconcile::observe::Observed;
 use crate::reconcile::validate::{self, ValidStack};
 
@@ -21,7 +21,7 @@ pub fn judge(
 ) -> Vec<Verdict> {
     let gateway = gateway(stack, observed);
     let preflight = preflight(stack);
-    let [suspended, correlated] = crate::repair::conditions(&stack.repair, repair);
+    let [suspended, correlated] = super::repair::conditions(&stack.repair, repair);
     vec![
         ready(stack, applied, engines, &gateway, &preflight, &suspended),
         of_capability(condition_type::STT_READY, Capability::Stt, stack, engines),
@@ -32,6 +32,7 @@ pub fn judge(
         degraded(stack, engines),
         suspended,
         correlated,
+        guards(observed),
         update_pending(engines),
     ]
 }
@@ -119,9 +120,12 @@ fn of_capability(
 }
 
 fn gateway(stack: &ValidStack, observed: &Observed) -> Verdict {
-    let deployment = observed.deployments.get(&metadata::of_gateway(stack));
-    let status = deployment.and_then(|deployment| deployment.status.as_ref());
-    let available = status.and_then(|status| status.available_replicas).unwrap_or(0);
+    let live = observed.workloads.get(&metadata::of_gateway(stack));
+    let available = live.map_or(0, |live| live.available);
+    if let Some(refusal) = live.filter(|_| available == 0).and_then(|live| live.refusal.as_deref()) {
+        let (reason, message) = failure::refusal(refusal);
+        return verdict(condition_type::GATEWAY_READY, false, reason, message);
+    }
     if available > 0 {
         verdict(condition_type::GATEWAY_READY, true, reason::AVAILABLE, "the gateway answers")
     } else {
@@ -176,6 +180,20 @@ fn degraded(stack: &ValidStack, engines: &[Judged]) -> Verdict {
     }
     let (why, message) = why_missing(engines);
     verdict(kind, why != reason::STARTING, why, message)
+}
+
+/// Without its guard's word an engine is neither repaired by the operator nor known to be well.
+fn guards(observed: &Observed) -> Verdict {
+    let kind = condition_type::GUARD_UNREACHABLE;
+    let [(pod, why), rest @ ..] = observed.unreached.as_slice() else {
+        return verdict(kind, false, reason::NONE, "every guard answers");
+    };
+    let more = if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
+    let message = format!(
+        "the operator does not reach the guard of pod {pod}{more} ({why}): check network policies, meshes and the guard's log; \
+         its engine is repaired by the guard alone"
+    );
+    verdict(kind, true, reason::NO_ANSWER, message)
 }
 
 fn update_pending(engines: &[Judged]) -> Verdict {

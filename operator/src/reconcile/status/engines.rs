@@ -10,8 +10,8 @@ use contract::State;
 use crate::guards::Seen;
 use crate::pods::EnginePod;
 use crate::reconcile::apply::AppliedObjects;
-use crate::reconcile::build::Update;
 use crate::reconcile::build::metadata;
+use crate::reconcile::build::{self, Update};
 use crate::reconcile::failure::{self, Fault};
 use crate::reconcile::observe::Observed;
 use crate::reconcile::validate::{Replicas, ValidEngine, ValidStack};
@@ -32,6 +32,8 @@ pub struct Judged {
     pub starting: usize,
     /// All pods that are not ending.
     pub pods: usize,
+    /// The newest failure of a pod that ended for good.
+    pub last_ended: Option<Fault>,
     /// Whether a rollout goes on.
     pub rolling: bool,
 }
@@ -64,13 +66,12 @@ fn one(
 ) -> Judged {
     let name = &engine.spec.name;
     let before = old.and_then(|old| old.engines.iter().find(|engine| engine.name == *name));
-    let deployment = observed.deployments.get(&metadata::of_engine(stack, engine));
-    let live = deployment.and_then(|deployment| deployment.status.as_ref());
+    let live = observed.workloads.get(&metadata::of_engine(stack, engine));
     let desired = match engine.replicas {
         _ if stack.suspend => 0,
         Replicas::Fixed(replicas) => replicas,
-        Replicas::Autoscaled { min, .. } => {
-            deployment.and_then(|deployment| deployment.spec.as_ref()?.replicas).unwrap_or(min)
+        Replicas::Autoscaled { min: first, .. } | Replicas::External { first } => {
+            live.map_or(first, |live| live.replicas)
         }
     };
     let mut judged = Judged {
@@ -80,7 +81,8 @@ fn one(
             desired,
             ready: 0,
             verified: 0,
-            updated: live.and_then(|live| live.updated_replicas).unwrap_or(0),
+            updated: live.map_or(0, |live| live.updated),
+            caution: engine.preset.caution.clone(),
             image_id: None,
             update_pending: match applied {
                 Some(applied) => applied.engines.get(name) == Some(&Update::Pending),
@@ -93,15 +95,16 @@ fn one(
         wedged: 0,
         starting: 0,
         pods: 0,
-        rolling: deployment.is_none_or(|deployment| {
-            let seen = live.and_then(|live| live.observed_generation);
-            seen < deployment.metadata.generation
-        }),
+        last_ended: None,
+        rolling: live.is_none_or(|live| !live.observed),
     };
     for (pod, seen) in &observed.pods {
         if *pod.revision.engine == **name {
             add(&mut judged, pod, seen.as_ref(), observed, before, now);
         }
+    }
+    if judged.failing.is_none() {
+        judged.failing = failure::of_workload(name, live, judged.last_ended.as_ref(), judged.pods, desired);
     }
     judged.rolling |= judged.status.updated < desired || judged.pods > usize::try_from(desired).unwrap_or(0);
     judged.status.pods.truncate(PODS);
@@ -116,6 +119,14 @@ fn add(
     before: Option<&EngineStatus>,
     now: Timestamp,
 ) {
+    if pod.ended {
+        // It holds nothing and is replaced: only what it died of is of use.
+        if let Some(fault) = failure::of_ended(pod, now) {
+            remember(&mut judged.status.last_failure, fault.failure.clone(), now);
+            judged.last_ended = Some(fault);
+        }
+        return;
+    }
     let node = pod.node.as_deref().map(str::to_owned);
     let node_ready = node.as_ref().is_none_or(|node| !observed.nodes_not_ready.contains(node));
     let ending = pod.deleted.is_some();
@@ -127,7 +138,8 @@ fn add(
     judged.status.verified += i32::from(verified);
     judged.pods += usize::from(!ending);
 
-    let fault = failure::of_pod(pod, node_ready, now);
+    let complaint = observed.complaints.get(&*pod.name).map(String::as_str);
+    let fault = failure::of_pod(pod, node_ready, complaint, now);
     let name = pod.name.to_string();
     let known = before.and_then(|before| before.pods.iter().find(|known| known.name == name));
     // An operator that starts has not heard the guards yet: what was last shown of a pod stays until its guard speaks,
@@ -199,6 +211,17 @@ fn state(seen: Option<&Seen>, ending: bool) -> String {
 /// Whether the engine is out of rotation for a fault.
 fn is_wedged(state: &str) -> bool {
     matches!(state, "wedged" | "ejected" | "restarting" | "kill_stuck" | "exhausted")
+}
+
+/// Claims of the stack that no engine uses, nor will when it has as many replicas as it may have.
+pub fn orphaned(stack: &ValidStack, observed: &Observed) -> Vec<String> {
+    let used = |claim: &String| {
+        stack.engines.iter().any(|engine| {
+            build::engine::growth(stack, engine)
+                .is_some_and(|(names, _)| build::engine::is_claim(&names, claim))
+        })
+    };
+    observed.claims.iter().filter(|claim| !used(claim)).cloned().collect()
 }
 
 /// `verified/desired` of each capability.

@@ -12,6 +12,7 @@ use crate::guards::Seen;
 use crate::pods::EnginePod;
 use crate::reconcile::build::Update;
 use crate::reconcile::testing;
+use crate::reconcile::workload::LiveWorkload;
 
 const SPEC: &str = "stt: [{name: ears, preset: reference, replicas: 2}]";
 
@@ -35,18 +36,19 @@ fn says(state: &str, verdict: &str, connected: bool) -> Option<Seen> {
     Some(Seen { report, since: Timestamp::from_second(50).unwrap(), ailing: None, connected })
 }
 
-fn deployment(name: &str) -> (String, Arc<Deployment>) {
+fn deployment(name: &str) -> (String, LiveWorkload) {
     let deployment = json!({
         "metadata": {"name": name, "generation": 1},
         "spec": {"replicas": 2, "selector": {}, "template": {}},
         "status": {"observedGeneration": 1, "updatedReplicas": 2, "availableReplicas": 2},
     });
-    (name.into(), Arc::new(serde_json::from_value(deployment).unwrap()))
+    let deployment: Deployment = serde_json::from_value(deployment).unwrap();
+    (name.into(), (&deployment).into())
 }
 
 fn observed(pods: Vec<(Arc<EnginePod>, Option<Seen>)>) -> Observed {
-    let deployments = [deployment("demo-ears"), deployment("demo-gateway")];
-    Observed { pods, deployments: deployments.into(), ..testing::observed() }
+    let workloads = [deployment("demo-ears"), deployment("demo-gateway")];
+    Observed { pods, workloads: workloads.into(), ..testing::observed() }
 }
 
 fn judged(observed: &Observed) -> SpeechStackStatus {
@@ -67,6 +69,42 @@ fn reason_of<'a>(status: &'a SpeechStackStatus, kind: &str) -> (&'a str, &'a str
 
 fn serving() -> Vec<(Arc<EnginePod>, Option<Seen>)> {
     ["a", "b"].map(|name| (pod(name, true, json!({})), says("healthy", "serving", true))).into()
+}
+
+#[test]
+fn a_guard_that_is_not_reached_is_a_condition_with_its_reason() {
+    assert_eq!(reason_of(&judged(&observed(serving())), "GuardUnreachable").0, "False");
+    let unreached =
+        vec![("a".to_owned(), "no connection: timed out".to_owned()), ("b".to_owned(), String::new())];
+    let status = judged(&Observed { unreached, ..observed(serving()) });
+    assert_eq!(reason_of(&status, "GuardUnreachable"), ("True", "NoAnswer"));
+    let message = &status.conditions.iter().find(|one| one.type_ == "GuardUnreachable").unwrap().message;
+    assert!(message.contains("pod a, and 1 more (no connection: timed out)"), "{message}");
+}
+
+#[test]
+fn pods_that_ended_hold_no_engine_back() {
+    let mut pods = serving();
+    pods.push((
+        pod("c", false, json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory"})),
+        None,
+    ));
+    let status = judged(&observed(pods));
+    assert_eq!((status.phase, status.engines[0].pods.len()), (Some(Phase::Ready), 2));
+    assert_eq!(status.engines[0].last_failure.as_ref().unwrap().reason, "Evicted");
+}
+
+#[test]
+fn pods_that_cannot_be_made_say_why() {
+    let mut observed = observed(Vec::new());
+    let live = observed.workloads.get_mut("demo-ears").unwrap();
+    live.refusal = Some("pods \"a\" is forbidden: exceeded quota: gpus".into());
+    let status = judged(&observed);
+    assert_eq!(reason_of(&status, "Ready"), ("False", "QuotaExceeded"));
+    let refused =
+        json!({"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": "no healthy devices"});
+    let refused = self::observed(vec![(pod("a", false, refused), None)]);
+    assert_eq!(reason_of(&judged(&refused), "Ready").1, "NodeRefused");
 }
 
 #[test]

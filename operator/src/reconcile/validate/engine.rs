@@ -1,16 +1,20 @@
 //! One engine: the preset merged with what the user replaces.
 
 use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscalerBehavior, MetricSpec};
-use k8s_openapi::api::core::v1::{Affinity, PodTemplateSpec, ResourceClaim, TopologySpreadConstraint};
+use k8s_openapi::api::core::v1::{
+    Affinity, PodDNSConfig, PodTemplateSpec, ResourceClaim, ResourceRequirements, TopologySpreadConstraint,
+    Volume as PodVolume, VolumeMount,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
-use speechstack_crds::{Capability, EngineSpec, Preset, PresetData, Protocol, PvcCache, SpeechStackSpec};
+use speechstack_crds::{Capability, EngineSpec, Protocol, Span, SpeechStackSpec};
 
+use super::check::Check;
 use super::image::{self, ImageRef};
-use super::{Defaults, Problem, patch};
-use crate::reconcile::{fingerprint, quantity};
+use super::{Defaults, Problem, inputs, patch};
+use crate::preset::{Preset, Server};
+
+/// Longest wait for work in flight when a pod ends.
+const DRAIN: Span = Span::minutes(2);
 
 /// An engine with all defaults resolved.
 #[derive(Clone, Debug)]
@@ -20,9 +24,11 @@ pub struct ValidEngine {
     /// What it does.
     pub capability: Capability,
     /// What is known of its container.
-    pub preset: PresetData,
+    pub preset: Preset,
     /// How it is spoken to, in order of preference.
     pub protocols: Vec<Protocol>,
+    /// Language of speech for which a client names none.
+    pub language: Option<String>,
     /// Its image.
     pub image: ImageRef,
     /// Number of pods.
@@ -31,24 +37,40 @@ pub struct ValidEngine {
     pub gpu: Gpu,
     /// Least GPU memory in MiB; 0 asks for nothing.
     pub min_gpu_memory_mib: u64,
+    /// CPU and memory of the engine container.
+    pub resources: ResourceRequirements,
     /// Size limit of `/dev/shm`.
     pub shm: Quantity,
+    /// HTTP port of the engine container.
+    pub http: i32,
+    /// gRPC port of the engine container.
+    pub grpc: i32,
+    /// Longest start.
+    pub startup: Span,
+    /// Longest wait for work in flight when a pod ends.
+    pub drain: Span,
     /// Where models are kept, and where the container expects them.
     pub cache: Option<(Volume, String)>,
-    /// Architecture that its nodes must have.
-    pub arch: Option<&'static str>,
+    /// Architectures that its nodes may have; any when empty.
+    pub architectures: Vec<String>,
     /// Pod affinity.
     pub affinity: Affinity,
     /// Topology spread constraints.
     pub topology_spread: Vec<TopologySpreadConstraint>,
+    /// Further volumes.
+    pub volumes: Vec<PodVolume>,
+    /// Further mounts of the engine container.
+    pub mounts: Vec<VolumeMount>,
+    /// DNS configuration.
+    pub dns_config: Option<PodDNSConfig>,
     /// Patch of the pod template.
     pub patch: Option<PodTemplateSpec>,
     /// GPU jobs at a time.
     pub lane_jobs: u32,
     /// Names of its model, the listed one first; never empty.
     pub models: Vec<String>,
-    /// Fingerprint of what the user wrote about its pods.
-    pub spec_hash: String,
+    /// Fingerprint of what the user wrote that renders the pod template.
+    pub inputs: String,
 }
 
 /// Number of pods.
@@ -56,7 +78,7 @@ pub struct ValidEngine {
 pub enum Replicas {
     /// As the spec says.
     Fixed(i32),
-    /// Owned by an autoscaler.
+    /// Owned by the autoscaler that the operator makes.
     Autoscaled {
         /// Least.
         min: i32,
@@ -66,6 +88,11 @@ pub enum Replicas {
         metrics: Vec<MetricSpec>,
         /// How it moves.
         behavior: Option<HorizontalPodAutoscalerBehavior>,
+    },
+    /// Owned by a scaler of the user.
+    External {
+        /// Pods of a new engine.
+        first: i32,
     },
 }
 
@@ -89,111 +116,159 @@ pub enum Gpu {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Volume {
     /// A claim that the operator makes.
-    New(PvcCache),
+    New(Claim),
     /// A claim that the user made.
     Existing(String),
     /// As long as the pod.
     Ephemeral(Quantity),
     /// A folder of the node.
-    HostPath(String),
+    HostPath {
+        /// Its path.
+        path: String,
+        /// Whether a container that runs as root gives it to the engine's user.
+        set_owner: bool,
+    },
 }
 
-/// Merges preset and spec; what cannot be is added to `problems`.
+/// A claim that the operator makes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    /// Size.
+    pub size: Quantity,
+    /// Storage class; the cluster's default when unset.
+    pub storage_class: Option<String>,
+    /// Access mode.
+    pub access_mode: String,
+}
+
+impl Claim {
+    /// Whether one claim serves all replicas; otherwise each has its own.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.access_mode == "ReadWriteMany"
+    }
+}
+
+impl ValidEngine {
+    /// The claim that each replica has of its own.
+    #[must_use]
+    pub fn own_claim(&self) -> Option<&Claim> {
+        match &self.cache {
+            Some((Volume::New(claim), _)) if !claim.is_shared() => Some(claim),
+            _ => None,
+        }
+    }
+}
+
+/// Merges preset and spec; what cannot be is added to `problems`. `None` when there is no such preset.
 pub fn validate(
     engine: &EngineSpec,
     capability: Capability,
     spec: &SpeechStackSpec,
-    shared: &Value,
     defaults: &Defaults,
     problems: &mut Vec<Problem>,
-) -> ValidEngine {
-    let preset = engine.preset.data(capability);
+) -> Option<ValidEngine> {
     let place = format!("spec.{}[{}]", capability.as_str(), engine.name);
-    let mut check = Check { place: &place, problems };
-
-    let shm = engine.shm_size.clone().unwrap_or_else(|| Quantity(preset.shm.into()));
-    check.quantity("shmSize", &shm);
-    let min_gpu_memory_mib = match engine.gpu.as_ref().and_then(|gpu| gpu.min_memory.as_ref()) {
-        Some(memory) => check.quantity("gpu.minMemory", memory).div_ceil(1 << 20),
-        None => preset.min_gpu_memory_mib,
+    let Some(preset) = defaults.presets.get(&engine.preset, capability) else {
+        let names = defaults.presets.names(capability).collect::<Vec<_>>().join(", ");
+        let message = format!("there is no preset {} here; there are {names}", engine.preset);
+        problems.push(Problem::field(&format!("{place}.preset"), message));
+        return None;
     };
+    let mut check = Check::of(&place, problems);
+    let shm = engine.shm_size.clone().unwrap_or_else(|| preset.shm.clone());
+    check.quantity("shmSize", &shm);
+    let memory = engine.gpu.as_ref().and_then(|gpu| gpu.min_memory.as_ref()).unwrap_or(&preset.gpu_memory);
+    let min_gpu_memory_mib = check.quantity("gpu.minMemory", memory).div_ceil(1 << 20);
     let affinity = check.parsed("affinity", engine.affinity.as_ref()).unwrap_or_default();
     let topology_spread = check.all_parsed("topologySpreadConstraints", &engine.topology_spread_constraints);
     let replicas = replicas(engine, &mut check);
-    let cache = cache(engine, &preset, &mut check);
+    let cache = cache(engine, preset, &mut check);
+    let volumes = check.all_parsed("volumes", &engine.volumes);
+    let mounts = check.all_parsed("volumeMounts", &engine.volume_mounts);
+    let dns_config = check.parsed("dnsConfig", engine.dns_config.as_ref());
     let patch = patch::validate(engine.pod_template_patch.as_ref(), &mut check);
-    let known = Value::Object(serde_json::Map::new());
-    let user_wrote = json!({
-        "engine": fingerprint::without_defaults(&fingerprint::json(engine), &defaults_of(engine, &known)),
-        "stack": shared,
-    });
-
-    ValidEngine {
+    let ports = &engine.ports;
+    Some(ValidEngine {
         capability,
-        image: resolve_image(engine, &preset, spec, defaults, &place, problems),
+        image: resolve_image(engine, preset, spec, defaults, &place, problems),
+        language: engine.language.clone().or_else(|| preset.probe.language.clone()),
         replicas,
-        gpu: gpu(engine, &preset),
+        gpu: gpu(engine, preset),
         min_gpu_memory_mib,
+        resources: resources(engine, preset),
         shm,
+        http: ports.http.unwrap_or(preset.http),
+        grpc: ports.grpc.unwrap_or(preset.grpc),
+        startup: engine.startup.timeout.unwrap_or(preset.startup),
+        drain: engine.drain.timeout.unwrap_or(DRAIN),
         cache,
-        // Another image may have other architectures.
-        arch: preset.arch.filter(|_| engine.image.as_ref().is_none_or(|image| image.repository.is_none())),
+        architectures: architectures(engine, preset).to_vec(),
         affinity,
         topology_spread,
+        volumes,
+        mounts,
+        dns_config,
         patch,
-        lane_jobs: spec.guard.lane_jobs.unwrap_or(preset.lane_jobs),
-        models: models(engine, &preset),
-        spec_hash: fingerprint::of(&user_wrote),
+        lane_jobs: spec.guard.lane_jobs.unwrap_or(preset.jobs),
+        models: models(engine, preset),
+        inputs: inputs::fingerprint(engine, spec),
         spec: engine.clone(),
         protocols: if engine.protocols.is_empty() {
-            preset.protocols.to_vec()
+            preset.protocols.clone()
         } else {
             engine.protocols.clone()
         },
-        preset,
-    }
+        preset: preset.clone(),
+    })
 }
 
-/// An engine spec with nothing set but what must be.
-fn defaults_of(engine: &EngineSpec, nothing: &Value) -> Value {
-    let minimal = json!({"name": engine.name, "preset": fingerprint::json(&engine.preset)});
-    let mut default = serde_json::from_value::<EngineSpec>(minimal)
-        .map_or_else(|_| nothing.clone(), |minimal| fingerprint::json(&minimal));
-    if let Some(fields) = default.as_object_mut() {
-        fields.remove("name");
-        fields.remove("preset");
-    }
-    default
+/// Architectures of the engine's image; any when empty. Another image may have others.
+#[must_use]
+pub fn architectures<'a>(engine: &EngineSpec, preset: &'a Preset) -> &'a [String] {
+    let own = engine.image.as_ref().is_none_or(|image| image.repository.is_none());
+    if own { &preset.architectures } else { &[] }
 }
 
 fn resolve_image(
     engine: &EngineSpec,
-    preset: &PresetData,
+    preset: &Preset,
     spec: &SpeechStackSpec,
     defaults: &Defaults,
     place: &str,
     problems: &mut Vec<Problem>,
 ) -> ImageRef {
-    let default = match (&defaults.engine_image, engine.preset) {
-        (Some(image), Preset::Reference) => image.clone(),
-        _ if preset.repository.is_empty() => String::new(),
-        _ => {
-            let repository = image::mirrored(preset.repository, spec.image_registry.as_deref());
-            if preset.tag.is_empty() { repository } else { format!("{repository}:{}", preset.tag) }
-        }
+    let registry = spec.image_registry.as_deref().or(defaults.image_registry.as_deref());
+    let default = match (&defaults.engine_image, &preset.image) {
+        (Some(image), _) if preset.server == Server::Reference => image.clone(),
+        (_, Some(image)) => image::mirrored(&image.reference(), registry),
+        (_, None) => String::new(),
     };
     image::resolve(&format!("{place}.image"), engine.image.as_ref(), &default, problems)
 }
 
-fn models(engine: &EngineSpec, preset: &PresetData) -> Vec<String> {
+/// The user's CPU and memory, and the preset's requests of what the user says nothing about.
+fn resources(engine: &EngineSpec, preset: &Preset) -> ResourceRequirements {
+    let mut resources = engine.resources.clone().unwrap_or_default();
+    for (name, amount) in &preset.requests {
+        let says = |list: &Option<std::collections::BTreeMap<String, Quantity>>| {
+            list.as_ref().is_some_and(|list| list.contains_key(name))
+        };
+        if !says(&resources.requests) && !says(&resources.limits) {
+            resources.requests.get_or_insert_default().insert(name.clone(), amount.clone());
+        }
+    }
+    resources
+}
+
+fn models(engine: &EngineSpec, preset: &Preset) -> Vec<String> {
     if engine.models.is_empty() {
-        let names = std::iter::once(&preset.model.id).chain(preset.model.aliases);
-        return names.map(|name| (*name).to_owned()).collect();
+        return std::iter::once(&preset.model.id).chain(&preset.model.aliases).cloned().collect();
     }
     engine.models.clone()
 }
 
-fn gpu(engine: &EngineSpec, preset: &PresetData) -> Gpu {
+fn gpu(engine: &EngineSpec, preset: &Preset) -> Gpu {
     let count = match &engine.gpu {
         Some(gpu) => match &gpu.claims {
             Some(claims) => return Gpu::Claims(claims.clone()),
@@ -209,31 +284,45 @@ fn gpu(engine: &EngineSpec, preset: &PresetData) -> Gpu {
 }
 
 fn replicas(engine: &EngineSpec, check: &mut Check<'_>) -> Replicas {
-    let Some(autoscaling) = &engine.autoscaling else {
-        return Replicas::Fixed(engine.replicas.unwrap_or(1));
-    };
-    Replicas::Autoscaled {
-        min: autoscaling.min_replicas,
-        max: autoscaling.max_replicas,
-        metrics: check.all_parsed("autoscaling.metrics", &autoscaling.metrics),
-        behavior: check.parsed("autoscaling.behavior", autoscaling.behavior.as_ref()),
+    match &engine.autoscaling {
+        None => Replicas::Fixed(engine.replicas.unwrap_or(1)),
+        Some(autoscaling) => match autoscaling.max_replicas {
+            None => Replicas::External { first: autoscaling.min_replicas },
+            Some(max) => Replicas::Autoscaled {
+                min: autoscaling.min_replicas,
+                max,
+                metrics: check.all_parsed("autoscaling.metrics", &autoscaling.metrics),
+                behavior: check.parsed("autoscaling.behavior", autoscaling.behavior.as_ref()),
+            },
+        },
     }
 }
 
-fn cache(engine: &EngineSpec, preset: &PresetData, check: &mut Check<'_>) -> Option<(Volume, String)> {
-    let path = if preset.cache_path.is_empty() { "/cache" } else { preset.cache_path };
+fn cache(engine: &EngineSpec, preset: &Preset, check: &mut Check<'_>) -> Option<(Volume, String)> {
+    let path = preset.cache.as_ref().map_or("/cache", |cache| &cache.path);
+    let preset_size =
+        preset.cache.as_ref().map_or_else(|| Quantity("100Gi".into()), |cache| cache.size.clone());
+    let new = |size: Option<Quantity>, storage_class, access_mode: Option<String>| {
+        Volume::New(Claim {
+            size: size.unwrap_or_else(|| preset_size.clone()),
+            storage_class,
+            access_mode: access_mode.unwrap_or_else(|| "ReadWriteOnce".into()),
+        })
+    };
     let volume = match &engine.cache {
-        None if preset.cache_path.is_empty() => return None,
-        None => Volume::New(PvcCache {
-            size: Quantity(preset.cache_size.into()),
-            storage_class_name: None,
-            access_mode: "ReadWriteOnce".into(),
-        }),
+        None if preset.cache.is_none() => return None,
+        None => new(None, None, None),
         Some(cache) => match (&cache.pvc, &cache.existing_claim, &cache.ephemeral, &cache.host_path) {
-            (Some(claim), ..) => Volume::New(claim.clone()),
+            (Some(claim), ..) => {
+                new(claim.size.clone(), claim.storage_class_name.clone(), claim.access_mode.clone())
+            }
             (None, Some(claim), ..) => Volume::Existing(claim.clone()),
-            (None, None, Some(ephemeral), _) => Volume::Ephemeral(ephemeral.size.clone()),
-            (None, None, None, Some(folder)) => Volume::HostPath(folder.path.clone()),
+            (None, None, Some(ephemeral), _) => {
+                Volume::Ephemeral(ephemeral.size.clone().unwrap_or_else(|| preset_size.clone()))
+            }
+            (None, None, None, Some(folder)) => {
+                Volume::HostPath { path: folder.path.clone(), set_owner: folder.set_owner }
+            }
             (None, None, None, None) => {
                 check.problem("cache", "set one of existingClaim, pvc, ephemeral and hostPath");
                 return None;
@@ -243,83 +332,7 @@ fn cache(engine: &EngineSpec, preset: &PresetData, check: &mut Check<'_>) -> Opt
     match &volume {
         Volume::New(claim) => check.quantity("cache.pvc.size", &claim.size),
         Volume::Ephemeral(size) => check.quantity("cache.ephemeral.size", size),
-        Volume::Existing(_) | Volume::HostPath(_) => 0,
+        Volume::Existing(_) | Volume::HostPath { .. } => 0,
     };
     Some((volume, path.to_owned()))
-}
-
-/// Collects what is wrong with the fields of one engine.
-pub struct Check<'a> {
-    place: &'a str,
-    problems: &'a mut Vec<Problem>,
-}
-
-impl<'a> Check<'a> {
-    /// For the fields of `place`.
-    pub fn of(place: &'a str, problems: &'a mut Vec<Problem>) -> Self {
-        Self { place, problems }
-    }
-
-    /// Notes a problem of a field.
-    pub fn problem(&mut self, field: &str, message: impl std::fmt::Display) {
-        self.problems.push(Problem::field(&format!("{}.{field}", self.place), message));
-    }
-
-    fn quantity(&mut self, field: &str, quantity: &Quantity) -> u64 {
-        quantity::units(quantity).unwrap_or_else(|| {
-            self.problem(field, format!("{:?} is not a quantity such as 8Gi", quantity.0));
-            0
-        })
-    }
-
-    /// A field of free form as the type that the API server will read it as, with unknown names refused.
-    pub fn parsed<T: DeserializeOwned + Serialize>(
-        &mut self,
-        field: &str,
-        value: Option<&Value>,
-    ) -> Option<T> {
-        let value = value?;
-        match serde_json::from_value::<T>(value.clone()) {
-            Ok(parsed) => {
-                if let Some(lost) = lost(value, &fingerprint::json(&parsed)) {
-                    self.problem(field, format!("{lost} is not a field"));
-                }
-                Some(parsed)
-            }
-            Err(error) => {
-                self.problem(field, error);
-                None
-            }
-        }
-    }
-
-    fn all_parsed<T: DeserializeOwned + Serialize>(&mut self, field: &str, values: &[Value]) -> Vec<T> {
-        let numbered = values.iter().enumerate();
-        numbered.filter_map(|(at, value)| self.parsed(&format!("{field}[{at}]"), Some(value))).collect()
-    }
-}
-
-/// The first path of `written` that reading it lost.
-fn lost(written: &Value, read: &Value) -> Option<String> {
-    match (written, read) {
-        (Value::Object(written), Value::Object(read)) => written
-            .iter()
-            .find_map(|(key, value)| {
-                let empty = value.is_null()
-                    || value.as_array().is_some_and(Vec::is_empty)
-                    || value.as_object().is_some_and(serde_json::Map::is_empty);
-                match read.get(key) {
-                    Some(read) => lost(value, read).map(|rest| format!("{key}.{rest}")),
-                    None if empty => None,
-                    None => Some(key.clone()),
-                }
-            })
-            .map(|path| path.trim_end_matches('.').to_owned()),
-        (Value::Array(written), Value::Array(read)) => written
-            .iter()
-            .zip(read)
-            .enumerate()
-            .find_map(|(at, (written, read))| lost(written, read).map(|rest| format!("[{at}].{rest}"))),
-        _ => None,
-    }
 }

@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::Affinity;
+use k8s_openapi::api::core::v1::{
+    Affinity, PodDNSConfig, PodSecurityContext, PodTemplateSpec, SecurityContext, TopologySpreadConstraint,
+    Volume, VolumeMount,
+};
 use speechstack_crds::{Capability, GatewaySpec, SpeechStackSpec};
 
-use super::engine::{Check, ValidEngine};
+use super::check::Check;
+use super::engine::ValidEngine;
 use super::image::{self, ImageRef};
-use super::{Defaults, Problem};
+use super::{Defaults, Problem, patch};
 use crate::reconcile::quantity;
 
 /// The gateway with all defaults resolved.
@@ -21,6 +25,20 @@ pub struct ValidGateway {
     pub replicas: Option<i32>,
     /// Pod affinity; unset spreads over nodes.
     pub affinity: Option<Affinity>,
+    /// Topology spread constraints, in place of that spread.
+    pub topology_spread: Vec<TopologySpreadConstraint>,
+    /// DNS configuration.
+    pub dns_config: Option<PodDNSConfig>,
+    /// Further volumes.
+    pub volumes: Vec<Volume>,
+    /// Further mounts of the container.
+    pub mounts: Vec<VolumeMount>,
+    /// Pod security context, in place of the restricted default.
+    pub pod_security: Option<PodSecurityContext>,
+    /// Security context of the container, in place of the restricted default.
+    pub security: Option<SecurityContext>,
+    /// Patch of the pod template.
+    pub patch: Option<PodTemplateSpec>,
     /// Largest upload in bytes.
     pub max_upload: u64,
     /// Models that clients may name.
@@ -57,7 +75,15 @@ pub fn validate(
         0
     });
     let models = models(engines, &gateway.model_aliases, problems);
-    let affinity = Check::of("spec.gateway", problems).parsed("affinity", gateway.affinity.as_ref());
+    let mut check = Check::of("spec.gateway", problems);
+    let affinity = check.parsed("affinity", gateway.affinity.as_ref());
+    let topology_spread = check.all_parsed("topologySpreadConstraints", &gateway.topology_spread_constraints);
+    let dns_config = check.parsed("dnsConfig", gateway.dns_config.as_ref());
+    let volumes = check.all_parsed("volumes", &gateway.volumes);
+    let mounts = check.all_parsed("volumeMounts", &gateway.volume_mounts);
+    let pod_security = check.parsed("podSecurityContext", gateway.pod_security_context.as_ref());
+    let security = check.parsed("securityContext", gateway.security_context.as_ref());
+    let patch = patch::of_gateway(gateway.pod_template_patch.as_ref(), &mut check);
     ValidGateway {
         image: image::resolve("spec.gateway.image", gateway.image.as_ref(), &defaults.proxy_image, problems),
         replicas: match gateway.autoscaling {
@@ -65,6 +91,13 @@ pub fn validate(
             None => Some(gateway.replicas.unwrap_or(2)),
         },
         affinity,
+        topology_spread,
+        dns_config,
+        volumes,
+        mounts,
+        pod_security,
+        security,
+        patch,
         max_upload,
         models,
         spec: gateway.clone(),

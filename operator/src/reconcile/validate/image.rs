@@ -1,6 +1,6 @@
 //! Image references: preset or operator default, with what the user replaces of it.
 
-use speechstack_crds::Image;
+use speechstack_crds::{Image, PullPolicy};
 
 use super::Problem;
 
@@ -9,8 +9,8 @@ use super::Problem;
 pub struct ImageRef {
     /// `repository:tag` or `repository@digest`.
     pub reference: String,
-    /// `Always`, `IfNotPresent` or `Never`; the kubelet's rule when unset.
-    pub pull_policy: Option<&'static str>,
+    /// `Always`, `IfNotPresent` or `Never`. Not the kubelet's own rule, by which a repair would ask the registry for `latest`.
+    pub pull_policy: &'static str,
 }
 
 /// Splits `repository[:tag][@digest]` into the repository and the rest with its separator.
@@ -38,7 +38,7 @@ pub fn resolve(field: &str, wanted: Option<&Image>, default: &str, problems: &mu
     let carries_version = !split(repository).1.is_empty();
     ImageRef {
         reference: if carries_version { repository.to_owned() } else { format!("{repository}{version}") },
-        pull_policy: wanted.and_then(|image| image.pull_policy).map(|policy| policy.as_str()),
+        pull_policy: wanted.and_then(|image| image.pull_policy).unwrap_or(PullPolicy::IfNotPresent).as_str(),
     }
 }
 
@@ -90,6 +90,14 @@ mod tests {
             "mirror.local/sub/speechstack/engine"
         );
         assert_eq!(mirrored("nvcr.io/nim/x", None), "nvcr.io/nim/x");
+    }
+
+    #[test]
+    fn a_repair_needs_no_registry_unless_the_user_wants_it() {
+        let policy = |wanted: Image| resolve("image", Some(&wanted), "a/b", &mut Vec::new()).pull_policy;
+        assert_eq!(resolve("image", None, "a/b:latest", &mut Vec::new()).pull_policy, "IfNotPresent");
+        assert_eq!(policy(Image { tag: Some("latest".into()), ..Image::default() }), "IfNotPresent");
+        assert_eq!(policy(Image { pull_policy: Some(PullPolicy::Always), ..Image::default() }), "Always");
     }
 
     #[test]

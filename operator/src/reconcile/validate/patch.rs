@@ -3,20 +3,31 @@
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
 
-use super::engine::Check;
+use super::check::Check;
 use crate::names::{self, container, volume};
 
 const FIELD: &str = "podTemplatePatch";
 
-/// The patch, when it leaves alone what repair and selection depend on.
-pub fn validate(patch: Option<&Value>, check: &mut Check<'_>) -> Option<PodTemplateSpec> {
+/// The gateway's patch, when it leaves alone what selection depends on.
+pub fn of_gateway(patch: Option<&Value>, check: &mut Check<'_>) -> Option<PodTemplateSpec> {
     let template: PodTemplateSpec = check.parsed(FIELD, patch)?;
+    labels(&template, check);
+    Some(template)
+}
+
+fn labels(template: &PodTemplateSpec, check: &mut Check<'_>) {
     let labels = template.metadata.iter().flat_map(|metadata| metadata.labels.iter().flatten());
     for (label, _) in labels {
         if names::is_own_label(label) {
             check.problem(FIELD, format!("the label {label} belongs to the operator: use another one"));
         }
     }
+}
+
+/// An engine's patch, when it leaves alone what repair and selection depend on.
+pub fn validate(patch: Option<&Value>, check: &mut Check<'_>) -> Option<PodTemplateSpec> {
+    let template: PodTemplateSpec = check.parsed(FIELD, patch)?;
+    labels(&template, check);
     let Some(spec) = &template.spec else { return Some(template) };
     let init = spec.init_containers.iter().flatten();
     for (list, patched) in

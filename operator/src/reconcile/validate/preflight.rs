@@ -44,14 +44,18 @@ pub fn concerns(spec: &SpeechStackSpec, engines: &[ValidEngine], observed: &Obse
 }
 
 fn architecture(engine: &ValidEngine, observed: &Observed) -> Option<Problem> {
-    let wanted = engine.arch?;
+    let wanted = &engine.architectures;
+    if wanted.is_empty() {
+        return None;
+    }
     let labels: Vec<_> = candidates(engine, observed).filter_map(|labels| labels.get(ARCH)).collect();
-    if labels.is_empty() || labels.iter().any(|arch| *arch == wanted) {
+    if labels.is_empty() || labels.iter().any(|arch| wanted.contains(arch)) {
         return None;
     }
     let message = format!(
-        "engine {}: its image is for {wanted} only and no node that it may use has this architecture",
-        engine.spec.name
+        "engine {}: its image is for {} only and no node that it may use has this architecture",
+        engine.spec.name,
+        wanted.join(" and ")
     );
     Some(Problem { reason: reason::ARCH_MISMATCH, message })
 }

@@ -46,6 +46,17 @@ fn what_cannot_be_carried_out_is_refused_by_name_and_all_at_once() {
         (engine("podTemplatePatch: {spec: {contaners: [{name: engine}]}}"), "spec.contaners is not a field"),
         (engine("podTemplatePatch: {spec: {restartPolicy: Never}}"), "restartPolicy"),
         ("stt: [{name: own, preset: custom}]".into(), "image.repository"),
+        (
+            "stt: [{name: own, preset: parakeet-9}]".into(),
+            "there is no preset parakeet-9 here; there are custom",
+        ),
+        (format!("{MINIMAL}\nlabels: {{speechstack.dev/stack: x}}"), "belongs to the operator"),
+        (
+            format!(
+                "{MINIMAL}\ngateway: {{podTemplatePatch: {{spec: {{volume: []}}, metadata: {{nam: x}}}}}}"
+            ),
+            "is not a field",
+        ),
         (format!("{MINIMAL}\ngateway: {{modelAliases: {{mine: nothing}}}}"), "mine means nothing"),
         (engine("standby: true"), "spec.stt[ears].standby"),
         (format!("{MINIMAL}\ngateway: {{limits: {{maxUpload: big}}}}"), "maxUpload"),
@@ -62,7 +73,10 @@ fn the_preset_gives_what_the_user_leaves_out() {
     let stack = testing::valid(MINIMAL);
     let ears = &stack.engines[0];
     assert_eq!(ears.image.reference, "nvcr.io/nim/nvidia/parakeet-0.6b-tdt:latest");
-    assert_eq!((ears.arch, ears.min_gpu_memory_mib, ears.shm.0.as_str()), (Some("amd64"), 15_000, "8Gi"));
+    assert_eq!(
+        (ears.architectures.join(" ").as_str(), ears.min_gpu_memory_mib, ears.shm.0.as_str()),
+        ("amd64", 15_000, "8Gi")
+    );
     assert!(matches!(&ears.gpu, Gpu::Count { resource, count: 1 } if resource == "nvidia.com/gpu"));
     assert!(
         matches!(&ears.cache, Some((Volume::New(claim), path)) if claim.size.0 == "100Gi" && path == "/opt/nim/.cache")
@@ -75,9 +89,9 @@ fn the_preset_gives_what_the_user_leaves_out() {
 fn another_image_may_run_anywhere() {
     let stack =
         testing::valid("stt: [{name: a, preset: parakeet-tdt-0.6b-v3, image: {repository: r.local/x}}]");
-    assert_eq!(stack.engines[0].arch, None);
+    assert!(stack.engines[0].architectures.is_empty());
     let stack = testing::valid("{stt: [{name: a, preset: parakeet-tdt-0.6b-v3}], imageRegistry: m.local}");
-    assert_eq!(stack.engines[0].arch, Some("amd64"));
+    assert_eq!(stack.engines[0].architectures, ["amd64"]);
     assert_eq!(stack.engines[0].image.reference, "m.local/nim/nvidia/parakeet-0.6b-tdt:latest");
 }
 

@@ -2,12 +2,14 @@
 
 use speechstack_crds::{Escalation, Repair};
 
-use super::super::view::NodeView;
+use super::super::node::NodeView;
+use super::super::plan::Act;
 use super::*;
 use contract::{Act as Wanted, Class, RepairRequest, State};
 
 use crate::guards::Report;
 
+mod nodes;
 mod simulation;
 
 const START: i64 = 1_800_000_000;
@@ -67,6 +69,7 @@ fn asking(uid: &str, instance: &str, attempt: u32, ailing: i64) -> PodView {
 fn stack(pods: Vec<PodView>) -> StackView {
     let node = |name: &str| NodeView { name: name.into(), eligible: true, foreign: false };
     StackView {
+        namespace: "ns".into(),
         name: "s".into(),
         spec: Repair::default(),
         suspended: false,
@@ -185,14 +188,29 @@ fn the_kubelet_goes_first() {
 }
 
 #[test]
-fn one_quarter_is_repaired_at_a_time_and_at_least_one() {
+fn what_does_not_serve_waits_for_no_other_and_what_serves_for_a_quarter() {
     let mut pods: Vec<_> = (0..8).map(|n| healthy(&format!("h{n}"))).collect();
     // Two minutes apart: not correlated.
-    pods.extend((0..4).map(|n| asking(&format!("w{n}"), &format!("w{n}/0"), 0, -120 * i64::from(n) - 1)));
-    let plan = plan(&stack(pods), &RepairStatus::default(), 0);
-    assert_eq!(ordered_rungs(&plan).len(), 3);
-    assert_eq!(held(&plan), [Held::Parallel]);
-    assert_eq!(plan.status.records[0].pod_uid, "w3", "the one that waits longest");
+    let wedged = |n: u32| asking(&format!("w{n}"), &format!("w{n}/0"), 0, -120 * i64::from(n) - 1);
+    pods.extend((0..4).map(wedged));
+    let all = plan(&stack(pods.clone()), &RepairStatus::default(), 0);
+    assert_eq!(
+        ordered_rungs(&all).len(),
+        4,
+        "a start of half an hour would keep the last one out for as long"
+    );
+    assert_eq!(all.status.records[0].pod_uid, "w3", "the one that waits longest");
+    for pod in &mut pods[..1] {
+        let seen = pod.guard.as_mut().unwrap();
+        seen.report.repair = Some(Box::new(RepairRequest {
+            instance: seen.report.instance.clone(),
+            attempt: 0,
+            class: None,
+            act: Wanted::Recycle,
+            since_unix_ms: 0,
+        }));
+    }
+    assert_eq!(held(&plan(&stack(pods), &all.status, 1)), [Held::Parallel], "a slow one has time");
 }
 
 #[test]
@@ -282,69 +300,6 @@ fn lasting_health_ends_a_row() {
 }
 
 #[test]
-fn a_fresh_pod_that_wedges_too_moves_off_the_node_or_stops() {
-    let (old, mut records) = exhausted_row("a");
-    records.push(record(&old, Rung::Recreate, -25, Outcome::Failed));
-    let mut pod = asking("b", "b/1", 1, -10);
-    pod.scheduled = Some(at(-20));
-    records.push(record(&pod, Rung::Restart, -12, Outcome::Failed));
-    let mut stack = stack(vec![pod]);
-    let stops = |stack: &StackView, text: &str| {
-        let plan = plan(stack, &status(records.clone()), 0);
-        assert!(plan.acts.is_empty());
-        assert!(plan.status.stopped[0].message.contains(text), "{:?}", plan.status.stopped);
-    };
-    stops(&stack, "escalation is None");
-    stack.spec.escalation = Escalation::AvoidNode;
-    let moved = plan(&stack, &status(records.clone()), 0);
-    let [Act::Replace { avoid: Some(avoid), .. }] = moved.acts.as_slice() else { panic!("{:?}", moved.acts) };
-    assert_eq!((avoid.node.as_str(), avoid.label.as_str()), ("n1", "avoid.speechstack.dev/s-e"));
-    assert_eq!(avoid.expiry, START + 6 * 3600);
-    stack.node_escalation = false;
-    stops(&stack, "--node-escalation");
-    stack.node_escalation = true;
-    stack.engines[0].nodes[1].eligible = false;
-    stops(&stack, "no other node");
-}
-
-#[test]
-fn a_node_that_cannot_be_avoided_is_still_reported() {
-    let (old, mut records) = exhausted_row("a");
-    records.push(record(&old, Rung::Recreate, -25, Outcome::Failed));
-    let mut pod = asking("b", "b/1", 1, -10);
-    pod.scheduled = Some(at(-20));
-    records.push(record(&pod, Rung::Restart, -12, Outcome::Failed));
-    let mut stack = stack(vec![pod]);
-    stack.spec.escalation = Escalation::TaintNode;
-    stack.engines[0].nodes[1].eligible = false;
-    let first = plan(&stack, &status(records), 0);
-    assert!(matches!(&first.acts[..], [Act::ReportNode { node, .. }] if node == "n1"), "{:?}", first.acts);
-    let [Act::ReportNode { key, .. }] = first.acts.as_slice() else { panic!() };
-    let known = [(key.clone(), Outcome::Done)];
-    let after = decide(&stack, &first.status, &known, &Cluster::default(), at(5));
-    assert!(after.acts.is_empty(), "the last node is never tainted: {:?}", after.acts);
-    assert_eq!(after.status.records.last().unwrap().outcome, Outcome::Done);
-}
-
-#[test]
-fn a_cure_elsewhere_reports_and_then_taints_the_node() {
-    let old = asking("a", "a/9", 3, -100);
-    let records = vec![record(&old, Rung::AvoidNode, -60, Outcome::Recovered)];
-    let mut stack = stack(vec![healthy("b")]);
-    stack.spec.escalation = Escalation::TaintNode;
-    let busy = Cluster { nodes: vec![("other".into(), at(-100))], ..Cluster::default() };
-    let limited = decide(&stack, &status(records.clone()), &[], &busy, at(0));
-    assert!(limited.acts.is_empty(), "one node per half hour");
-    let report = plan(&stack, &status(records), 0);
-    let [Act::ReportNode { key, .. }] = report.acts.as_slice() else { panic!("{:?}", report.acts) };
-    let taint = decide(&stack, &report.status, &[(key.clone(), Outcome::Done)], &Cluster::default(), at(1));
-    assert!(matches!(&taint.acts[..], [Act::TaintNode { .. }]), "{:?}", taint.acts);
-    stack.engines[0].nodes[0].foreign = true;
-    let foreign = decide(&stack, &report.status, &[(key.clone(), Outcome::Done)], &Cluster::default(), at(1));
-    assert!(foreign.acts.is_empty(), "somebody else is at work there");
-}
-
-#[test]
 fn what_never_helps_stops_and_goes_on_after_a_reset() {
     let pod = asking("c", "c/1", 1, -5);
     let rungs = [
@@ -370,7 +325,10 @@ fn what_never_helps_stops_and_goes_on_after_a_reset() {
     stack.reset = Some("1".into());
     let reset = plan(&stack, &stopped.status, 10);
     assert!(reset.status.stopped.is_empty());
-    assert!(matches!(&reset.acts[..], [Act::Reset { .. }, Act::Grant { .. }]), "{:?}", reset.acts);
+    let [Act::Reset { .. }, Act::Readmit { node, label }, Act::Grant { .. }] = &reset.acts[..] else {
+        panic!("{:?}", reset.acts)
+    };
+    assert_eq!((node.as_str(), label.as_str()), ("n1", "avoid.speechstack.dev/ns.s.e"));
     assert_eq!(plan(&stack, &reset.status, 11).acts.len(), 1, "a reset is done once");
 
     let well = self::stack(vec![healthy("c")]);
@@ -426,36 +384,12 @@ fn a_container_that_the_kubelet_cannot_end_is_not_forced() {
 }
 
 #[test]
-fn a_lost_device_is_restarted_once_and_then_left() {
-    let mut pod = asking("a", "a/1", 1, -10);
-    let request = pod.guard.as_mut().unwrap();
-    request.report.class = Some(Class::DeviceLost);
-    let records = status(vec![record(&pod, Rung::Restart, -15, Outcome::Failed)]);
-    let mut stack = stack(vec![pod]);
-    assert_eq!(ordered_rungs(&plan(&stack, &RepairStatus::default(), 0)), [Rung::Restart]);
-    stack.spec.escalation = Escalation::AvoidNode;
-    assert_eq!(ordered_rungs(&plan(&stack, &records, 0)), [Rung::AvoidNode]);
-}
-
-#[test]
 fn other_stacks_use_up_the_clusters_rate() {
     let cluster = Cluster { repairs: vec![at(-60); 20], ..Cluster::default() };
     let stack = stack(vec![asking("a", "a/0", 0, -1)]);
     let plan = decide(&stack, &RepairStatus::default(), &[], &cluster, at(0));
     assert_eq!(held(&plan), [Held::ClusterRate]);
     assert_eq!(plan.deferrals[0].seconds, 120);
-}
-
-#[test]
-fn an_engine_avoids_one_node_at_a_time() {
-    let (old, mut records) = exhausted_row("a");
-    records.push(record(&old, Rung::AvoidNode, -25, Outcome::Failed));
-    let mut pod = asking("b", "b/1", 1, -10);
-    pod.guard.as_mut().unwrap().report.class = Some(Class::DeviceLost);
-    records = vec![records.pop().unwrap(), record(&pod, Rung::Restart, -12, Outcome::Failed)];
-    let mut stack = stack(vec![pod]);
-    stack.spec.escalation = Escalation::AvoidNode;
-    assert_eq!(held(&plan(&stack, &status(records), 0)), [Held::NodeRate]);
 }
 
 #[test]

@@ -86,7 +86,7 @@ pub struct Verified {
 
 /// Checks tokens.
 pub struct Identity {
-    wanted: config::Operator,
+    wanted: Box<dyn Fn() -> Option<config::Operator> + Send + Sync>,
     keys: Box<dyn Keys>,
     known: tokio::sync::Mutex<Known>,
 }
@@ -117,9 +117,12 @@ enum Audience {
 }
 
 impl Identity {
-    /// Takes tokens of `wanted` that are signed by one of `keys`. Asks for nothing before the first token.
-    pub fn new(wanted: config::Operator, keys: Box<dyn Keys>) -> Self {
-        Self { wanted, keys, known: tokio::sync::Mutex::default() }
+    /// Takes tokens of whom `wanted` names at the time, signed by one of `keys`. Asks for nothing before the first token.
+    pub fn new(
+        wanted: impl Fn() -> Option<config::Operator> + Send + Sync + 'static,
+        keys: Box<dyn Keys>,
+    ) -> Self {
+        Self { wanted: Box::new(wanted), keys, known: tokio::sync::Mutex::default() }
     }
 
     /// Checks a token at `now`, seconds of Unix time.
@@ -138,7 +141,8 @@ impl Identity {
             tracing::debug!(%error, "token refused");
             Refused::Invalid("the signature or the claims are wrong")
         })?;
-        check(&claims.claims, &issuer, &self.wanted, now)
+        let wanted = (self.wanted)().ok_or(Refused::Forbidden("no operator is configured any more"))?;
+        check(&claims.claims, &issuer, &wanted, now)
     }
 
     /// The key of that id and the issuer; asks the API server when it is unknown or old.

@@ -188,22 +188,8 @@ impl Repairs {
 
     /// Tokens of the restart bucket.
     pub fn tokens(&self, policy: &Repair, now: Instant) -> f64 {
-        let burst = f64::from(policy.burst);
-        let refill = policy.refill.as_secs_f64().max(f64::EPSILON);
-        let mut tokens = burst;
-        let mut at: Option<Instant> = None;
-        for restart in self.counted() {
-            if let Some(before) = at {
-                tokens =
-                    (tokens + restart.at.saturating_duration_since(before).as_secs_f64() / refill).min(burst);
-            }
-            tokens -= 1.0;
-            at = Some(restart.at);
-        }
-        match at {
-            Some(last) => (tokens + now.saturating_duration_since(last).as_secs_f64() / refill).min(burst),
-            None => burst,
-        }
+        let ages = self.counted().map(|restart| now.saturating_duration_since(restart.at));
+        contract::budget::tokens(ages, policy.burst, policy.refill)
     }
 
     fn is_futile(&self, policy: &Repair, now: Instant) -> bool {

@@ -185,7 +185,7 @@ impl World {
                 Act::ReportNode { key, .. } | Act::TaintNode { key, .. } => {
                     self.known.push((key, Outcome::Done));
                 }
-                Act::Reset { .. } => {}
+                Act::Readmit { .. } | Act::Reset { .. } => {}
             }
         }
     }
@@ -204,8 +204,8 @@ impl World {
 
     /// What must hold of every decision.
     fn check(&self, view: &StackView, before: &RepairStatus, plan: &Plan) {
-        let old: BTreeSet<Key> = before.records.iter().map(record::key).collect();
-        let keys: Vec<Key> = plan.status.records.iter().map(record::key).collect();
+        let old: BTreeSet<Key> = before.records.iter().map(plan::key).collect();
+        let keys: Vec<Key> = plan.status.records.iter().map(plan::key).collect();
         assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), keys.len(), "one record for one order");
         let fresh: Vec<&RepairRecord> = plan
             .news
@@ -217,19 +217,19 @@ impl World {
         }
         for record in &fresh {
             let again =
-                before.records.iter().find(|old| record::key(old) == record::key(record)).is_some_and(
-                    |old| match old.outcome {
+                before.records.iter().find(|old| plan::key(old) == plan::key(record)).is_some_and(|old| {
+                    match old.outcome {
                         Outcome::Withdrawn => false,
                         // A report of a node that failed is made again.
                         Outcome::Pending | Outcome::Failed => on_pod(old.rung),
                         Outcome::Recovered | Outcome::Done => true,
-                    },
-                );
+                    }
+                });
             assert!(!again, "ordered twice: {record:?}");
         }
         for act in &plan.acts {
             if let Act::Grant { key, .. } | Act::Replace { key, .. } = act {
-                let known = plan.status.records.iter().find(|record| record::key(record) == *key);
+                let known = plan.status.records.iter().find(|record| plan::key(record) == *key);
                 assert_eq!(
                     known.map(|record| record.outcome),
                     Some(Outcome::Pending),
@@ -254,8 +254,12 @@ impl World {
         let counted: Vec<&RepairRecord> = of_engine(records, "e").collect();
         let within = |window: Duration| counted.iter().filter(move |record| ordered(record, now) < window);
         let pending = counted.iter().filter(|record| record.outcome == Outcome::Pending).count();
-        assert!(pending <= budget::parallel(&self.spec.container_restarts.max_parallel, engine.desired));
-        assert!(within(RATE_WINDOW).count() <= budget::PER_ENGINE);
+        let parallel = budget::parallel(&self.spec.container_restarts.max_parallel, engine.desired);
+        let verified = |uid: &str| engine.pod(uid).is_some_and(PodView::is_verified);
+        let taken = fresh.iter().filter(|record| on_pod(record.rung) && verified(&record.pod_uid)).count();
+        let before = pending - fresh.iter().filter(|record| on_pod(record.rung)).count();
+        assert!(taken == 0 || taken + before <= parallel, "{taken} taken that serve, {before} under repair");
+        assert!(within(RATE_WINDOW).count() <= usize::try_from(view.spec.per_engine).unwrap());
         let replaced = within(budget::HOUR).filter(|record| replaces(record.rung)).count();
         assert!(replaced <= self.spec.pod_recreates.per_hour as usize);
         let avoided = within(RATE_WINDOW).filter(|record| record.rung == Rung::AvoidNode).count();

@@ -88,7 +88,7 @@ fn identity(keys: &[&Signer]) -> (Identity, Server) {
     *server.keys.lock() =
         keys.iter().map(|key| key.jwk()).chain([json!({"kty": "QUANTUM", "kid": "q"})]).collect();
     let wanted = config::Operator { audience: "speechstack-guard".into(), subject: OPERATOR.into() };
-    (Identity::new(wanted, Box::new(server.clone())), server)
+    (Identity::new(move || Some(wanted.clone()), Box::new(server.clone())), server)
 }
 
 #[tokio::test]
@@ -203,4 +203,23 @@ fn withdrawn_keys_end_with_the_hour_and_keys_outlast_an_absent_server() {
     assert!(known.keys.contains_key("a"));
     known.take(Published { issuer: String::new(), keys: Vec::new() }, now + FRESH);
     assert!(!known.keys.contains_key("a"));
+}
+
+#[tokio::test]
+async fn a_changed_subject_counts_without_a_restart() {
+    let signer = Signer::new("a");
+    let subject =
+        std::sync::Arc::new(parking_lot::Mutex::new("system:serviceaccount:old:operator".to_owned()));
+    let now_wanted = subject.clone();
+    let wanted = move || {
+        let subject = now_wanted.lock().clone();
+        Some(config::Operator { audience: "speechstack-guard".into(), subject })
+    };
+    let server = Server::default();
+    *server.keys.lock() = vec![signer.jwk()];
+    let identity = Identity::new(wanted, Box::new(server));
+    let token = signer.sign(&claims());
+    assert!(matches!(identity.verify(&token, NOW).await, Err(Refused::Forbidden(_))));
+    OPERATOR.clone_into(&mut subject.lock());
+    assert!(identity.verify(&token, NOW).await.is_ok());
 }

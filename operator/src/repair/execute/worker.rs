@@ -8,46 +8,45 @@ use speechstack_crds::{Outcome, RepairStatus, SpeechStack};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::act::{Act, Deferral};
-use super::decide::News;
-use super::events::Events;
-use super::record::Key;
-use super::{Context, Metrics, events, execute};
+use super::{Error, defer, read, sweep, write};
 use crate::guards::Guards;
+use crate::repair::events::{self, Events, Metrics};
+use crate::repair::node::Stale;
+use crate::repair::plan::{Act, Deferral, Key, News};
 
 /// Calls at the same time.
 const CALLS: usize = 64;
 
 /// What a task reports.
-pub(super) enum Done {
+pub(in crate::repair) enum Done {
     /// The newest record.
-    Read { stack: ObjectRef<SpeechStack>, result: Result<RepairStatus, execute::Error> },
+    Read { stack: ObjectRef<SpeechStack>, result: Result<RepairStatus, Error> },
     /// The record was written, or not; what was to follow.
     Written {
         stack: ObjectRef<SpeechStack>,
         acts: Vec<Act>,
         known: Vec<(Key, Outcome)>,
-        result: Result<(), execute::Error>,
+        result: Result<(), Error>,
     },
     /// A guard could not be told that its request waits.
     Deferred { stack: ObjectRef<SpeechStack>, pod_uid: String },
     /// An act was done, or not.
-    Acted { stack: ObjectRef<SpeechStack>, act: Act, result: Result<(), execute::Error> },
+    Acted { stack: ObjectRef<SpeechStack>, act: Act, result: Result<(), Error> },
 }
 
 /// What is to be recorded, and what follows from it.
-pub(super) struct Record {
-    pub(super) planned: RepairStatus,
-    pub(super) acts: Vec<Act>,
-    pub(super) news: Vec<News>,
+pub(in crate::repair) struct Record {
+    pub(in crate::repair) planned: RepairStatus,
+    pub(in crate::repair) acts: Vec<Act>,
+    pub(in crate::repair) news: Vec<News>,
     /// What acts said of themselves, recorded with it.
-    pub(super) known: Vec<(Key, Outcome)>,
+    pub(in crate::repair) known: Vec<(Key, Outcome)>,
 }
 
 /// What tasks work with.
 #[derive(Clone)]
-pub(super) struct Worker {
-    pub(super) events: Events,
+pub(in crate::repair) struct Worker {
+    pub(in crate::repair) events: Events,
     client: kube::Client,
     guards: Guards,
     metrics: Metrics,
@@ -58,13 +57,18 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(context: &Context, cancel: CancellationToken) -> (Self, mpsc::UnboundedReceiver<Done>) {
+    pub(in crate::repair) fn new(
+        client: &kube::Client,
+        guards: &Guards,
+        metrics: &Metrics,
+        cancel: CancellationToken,
+    ) -> (Self, mpsc::UnboundedReceiver<Done>) {
         let (done, inbox) = mpsc::unbounded_channel();
         let worker = Self {
-            events: Events::start(context.client.clone()),
-            client: context.client.clone(),
-            guards: context.guards.clone(),
-            metrics: context.metrics.clone(),
+            events: Events::start(client.clone()),
+            client: client.clone(),
+            guards: guards.clone(),
+            metrics: metrics.clone(),
             calls: Arc::new(Semaphore::new(CALLS)),
             done,
             cancel,
@@ -73,17 +77,17 @@ impl Worker {
     }
 
     /// Reads the newest record of a stack.
-    pub(super) fn read(&self, stack: &ObjectRef<SpeechStack>, found: &Arc<SpeechStack>) {
+    pub(in crate::repair) fn read(&self, stack: &ObjectRef<SpeechStack>, found: &Arc<SpeechStack>) {
         let (worker, stack, found) = (self.clone(), stack.clone(), Arc::clone(found));
         tokio::spawn(async move {
             let _permit = worker.calls.acquire().await;
-            let result = execute::read(&worker.client, &found).await;
+            let result = read(&worker.client, &found).await;
             worker.report(Done::Read { stack, result });
         });
     }
 
     /// Writes the record, then has the acts done: never the other way round.
-    pub(super) fn write(
+    pub(in crate::repair) fn write(
         &self,
         stack: &ObjectRef<SpeechStack>,
         found: &Arc<SpeechStack>,
@@ -97,7 +101,7 @@ impl Worker {
                 return;
             }
             let Record { planned, acts, news, known } = record;
-            let result = execute::write(&worker.client, &found, &planned).await;
+            let result = write(&worker.client, &found, &planned).await;
             let written = result.is_ok();
             let stack_again = stack.clone();
             worker.report(Done::Written { stack: stack_again, acts: acts.clone(), known, result });
@@ -117,28 +121,27 @@ impl Worker {
     }
 
     /// Does one act; a former leader does none.
-    pub(super) fn act(&self, stack: ObjectRef<SpeechStack>, act: Act) {
+    pub(in crate::repair) fn act(&self, stack: ObjectRef<SpeechStack>, act: Act) {
         let worker = self.clone();
         tokio::spawn(async move {
             let _permit = worker.calls.acquire().await;
             if worker.cancel.is_cancelled() {
                 return;
             }
-            let namespace = stack.namespace.clone().unwrap_or_default();
-            let result = execute::act(&worker.client, &worker.guards, &worker.events, &namespace, &act).await;
+            let result = super::act(&worker.client, &worker.guards, &worker.events, &stack, &act).await;
             worker.report(Done::Acted { stack, act, result });
         });
     }
 
     /// Tells a guard to hold its request.
-    pub(super) fn defer(&self, stack: &ObjectRef<SpeechStack>, deferral: Deferral) {
+    pub(in crate::repair) fn defer(&self, stack: &ObjectRef<SpeechStack>, deferral: Deferral) {
         if deferral.address.is_none() {
             return;
         }
         let (worker, stack) = (self.clone(), stack.clone());
         tokio::spawn(async move {
             let _permit = worker.calls.acquire().await;
-            if let Err(error) = execute::defer(&worker.guards, &deferral).await {
+            if let Err(error) = defer(&worker.guards, &stack, &deferral).await {
                 let error: &dyn std::error::Error = &error;
                 tracing::debug!(pod = %deferral.pod, error, "unable to defer a repair");
                 worker.report(Done::Deferred { stack, pod_uid: deferral.pod_uid });
@@ -146,13 +149,14 @@ impl Worker {
         });
     }
 
-    /// Removes labels of a node.
-    pub(super) fn readmit_node(&self, node: String, labels: Vec<String>) {
+    /// Removes what is stale of a node.
+    pub(in crate::repair) fn sweep(&self, node: String, stale: Stale) {
         let client = self.client.clone();
         tokio::spawn(async move {
-            if let Err(error) = execute::readmit_node(&client, &node, &labels).await {
+            if let Err(error) = sweep(&client, &node, &stale).await {
                 let error: &dyn std::error::Error = &error;
-                tracing::warn!(%node, error, "unable to remove an expired label");
+                let labels = stale.labels.join(" ");
+                tracing::warn!(%node, labels, taint = stale.taint, error, "unable to remove what keeps engines off a node");
             }
         });
     }

@@ -1,0 +1,71 @@
+//! What engines are for and how they are spoken to.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What an engine does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Capability {
+    /// Speech to text.
+    Stt,
+    /// Text to speech.
+    Tts,
+}
+
+impl Capability {
+    /// Its name in labels and status.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stt => "stt",
+            Self::Tts => "tts",
+        }
+    }
+}
+
+/// How an engine is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// A Parakeet container with OpenAI-shaped transcription and diarization.
+    Parakeet,
+    /// The Parakeet FastAPI server, `POST /transcribe`.
+    ParakeetFastapi,
+    /// NVIDIA's speech recognition NIM over HTTP: text only.
+    NimHttp,
+    /// NVIDIA Riva gRPC for speech recognition: words and speakers.
+    Riva,
+    /// NVIDIA's NeMo-Speech.cpp server.
+    NemoSpeech,
+    /// NVIDIA's text to speech NIM over HTTP.
+    Magpie,
+    /// NVIDIA Riva gRPC for text to speech.
+    RivaTts,
+    /// Any server with OpenAI's audio API.
+    #[serde(rename = "openai")]
+    OpenAi,
+}
+
+impl Protocol {
+    /// Its name in the proxy's configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Parakeet => "parakeet",
+            Self::ParakeetFastapi => "parakeet_fastapi",
+            Self::NimHttp => "nim_http",
+            Self::Riva => "riva",
+            Self::NemoSpeech => "nemo_speech",
+            Self::Magpie => "magpie",
+            Self::RivaTts => "riva_tts",
+            Self::OpenAi => "openai",
+        }
+    }
+
+    /// Whether it is spoken on the engine's gRPC port.
+    #[must_use]
+    pub fn is_grpc(self) -> bool {
+        matches!(self, Self::Riva | Self::RivaTts)
+    }
+}
