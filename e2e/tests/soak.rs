@@ -21,15 +21,15 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 /// Environment variable with the length, minutes.
 const MINUTES: &str = "SPEECHSTACK_SOAK_MINUTES";
-const DEFAULT_MINUTES: f64 = 5.0;
+const DEFAULT_MINUTES: f64 = 2.5;
 const ENGINES: [&str; 3] = ["parakeet-0", "parakeet-1", "magpie-0"];
 /// Work offered over work that can be done.
 const OVERLOAD: f64 = 3.0;
 /// Share of inferences that fail.
 const FAILURES: f64 = 0.02;
 /// A cycle, and the part of it that is starved.
-const CYCLE: Duration = Duration::from_mins(5);
-const STARVED: std::ops::Range<Duration> = Duration::from_mins(3)..Duration::from_mins(4);
+const CYCLE: Duration = Duration::from_secs(150);
+const STARVED: std::ops::Range<Duration> = Duration::from_mins(1)..Duration::from_mins(2);
 /// How long the proxy stands still in it.
 const STOPPED: Duration = Duration::from_secs(3);
 const MAX_IN_FLIGHT: usize = 300;
