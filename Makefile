@@ -18,6 +18,9 @@ PROFILE ?= debug
 # Instructions and allocations per request that later builds are compared with.
 BASELINE := e2e/bench-baseline.json
 
+# Where the models of the CPU engine are kept, outside of the build; MODELS=none does without them.
+MODELS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/speechstack/models
+
 export CARGO_TERM_COLOR ?= auto
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -49,21 +52,29 @@ PACKAGES_BENCH = $(PACKAGES_COUNT) $(shell command -v nginx >/dev/null || test -
 PACKAGES_CLUSTER = binutils buildah conntrack containernetworking-plugins ethtool iproute2 iptables kmod mmdebstrap mount \
 	socat util-linux $(foreach program,containerd runc,$(shell command -v $(program) >/dev/null || echo $(program)))
 
-.PHONY: help run build test check lint soak bench bench-instructions bench-gate bench-baseline advisories cluster cluster-down cluster-test cluster-bench images cargo packages \
+.PHONY: help run models clips build test check lint soak bench bench-instructions bench-gate bench-baseline advisories cluster cluster-down cluster-test cluster-bench images cargo packages \
 	packages-test packages-bench packages-count packages-cluster sdks cluster-binaries cluster-ready go fmt clippy doc deny rules \
 	chart chart-docs crds
 
 help: ## Say what there is to run.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
-run: packages cargo ## Build and start a whole speech stack on this machine; ARGS='...' are passed on.
+# Without its models the engine still starts, with voices and words of a lesser kind.
+run: packages cargo ## Build and start a whole speech stack on this machine; ARGS='...' are passed on. MODELS=none for no models.
+	@$(MAKE) --no-print-directory models || true
 	$(CARGO) build --profile demo --package speechstack-proxy --package speechstack-engine
-	@exec target/demo/speechstack-proxy standalone --config demo/stack.yaml $(ARGS)
+	@SPEECHSTACK_ENGINE_MODELS='$(MODELS)' exec target/demo/speechstack-proxy standalone --config demo/stack.yaml $(ARGS)
+
+models: ## Fetch the neural models of the CPU engine, about 230 MB, into MODELS (~/.cache/speechstack/models).
+	@[ '$(MODELS)' = none ] || PYTHON='$(PYTHON)' engine/fetch.sh models '$(MODELS)'
+
+clips: ## Fetch recordings of people for the tests of the CPU engine, about 4 MB.
+	@[ '$(MODELS)' = none ] || PYTHON='$(PYTHON)' engine/fetch.sh clips '$(dir $(MODELS))clips'
 
 build: packages cargo ## Build the release binaries.
 	$(CARGO) build --release --workspace --bins
 
-test: packages-test cargo sdks ## Run every test: unit, in process, whole stack, SDKs, fault matrix, cluster.
+test: packages-test cargo sdks models clips ## Run every test: unit, in process, whole stack, SDKs, fault matrix, cluster.
 	$(CARGO) build --workspace --all-targets
 	SPEECHSTACK_CLUSTER=later e2e/failures.sh $(CARGO) test --workspace --no-fail-fast
 	target/debug/bench --gate $(BASELINE)

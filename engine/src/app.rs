@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,9 +15,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+use crate::backend::Models;
+use crate::backend::{hearing, speaking};
 use crate::core::Core;
 use crate::fault::{Crash, Switchboard};
-use crate::ffi::{Recognizer, Voices};
 use crate::form::MAX_BODY_BYTES;
 use crate::grpc;
 use crate::health;
@@ -27,9 +28,6 @@ use crate::protocol::{Protocol, Server};
 use crate::serve::{Listener, Wire};
 use crate::wire;
 use crate::work::{Refusal, Synthesizer, Transcriber, Work};
-
-/// Where Debian's `pocketsphinx-en-us` has its models.
-const MODELS: &str = "/usr/share/pocketsphinx/model/en-us";
 
 /// How to serve.
 #[derive(Debug, Clone)]
@@ -50,6 +48,8 @@ pub struct Config {
     pub pace: Pace,
     /// Jobs that run at a time, each with models of its own.
     pub jobs: usize,
+    /// Which models to use.
+    pub models: Models,
     /// Where lasting faults are kept; by default a folder in the temporary directory, named by the port.
     pub state_dir: Option<PathBuf>,
 }
@@ -76,6 +76,7 @@ pub async fn build(config: Config) -> io::Result<Bound> {
         .unwrap_or_else(|| std::env::temp_dir().join(format!("speechstack-engine-{}", address.port())));
     let core = Arc::new(Core {
         kind: config.kind,
+        capability: config.models.capability(config.kind),
         protocols: config.protocols.iter().map(|protocol| protocol.name()).collect(),
         api_key: config.api_key,
         gate: Arc::new(Gate::new(config.jobs)),
@@ -85,12 +86,13 @@ pub async fn build(config: Config) -> io::Result<Bound> {
     });
     let work = match config.kind {
         Kind::Stt => {
-            let lane = Lane::start(&core.gate, || Recognizer::load(Path::new(MODELS)))?;
+            let loader = Arc::new(hearing::Loader::new(config.models));
+            let lane = Lane::start(&core.gate, move || loader.load())?;
             Work::Stt(Arc::new(Transcriber::new(core.clone(), lane)))
         }
         Kind::Tts => {
-            let shared = core.gate.jobs > 1;
-            let lane = Lane::start(&core.gate, move || Voices::load(shared))?;
+            let loader = Arc::new(speaking::Loader::new(config.models, core.gate.jobs > 1));
+            let lane = Lane::start(&core.gate, move || loader.load())?;
             Work::Tts(Arc::new(Synthesizer::new(core.clone(), lane)))
         }
     };
@@ -187,7 +189,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let served = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let bound = build(config).await?;
-        tracing::info!(address = %bound.address, grpc = ?bound.grpc, notice = health::NOTICE, "listening");
+        tracing::info!(address = %bound.address, model = bound.core.capability.model, grpc = ?bound.grpc, notice = health::NOTICE, "listening");
         let stop = async {
             tokio::select! {
                 _ = terminate.recv() => {}

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::app::Config;
+use crate::backend::Models;
+use crate::check::CheckArgs;
 use crate::kind::Kind;
 use crate::lane::Pace;
 use crate::protocol::{self, Protocol};
@@ -42,6 +44,15 @@ pub struct Args {
     /// Jobs that run at a time, each with models of its own
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16), env = "SPEECHSTACK_ENGINE_JOBS")]
     pub jobs: u8,
+    /// Folder of neural models, as make models fetches them [default: none, pocketsphinx and flite are used]
+    #[arg(long, value_name = "DIR", env = "SPEECHSTACK_ENGINE_MODELS")]
+    pub models: Option<PathBuf>,
+    /// Folder of an NVIDIA Parakeet TDT in ONNX, as onnx-asr or sherpa-onnx have it, to recognize instead of Whisper
+    #[arg(long, value_name = "DIR", env = "SPEECHSTACK_ENGINE_MODEL_DIR")]
+    pub model_dir: Option<PathBuf>,
+    /// Threads of neural networks, 0 for one on each core and at most 8
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=64), env = "SPEECHSTACK_ENGINE_THREADS")]
+    pub threads: u8,
     /// Where faults that survive a restart are kept [default: a folder in the temporary directory, named by the port]
     #[arg(long, value_name = "DIR", env = "SPEECHSTACK_ENGINE_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
@@ -55,6 +66,8 @@ pub struct Args {
 pub enum Command {
     /// Speak lines or a dialogue into a WAV file
     Say(SayArgs),
+    /// Say what a folder of a model holds, whether it runs, and how fast
+    Check(CheckArgs),
 }
 
 impl Args {
@@ -78,6 +91,14 @@ impl Args {
             faults: self.faults,
             pace: self.pace,
             jobs: usize::from(self.jobs),
+            models: Models {
+                folder: self
+                    .models
+                    .clone()
+                    .filter(|folder| !folder.as_os_str().is_empty() && folder.as_os_str() != "none"),
+                parakeet: self.model_dir.clone(),
+                threads: usize::from(self.threads),
+            },
             state_dir: self.state_dir.clone(),
         }))
     }

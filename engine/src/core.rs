@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use crate::backend::Capability;
 use crate::fault::Switchboard;
 use crate::kind::Kind;
 use crate::lane::{Gate, Pace};
@@ -11,6 +12,8 @@ use crate::lane::{Gate, Pace};
 pub struct Core {
     /// What the engine is for.
     pub kind: Kind,
+    /// What it works with.
+    pub capability: Capability,
     /// Names of the protocols that it speaks.
     pub protocols: Vec<&'static str>,
     /// The API key that protocol `openai` asks for.

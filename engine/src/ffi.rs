@@ -1,4 +1,4 @@
-//! The only unsafe code: libpocketsphinx behind [`Recognizer`], libflite behind [`Voices`].
+//! The only unsafe code: libpocketsphinx behind [`Recognizer`], libflite behind [`Voices`], and mapped files.
 //!
 //! Declarations are written by hand from `pocketsphinx.h` (5 prealpha), `cmd_ln.h`, `flite.h`, `cst_audio.h`,
 //! `cst_voice.h` and `cst_wave.h` (flite 2.2), for the few functions used.
@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 
 use parking_lot::Mutex;
+
+pub mod analysis;
 
 /// What the speech libraries refused.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +25,16 @@ pub enum Error {
     /// libflite could not register a voice or refused a text.
     #[error("synthesis with voice {0} failed")]
     Synthesize(&'static str),
+}
+
+/// Maps a file into memory for the rest of the process, so that processes that map it share its pages.
+///
+/// # Errors
+/// When the system refuses.
+pub fn map(file: &std::fs::File) -> std::io::Result<&'static [u8]> {
+    // SAFETY: the files that are mapped are written under another name and moved into place, never changed in place.
+    let mapped = unsafe { memmap2::Mmap::map(file)? };
+    Ok(Box::leak(Box::new(mapped)))
 }
 
 /// One piece of a hypothesis: a word or a filler such as `<sil>`.
@@ -189,6 +201,9 @@ pub struct Voices {
 }
 
 impl Voices {
+    /// The rate of all of them, in Hz.
+    pub const RATE_HZ: u32 = 16_000;
+
     /// Registers all voices (a few milliseconds; they are linked in). `shared` is for several users: a text is then made in
     /// whole before its samples are handed out, so that a slow taker holds up no other user.
     ///

@@ -8,8 +8,11 @@ use axum::extract::{Multipart, RawForm, Request};
 use axum::http::{StatusCode, header};
 use bytes::BytesMut;
 
+use crate::backend::Capability;
 use crate::fault::origin::{Origin, Reply};
+use crate::language;
 use crate::work::Refusal;
+use crate::work::transcribe::Wanted;
 
 /// Largest body, 1 GiB.
 pub const MAX_BODY_BYTES: usize = 1 << 30;
@@ -47,6 +50,20 @@ impl Form {
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&str> {
         self.all(name).last()
+    }
+
+    /// What a transcript is to have, by the field `language`. Engines of one language take no notice of it.
+    ///
+    /// # Errors
+    /// When there is no such language.
+    pub fn wanted(&self, capability: &Capability, speakers: bool) -> Result<Wanted, Refusal> {
+        let given = self
+            .field("language")
+            .filter(|given| capability.multilingual && !matches!(*given, "auto" | language::MULTI));
+        let unknown =
+            |given: &str| Refusal::parameter("language", format!("language '{given}' is not known"));
+        let language = given.map(|given| language::code(given).ok_or_else(|| unknown(given))).transpose()?;
+        Ok(Wanted { speakers, language })
     }
 
     /// All text fields of a name that are not empty.

@@ -140,7 +140,7 @@ async fn live() -> Json<Value> {
 /// The one model, as OpenAI lists models.
 pub async fn models(State(core): State<Arc<Core>>) -> Json<Value> {
     let model =
-        json!({ "id": core.kind.model(), "object": "model", "created": 0, "owned_by": "speechstack" });
+        json!({ "id": core.capability.model, "object": "model", "created": 0, "owned_by": "speechstack" });
     Json(json!({ "object": "list", "data": [model] }))
 }
 
@@ -150,7 +150,7 @@ async fn metadata(State(core): State<Arc<Core>>) -> Json<Value> {
         "name": "speechstack-engine",
         "version": env!("CARGO_PKG_VERSION"),
         "protocols": core.protocols,
-        "model": core.kind.model(),
+        "model": core.capability.model,
     }))
 }
 

@@ -19,9 +19,9 @@ impl Kind {
         }
     }
 
-    /// The truthful name of the model behind every protocol.
+    /// The truthful name of the software that needs no models.
     #[must_use]
-    pub fn model(self) -> &'static str {
+    pub fn fallback(self) -> &'static str {
         match self {
             Self::Stt => "reference-pocketsphinx",
             Self::Tts => "reference-flite",

@@ -13,6 +13,8 @@
 mod activity;
 pub mod app;
 pub mod args;
+pub mod backend;
+pub mod check;
 mod core;
 mod decode;
 mod diarize;
@@ -24,6 +26,7 @@ mod health;
 pub mod kind;
 pub mod lane;
 mod language;
+mod neural;
 pub mod pcm;
 pub mod protocol;
 mod recognize;

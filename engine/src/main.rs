@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use speechstack_engine::args::{Args, Command};
-use speechstack_engine::{app, say};
+use speechstack_engine::{app, check, say};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -15,6 +15,7 @@ fn main() -> anyhow::Result<()> {
     tracing_subscriber::registry().with(targets).with(lines.with_writer(std::io::stderr)).init();
     match (&args.command, args.config()?) {
         (Some(Command::Say(say)), _) => say::run(say),
+        (Some(Command::Check(check)), _) => check::run(check),
         (None, Some(config)) => app::run(config),
         (None, None) => anyhow::bail!("--kind is missing"),
     }

@@ -15,10 +15,12 @@ pub struct Word {
     pub start_s: f64,
     /// In seconds from the start of the file.
     pub end_s: f64,
-    /// Lower case, no space.
+    /// Without spaces around it.
     pub text: String,
     /// 0 to 1.
     pub confidence: f64,
+    /// Whether it follows the word before it without a space.
+    pub joined: bool,
 }
 
 /// Recognizes a recording at 16 kHz: the words of each sentence-like piece, in order.
@@ -52,6 +54,7 @@ fn word(token: &Token, first_frame: usize) -> Option<Word> {
         end_s: seconds(token.end_frame),
         text: text.to_owned(),
         confidence: token.confidence,
+        joined: false,
     })
 }
 

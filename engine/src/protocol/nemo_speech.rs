@@ -73,7 +73,8 @@ async fn transcribe(State(stt): State<Arc<Transcriber>>, request: Request) -> Re
         }
     };
     let origin = form.origin(Reply::Whole);
-    Ok(stt.transcribe(wav_only(form.take_file()?)?, speakers, &origin).await?.respond(render))
+    let wanted = form.wanted(&stt.core.capability, speakers)?;
+    Ok(stt.transcribe(wav_only(form.take_file()?)?, wanted, &origin).await?.respond(render))
 }
 
 /// Multipart with `file` and `mode`.
@@ -127,7 +128,7 @@ fn verbose(heard: &Transcript) -> Value {
         .collect();
     json!({
         "task": "transcribe",
-        "language": "en",
+        "language": heard.language,
         "duration": ms(heard.duration_s),
         "text": heard.text(),
         "words": words,

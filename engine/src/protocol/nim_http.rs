@@ -10,13 +10,13 @@ use axum::{Json, Router};
 use serde_json::json;
 
 use super::{Entry, Side, ms};
+use crate::backend::Capability;
 use crate::decode::{Channels, Container};
 use crate::fault::origin::Reply;
 use crate::form::Form;
 use crate::health;
-use crate::kind::Kind;
 use crate::language;
-use crate::work::transcribe::{Recording, Transcript};
+use crate::work::transcribe::{Recording, Transcript, Wanted};
 use crate::work::{Refusal, Transcriber};
 
 pub(super) static ENTRY: Entry =
@@ -48,7 +48,7 @@ async fn transcribe(State(stt): State<Arc<Transcriber>>, request: Request) -> Re
             return Err(Refusal::parameter("response_format", text));
         }
     };
-    check_model(form.field("model"), form.field("language"))?;
+    let wanted = check_model(form.field("model"), form.field("language"), &stt.core.capability)?;
     let origin = form.origin(Reply::Whole);
     let upload = form.take_file().map_err(|_| Refusal::parameter("file", "file is required"))?;
     if upload.bytes.len() > MAX_FILE_BYTES {
@@ -58,7 +58,7 @@ async fn transcribe(State(stt): State<Arc<Transcriber>>, request: Request) -> Re
         return Err(Refusal::parameter("file", "file must be WAV, OPUS or FLAC"));
     }
     let recording = Recording::File { bytes: upload.bytes, channels: Channels::Mono };
-    let served = stt.transcribe(recording, false, &origin).await.map_err(|refusal| match refusal {
+    let served = stt.transcribe(recording, wanted, &origin).await.map_err(|refusal| match refusal {
         Refusal::Audio(error) => bad_request(&error.to_string()),
         other => other,
     })?;
@@ -66,11 +66,17 @@ async fn transcribe(State(stt): State<Arc<Transcriber>>, request: Request) -> Re
 }
 
 /// A model wins over a language; one of them is needed.
-fn check_model(model: Option<&str>, language: Option<&str>) -> Result<(), Refusal> {
+fn check_model(
+    model: Option<&str>,
+    language: Option<&str>,
+    capability: &Capability,
+) -> Result<Wanted, Refusal> {
     match (model, language) {
-        (Some(model), _) if model == Kind::Stt.model() => Ok(()),
+        (Some(model), _) if model == capability.model => Ok(Wanted::default()),
         (Some(model), _) => Err(Refusal::Model(model.to_owned())),
-        (None, Some(language)) if language::recognized(language) => Ok(()),
+        (None, Some(language)) if language::recognized(language, capability.multilingual) => {
+            Ok(Wanted { speakers: false, language: language::code(language) })
+        }
         (None, Some(language)) => {
             let text = format!("language '{language}' is not supported: use {}", language::ENGLISH);
             Err(Refusal::parameter("language", text))

@@ -62,7 +62,7 @@ async fn authorize(State(core): State<Arc<Core>>, request: Request, next: Next) 
 }
 
 async fn model(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Result<Json<Value>, Envelope> {
-    if id != core.kind.model() {
+    if id != core.capability.model {
         return Err(Refusal::Model(id).into());
     }
     Ok(Json(json!({ "id": id, "object": "model", "created": 0, "owned_by": "speechstack" })))

@@ -12,7 +12,6 @@ use super::{Entry, Side, ms};
 use crate::fault::origin::Reply;
 use crate::form::Form;
 use crate::health;
-use crate::kind::Kind;
 use crate::work::transcribe::{Diarization, Recording, Transcript, text};
 use crate::work::{Refusal, Transcriber};
 
@@ -45,8 +44,9 @@ async fn transcribe(State(stt): State<Arc<Transcriber>>, request: Request) -> Re
         }
     };
     let origin = form.origin(Reply::Whole);
+    let wanted = form.wanted(&stt.core.capability, false)?;
     let recording = Recording::file(form.take_file()?.bytes);
-    Ok(stt.transcribe(recording, false, &origin).await?.respond(render))
+    Ok(stt.transcribe(recording, wanted, &origin).await?.respond(render))
 }
 
 /// Multipart with `file`.
@@ -80,8 +80,8 @@ fn verbose(heard: &Transcript) -> Value {
     json!({
         "text": heard.text(),
         "duration": ms(heard.duration_s),
-        "language": "en",
-        "model": Kind::Stt.model(),
+        "language": heard.language,
+        "model": heard.model,
         "words": words,
         "segments": segments,
     })
@@ -99,6 +99,6 @@ fn speakers(heard: &Diarization) -> Value {
         "segments": segments,
         "speakers_detected": (0..count).map(label).collect::<Vec<_>>(),
         "duration": ms(heard.duration_s),
-        "model": "reference-pitch-spectrum",
+        "model": heard.model,
     })
 }

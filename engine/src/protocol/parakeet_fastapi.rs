@@ -77,12 +77,13 @@ async fn transcribe(
     // Recordings are always cut at their pauses here.
     let _chunked = form.flag("should_chunk", true)?;
     let origin = form.origin(Reply::Whole);
+    let wanted = form.wanted(&stt.core.capability, false)?;
     let upload = form.take_file()?;
     if !EXTENSIONS.contains(&upload.extension().as_str()) {
         let text = format!("Unsupported media type: '{}'", upload.name);
         return Err(Refusal::Body(StatusCode::UNSUPPORTED_MEDIA_TYPE, text).into());
     }
-    let served = stt.transcribe(Recording::file(upload.bytes), false, &origin).await?;
+    let served = stt.transcribe(Recording::file(upload.bytes), wanted, &origin).await?;
     Ok(served.respond(|heard| {
         let times = if timestamps { times(&heard) } else { Value::Null };
         Json(json!({ "text": heard.text(), "timestamps": times })).into_response()

@@ -27,7 +27,6 @@ use crate::grpc::messages::nvidia::riva::asr::{
     RivaSpeechRecognitionConfigResponse, SpeechRecognitionAlternative, SpeechRecognitionResult,
     StreamingRecognizeRequest, StreamingRecognizeResponse, WordInfo,
 };
-use crate::kind::Kind;
 use crate::language;
 use crate::work::transcribe::{Recording, Spoken, confidence, text};
 use crate::work::{Cuts, Refusal, Transcriber};
@@ -57,13 +56,14 @@ impl RivaSpeechRecognition for Recognition {
         let RecognizeRequest { config, audio, id } = request.into_inner();
         fits(audio.len())?;
         let config = config.ok_or(Refusal::Missing("config"))?;
-        let options = Options::check(&config)?;
+        let options = Options::check(&config, &self.stt.core.capability)?;
         let recording = recording(&options, audio)?;
         let origin = origin(Reply::Unary, &config.model);
-        let served = self.stt.transcribe(recording, options.speakers.is_some(), &origin).await?;
+        let served =
+            self.stt.transcribe(recording, options.wanted(options.speakers.is_some()), &origin).await?;
         Ok(served.reply(|heard| {
             let result = |sentence: &Vec<Spoken>| SpeechRecognitionResult {
-                alternatives: vec![alternative(sentence, &options, 0.0)],
+                alternatives: vec![alternative(sentence, &options, &heard.language, 0.0)],
                 channel_tag: 1,
                 audio_processed: heard.duration_s as f32,
             };
@@ -97,9 +97,9 @@ impl RivaSpeechRecognition for Recognition {
         request: Request<RivaSpeechRecognitionConfigRequest>,
     ) -> Result<Response<RivaSpeechRecognitionConfigResponse>, Status> {
         let asked = request.into_inner().model_name;
-        let known = asked.is_empty() || asked == Kind::Stt.model();
+        let known = asked.is_empty() || asked == self.stt.core.capability.model;
         let jobs = self.stt.core.gate.jobs;
-        let models = ["offline", "online"].map(|kind| model(kind, jobs));
+        let models = ["offline", "online"].map(|kind| model(kind, jobs, self.stt.core.capability.model));
         let model_config = if known { models.into() } else { Vec::new() };
         Ok(Response::new(RivaSpeechRecognitionConfigResponse { model_config }))
     }
@@ -144,14 +144,19 @@ fn recording(options: &Options, audio: Bytes) -> Result<Recording, Refusal> {
 }
 
 /// The one alternative of a sentence that began `offset_s` seconds after its recording.
-fn alternative(sentence: &[Spoken], options: &Options, offset_s: f64) -> SpeechRecognitionAlternative {
+fn alternative(
+    sentence: &[Spoken],
+    options: &Options,
+    language: &str,
+    offset_s: f64,
+) -> SpeechRecognitionAlternative {
     let word = |spoken: &Spoken| WordInfo {
         start_time: milliseconds(offset_s + spoken.word.start_s),
         end_time: milliseconds(offset_s + spoken.word.end_s),
         word: spoken.word.text.clone(),
         confidence: spoken.word.confidence as f32,
         speaker_tag: options.tag(spoken.speaker),
-        language_code: language::ENGLISH.to_owned(),
+        language_code: language::tag(language).to_owned(),
     };
     let words = if options.words { sentence.iter().map(word).collect() } else { Vec::new() };
     // Clients join transcripts without a space of their own.
@@ -160,7 +165,7 @@ fn alternative(sentence: &[Spoken], options: &Options, offset_s: f64) -> SpeechR
         transcript,
         confidence: confidence(sentence) as f32,
         words,
-        language_code: vec![language::ENGLISH.to_owned()],
+        language_code: vec![language::tag(language).to_owned()],
     }
 }
 
@@ -169,7 +174,7 @@ fn milliseconds(seconds: f64) -> i32 {
     (seconds * 1000.0).round() as i32
 }
 
-fn model(kind: &str, jobs: usize) -> Config {
+fn model(kind: &str, jobs: usize, name: &str) -> Config {
     let streaming = if kind == "online" { "True" } else { "False" };
     let jobs = jobs.to_string();
     let parameters = [
@@ -180,7 +185,7 @@ fn model(kind: &str, jobs: usize) -> Config {
         ("max_batch_size", &jobs),
     ];
     Config {
-        model_name: Kind::Stt.model().to_owned(),
+        model_name: name.to_owned(),
         parameters: parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
     }
 }

@@ -21,7 +21,6 @@ use crate::grpc::messages::nvidia::riva::tts::{
     SynthesizeSpeechResponse, SynthesizeSpeechResponseMetadata,
 };
 use crate::grpc::messages::nvidia::riva::{AudioEncoding, RequestId};
-use crate::kind::Kind;
 use crate::language;
 use crate::work::speech::{LONGEST_OFFLINE_S, MAX_CHARACTERS, Speech};
 use crate::work::{Cuts, Refusal, Synthesizer, voices};
@@ -70,11 +69,11 @@ impl RivaSpeechSynthesis for Synthesis {
         &self,
         request: Request<RivaSynthesisConfigRequest>,
     ) -> Result<Response<RivaSynthesisConfigResponse>, Status> {
-        let model = Kind::Tts.model();
+        let model = self.tts.core.capability.model;
         let asked = request.into_inner().model_name;
         let known = asked.is_empty() || asked == model;
         Ok(Response::new(RivaSynthesisConfigResponse {
-            model_config: known.then(config).into_iter().collect(),
+            model_config: known.then(|| config(model)).into_iter().collect(),
         }))
     }
 }
@@ -142,7 +141,7 @@ fn reply(
 }
 
 /// The model with its voices: `voice_name`, a dot and one of `subvoices`, each with its number, make a full name.
-fn config() -> Config {
+fn config(model: &str) -> Config {
     let numbered =
         voices::subvoices().into_iter().enumerate().map(|(index, voice)| format!("{voice}:{index}"));
     let parameters = [
@@ -153,7 +152,7 @@ fn config() -> Config {
         ("type", "streaming".to_owned()),
     ];
     Config {
-        model_name: Kind::Tts.model().to_owned(),
+        model_name: model.to_owned(),
         parameters: parameters.map(|(name, value)| (name.to_owned(), value)).into(),
     }
 }

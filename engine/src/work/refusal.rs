@@ -5,9 +5,9 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
+use crate::backend;
 use crate::decode;
 use crate::fault::body::Failure;
-use crate::ffi;
 use crate::health::Readiness;
 use crate::lane::Lost;
 
@@ -45,7 +45,7 @@ pub enum Refusal {
     Audio(#[from] decode::Error),
     /// The speech software refused.
     #[error("{0}")]
-    Speech(#[from] ffi::Error),
+    Speech(#[from] backend::Error),
     /// The job did not run to its end.
     #[error("{0}")]
     Lost(#[from] Lost),

@@ -3,14 +3,14 @@
 use std::ops::ControlFlow;
 
 use super::{Refusal, voices};
+use crate::backend::Error;
+use crate::backend::speaking::Speaking;
 use crate::fault::variant::BadAudio;
-use crate::ffi::{Error, Voice, Voices};
+use crate::ffi::{self, Voice};
 use crate::lane::ServiceClock;
 use crate::language;
 use crate::resample::{Resampler, to_float, to_pcm};
 
-/// The rate of flite's voices, in Hz.
-const NATIVE_HZ: u32 = 16_000;
 /// The longest audio of one request that is answered in whole, as NVIDIA's synthesis NIM has it, in seconds.
 pub const LONGEST_OFFLINE_S: f64 = 20.0;
 /// The longest text of NVIDIA's synthesis NIM, in characters.
@@ -87,16 +87,16 @@ impl Speech {
     /// Speaks, handing pieces of samples to `sink` no sooner than `clock` lets them go; stops when `gone`.
     ///
     /// # Errors
-    /// When flite or the resampler refuses.
+    /// When the voices or the resampler refuse.
     pub fn render(
         &self,
-        voices: &mut Voices,
+        voices: &mut Speaking,
         clock: &mut ServiceClock,
         gone: &dyn Fn() -> bool,
         sink: &mut dyn FnMut(&[i16]),
     ) -> Result<(), Error> {
-        let refuse = |_| Error::Synthesize(self.voice.name());
-        let mut resampler = Resampler::new(NATIVE_HZ, self.rate_hz).map_err(refuse)?;
+        let refuse = |_| ffi::Error::Synthesize(self.voice.name());
+        let mut resampler = Resampler::new(voices.rate_hz(), self.rate_hz).map_err(refuse)?;
         let (mut floats, mut converted, mut samples) = (Vec::new(), Vec::new(), Vec::new());
         let mut made = 0;
         let mut emit = |converted: &mut Vec<f32>| {
@@ -111,7 +111,7 @@ impl Speech {
             if enough || gone() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let mut stopped = false;
-        voices.speak(self.voice, self.stretch, &self.text, &mut |piece, _| {
+        voices.speak(self.voice, self.stretch, &self.text, &mut |piece| {
             to_float(piece, &mut floats);
             resampler.push(&floats, &mut converted);
             let flow = emit(&mut converted);

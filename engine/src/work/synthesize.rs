@@ -11,10 +11,11 @@ use super::admission::{Ticket, admit, fits_memory};
 use super::run::Client;
 use super::speech::Speech;
 use super::{Refusal, Served};
+use crate::backend::Error;
+use crate::backend::speaking::Speaking;
 use crate::core::Core;
 use crate::fault::origin::Origin;
 use crate::fault::variant::{BadAudio, OpenSizes};
-use crate::ffi::{Error, Voices};
 use crate::lane::Lane;
 use crate::wav;
 
@@ -44,13 +45,13 @@ struct Rest {
 pub struct Synthesizer {
     /// What every engine has.
     pub core: Arc<Core>,
-    lane: Lane<Voices>,
+    lane: Lane<Speaking>,
 }
 
 impl Synthesizer {
     /// Synthesis on a lane of its own.
     #[must_use]
-    pub fn new(core: Arc<Core>, lane: Lane<Voices>) -> Self {
+    pub fn new(core: Arc<Core>, lane: Lane<Speaking>) -> Self {
         Self { core, lane }
     }
 
@@ -61,7 +62,7 @@ impl Synthesizer {
     pub async fn whole(&self, speech: Speech, origin: &Origin) -> Result<Served<Sound>, Refusal> {
         let (speech, Ticket { place, plan, start, client: _client }) = self.admit(speech, origin).await?;
         let rate_hz = speech.rate_hz;
-        let job = move |voices: &mut Voices| -> Result<Vec<i16>, Error> {
+        let job = move |voices: &mut Speaking| -> Result<Vec<i16>, Error> {
             let mut samples = Vec::new();
             let mut run = start.begin();
             speech

@@ -6,16 +6,16 @@ use bytes::Bytes;
 
 use super::admission::{Ticket, admit, fits_memory};
 use super::{Refusal, Served};
+use crate::backend::hearing::Hearing;
 use crate::core::Core;
 use crate::decode::{self, Channels, RATE_HZ};
-use crate::diarize::{Turn, diarize};
+use crate::diarize::Turn;
 use crate::fault::Plan;
 use crate::fault::origin::Origin;
 use crate::fault::variant::BadTranscript;
-use crate::ffi::Recognizer;
 use crate::lane::Lane;
 use crate::pcm::Raw;
-use crate::recognize::{Word, recognize};
+use crate::recognize::Word;
 use crate::wav;
 
 /// Heard by the F14 variant `constant`.
@@ -60,6 +60,19 @@ pub struct Transcript {
     pub sentences: Vec<Vec<Spoken>>,
     /// Of the recording, in seconds.
     pub duration_s: f64,
+    /// Code of the language, such as `en`.
+    pub language: String,
+    /// The model that heard it.
+    pub model: &'static str,
+}
+
+/// What a transcript is to have.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// The speaker of every word.
+    pub speakers: bool,
+    /// Code of the language; `None` to have it heard.
+    pub language: Option<&'static str>,
 }
 
 /// Who speaks when.
@@ -69,23 +82,25 @@ pub struct Diarization {
     pub turns: Vec<Turn>,
     /// Of the recording, in seconds.
     pub duration_s: f64,
+    /// What told the speakers apart.
+    pub model: &'static str,
 }
 
 /// Recognition in front of the lane.
 pub struct Transcriber {
     /// What every engine has.
     pub core: Arc<Core>,
-    lane: Lane<Recognizer>,
+    lane: Lane<Hearing>,
 }
 
 impl Transcriber {
     /// Recognition on a lane of its own.
     #[must_use]
-    pub fn new(core: Arc<Core>, lane: Lane<Recognizer>) -> Self {
+    pub fn new(core: Arc<Core>, lane: Lane<Hearing>) -> Self {
         Self { core, lane }
     }
 
-    /// Recognizes a recording; `speakers` gives every word its speaker.
+    /// Recognizes a recording.
     ///
     /// # Errors
     /// When the job is not admitted, the recording cannot be decoded or the recognizer fails. Under a hang it never
@@ -93,16 +108,18 @@ impl Transcriber {
     pub async fn transcribe(
         &self,
         recording: Recording,
-        speakers: bool,
+        wanted: Wanted,
         origin: &Origin,
     ) -> Result<Served<Transcript>, Refusal> {
-        let work = move |recognizer: &mut Recognizer, samples: &[i16], duration_s| {
-            let turns = if speakers { diarize(samples) } else { Vec::new() };
+        let model = self.core.capability.model;
+        let work = move |hearing: &mut Hearing, samples: &[i16], duration_s| {
+            let turns = if wanted.speakers { hearing.diarize(samples)? } else { Vec::new() };
             let spoken = |word: Word| Spoken { speaker: None, word };
             let sentence = |words: Vec<Word>| words.into_iter().map(spoken).collect();
-            let mut sentences = recognize(recognizer, samples)?.into_iter().map(sentence).collect::<Vec<_>>();
+            let heard = hearing.recognize(samples, wanted.language)?;
+            let mut sentences = heard.sentences.into_iter().map(sentence).collect::<Vec<_>>();
             tell_speakers(&mut sentences, &turns, 0.0);
-            Ok(Transcript { sentences, duration_s })
+            Ok(Transcript { sentences, duration_s, language: heard.language, model })
         };
         let (mut served, spoilt) = self.infer(recording, origin, work).await?;
         if let Some(variant) = spoilt {
@@ -120,8 +137,9 @@ impl Transcriber {
         recording: Recording,
         origin: &Origin,
     ) -> Result<Served<Diarization>, Refusal> {
-        let work = |_: &mut Recognizer, samples: &[i16], duration_s| {
-            Ok(Diarization { turns: diarize(samples), duration_s })
+        let model = self.core.capability.diarizer;
+        let work = move |hearing: &mut Hearing, samples: &[i16], duration_s| {
+            Ok(Diarization { turns: hearing.diarize(samples)?, duration_s, model })
         };
         let (mut served, spoilt) = self.infer(recording, origin, work).await?;
         if spoilt.is_some() {
@@ -135,7 +153,7 @@ impl Transcriber {
         &self,
         recording: Recording,
         origin: &Origin,
-        work: impl FnOnce(&mut Recognizer, &[i16], f64) -> Result<T, Refusal> + Send + 'static,
+        work: impl FnOnce(&mut Hearing, &[i16], f64) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<(Served<T>, Option<BadTranscript>), Refusal> {
         let input = recording.input();
         if input.is_empty() {
@@ -143,12 +161,12 @@ impl Transcriber {
         }
         let Ticket { place, plan, start, client: _client } = admit(&self.core, &input, origin).await?;
         let (core, oom_above_s) = (self.core.clone(), plan.oom_above_s);
-        let job = move |recognizer: &mut Recognizer| {
+        let job = move |hearing: &mut Hearing| {
             let mut run = start.begin();
             let samples = recording.decode()?;
             let duration_s = samples.len() as f64 / f64::from(RATE_HZ);
             fits_memory(&core, oom_above_s, duration_s)?;
-            let made = work(recognizer, &samples, duration_s)?;
+            let made = work(hearing, &samples, duration_s)?;
             // A GPU finishes a job after its client has left.
             run.clock.hold(duration_s, || false);
             Ok::<_, Refusal>(made)
@@ -185,10 +203,14 @@ impl Recording {
 }
 
 impl Transcript {
-    /// All words, separated by single spaces.
+    /// All words, separated by single spaces where their language has spaces.
     #[must_use]
     pub fn text(&self) -> String {
-        self.sentences.iter().map(|sentence| text(sentence)).collect::<Vec<_>>().join(" ")
+        let mut text = String::new();
+        for spoken in self.words() {
+            append(&mut text, &spoken.word);
+        }
+        text
     }
 
     /// All words in order.
@@ -197,10 +219,21 @@ impl Transcript {
     }
 }
 
-/// The words of a sentence, separated by single spaces.
+/// The words of a sentence, separated by single spaces where their language has spaces.
 #[must_use]
 pub fn text(sentence: &[Spoken]) -> String {
-    sentence.iter().map(|spoken| spoken.word.text.as_str()).collect::<Vec<_>>().join(" ")
+    let mut text = String::new();
+    for spoken in sentence {
+        append(&mut text, &spoken.word);
+    }
+    text
+}
+
+fn append(text: &mut String, word: &Word) {
+    if !text.is_empty() && !word.joined {
+        text.push(' ');
+    }
+    text.push_str(&word.text);
 }
 
 /// Mean confidence of words, 0 to 1; 0 for none.
@@ -227,7 +260,7 @@ fn speaker_of(word: &Word, turns: &[Turn], offset_s: f64) -> Option<usize> {
 /// F14.
 fn worthless(variant: BadTranscript) -> Vec<Vec<Spoken>> {
     let word = |start_s: f64, end_s: f64, text: &str| {
-        let word = Word { start_s, end_s, text: text.to_owned(), confidence: 0.5 };
+        let word = Word { start_s, end_s, text: text.to_owned(), confidence: 0.5, joined: false };
         Spoken { word, speaker: None }
     };
     let text = match variant {
@@ -251,7 +284,13 @@ mod tests {
     fn words_go_to_the_turn_around_or_nearest_to_their_middle() {
         let turn = |start_s, end_s, speaker| Turn { start_s, end_s, speaker };
         let turns = [turn(0.0, 1.0, 0), turn(1.4, 2.0, 1)];
-        let word = |start_s: f64, end_s: f64| Word { start_s, end_s, text: "word".into(), confidence: 1.0 };
+        let word = |start_s: f64, end_s: f64| Word {
+            start_s,
+            end_s,
+            text: "word".into(),
+            confidence: 1.0,
+            joined: false,
+        };
         for (start_s, end_s, speaker) in [(0.2, 0.6, 0), (0.8, 1.3, 0), (1.2, 1.5, 1), (5.0, 6.0, 1)] {
             assert_eq!(speaker_of(&word(start_s, end_s), &turns, 0.0), Some(speaker), "{start_s} to {end_s}");
         }

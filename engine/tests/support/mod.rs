@@ -10,6 +10,7 @@ use reqwest::multipart::{Form, Part};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use speechstack_engine::app::{Config, build};
+use speechstack_engine::backend::Models;
 use speechstack_engine::ffi::{Voice, Voices};
 use speechstack_engine::kind::Kind;
 use speechstack_engine::lane::Pace;
@@ -183,6 +184,7 @@ pub fn config(kind: Kind, protocols: &[&str]) -> Config {
         faults: true,
         pace: Pace::default(),
         jobs: 1,
+        models: Models::default(),
         state_dir: None,
     }
 }

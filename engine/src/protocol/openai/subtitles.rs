@@ -40,11 +40,11 @@ mod tests {
     #[test]
     fn each_sentence_is_a_cue() {
         let spoken = |start_s, text: &str| Spoken {
-            word: Word { start_s, end_s: start_s + 0.25, text: text.into(), confidence: 1.0 },
+            word: Word { start_s, end_s: start_s + 0.25, text: text.into(), confidence: 1.0, joined: false },
             speaker: None,
         };
         let sentences = vec![vec![spoken(0.5, "good"), spoken(0.8, "morning")], vec![spoken(3_661.0, "bye")]];
-        let heard = Transcript { sentences, duration_s: 3_700.0 };
+        let heard = Transcript { sentences, duration_s: 3_700.0, language: "en".into(), model: "test" };
         assert_eq!(
             srt(&heard),
             "1\n00:00:00,500 --> 00:00:01,050\ngood morning\n\n2\n01:01:01,000 --> 01:01:01,250\nbye\n\n"

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::subtitles;
 use crate::fault::origin::Reply;
 use crate::form::Form;
+use crate::language;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::ms;
 use crate::work::transcribe::{Recording, Spoken, Transcript, confidence, text};
@@ -55,14 +56,14 @@ pub(super) async fn transcribe(
     let times = times(&form, format)?;
     form.field("model").ok_or(Refusal::Missing("model"))?;
     let origin = form.origin(Reply::Whole);
+    let wanted = form.wanted(&stt.core.capability, format == Format::DiarizedJson)?;
     let upload = form.take_file()?;
     let extension = upload.extension();
     if !EXTENSIONS.contains(&extension.as_str()) {
         let text = format!("Unsupported file format {extension}");
         return Err(Refusal::parameter("file", text).into());
     }
-    let speakers = format == Format::DiarizedJson;
-    let served = stt.transcribe(Recording::file(upload.bytes), speakers, &origin).await?;
+    let served = stt.transcribe(Recording::file(upload.bytes), wanted, &origin).await?;
     Ok(served.respond(|heard| render(&heard, format, times)))
 }
 
@@ -117,7 +118,7 @@ fn usage(heard: &Transcript) -> Value {
 fn verbose(heard: &Transcript, times: Times) -> Value {
     let mut json = json!({
         "task": "transcribe",
-        "language": "english",
+        "language": language::name(&heard.language),
         "duration": ms(heard.duration_s),
         "text": heard.text(),
         "usage": usage(heard),

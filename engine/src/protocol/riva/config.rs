@@ -1,12 +1,13 @@
 //! A recognition request's configuration, checked.
 
+use crate::backend::Capability;
 use crate::decode::Container;
 use crate::grpc::messages::nvidia::riva::AudioEncoding;
 use crate::grpc::messages::nvidia::riva::asr::RecognitionConfig;
-use crate::kind::Kind;
 use crate::language;
 use crate::pcm::Raw;
 use crate::work::Refusal;
+use crate::work::transcribe::Wanted;
 
 /// The most speakers when a request leaves it open.
 const MAX_SPEAKERS: usize = 8;
@@ -31,6 +32,8 @@ pub struct Options {
     pub words: bool,
     /// The most speakers, when they are to be told apart.
     pub speakers: Option<usize>,
+    /// Code of the language; `None` to have it heard.
+    pub language: Option<&'static str>,
     rate_hz: i32,
 }
 
@@ -39,9 +42,9 @@ impl Options {
     ///
     /// # Errors
     /// Names the field that cannot be served.
-    pub fn check(config: &RecognitionConfig) -> Result<Self, Refusal> {
-        let model_known = config.model.is_empty() || config.model == Kind::Stt.model();
-        if !language::recognized(&config.language_code) || !model_known {
+    pub fn check(config: &RecognitionConfig, capability: &Capability) -> Result<Self, Refusal> {
+        let model_known = config.model.is_empty() || config.model == capability.model;
+        if !language::recognized(&config.language_code, capability.multilingual) || !model_known {
             let text = format!(
                 "Error: Unavailable model requested given these parameters: language_code={}; sample_rate={}; model={};",
                 config.language_code, config.sample_rate_hertz, config.model
@@ -72,7 +75,8 @@ impl Options {
             Ok(count) => count,
         });
         let (words, rate_hz) = (config.enable_word_time_offsets, config.sample_rate_hertz);
-        Ok(Self { coding, words, speakers, rate_hz })
+        let language = language::code(&config.language_code);
+        Ok(Self { coding, words, speakers, language, rate_hz })
     }
 
     /// The rate of samples without a header, in Hz.
@@ -85,6 +89,12 @@ impl Options {
             let text = format!("sample_rate_hertz must be at least 8000, not {}", self.rate_hz);
             Refusal::parameter("sample_rate_hertz", text)
         })
+    }
+
+    /// What a transcript is to have.
+    #[must_use]
+    pub fn wanted(&self, speakers: bool) -> Wanted {
+        Wanted { speakers, language: self.language }
     }
 
     /// The tag of a speaker: from 1 to the most that were asked for, 0 for none.
@@ -100,7 +110,13 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Models;
     use crate::grpc::messages::nvidia::riva::asr::SpeakerDiarizationConfig;
+    use crate::kind::Kind;
+
+    fn capability() -> Capability {
+        Models::default().capability(Kind::Stt)
+    }
 
     fn config() -> RecognitionConfig {
         RecognitionConfig { language_code: "en-US".into(), sample_rate_hertz: 16_000, ..Default::default() }
@@ -115,12 +131,13 @@ mod tests {
             (RecognitionConfig { audio_channel_count: 2, ..config() }, "mono"),
             (RecognitionConfig { encoding: 99, ..config() }, "99"),
         ] {
-            let error = Options::check(&config).unwrap_err().to_string();
+            let error = Options::check(&config, &capability()).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");
         }
         for rate_hz in [-1, 0, 7_999] {
             let options =
-                Options::check(&RecognitionConfig { sample_rate_hertz: rate_hz, ..config() }).unwrap();
+                Options::check(&RecognitionConfig { sample_rate_hertz: rate_hz, ..config() }, &capability())
+                    .unwrap();
             assert!(options.raw_rate_hz().is_err(), "{rate_hz}");
         }
     }
@@ -135,7 +152,7 @@ mod tests {
             ..config()
         };
         let tags = |config| {
-            let options = Options::check(&config).unwrap();
+            let options = Options::check(&config, &capability()).unwrap();
             [Some(0), Some(1), Some(9), None].map(|speaker| options.tag(speaker))
         };
         assert_eq!(tags(diarization(true, 2)), [1, 2, 2, 0]);

@@ -131,8 +131,10 @@ fn decode_container(coding: Coding, file: Bytes, end: bool) -> Result<Vec<i16>, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Models;
     use crate::grpc::messages::nvidia::riva::AudioEncoding;
     use crate::grpc::messages::nvidia::riva::asr::RecognitionConfig;
+    use crate::kind::Kind;
 
     fn options(encoding: AudioEncoding, sample_rate_hertz: i32) -> Options {
         let config = RecognitionConfig {
@@ -141,7 +143,7 @@ mod tests {
             language_code: "en-US".into(),
             ..RecognitionConfig::default()
         };
-        Options::check(&config).unwrap()
+        Options::check(&config, &Models::default().capability(Kind::Stt)).unwrap()
     }
 
     fn take(options: &Options, bytes: &[u8], piece: usize) -> Result<Vec<i16>, Refusal> {

@@ -48,7 +48,7 @@ impl Session {
             return Err(missing());
         };
         let recognition = config.config.as_ref().ok_or(Refusal::Missing("config"))?;
-        let options = Options::check(recognition)?;
+        let options = Options::check(recognition, &self.stt.core.capability)?;
         self.origin = origin(Reply::Streamed, &recognition.model);
         let mut intake = Intake::new(&options);
         let mut utterances = Utterances::default();
@@ -90,10 +90,14 @@ impl Session {
             self.history.resize(utterance.start, 0);
             self.history.extend_from_slice(&utterance.samples);
         }
-        let served = self.stt.transcribe(Recording::Samples(utterance.samples), false, &self.origin).await?;
+        let served = self
+            .stt
+            .transcribe(Recording::Samples(utterance.samples), options.wanted(false), &self.origin)
+            .await?;
         self.cuts.set(&served);
+        let language = served.made.language.clone();
         let result = |sentence: &[Spoken]| StreamingRecognitionResult {
-            alternatives: vec![alternative(sentence, options, offset_s)],
+            alternatives: vec![alternative(sentence, options, &language, offset_s)],
             is_final: utterance.ended,
             stability: if utterance.ended { 1.0 } else { STABILITY },
             channel_tag: 1,

@@ -1,0 +1,101 @@
+//! Speech by neural networks on the CPU, in the runtime `rten`: pure Rust, no native library.
+//!
+//! | file | part |
+//! |---|---|
+//! | `files` | where model files are, and that they are the published ones |
+//! | `weights` | tensors as a network takes them, in memory that several processes share |
+//! | `ctranslate2` | reads the weights of Whisper |
+//! | `graph` | builds a network out of operators and weights |
+//! | `net` | a network that is loaded, and its runs |
+//! | `spectrum` | samples to mel spectra |
+//! | `checkpoint` | reads the weights of the networks below |
+//! | `segmentation` | where speech is, and where speakers change |
+//! | `voiceprint` | whose voice it is |
+//! | `diarization` | who speaks when |
+//! | `whisper` | speech to text with word times and language |
+//! | `parakeet` | speech to text by NVIDIA's Parakeet out of a folder |
+//! | `hibari` | text to speech |
+
+mod checkpoint;
+mod ctranslate2;
+pub mod diarization;
+pub mod files;
+mod graph;
+pub mod hibari;
+pub mod net;
+pub mod parakeet;
+mod segmentation;
+mod spectrum;
+mod voiceprint;
+mod weights;
+pub mod whisper;
+
+use std::path::PathBuf;
+
+/// Why a model cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file cannot be read or written.
+    #[error("unable to use {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file is not the one that was published.
+    #[error("{path} has another SHA-256 than the published file: fetch it again")]
+    Hash {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A folder holds no model that is known.
+    #[error(
+        "{folder} has neither encoder-model, decoder_joint-model and vocab.txt nor encoder, decoder, joiner and tokens.txt"
+    )]
+    NoModel {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A file is not in the form that it should have.
+    #[error("{file} is malformed: {reason}")]
+    Format {
+        /// The file, without its folder.
+        file: &'static str,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The runtime refused a network.
+    #[error("unable to load network {net}: {source}")]
+    Load {
+        /// The network.
+        net: &'static str,
+        /// What the runtime said.
+        source: Box<rten::LoadError>,
+    },
+    /// A network could not be written down for the runtime.
+    #[error("unable to build network {0}")]
+    Build(&'static str),
+    /// A run failed.
+    #[error("network {net} failed: {source}")]
+    Run {
+        /// The network.
+        net: &'static str,
+        /// What the runtime said.
+        source: Box<rten::RunError>,
+    },
+    /// A text could not be analysed.
+    #[error("{0}")]
+    Text(#[from] crate::ffi::Error),
+    /// A network gave a tensor of an unexpected type or shape.
+    #[error("network {0} gave a tensor of an unexpected shape")]
+    Shape(&'static str),
+}
+
+impl Error {
+    /// Wraps an input or output error of a file.
+    fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { path, source }
+    }
+}
