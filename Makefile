@@ -52,7 +52,7 @@ PACKAGES_BENCH = $(PACKAGES_COUNT) $(shell command -v nginx >/dev/null || test -
 PACKAGES_CLUSTER = binutils buildah conntrack containernetworking-plugins ethtool iproute2 iptables kmod mmdebstrap mount \
 	socat util-linux $(foreach program,containerd runc,$(shell command -v $(program) >/dev/null || echo $(program)))
 
-.PHONY: help run models clips build test check lint soak bench bench-instructions bench-gate bench-baseline advisories cluster cluster-down cluster-test cluster-bench images cargo packages \
+.PHONY: help run models clips build test check lint soak bench bench-instructions bench-gate bench-baseline advisories cluster cluster-down cluster-test thrift cluster-bench images cargo packages \
 	packages-test packages-bench packages-count packages-cluster sdks cluster-binaries cluster-ready go fmt clippy doc deny rules \
 	chart chart-docs crds
 
@@ -125,12 +125,16 @@ cluster-down: ## End it, whichever PROFILE it was started with.
 
 cluster-test: ## Run the tests that need a real Kubernetes, in one that ends with them; ARGS='NAME' for some of them.
 	@if [ "$$(uname -s)" = Linux ] && [ "$$(id -u)" = 0 ]; then \
-		$(MAKE) cluster-ready $(TOOLS)/bin/helm && $(CARGO) test --workspace --test cluster --test thrift $(RELEASE) --no-run && \
-		target/$(PROFILE)/cluster run --name bare --bare -- $(MAKE) --no-print-directory thrift-tests ARGS= && \
+		$(MAKE) cluster-ready $(TOOLS)/bin/helm && $(CARGO) test --workspace --test cluster $(RELEASE) --no-run && \
 		exec target/$(PROFILE)/cluster run -- $(MAKE) --no-print-directory cluster-tests; \
 	else \
 		printf '\n*** CLUSTER TESTS SKIPPED: a cluster needs root on Linux ***\n\n' >&2; [ "$$CI" != true ]; \
 	fi
+
+thrift: packages-cluster cargo cluster-binaries $(TOOLS)/bin/helm ## Count what the operator asks of a real API server, with 200 stacks and 2,000 pods.
+	$(CARGO) build --workspace $(if $(RELEASE),--bins $(RELEASE),--all-targets)
+	$(CARGO) test --workspace --test thrift $(RELEASE) --no-run
+	target/$(PROFILE)/cluster run --name bare --bare -- $(MAKE) --no-print-directory thrift-tests
 
 cluster-bench: packages-cluster cargo cluster-binaries $(TOOLS)/bin/helm ## Measure the operator beside a real API server, with 200 stacks and 10,000 pods; PROFILE=release.
 	$(CARGO) build --workspace --bins $(RELEASE)

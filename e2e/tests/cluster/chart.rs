@@ -53,7 +53,7 @@ pub async fn a_release_lives_and_leaves_its_engines_serving(fixture: &Fixture) -
     })
     .await?;
     fixture.space.cluster.kubectl(&["get", "crd", "speechstacks.speechstack.dev"]).await?;
-    fixture.space.kubectl(&["get", "pvc", "speech-parakeet-cache"]).await?;
+    fixture.space.kubectl(&["get", "pvc", "speechstack-cache-speech-parakeet-0"]).await?;
     ensure!(uids(&stack.pods("parakeet").await?) == before, "removing the operator replaced engine pods");
     let reply = stack.gateway().await?.transcribe("clip.wav", clip()?, "json").await?;
     ensure!(reply.status == 200, "without an operator: {} {}", reply.status, reply.text());
