@@ -41,7 +41,8 @@ endif
 
 # Compilers for the codecs that are built from source, and the speech software of the reference engine.
 PACKAGES_BUILD := ca-certificates cmake g++ make pkg-config \
-	flite1-dev libpocketsphinx-dev libsphinxbase-dev pocketsphinx-en-us
+	flite1-dev libpocketsphinx-dev libsphinxbase-dev pocketsphinx-en-us \
+	$(shell $(PYTHON) -m pip --version >/dev/null 2>&1 || echo python3-pip)
 PACKAGES_TEST = $(shell command -v $(NODE) >/dev/null || echo nodejs) $(shell command -v $(NPM) >/dev/null || echo npm) \
 	$(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo python3-venv) podman dbus-daemon \
 	$(shell command -v runc >/dev/null || echo runc) valgrind
@@ -65,10 +66,10 @@ run: packages cargo ## Build and start a whole speech stack on this machine; ARG
 	$(CARGO) build --profile demo --package speechstack-proxy --package speechstack-engine
 	@SPEECHSTACK_ENGINE_MODELS='$(MODELS)' exec target/demo/speechstack-proxy standalone --config demo/stack.yaml $(ARGS)
 
-models: ## Fetch the neural models of the CPU engine, about 230 MB, into MODELS (~/.cache/speechstack/models).
+models: packages ## Fetch the neural models of the CPU engine, about 230 MB, into MODELS (~/.cache/speechstack/models).
 	@[ '$(MODELS)' = none ] || PYTHON='$(PYTHON)' engine/fetch.sh models '$(MODELS)'
 
-clips: ## Fetch recordings of people for the tests of the CPU engine, about 4 MB.
+clips: packages ## Fetch recordings of people for the tests of the CPU engine, about 4 MB.
 	@[ '$(MODELS)' = none ] || PYTHON='$(PYTHON)' engine/fetch.sh clips '$(dir $(MODELS))clips'
 
 build: packages cargo ## Build the release binaries.

@@ -187,20 +187,24 @@ impl Watches {
 
     /// Watches Deployments with our labels: more than the metadata is needed of them.
     pub fn deployments(&self) -> Store<Deployment> {
+        self.workloads("deployments", "watch of deployments", Owned::Deployment, strip::deployment)
+    }
+
+    /// Watches objects of ours that run pods.
+    fn workloads<K>(&self, name: &'static str, task: &'static str, kind: Owned, strip: fn(&mut K)) -> Store<K>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+        K: Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    {
         let (store, writer) = reflector::store();
-        let mut index = index(self.owned.clone(), Owned::Deployment);
-        let mut reflect = reflect(writer, strip::deployment);
-        let watch = self.clone().follow(
-            "deployments",
-            First::required(self, "watch of deployments"),
-            self.api(),
-            ours(),
-            move |event| {
+        let mut index = index(self.owned.clone(), kind);
+        let mut reflect = reflect(writer, strip);
+        let watch =
+            self.clone().follow(name, First::required(self, task), self.api(), ours(), move |event| {
                 let wake = index(&event); // before managedFields are dropped
                 reflect(event);
                 wake
-            },
-        );
+            });
         tokio::spawn(watch);
         store
     }
@@ -224,22 +228,7 @@ impl Watches {
 
     /// Watches StatefulSets with our labels.
     pub fn stateful_sets(&self) -> Store<StatefulSet> {
-        let (store, writer) = reflector::store();
-        let mut index = index(self.owned.clone(), Owned::StatefulSet);
-        let mut reflect = reflect(writer, strip::stateful_set);
-        let watch = self.clone().follow(
-            "statefulsets",
-            First::required(self, "watch of statefulsets"),
-            self.api(),
-            ours(),
-            move |event| {
-                let wake = index(&event); // before managedFields are dropped
-                reflect(event);
-                wake
-            },
-        );
-        tokio::spawn(watch);
-        store
+        self.workloads("statefulsets", "watch of statefulsets", Owned::StatefulSet, strip::stateful_set)
     }
 
     /// Watches the metadata of all other kinds that every cluster has.

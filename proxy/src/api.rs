@@ -1,6 +1,11 @@
 //! What clients speak: each dialect is a thin translation onto jobs.
 
+use std::sync::Arc;
+
+use axum::extract::Request;
 use axum::response::Response;
+
+use form::Form;
 
 use contract::Capability;
 
@@ -34,6 +39,23 @@ pub struct Context {
     pub drain: Drain,
     /// Unix time of the start, seconds: when models count as created.
     pub started_unix: u64,
+}
+
+impl Context {
+    /// Reads an upload until enough is known to pick an engine.
+    async fn open(&self, request: Request) -> Result<Form, Error> {
+        let limit = self.config.get().gateway.body_limit.as_u64();
+        Form::open(request, limit, self.upstreams.budget()).await
+    }
+
+    /// Notes that an engine, which may have been asked as the second one, heard an upload of so many seconds.
+    fn served(&self, form: &Form, request_id: &RequestId, (engine, hedged): (&Arc<str>, bool), seconds: f64) {
+        request_id.served_by(engine, hedged);
+        if let Some(input) = form.input() {
+            self.upstreams.served(input);
+        }
+        self.metrics.audio_seconds(Capability::Stt).inc_by(seconds);
+    }
 }
 
 /// Whether a job on a body of so many bytes may wait for an engine: it is short, and there are such engines at all.

@@ -17,7 +17,7 @@ use crate::pods::EnginePod;
 const WAITS: i64 = 45;
 /// Pods of a stack whose Events are read in one pass.
 const MOST: usize = 4;
-/// How long what was read is believed.
+/// How long the Events of a pod are used before they are read again.
 const TTL: Duration = Duration::from_secs(25);
 /// Reasons of Events that keep a pod from starting.
 const REASONS: [&str; 3] = ["FailedMount", "FailedAttachVolume", "FailedMapVolume"];
@@ -26,7 +26,7 @@ const REASONS: [&str; 3] = ["FailedMount", "FailedAttachVolume", "FailedMapVolum
 #[derive(Default)]
 pub struct Heard(Mutex<HashMap<String, (Instant, Option<String>)>>);
 
-/// The complaints about pods that wait, by their names. What cannot be read is not told.
+/// The complaints about pods that wait, by their names. Events that cannot be read are left out.
 pub async fn of(
     context: &Context,
     namespace: &str,

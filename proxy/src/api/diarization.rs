@@ -1,6 +1,6 @@
 //! `POST /v1/audio/diarizations`: who spoke when, without words.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -53,8 +53,7 @@ pub async fn create(
     Extension(request_id): Extension<RequestId>,
     request: Request,
 ) -> Result<Response, Error> {
-    let limit = context.config.get().gateway.body_limit.as_u64();
-    let form = Form::open(request, limit, context.upstreams.budget()).await?;
+    let form = context.open(request).await?;
     let (context, form) = (&*context, &form);
     form.serve(|fields| diarize(context, form, fields, &request_id)).await
 }
@@ -67,18 +66,13 @@ async fn diarize(
 ) -> Result<Response, Error> {
     let format = format(&fields)?;
     let config = context.config.get();
-    let model = fields.last("model").map(str::trim).filter(|model| !model.is_empty());
-    let route = catalog::route_for(&config, &context.voices.known(), model, Capability::Stt)?;
+    let route = catalog::route_for(&config, &context.voices.known(), fields.set("model"), Capability::Stt)?;
     let mut job = outgoing(route, Work::Diarize, form.playing.seconds, request_id);
     job.file = Some(form.upload(&fields, &context.upstreams));
     job.may_wait = may_wait(&config, Capability::Stt, form.announced);
     let Served { value: turns, engine, hedged } = context.upstreams.speaker_turns(&job).await?;
-    request_id.served_by(&engine, hedged);
-    if let Some(input) = form.input() {
-        context.upstreams.served(input);
-    }
     let playing = form.playing;
-    context.metrics.audio_seconds(Capability::Stt).inc_by(duration(&turns, playing));
+    context.served(form, request_id, (&engine, hedged), duration(&turns, playing));
     let weight = turns.turns.len();
     let render = move || render(&turns, format, playing);
     rendered(weight, render, || context.upstreams.failed(Capability::Stt, "its reply could not be read"))
@@ -86,10 +80,10 @@ async fn diarize(
 }
 
 fn format(fields: &Fields) -> Result<Format, Error> {
-    match fields.last("response_format").map_or("", str::trim) {
-        "" | "json" | "verbose_json" => Ok(Format::Json),
-        "rttm" => Ok(Format::Rttm),
-        other => {
+    match fields.set("response_format") {
+        None | Some("json" | "verbose_json") => Ok(Format::Json),
+        Some("rttm") => Ok(Format::Rttm),
+        Some(other) => {
             let message =
                 format!("response_format '{other}' is not supported; use json, verbose_json or rttm");
             Err(Error::param("response_format", message))
@@ -106,8 +100,7 @@ fn render(turns: &Turns, format: Format, playing: Playing) -> Response {
     let segments = segments(turns);
     match format {
         Format::Json => {
-            let speakers: std::collections::HashSet<&str> =
-                segments.iter().map(|segment| segment.speaker.as_str()).collect();
+            let speakers: HashSet<&str> = segments.iter().map(|segment| segment.speaker.as_str()).collect();
             let (duration, num_speakers) = (duration(turns, playing), speakers.len());
             let model = turns.model.clone();
             Json(Reply { task: "diarize", duration, num_speakers, segments, model }).into_response()

@@ -24,7 +24,7 @@ use crate::multipart::{self, Boundary};
 use crate::upstream::spool::{Replay, SpoolBudget};
 use crate::upstream::{Gate, Upload, Upstreams};
 
-pub use fields::Fields;
+pub use fields::{Fields, is_unset};
 
 use source::Source;
 

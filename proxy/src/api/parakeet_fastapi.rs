@@ -51,9 +51,8 @@ pub async fn transcribe(
     Extension(request_id): Extension<RequestId>,
     request: Request,
 ) -> Response {
-    let limit = context.config.get().gateway.body_limit.as_u64();
     let served = async {
-        let form = Form::open(request, limit, context.upstreams.budget()).await?;
+        let form = context.open(request).await?;
         let (context, form) = (&*context, &form);
         form.serve(|fields| serve(context, form, fields, &request_id)).await
     };
@@ -74,7 +73,8 @@ async fn serve(
     fields: Fields,
     request_id: &RequestId,
 ) -> Result<Response, Error> {
-    let timed = timestamps(&fields)?;
+    // `should_chunk` is accepted: how a recording is cut changes no word.
+    let timed = fields.flag("include_timestamps")?;
     let config = context.config.get();
     let route = catalog::default_route(&config, Capability::Stt);
     let words = if timed { Need::Required } else { Need::No };
@@ -84,25 +84,12 @@ async fn serve(
     job.file = Some(form.upload(&fields, &context.upstreams));
     job.may_wait = may_wait(&config, Capability::Stt, form.announced);
     let Served { value: transcript, engine, hedged } = context.upstreams.transcribe(&job).await?;
-    request_id.served_by(&engine, hedged);
-    if let Some(input) = form.input() {
-        context.upstreams.served(input);
-    }
     let seconds = transcript.duration.unwrap_or(form.playing.seconds);
-    context.metrics.audio_seconds(Capability::Stt).inc_by(seconds);
+    context.served(form, request_id, (&engine, hedged), seconds);
     let weight = transcript.words.len();
     let render = move || Json(reply(transcript, timed)).into_response();
     rendered(weight, render, || context.upstreams.failed(Capability::Stt, "its reply could not be read"))
         .await
-}
-
-/// `include_timestamps`. `should_chunk` is accepted: how a recording is cut changes no word.
-fn timestamps(fields: &Fields) -> Result<bool, Error> {
-    match fields.last("include_timestamps").unwrap_or_default().trim().to_ascii_lowercase().as_str() {
-        "" | "false" | "0" | "no" | "off" => Ok(false),
-        "true" | "1" | "yes" | "on" => Ok(true),
-        _ => Err(Error::param("include_timestamps", "include_timestamps must be true or false")),
-    }
 }
 
 fn reply(mut transcript: Transcript, timed: bool) -> Reply {

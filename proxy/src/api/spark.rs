@@ -66,8 +66,7 @@ pub async fn transcribe_with_speakers(
     request: Request,
 ) -> Result<Response, Error> {
     let Query(choice) = choice.map_err(|_| Error::param("merge", "merge must be continuity or legacy"))?;
-    let limit = context.config.get().gateway.body_limit.as_u64();
-    let form = Form::open(request, limit, context.upstreams.budget()).await?;
+    let form = context.open(request).await?;
     let (context, form) = (&*context, &form);
     form.serve(|fields| serve(context, form, fields, choice.merge, &request_id)).await
 }
@@ -81,13 +80,9 @@ async fn serve(
 ) -> Result<Response, Error> {
     let job = job(context, form, &fields, request_id);
     let served = context.upstreams.transcribe_with_speakers(&job).await?;
-    request_id.served_by(&served.engine, served.hedged);
-    if let Some(input) = form.input() {
-        context.upstreams.served(input);
-    }
     let (transcript, turns) = served.value;
     let seconds = known(transcript.duration).or_else(|| known(turns.duration)).unwrap_or(0.0);
-    context.metrics.audio_seconds(Capability::Stt).inc_by(seconds);
+    context.served(form, request_id, (&served.engine, served.hedged), seconds);
     let weight = transcript.words.len() + turns.turns.len();
     let render = move || Json(merge(transcript, turns, rule)).into_response();
     rendered(weight, render, || context.upstreams.failed(Capability::Stt, "its reply could not be read"))

@@ -1,5 +1,7 @@
 //! The text fields of a form, in the order they came.
 
+use crate::error::Error;
+
 /// Names and values; a name may come several times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields(Vec<(String, String)>);
@@ -20,6 +22,25 @@ impl Fields {
         self.0.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// The last value of `name`, trimmed, unless it stands for "not set".
+    pub fn set(&self, name: &str) -> Option<&str> {
+        let value = self.last(name)?.trim();
+        (!is_unset(value)).then_some(value)
+    }
+
+    /// A switch, off when it is not set.
+    ///
+    /// # Errors
+    /// A 400 when it is neither true nor false.
+    pub fn flag(&self, name: &'static str) -> Result<bool, Error> {
+        let Some(value) = self.set(name) else { return Ok(false) };
+        match value.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Ok(true),
+            "false" | "0" | "no" | "off" => Ok(false),
+            _ => Err(Error::param(name, format!("{name} must be true or false"))),
+        }
+    }
+
     /// All values of `name`.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
@@ -32,4 +53,9 @@ impl Fields {
         };
         self.0.iter().filter(move |(known, _)| bracketed(known)).map(|(_, value)| value.as_str())
     }
+}
+
+/// Whether a value means "not set", as clients write it.
+pub fn is_unset(value: &str) -> bool {
+    matches!(value, "" | "None" | "null" | "undefined")
 }

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use crate::api::form::Fields;
+use crate::api::form::{Fields, is_unset};
 use crate::error::Error;
 use crate::job::language;
 use crate::job::work::Need;
@@ -72,10 +72,10 @@ impl Parameters {
     pub fn read(fields: &Fields) -> Result<Self, Error> {
         refuse_unsupported(fields)?;
         let format = format(fields)?;
-        let model = set(fields, "model").map(str::to_owned);
+        let model = fields.set("model").map(str::to_owned);
         let granularities = list(fields, "timestamp_granularities");
         let mut parameters = Self {
-            stream: flag(fields, "stream")? && streams(fields),
+            stream: fields.flag("stream")? && streams(fields),
             model,
             format,
             language: requested_language(fields)?,
@@ -133,22 +133,12 @@ fn refuse_unsupported(fields: &Fields) -> Result<(), Error> {
 
 /// Whether the reply is to come as events, as far as the fields say that are there. As OpenAI documents it, one model ignores it.
 pub fn streams(fields: &Fields) -> bool {
-    flag(fields, "stream") == Ok(true) && set(fields, "model") != Some("whisper-1")
-}
-
-/// A switch, off when it is not set.
-fn flag(fields: &Fields, name: &'static str) -> Result<bool, Error> {
-    let Some(value) = set(fields, name) else { return Ok(false) };
-    match value.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Ok(true),
-        "false" | "0" | "no" | "off" => Ok(false),
-        _ => Err(Error::param(name, format!("{name} must be true or false"))),
-    }
+    fields.flag("stream") == Ok(true) && fields.set("model") != Some("whisper-1")
 }
 
 /// Speakers beside the text, an extension under the names that other servers have for it.
 fn speakers(fields: &Fields) -> Result<bool, Error> {
-    Ok(flag(fields, "diarize")? || flag(fields, "diarization")? || flag(fields, "speakers")?)
+    Ok(fields.flag("diarize")? || fields.flag("diarization")? || fields.flag("speakers")?)
 }
 
 /// The prompt, and after it the `keywords[]`: engines take both as one vocabulary.
@@ -158,12 +148,12 @@ fn prompt(fields: &Fields) -> Result<Option<String>, Error> {
         return Err(Error::param("keywords", "keywords[] must not contain <, > or line ends"));
     }
     let pieces: Vec<&str> =
-        set(fields, "prompt").into_iter().chain(keywords.iter().map(String::as_str)).collect();
+        fields.set("prompt").into_iter().chain(keywords.iter().map(String::as_str)).collect();
     Ok((!pieces.is_empty()).then(|| pieces.join(", ")))
 }
 
 fn format(fields: &Fields) -> Result<Format, Error> {
-    let Some(name) = set(fields, "response_format") else { return Ok(Format::default()) };
+    let Some(name) = fields.set("response_format") else { return Ok(Format::default()) };
     let known = Format::NAMES.iter().find(|(known, _)| *known == name);
     known.map(|(_, format)| *format).ok_or_else(|| {
         let supported: Vec<&str> = Format::NAMES.iter().map(|(name, _)| *name).collect();
@@ -176,7 +166,7 @@ fn format(fields: &Fields) -> Result<Format, Error> {
 /// `language`, or the only entry of `languages[]`. Several languages are a hint, and the engine detects by itself.
 fn requested_language(fields: &Fields) -> Result<Option<String>, Error> {
     let languages = list(fields, "languages");
-    let (name, value) = match (set(fields, "language"), languages.as_slice()) {
+    let (name, value) = match (fields.set("language"), languages.as_slice()) {
         (Some(_), [_, ..]) => {
             return Err(Error::param("languages", "send language or languages[], not both"));
         }
@@ -189,22 +179,12 @@ fn requested_language(fields: &Fields) -> Result<Option<String>, Error> {
 }
 
 fn temperature(fields: &Fields) -> Result<Option<f64>, Error> {
-    let Some(text) = set(fields, "temperature") else { return Ok(None) };
+    let Some(text) = fields.set("temperature") else { return Ok(None) };
     match text.trim().parse::<f64>() {
         Ok(0.0) => Ok(None),
         Ok(temperature) if (0.0..=1.0).contains(&temperature) => Ok(Some(temperature)),
         _ => Err(Error::param("temperature", "temperature must be a number from 0 to 1")),
     }
-}
-
-/// The last value of `name`, unless it stands for "not set".
-fn set<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
-    let value = fields.last(name)?.trim();
-    (!is_unset(value)).then_some(value)
-}
-
-fn is_unset(value: &str) -> bool {
-    matches!(value, "" | "None" | "null" | "undefined")
 }
 
 /// All values of `name` and `name[]`, lists taken apart.

@@ -23,8 +23,7 @@ pub async fn create(
     Extension(request_id): Extension<RequestId>,
     request: Request,
 ) -> Result<Response, Error> {
-    let limit = context.config.get().gateway.body_limit.as_u64();
-    let form = Form::open(request, limit, context.upstreams.budget()).await?;
+    let form = context.open(request).await?;
     form.fill().await?;
     if form.says(streams) {
         return events::soon(async move { serve(&context, &form, &request_id).await }).await;
@@ -59,11 +58,7 @@ async fn transcribe(
         let Served { value: transcript, engine, hedged } = context.upstreams.transcribe(&job).await?;
         (Heard { transcript, turns: None, playing: form.playing }, engine, hedged)
     };
-    request_id.served_by(&engine, hedged);
-    if let Some(input) = form.input() {
-        context.upstreams.served(input);
-    }
-    context.metrics.audio_seconds(Capability::Stt).inc_by(heard.duration());
+    context.served(form, request_id, (&engine, hedged), heard.duration());
     let weight = heard.weight();
     let render = move || wire::render(heard, &parameters);
     rendered(weight, render, || context.upstreams.failed(Capability::Stt, "its reply could not be read"))

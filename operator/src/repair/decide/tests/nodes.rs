@@ -2,14 +2,19 @@
 
 use super::*;
 
-#[test]
-fn a_fresh_pod_that_wedges_too_moves_off_the_node_or_stops() {
+/// An engine whose fresh pod wedges on the same node as the one before it.
+fn wedged_again() -> (StackView, Vec<RepairRecord>) {
     let (old, mut records) = exhausted_row("a");
     records.push(record(&old, Rung::Recreate, -25, Outcome::Failed));
     let mut pod = asking("b", "b/1", 1, -10);
     pod.scheduled = Some(at(-20));
     records.push(record(&pod, Rung::Restart, -12, Outcome::Failed));
-    let mut stack = stack(vec![pod]);
+    (stack(vec![pod]), records)
+}
+
+#[test]
+fn a_fresh_pod_that_wedges_too_moves_off_the_node_or_stops() {
+    let (mut stack, records) = wedged_again();
     let stops = |stack: &StackView, text: &str| {
         let plan = plan(stack, &status(records.clone()), 0);
         assert!(plan.acts.is_empty());
@@ -43,12 +48,7 @@ fn an_engine_on_a_gpu_moves_to_a_node_as_the_watch_keeps_it() {
         let preset = presets.get("parakeet-tdt-0.6b-v3", speechstack_crds::Capability::Stt);
         crate::repair::node::view(&node.unwrap(), ("ns", "s"), &engine, preset)
     };
-    let (old, mut records) = exhausted_row("a");
-    records.push(record(&old, Rung::Recreate, -25, Outcome::Failed));
-    let mut pod = asking("b", "b/1", 1, -10);
-    pod.scheduled = Some(at(-20));
-    records.push(record(&pod, Rung::Restart, -12, Outcome::Failed));
-    let mut stack = stack(vec![pod]);
+    let (mut stack, records) = wedged_again();
     stack.spec.escalation = Escalation::AvoidNode;
     stack.engines[0].nodes = vec![node("n1"), node("n2")];
     assert_eq!(ordered_rungs(&plan(&stack, &status(records), 0)), [Rung::AvoidNode]);
@@ -56,12 +56,7 @@ fn an_engine_on_a_gpu_moves_to_a_node_as_the_watch_keeps_it() {
 
 #[test]
 fn a_node_that_cannot_be_avoided_is_still_reported() {
-    let (old, mut records) = exhausted_row("a");
-    records.push(record(&old, Rung::Recreate, -25, Outcome::Failed));
-    let mut pod = asking("b", "b/1", 1, -10);
-    pod.scheduled = Some(at(-20));
-    records.push(record(&pod, Rung::Restart, -12, Outcome::Failed));
-    let mut stack = stack(vec![pod]);
+    let (mut stack, records) = wedged_again();
     stack.spec.escalation = Escalation::TaintNode;
     stack.engines[0].nodes[1].eligible = false;
     let first = plan(&stack, &status(records), 0);
