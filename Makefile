@@ -53,7 +53,7 @@ PACKAGES_BENCH = $(PACKAGES_COUNT) $(shell command -v nginx >/dev/null || test -
 PACKAGES_CLUSTER = binutils buildah conntrack containernetworking-plugins ethtool iproute2 iptables kmod mmdebstrap mount \
 	socat util-linux $(foreach program,containerd runc,$(shell command -v $(program) >/dev/null || echo $(program)))
 
-.PHONY: help run models clips build test check lint soak bench bench-instructions bench-gate bench-baseline advisories cluster cluster-down cluster-test thrift cluster-bench images cargo packages \
+.PHONY: help run models clips build test check lint soak bench bench-instructions bench-gate bench-baseline gpu-test advisories cluster cluster-down cluster-test thrift cluster-bench images cargo packages \
 	packages-test packages-bench packages-count packages-cluster sdks cluster-binaries cluster-ready go fmt clippy doc deny rules \
 	chart chart-docs crds
 
@@ -109,6 +109,10 @@ bench-gate: packages-test cargo ## Fail if a request to the gateway costs more i
 bench-baseline: packages-test cargo ## Write that baseline anew.
 	$(CARGO) build --workspace $(if $(RELEASE),--bins $(RELEASE),--all-targets)
 	target/$(PROFILE)/bench --write-baseline $(BASELINE)
+
+gpu-test: packages cargo models ## Break engines on a real GPU by CUDA faults, under guards; needs an NVIDIA driver and PyTorch; ARGS='FAULT'.
+	$(CARGO) build --profile demo --package speechstack-proxy
+	$(PYTHON) e2e/gpu/faults.py target/demo/speechstack-proxy '$(MODELS)' $(ARGS)
 
 advisories: $(TOOLS)/bin/cargo-deny ## Look the dependencies up in the advisory database; needs the network, fails nothing.
 	-$(TOOLS)/bin/cargo-deny check advisories

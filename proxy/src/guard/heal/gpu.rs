@@ -1,8 +1,7 @@
 //! What the driver says about the engine's GPU, where NVIDIA's management library (NVML) is present: Xid errors, whether
 //! a restart can help, and load.
 //!
-//! An Xid is a hint and never a proof: probes decide. Written against NVML's documentation and tested with a fake; it was
-//! never run on a GPU.
+//! An Xid is a hint and never a proof: probes decide. It names the GPU and not the process, which others may share.
 
 use std::time::{Duration, Instant};
 

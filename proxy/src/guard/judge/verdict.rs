@@ -150,8 +150,9 @@ fn doubted(
     }
     // Garbage also "succeeds", so a served request speaks for everything but content.
     let veto = served_since.filter(|_| class != Class::Quality);
-    let since = veto.map_or_else(|| open.counts_from(), |success| success.ended);
-    let telling: Vec<&Probed> = evidence.telling_probes(since).collect();
+    let doubted_from = open.counts_from();
+    let vetoed_until = veto.map_or(doubted_from, |success| success.ended.max(doubted_from));
+    let telling: Vec<&Probed> = evidence.telling_probes(doubted_from).collect();
 
     // A late answer alone is no more telling on probation: the node may be busy with what comes back.
     let quorum = if class != Class::Periodic && in_probation(evidence, verified, policy, now) {
@@ -159,11 +160,12 @@ fn doubted(
     } else {
         policy.confirm.of(class)
     };
-    let failures =
-        telling.iter().rev().take(quorum.of as usize).filter(|probe| probe.failure.is_some()).count();
+    let since_veto = telling.iter().rev().take_while(|probe| probe.started >= vetoed_until);
+    let failures = since_veto.take(quorum.of as usize).filter(|probe| probe.failure.is_some()).count();
     if failures >= quorum.failures as usize {
         return Verdict::Wedged(class);
     }
+    // A request that was served takes back failures before it, and no pass: a busy engine serves one after the other.
     let passed = telling.iter().rev().take_while(|probe| probe.failure.is_none()).count();
     if passed + usize::from(veto.is_some()) >= passes_to_clear(evidence, class) {
         return Verdict::Cleared(class);

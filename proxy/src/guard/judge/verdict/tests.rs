@@ -185,6 +185,26 @@ fn a_request_served_after_the_hint_vetoes_failing_probes() {
 }
 
 #[test]
+fn a_busy_engine_is_cleared_while_it_serves_one_request_after_the_other() {
+    for class in [Class::Ambiguous, Class::Refused, Class::Xid] {
+        let mut case = Case::proven();
+        case.hint(class, 1.0);
+        let mut cleared = None;
+        for step in 0..100 {
+            let now = 1.05 + f64::from(step) * 0.1;
+            case.success(now, now + 0.05);
+            if step % 20 == 1 {
+                case.probe(None, now + 0.01, now + 0.04);
+            }
+            if case.verdict(now + 0.06) == Verdict::Cleared(class) {
+                cleared.get_or_insert(now);
+            }
+        }
+        assert!(cleared.is_some_and(|at| (4.0..8.0).contains(&at)), "{class:?}: {cleared:?}");
+    }
+}
+
+#[test]
 fn garbage_that_succeeds_is_no_veto() {
     let mut case = Case::proven();
     case.hint(Class::Quality, 1.0);
