@@ -95,9 +95,9 @@ chart-docs: $(TOOLS)/bin/helm-docs ## Write the chart's table of values.
 soak: packages-test cargo ## Overload, cancels, errors, slow clients and starvation for MINUTES (60); fails on any restart, leak or loss.
 	SPEECHSTACK_SOAK_MINUTES=$(or $(MINUTES),60) $(CARGO) test --workspace --test soak -- --nocapture
 
-bench: packages-bench build ## Measure speed and size against a direct call and against nginx.
+bench: packages-bench build $(if $(RIVALS),target/rivals/pyvenv.cfg) ## Measure speed and size against a direct call and nginx; RIVALS=1: and smg and LiteLLM.
 	$(CARGO) bench --workspace --bench merge
-	target/release/bench $(ARGS)
+	target/release/bench $(if $(RIVALS),--rivals target/rivals) $(ARGS)
 
 bench-instructions: packages-count build ## Count the gateway's instructions, allocations and system calls per request.
 	target/release/bench --instructions-only $(ARGS)
@@ -229,6 +229,13 @@ $(VENV)/pyvenv.cfg: e2e/sdk/requirements.txt | packages-test
 	@rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/pip install --quiet --requirement $< || { rm -rf $(VENV); exit 1; }
+	@touch $@
+
+# Other gateways, for the bench alone: 760 MB.
+target/rivals/pyvenv.cfg: e2e/sdk/rivals.txt | packages-test
+	@rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --requirement $< || { rm -rf $(@D); exit 1; }
 	@touch $@
 
 $(NODE_MODULES)/.package-lock.json: e2e/sdk/node/package.json e2e/sdk/node/package-lock.json | packages-test

@@ -30,8 +30,8 @@ pub struct EngineSpec {
     #[schemars(length(min = 1, max = 30), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
     /// What runs: image, ports, environment, cache, probes and models come from it; fields below replace single values.
-    /// `reference` is the CPU reference engine for tests and demos, `custom` any container, `parakeet-container` a Parakeet
-    /// server of your own with transcription and diarization. Never run by this project on a GPU, with figures from
+    /// `cpu` is neural speech without a GPU, `reference` the small CPU engine for tests and demos, `custom` any container,
+    /// `parakeet-container` a Parakeet server of your own with transcription and diarization. Never run by this project on a GPU, with figures from
     /// documentation: `parakeet-tdt-0.6b-v2`, `parakeet-tdt-0.6b-v3`, `parakeet-ctc-1.1b-en`, `parakeet-rnnt-1.1b`,
     /// `nemotron-asr-streaming`, `nemo-speech-cpp`, `magpie-multilingual`, `magpie-zeroshot` (NVIDIA must approve the access),
     /// `magpie-flow` (gone from NVIDIA's catalogue) and `chatterbox-multilingual`. `speechstack-operator presets` prints them;

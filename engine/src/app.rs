@@ -189,7 +189,14 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let served = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let bound = build(config).await?;
-        tracing::info!(address = %bound.address, model = bound.core.capability.model, grpc = ?bound.grpc, notice = health::NOTICE, "listening");
+        let model = bound.core.capability.model;
+        tracing::info!(address = %bound.address, model, grpc = ?bound.grpc, "listening");
+        if bound.core.capability.is_fallback() {
+            tracing::warn!(
+                model,
+                "no neural models: speech for tests and demos, English alone; `make models` fetches them"
+            );
+        }
         let stop = async {
             tokio::select! {
                 _ = terminate.recv() => {}

@@ -13,10 +13,10 @@ use crate::lane::Pace;
 use crate::protocol::{self, Protocol};
 use crate::say::SayArgs;
 
-/// Reference speech engine of SpeechStack: for tests and demos, never for production speech.
+/// Speech engine of SpeechStack for machines without a GPU.
 ///
-/// It speaks the protocols of GPU speech engines on a plain CPU, with libflite and libpocketsphinx, and can play every
-/// way in which such an engine fails.
+/// It speaks the protocols of GPU speech engines, by neural networks on a CPU, and can play every way in which such an engine
+/// fails. Without its models it works with libflite and libpocketsphinx: for tests and demos, never for production speech.
 #[derive(Debug, Parser)]
 #[command(version, subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
 pub struct Args {

@@ -46,6 +46,14 @@ pub struct Capability {
     pub multilingual: bool,
 }
 
+impl Capability {
+    /// Whether pocketsphinx or flite works in place of a neural network.
+    #[must_use]
+    pub fn is_fallback(&self) -> bool {
+        self.model == Kind::Stt.fallback() || self.model == Kind::Tts.fallback()
+    }
+}
+
 impl Models {
     /// Whether all files of a model are there; says which are not.
     #[must_use]

@@ -16,7 +16,7 @@ use crate::fault::LoadFault;
 use crate::lane::Loaded;
 
 /// Said wherever the engine introduces itself.
-pub const NOTICE: &str = "Reference engine for tests and demos, never for production speech.";
+pub const NOTICE: &str = "CPU engine with a switchboard for faults. Without its models it is for tests and demos, never for production speech.";
 
 /// Whether the engine would serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

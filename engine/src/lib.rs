@@ -1,5 +1,5 @@
-//! The reference engine of SpeechStack: real speech software behind the protocols of GPU engines, on a plain CPU, with a
-//! switchboard for every way in which they fail. For tests and demos, never for production speech.
+//! The CPU engine of SpeechStack: neural speech, or small speech software for tests, behind the protocols of GPU engines, with
+//! a switchboard for every way in which they fail.
 //!
 //! ```text
 //! protocol: decode -> work: admission (ready? place? fault?) -> lane: decode, recognize, diarize ->  protocol: encode

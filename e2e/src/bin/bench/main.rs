@@ -46,6 +46,9 @@ pub struct Args {
     /// Where `cargo bench` left its results.
     #[arg(long, default_value = "target/criterion")]
     criterion: PathBuf,
+    /// Python environment with `smg` and `litellm[proxy]`, which are measured as well.
+    #[arg(long, value_name = "DIR")]
+    rivals: Option<PathBuf>,
     /// Only instructions, allocations and system calls per request.
     #[arg(long)]
     instructions_only: bool,

@@ -99,16 +99,50 @@ async fn timed(table: &mut Table, args: &Args, folder: &Path) -> Result<()> {
         speech: (gateway.address, speech),
         processes: vec![&gateway, &guards.0],
     });
+    let rivals = match &args.rivals {
+        Some(environment) => rivals(environment, engines, folder)?,
+        None => Vec::new(),
+    };
+    let own = sides.len();
+    for (name, rival) in &rivals {
+        let speech = (rival.address, Vec::new());
+        sides.push(Side { name, address: rival.address, speech, processes: vec![rival] });
+    }
     // The clients block; the fake engine runs on the runtime's own worker.
     tokio::task::block_in_place(|| {
+        for side in &sides[own..] {
+            until_served(side)?;
+        }
         transcriptions(table, args, &sides, &stt)?;
-        first_bytes(table, args, &sides)?;
-        uploads(table, args, &sides, &stt)?;
-        slow_uploads(table, &sides, &stt)?;
-        dialogue(table, &sides)
+        let sides = &sides[..own];
+        first_bytes(table, args, sides)?;
+        uploads(table, args, sides, &stt)?;
+        slow_uploads(table, sides, &stt)?;
+        dialogue(table, sides)
     })?;
     merge(table, &args.criterion);
     Ok(())
+}
+
+/// Gateways of others, which serve transcriptions alone.
+fn rivals(environment: &Path, engines: Pair, folder: &Path) -> Result<Vec<(&'static str, Subject)>> {
+    let smg = subject::smg(environment, engines, folder)?;
+    let litellm = subject::litellm(environment, engines, folder)?;
+    Ok(vec![("smg", smg), ("litellm", litellm)])
+}
+
+/// A gateway may listen before it knows its engine.
+fn until_served(side: &Side<'_>) -> Result<()> {
+    let request = wire::transcription(CLIP_BYTES);
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let reply = Connection::open(side.address).and_then(|mut connection| connection.exchange(&request));
+        match reply.and_then(|reply| checked(side.name, reply)) {
+            Ok(_) => return Ok(()),
+            Err(error) => ensure!(Instant::now() < deadline, "{} does not serve: {error:#}", side.name),
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 fn idle(table: &mut Table, gateway: &Subject, guard: &Subject, nginx: Option<&Subject>) -> Result<()> {

@@ -210,6 +210,36 @@ http {{
     Subject::spawn(command, address, &folder.join("nginx.log")).map(Some)
 }
 
+/// SMG (Shepherd Model Gateway) of a Python environment, in front of the engine of speech to text.
+pub fn smg(environment: &Path, engines: Pair, folder: &Path) -> Result<Subject> {
+    let address = ports::free()?;
+    let mut command = processes::tied_command(&environment.join("bin/smg"));
+    command.args(["launch", "--policy", "round_robin", "--host", &address.ip().to_string()]);
+    command.args([
+        "--port",
+        &address.port().to_string(),
+        "--worker-urls",
+        &format!("http://{}", engines.stt),
+    ]);
+    Subject::spawn(command, address, &folder.join("smg.log"))
+}
+
+/// The proxy of LiteLLM of a Python environment, in front of the engine of speech to text.
+pub fn litellm(environment: &Path, engines: Pair, folder: &Path) -> Result<Subject> {
+    let address = ports::free()?;
+    let engine = format!("http://{}/v1", engines.stt);
+    let parameters = json!({"model": "openai/whisper-1", "api_base": engine, "api_key": "none"});
+    let config = json!({"model_list": [{"model_name": "whisper-1", "litellm_params": parameters}]});
+    let file = folder.join("litellm.yaml");
+    std::fs::write(&file, config.to_string())?;
+    let mut command = processes::tied_command(&environment.join("bin/litellm"));
+    command.env("LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY", "true");
+    command.env("LITELLM_LOCAL_MODEL_COST_MAP", "true");
+    command.args(["--host", &address.ip().to_string(), "--port", &address.port().to_string()]);
+    command.arg("--config").arg(&file);
+    Subject::spawn(command, address, &folder.join("litellm.log"))
+}
+
 /// A guard's lane that takes all jobs at once: its queue is not what is measured.
 pub fn open_lane() -> Value {
     json!({"jobs": 64, "max_wait_seconds": 1e6, "seconds_per_audio_second": 0.0001})

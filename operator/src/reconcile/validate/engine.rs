@@ -240,7 +240,9 @@ fn resolve_image(
 ) -> ImageRef {
     let registry = spec.image_registry.as_deref().or(defaults.image_registry.as_deref());
     let default = match (&defaults.engine_image, &preset.image) {
-        (Some(image), _) if preset.server == Server::Reference => image.clone(),
+        (Some(image), Some(own)) if preset.server == Server::Reference => {
+            image::beside(image, &own.repository)
+        }
         (_, Some(image)) => image::mirrored(&image.reference(), registry),
         (_, None) => String::new(),
     };

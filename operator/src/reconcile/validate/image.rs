@@ -42,6 +42,13 @@ pub fn resolve(field: &str, wanted: Option<&Image>, default: &str, problems: &mu
     }
 }
 
+/// `image`, the CPU engine's, with what the preset's repository adds to the name `engine`.
+pub fn beside(image: &str, repository: &str) -> String {
+    let (own, version) = split(image);
+    let name = repository.rsplit('/').next().unwrap_or(repository);
+    format!("{own}{}{version}", name.strip_prefix("engine").unwrap_or_default())
+}
+
 /// `repository` with its registry replaced by a mirror.
 pub fn mirrored(repository: &str, registry: Option<&str>) -> String {
     let Some(registry) = registry.map(|registry| registry.trim_end_matches('/')) else {
@@ -63,6 +70,19 @@ mod tests {
         let image = resolve("image", wanted.as_ref(), default, &mut problems);
         assert!(problems.is_empty(), "{problems:?}");
         image.reference
+    }
+
+    #[test]
+    fn the_image_with_models_stands_beside_that_without() {
+        assert_eq!(beside("r.io:5000/a/engine:dev", "speechstack/engine"), "r.io:5000/a/engine:dev");
+        assert_eq!(
+            beside("r.io:5000/a/engine:dev", "speechstack/engine-models"),
+            "r.io:5000/a/engine-models:dev"
+        );
+        assert_eq!(
+            beside("cpu-speech@sha256:00", "speechstack/engine-models"),
+            "cpu-speech-models@sha256:00"
+        );
     }
 
     #[test]
