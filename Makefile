@@ -26,6 +26,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 VENV := .venv
 NODE_MODULES := e2e/sdk/node/node_modules
+PAGE_MODULES := e2e/page/node_modules
 TOOLS := target/tools
 COMPONENTS := coredns etcd kube-apiserver kube-controller-manager kube-proxy kube-scheduler kubectl kubelet
 # Built as that Kubernetes release says it is; otherwise its parts refuse each other's version.
@@ -44,7 +45,7 @@ PACKAGES_BUILD := ca-certificates cmake g++ make pkg-config \
 	flite1-dev libpocketsphinx-dev libsphinxbase-dev pocketsphinx-en-us \
 	$(shell $(PYTHON) -m pip --version >/dev/null 2>&1 || echo python3-pip)
 PACKAGES_TEST = $(shell command -v $(NODE) >/dev/null || echo nodejs) $(shell command -v $(NPM) >/dev/null || echo npm) \
-	$(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo python3-venv) podman dbus-daemon \
+	$(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo python3-venv) podman dbus-daemon chromium \
 	$(shell command -v runc >/dev/null || echo runc) valgrind
 PACKAGES_COUNT = strace valgrind
 PACKAGES_BENCH = $(PACKAGES_COUNT) $(shell command -v nginx >/dev/null || test -x /usr/sbin/nginx || echo nginx-light)
@@ -223,7 +224,7 @@ cargo:
 RUST_VERSION = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 # The SDKs that the contract tests run; files inside each folder tell whether it is up to date.
-sdks: $(VENV)/pyvenv.cfg $(NODE_MODULES)/.package-lock.json
+sdks: $(VENV)/pyvenv.cfg $(NODE_MODULES)/.package-lock.json $(PAGE_MODULES)/.package-lock.json
 
 $(VENV)/pyvenv.cfg: e2e/sdk/requirements.txt | packages-test
 	@rm -rf $(VENV)
@@ -240,6 +241,10 @@ target/rivals/pyvenv.cfg: e2e/sdk/rivals.txt | packages-test
 
 $(NODE_MODULES)/.package-lock.json: e2e/sdk/node/package.json e2e/sdk/node/package-lock.json | packages-test
 	cd e2e/sdk/node && $(NPM) ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(PAGE_MODULES)/.package-lock.json: e2e/page/package.json e2e/page/package-lock.json | packages-test
+	cd e2e/page && $(NPM) ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(TOOLS)/bin/helm: | go

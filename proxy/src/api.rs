@@ -21,6 +21,7 @@ pub mod catalog;
 pub mod diarization;
 mod form;
 pub mod openai;
+pub mod page;
 pub mod parakeet_fastapi;
 pub mod spark;
 mod sse;

@@ -19,6 +19,7 @@ mod current;
 mod hedge;
 mod kubernetes;
 mod load;
+mod page;
 mod policy;
 mod protocols;
 pub mod reload;
@@ -29,6 +30,7 @@ pub use current::Current;
 pub use hedge::Hedge;
 pub use kubernetes::{Discovery, Kubelet, Operator, Pool};
 pub use load::Error;
+pub use page::Page;
 pub use policy::{
     Alone, Confirm, ConfirmRules, Hang, Lane, Policy, Probe, Quorum, Repair, RetryAfter, SignatureRule,
     Startup, Trend,
@@ -171,6 +173,8 @@ pub struct Gateway {
     pub hedge: Hedge,
     /// Bounds of the Retry-After header.
     pub retry_after: RetryAfter,
+    /// The page for people at `/`.
+    pub page: Page,
     /// Models that clients may name.
     pub models: Vec<Model>,
     /// Client voice names onto engine voice names.
@@ -195,6 +199,7 @@ impl Default for Gateway {
             retry: Retry::default(),
             hedge: Hedge::default(),
             retry_after: RetryAfter::default(),
+            page: Page::default(),
             models: Model::defaults(),
             voices: default_voices(),
             default_voice: "Magpie-Multilingual.EN-US.Mia".into(),

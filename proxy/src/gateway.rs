@@ -22,7 +22,7 @@ pub use crate::edge::Metrics;
 use contract::Capability;
 
 use crate::api::openai::{models, speech, transcription, voices};
-use crate::api::{Context, diarization, parakeet_fastapi, spark};
+use crate::api::{Context, diarization, page, parakeet_fastapi, spark};
 use crate::config::Current;
 use crate::edge::{self, Edge, RequestId};
 use crate::error::Error;
@@ -148,6 +148,9 @@ impl Gateway {
         Router::new()
             .nest("/v1", api.clone())
             .merge(api)
+            .route("/", gets(page::index))
+            .route("/page/stack", gets(page::stack))
+            .route("/page/{name}", gets(page::file))
             .route("/healthz", gets(health))
             .route("/readyz", gets(readyz))
             .fallback(unknown_path)
