@@ -40,6 +40,13 @@ true
 {{- end -}}
 {{- end -}}
 
+{{/* Whether an object of the Prometheus operator is made: "true" or empty. Takes the root, the switch and the kind. */}}
+{{- define "speechstack.monitored" -}}
+{{- if or (eq (toString .enabled) "true") (and (eq (toString .enabled) "auto") (.root.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" .kind))) -}}
+true
+{{- end -}}
+{{- end -}}
+
 {{/* Rights in the namespaces that are watched: exactly what the operator calls. */}}
 {{- define "speechstack.rules" -}}
 - apiGroups: [speechstack.dev]

@@ -18,6 +18,7 @@ use super::observe::Observed;
 use super::validate::ValidStack;
 use crate::fingerprint;
 
+mod alerts;
 mod autoscaling;
 mod config;
 mod disruption;
