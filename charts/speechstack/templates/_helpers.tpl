@@ -84,6 +84,12 @@ true
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, delete]
+{{- if .Values.rbac.logs }}
+# Of engines that ended, once each.
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
+{{- end }}
 - apiGroups: [""]
   resources: [pods/eviction]
   verbs: [create]
@@ -99,6 +105,10 @@ true
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes]
   verbs: [get, list, watch, create, patch, delete]
+# Its address and listeners, for `status.endpoints`.
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [gateways]
+  verbs: [get]
 - apiGroups: [monitoring.coreos.com]
   resources: [podmonitors, prometheusrules]
   verbs: [get, list, watch, create, patch, delete]

@@ -262,7 +262,11 @@ pub fn context(server: &Server) -> Arc<Context> {
         metrics: Metrics::register(&Registry::new()).unwrap(),
         recorder: Recorder::new(client, reporter),
         check_secrets: true,
+        read_logs: false,
+        last_words: super::last_words::Read::default(),
         found: super::observe::TtlCache::default(),
+        outside: super::outside::Cache::default(),
+        rollouts: super::rollouts::Rollouts::new(1),
         written: super::status::Written::default(),
         errors: Mutex::default(),
     })
@@ -288,7 +292,11 @@ pub fn knowing(context: &Arc<Context>, deployment: Deployment) -> Arc<Context> {
         metrics: context.metrics.clone(),
         recorder: context.recorder.clone(),
         check_secrets: true,
+        read_logs: false,
+        last_words: super::last_words::Read::default(),
         found: super::observe::TtlCache::default(),
+        outside: super::outside::Cache::default(),
+        rollouts: super::rollouts::Rollouts::new(1),
         written: super::status::Written::default(),
         errors: Mutex::default(),
     })

@@ -24,7 +24,7 @@ use crate::guard::path::forward::tail::Broken;
 use crate::guard::path::forward::work::stops_with_client;
 use crate::guard::path::forward::{Forward, clock};
 use crate::guard::path::lane::{Permit, Slot};
-use crate::guard::path::redact::redact;
+use contract::redact::redact;
 use crate::guard::path::signatures::SEARCHED_BYTES;
 use crate::guard::protocols::Job;
 use crate::job::input::InputHash;
