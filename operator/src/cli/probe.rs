@@ -57,7 +57,7 @@ pub enum Error {
         body: String,
     },
     /// Other words came back.
-    #[error("spoken {TEXT:?}, heard {heard:?}: {share:.2} of the words differ")]
+    #[error("spoken {text:?}, heard {heard:?}: {share:.2} of the words differ", text = TEXT)]
     Misheard {
         /// What came back.
         heard: String,

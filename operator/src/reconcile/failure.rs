@@ -246,7 +246,7 @@ fn ended_with(ended: &Terminated, words: Option<&str>, otherwise: &'static str, 
         }
         _ => words
             .map(str::to_owned)
-            .or_else(|| last_words::telling(text))
+            .or_else(|| last_words::telling(text, str::to_owned))
             .unwrap_or_else(|| format!("the container ended with exit code {}", ended.exit_code)),
     };
     (reason, message, Some(ended.exit_code), ended.finished_at.as_ref().map(|time| time.0), current)

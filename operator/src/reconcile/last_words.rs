@@ -82,7 +82,7 @@ async fn read(context: &Context, namespace: &str, pod: &EnginePod, ended: &Ended
         ..LogParams::default()
     };
     match tokio::time::timeout(CALL_TIMEOUT, pods.logs(&pod.name, &parameters)).await {
-        Ok(Ok(log)) => telling(&log).map(|line| redact(line.as_bytes())),
+        Ok(Ok(log)) => telling(&log, |line| redact(line.as_bytes())),
         Ok(Err(error)) => {
             tracing::debug!(pod = %pod.name, %error, "unable to read the log of an engine that ended");
             None
@@ -91,17 +91,17 @@ async fn read(context: &Context, namespace: &str, pod: &EnginePod, ended: &Ended
     }
 }
 
-/// The line that names a known fault, with the fault's class; without one the last line with words.
+/// The line that names a known fault, with the fault's class; without one the last line with words. `clean` is applied to the line.
 #[must_use]
-pub fn telling(log: &str) -> Option<String> {
-    let lines = || log.lines().rev().filter(|line| !line.trim().is_empty());
+pub fn telling(log: &str, clean: impl Fn(&str) -> String) -> Option<String> {
+    let lines = || log.lines().rev().map(str::trim).filter(|line| !line.is_empty());
     match signature::find(log) {
         Some(known) => {
             let has = |line: &&str| signature::find(line).is_some_and(|found| found.id == known.id);
             let line = lines().find(has).unwrap_or(known.contains);
-            Some(format!("class {} ({}): {}", known.class.as_str(), known.id, line.trim()))
+            Some(format!("class {} ({}): {}", known.class.as_str(), known.id, clean(line)))
         }
-        None => lines().next().map(|line| line.trim().to_owned()),
+        None => lines().next().map(clean),
     }
 }
 
@@ -127,15 +127,19 @@ mod tests {
     use super::*;
     use crate::reconcile::testing::{self, Server};
 
+    fn plain(log: &str) -> Option<String> {
+        telling(log, str::to_owned)
+    }
+
     #[test]
     fn a_known_fault_is_told_before_the_last_line() {
         let log = "INFO start\nRuntimeError: CUDA error: an illegal memory access was encountered\n  File \"x.py\"\nExiting\n\n";
         assert_eq!(
-            telling(log).as_deref(),
+            plain(log).as_deref(),
             Some("class A (illegal_address): RuntimeError: CUDA error: an illegal memory access was encountered")
         );
-        assert_eq!(telling("INFO start\nno model at /models\n").as_deref(), Some("no model at /models"));
-        assert_eq!(telling("\n \n"), None);
+        assert_eq!(plain("INFO start\nno model at /models\n").as_deref(), Some("no model at /models"));
+        assert_eq!(plain("\n \n"), None);
     }
 
     fn pod(state: &Value, last: &Value, restarts: i32) -> EnginePod {
