@@ -254,7 +254,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_upload: Quantity("2Gi".into()), max_in_flight: 1024, queue_timeout: Span::seconds(20), longest_job: Span::minutes(15) }
+        Self {
+            max_upload: Quantity("2Gi".into()),
+            max_in_flight: 1024,
+            queue_timeout: Span::seconds(20),
+            longest_job: Span::minutes(15),
+        }
     }
 }
 

@@ -47,8 +47,7 @@ pub enum Day {
 }
 
 impl Day {
-    const WEEK: [Self; 7] =
-        [Self::Mon, Self::Tue, Self::Wed, Self::Thu, Self::Fri, Self::Sat, Self::Sun];
+    const WEEK: [Self; 7] = [Self::Mon, Self::Tue, Self::Wed, Self::Thu, Self::Fri, Self::Sat, Self::Sun];
 }
 
 impl UpdateWindow {
@@ -85,7 +84,9 @@ mod tests {
     fn a_window_opens_at_its_start_and_ends_after_its_duration() {
         // 2026-11-02 is a Monday.
         let daily = r#"{"start": "02:00", "duration": "1h30m"}"#;
-        for (at, expected) in [("01:59:59", false), ("02:00:00", true), ("03:29:59", true), ("03:30:00", false)] {
+        for (at, expected) in
+            [("01:59:59", false), ("02:00:00", true), ("03:29:59", true), ("03:30:00", false)]
+        {
             assert_eq!(open(daily, &format!("2026-11-02T{at}Z")), expected, "{at}");
         }
     }

@@ -207,7 +207,8 @@ mod tests {
             let names = text.split(|letter: char| !letter.is_ascii_lowercase() && letter != '_');
             // Those of gateways and guards are in the page of metrics, which is compared with the sources.
             let page = include_str!("../../docs/metrics.md");
-            let is_metric = |name: &&str| name.starts_with("speechstack_") && !name.starts_with("speechstack_dev_");
+            let is_metric =
+                |name: &&str| name.starts_with("speechstack_") && !name.starts_with("speechstack_dev_");
             for name in names.filter(is_metric) {
                 let ours = exported.iter().any(|known| known == name);
                 assert!(ours || page.contains(&format!("`{name}`")), "no metric {name}");

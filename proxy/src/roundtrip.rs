@@ -125,7 +125,12 @@ pub async fn run(order: &Roundtrip) -> Result<(), Error> {
     Ok(())
 }
 
-async fn speech(client: &reqwest::Client, base: &str, text: &str, voice: &str) -> Result<bytes::Bytes, Error> {
+async fn speech(
+    client: &reqwest::Client,
+    base: &str,
+    text: &str,
+    voice: &str,
+) -> Result<bytes::Bytes, Error> {
     let speech = json!({"model": "tts-1", "input": text, "voice": voice, "response_format": "wav"});
     let url = format!("{base}/v1/audio/speech");
     body("speak", client.post(&url).json(&speech), &url).await
@@ -138,7 +143,12 @@ struct Diarization {
 }
 
 /// Has a second voice say the same after the first, and its speakers told apart.
-async fn speakers(client: &reqwest::Client, base: &str, order: &Roundtrip, first: &[u8]) -> Result<(), Error> {
+async fn speakers(
+    client: &reqwest::Client,
+    base: &str,
+    order: &Roundtrip,
+    first: &[u8],
+) -> Result<(), Error> {
     let second = speech(client, base, &order.text, &order.second_voice).await?;
     let unlike = || Error::Unlike(order.voice.clone(), order.second_voice.clone());
     let both = in_turn(first, &second).ok_or_else(unlike)?;

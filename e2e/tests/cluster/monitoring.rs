@@ -84,10 +84,12 @@ pub async fn prometheus_finds_the_stack(fixture: &Fixture) -> Result<()> {
         for alert in rule.data["spec"]["groups"][0]["rules"].as_array().context("no rules")? {
             let expression = alert["expr"].as_str().context("no expression")?;
             let names = expression.split(|letter: char| !letter.is_ascii_lowercase() && letter != '_');
-            let is_metric = |name: &&str| name.starts_with("speechstack_") && !name.starts_with("speechstack_dev_");
+            let is_metric =
+                |name: &&str| name.starts_with("speechstack_") && !name.starts_with("speechstack_dev_");
             for name in names.filter(is_metric) {
                 let series = format!("\n{name}{{");
-                let there = metrics.contains(&series) || scraped.iter().any(|of_pod| of_pod.contains(&series));
+                let there =
+                    metrics.contains(&series) || scraped.iter().any(|of_pod| of_pod.contains(&series));
                 ensure!(there, "neither the operator nor a pod of the stack exports {name}");
             }
         }

@@ -11,7 +11,6 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{Api, DynamicObject, ListParams, LogParams};
 use kube::{Client, ResourceExt};
 use serde::Serialize;
-use serde_json::Value;
 use speechstack_crds::SpeechStack;
 
 use super::redact;
@@ -77,7 +76,11 @@ impl Gathering<'_> {
 
     async fn objects(&mut self) {
         for kind in Owned::BUILT_IN.into_iter().chain(Owned::OPTIONAL) {
-            let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &self.namespace(), &kind.resource());
+            let api = Api::<DynamicObject>::namespaced_with(
+                self.client.clone(),
+                &self.namespace(),
+                &kind.resource(),
+            );
             match api.list(&self.of_stack()).await {
                 Ok(found) => {
                     for object in found.items {
@@ -195,7 +198,8 @@ impl Gathering<'_> {
 
 /// An Event in a line.
 fn line(event: &Event) -> String {
-    let time = event.event_time.as_ref().map(|time| time.0).or(event.last_timestamp.as_ref().map(|time| time.0));
+    let time =
+        event.event_time.as_ref().map(|time| time.0).or(event.last_timestamp.as_ref().map(|time| time.0));
     let time = time.map_or_else(|| "-".to_owned(), |time| time.to_string());
     let of = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
     let about = &event.involved_object;
@@ -229,7 +233,7 @@ pub fn pack(folder: &str, files: &[File], now: Timestamp) -> io::Result<Vec<u8>>
 mod tests {
     use std::io::Read;
 
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::reconcile::testing::{self, Server};
@@ -242,9 +246,7 @@ mod tests {
     fn server() -> Server {
         let server = Server::default();
         let root = "/api/v1/namespaces/speech";
-        let status = |name: &str, restarts: i32| {
-            json!({"name": name, "image": "i", "imageID": "", "ready": true, "restartCount": restarts})
-        };
+        let status = |name: &str, restarts: i32| json!({"name": name, "image": "i", "imageID": "", "ready": true, "restartCount": restarts});
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": "demo-ears-1", "labels": {"speechstack.dev/stack": "demo", "speechstack.dev/engine": "ears"},
@@ -254,13 +256,19 @@ mod tests {
             "status": {"containerStatuses": [status("engine", 1)], "initContainerStatuses": [status("guard", 0)]},
         });
         server.put(&format!("{root}/pods"), list("PodList", json!([pod])));
-        server.put(&format!("{root}/pods/demo-ears-1/log"), json!("spoken text: 'my secret words' token=abc123"));
+        server.put(
+            &format!("{root}/pods/demo-ears-1/log"),
+            json!("spoken text: 'my secret words' token=abc123"),
+        );
         server.put(&format!("{root}/pods/demo-ears-1:9401/proxy/state"), json!({"state": "healthy"}));
         let event = |about: &str| {
             json!({"metadata": {"name": about}, "involvedObject": {"kind": "Pod", "name": about},
                 "reason": "BackOff", "type": "Warning", "message": "again"})
         };
-        server.put(&format!("{root}/events"), list("EventList", json!([event("demo-ears-1"), event("demonstration")])));
+        server.put(
+            &format!("{root}/events"),
+            list("EventList", json!([event("demo-ears-1"), event("demonstration")])),
+        );
         server
     }
 

@@ -74,13 +74,18 @@ pub async fn run(client: &Client, stack: &SpeechStack) -> Result<String, Error> 
     let mut text = String::new();
     let spec = &stack.spec;
     if spec.tts.is_empty() {
-        return Ok("the stack has no engine that speaks; its guards' golden probes are the proof, see `status`\n".into());
+        return Ok(
+            "the stack has no engine that speaks; its guards' golden probes are the proof, see `status`\n"
+                .into(),
+        );
     }
     let begun = Instant::now();
     let order = json!({"model": "tts-1", "input": TEXT, "voice": "alloy", "response_format": "wav"});
-    let wav = call(client, stack, "speak", "/v1/audio/speech", "application/json", order.to_string().into()).await?;
+    let wav = call(client, stack, "speak", "/v1/audio/speech", "application/json", order.to_string().into())
+        .await?;
     // Writing to a String does not fail.
-    let _ = writeln!(text, "spoke  {TEXT:?}: {} bytes of WAV in {} ms", wav.len(), begun.elapsed().as_millis());
+    let _ =
+        writeln!(text, "spoke  {TEXT:?}: {} bytes of WAV in {} ms", wav.len(), begun.elapsed().as_millis());
     if spec.stt.is_empty() {
         return Ok(text);
     }
@@ -92,7 +97,11 @@ pub async fn run(client: &Client, stack: &SpeechStack) -> Result<String, Error> 
     if share > MAX_WORD_ERROR {
         return Err(Error::Misheard { heard, share });
     }
-    let _ = writeln!(text, "heard  {heard:?} in {} ms: {share:.2} of the words differ", begun.elapsed().as_millis());
+    let _ = writeln!(
+        text,
+        "heard  {heard:?} in {} ms: {share:.2} of the words differ",
+        begun.elapsed().as_millis()
+    );
     Ok(text)
 }
 
@@ -144,7 +153,9 @@ async fn call(
 /// Share of the expected words that were left out, added or changed, by least edits. Case and punctuation do not count.
 fn word_error(expected: &str, heard: &str) -> f64 {
     let words = |text: &str| -> Vec<String> {
-        let plain = |word: &str| word.chars().filter(|one| one.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+        let plain = |word: &str| {
+            word.chars().filter(|one| one.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+        };
         text.split_whitespace().map(plain).filter(|word: &String| !word.is_empty()).collect()
     };
     let (expected, heard) = (words(expected), words(heard));
@@ -169,7 +180,8 @@ mod tests {
     use crate::reconcile::testing::{self, Server};
 
     const SPEECH: &str = "/api/v1/namespaces/speech/services/demo-gateway:http/proxy/v1/audio/speech";
-    const TRANSCRIPT: &str = "/api/v1/namespaces/speech/services/demo-gateway:http/proxy/v1/audio/transcriptions";
+    const TRANSCRIPT: &str =
+        "/api/v1/namespaces/speech/services/demo-gateway:http/proxy/v1/audio/transcriptions";
 
     #[test]
     fn words_are_compared_and_not_their_form() {

@@ -23,7 +23,9 @@ pub fn object(value: &mut Value) {
                     ("env", Value::Object(variables)) => {
                         variables.iter_mut().for_each(|(name, value)| masked(name, value));
                     }
-                    ("args" | "command", Value::Array(words)) => words.iter_mut().for_each(|word| masked("", word)),
+                    ("args" | "command", Value::Array(words)) => {
+                        words.iter_mut().for_each(|word| masked("", word))
+                    }
                     (_, member) => object(member),
                 }
             }

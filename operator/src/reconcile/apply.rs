@@ -213,8 +213,7 @@ impl<'a> Pass<'a> {
             (live, _) => self.template(workload, live.as_ref(), kind, &name).await,
         };
         self.note(done)?;
-        self.applied.waits_for_turn |=
-            update == Update::Pending && self.stack.updates == Updates::Automatic;
+        self.applied.waits_for_turn |= update == Update::Pending && self.stack.updates == Updates::Automatic;
         self.applied.engines.insert(workload.engine.clone(), update);
         Ok(())
     }

@@ -36,7 +36,7 @@ pub(crate) mod tests;
 mod update;
 mod workload;
 
-pub use update::{Update, When};
+pub use update::Update;
 pub use workload::{Scale, Workload};
 
 /// Every object of a stack.

@@ -393,7 +393,10 @@ mod tests {
         };
         let now = Timestamp::from_second(1000).unwrap();
         assert_eq!(of_pod(&pod(990), true, None, None, now), None);
-        assert_eq!(of_pod(&pod(900), true, None, None, now).unwrap().failure.reason, reason::TERMINATING_STUCK);
+        assert_eq!(
+            of_pod(&pod(900), true, None, None, now).unwrap().failure.reason,
+            reason::TERMINATING_STUCK
+        );
     }
 
     #[test]

@@ -136,7 +136,9 @@ mod tests {
         let log = "INFO start\nRuntimeError: CUDA error: an illegal memory access was encountered\n  File \"x.py\"\nExiting\n\n";
         assert_eq!(
             plain(log).as_deref(),
-            Some("class A (illegal_address): RuntimeError: CUDA error: an illegal memory access was encountered")
+            Some(
+                "class A (illegal_address): RuntimeError: CUDA error: an illegal memory access was encountered"
+            )
         );
         assert_eq!(plain("INFO start\nno model at /models\n").as_deref(), Some("no model at /models"));
         assert_eq!(plain("\n \n"), None);
@@ -174,7 +176,8 @@ mod tests {
         assert!(of(&without, "speech", &crashed(1)).await.is_empty());
         assert!(server.calls().is_empty());
 
-        let with = Arc::new(Context { read_logs: true, ..Arc::into_inner(testing::context(&server)).unwrap() });
+        let with =
+            Arc::new(Context { read_logs: true, ..Arc::into_inner(testing::context(&server)).unwrap() });
         server.put("/api/v1/namespaces/speech/pods/p/log", json!("CUDA_ERROR_NO_DEVICE"));
         let words = of(&with, "speech", &crashed(1)).await;
         assert!(words["p"].starts_with("class A'' (no_device)"), "{words:?}");

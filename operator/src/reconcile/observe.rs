@@ -10,8 +10,8 @@ use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
 use speechstack_crds::SpeechStack;
 
-use super::workload::LiveWorkload;
 use super::outside::{self, Outside};
+use super::workload::LiveWorkload;
 use super::{Context, complaints, last_words};
 use crate::guards::Seen;
 use crate::names::label;

@@ -35,7 +35,8 @@ impl Rollouts {
     pub fn admit(&self, key: &Key, partial: &BTreeSet<Key>, now: Instant) -> bool {
         let mut begun = self.begun.lock();
         begun.retain(|_, at| now.saturating_duration_since(*at) < UNSEEN);
-        let others: BTreeSet<&Key> = partial.iter().chain(begun.keys()).filter(|other| *other != key).collect();
+        let others: BTreeSet<&Key> =
+            partial.iter().chain(begun.keys()).filter(|other| *other != key).collect();
         let free = others.len() < self.most;
         if free {
             begun.insert(key.clone(), now);

@@ -1,7 +1,7 @@
 //! The status step: what was applied and what pods and guards say become a status; one patch if it changed.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use speechstack_crds::condition::{self, Judged, condition_type, reason};
 use speechstack_crds::{Phase, SpeechStack, SpeechStackStatus};
+use tokio::time::Instant;
 
 use super::apply::{self, AppliedObjects};
 use super::observe::Observed;
@@ -38,7 +39,7 @@ pub enum Error {
 
 /// Least time between two writes of a stack's status: a guard that flaps costs no more than this. A new generation of the
 /// spec does not wait.
-const SPACING: Duration = Duration::from_secs(5);
+pub(super) const SPACING: Duration = Duration::from_secs(5);
 
 /// What was written of each stack, by UID.
 #[derive(Default)]
@@ -120,8 +121,7 @@ pub async fn publish(
     let nameless = status.endpoints.as_ref().is_some_and(|endpoints| endpoints.external.is_none());
     let changes_with_time =
         observed.pods.iter().any(|(pod, _)| turns(pod)) || (nameless && valid.gateway.is_outside());
-    let asked_anew =
-        old.as_ref().is_none_or(|old| old.observed_generation != status.observed_generation);
+    let asked_anew = old.as_ref().is_none_or(|old| old.observed_generation != status.observed_generation);
     if let Some(wait) = context.written.wait(stack, Instant::now()).filter(|_| !asked_anew)
         && old.as_ref() != Some(&status)
     {

@@ -231,6 +231,10 @@ fn merge_into(under: &mut Value, over: &Value) {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => {
             for (key, value) in over {
+                if value.is_null() {
+                    under.remove(key);
+                    continue;
+                }
                 merge_into(under.entry(key.clone()).or_insert(Value::Null), value);
             }
         }
@@ -242,6 +246,13 @@ fn failure(code: u16, reason: &str) -> (u16, Value) {
     let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason,
         "message": reason, "code": code, "metadata": {}});
     (code, status)
+}
+
+/// Lets so much time pass that a status may be written again.
+pub async fn later() {
+    tokio::time::pause();
+    tokio::time::advance(super::status::SPACING).await;
+    tokio::time::resume();
 }
 
 /// A context on that server. Its watches see nothing but what `apply` itself answers.

@@ -153,9 +153,7 @@ pub(super) async fn act(
             });
             Ok(())
         }
-        Act::TaintNode { node, label, expiry, .. } => {
-            taint(client, node, &node::mark(label, *expiry)).await
-        }
+        Act::TaintNode { node, label, expiry, .. } => taint(client, node, &node::mark(label, *expiry)).await,
         Act::Readmit { node, label } => {
             unlabel(client, node, std::slice::from_ref(label)).await?;
             let found = untaint(client, node, |taint| node::is_taint_of(taint, label)).await?;
@@ -235,11 +233,7 @@ async fn report(client: &Client, node: &str, mark: Option<String>) -> Result<(),
 }
 
 /// Removes taints, against the version of the node that was read. Returns the node as it was, if it is there.
-async fn untaint(
-    client: &Client,
-    name: &str,
-    goes: impl Fn(&Taint) -> bool,
-) -> Result<Option<Node>, Error> {
+async fn untaint(client: &Client, name: &str, goes: impl Fn(&Taint) -> bool) -> Result<Option<Node>, Error> {
     let nodes: Api<Node> = Api::all(client.clone());
     let Some(found) = call("read the node", nodes.get_opt(name)).await? else { return Ok(None) };
     let version = found.resource_version();

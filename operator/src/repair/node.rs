@@ -226,7 +226,7 @@ mod tests {
 
     fn node(patch: Value) -> Node {
         let mut node = json!({
-            "metadata": {"name": "n", "labels": {"kubernetes.io/arch": "amd64", "zone": "a", "cores": "8"}},
+            "metadata": {"name": "n", "annotations": {}, "labels": {"kubernetes.io/arch": "amd64", "zone": "a", "cores": "8"}},
             "spec": {"taints": [{"key": "nvidia.com/gpu", "value": "true", "effect": "NoSchedule"}]},
             "status": {"allocatable": {"nvidia.com/gpu": "2"}, "conditions": [{"type": "Ready", "status": "True"}]},
         });
@@ -286,8 +286,7 @@ mod tests {
     #[test]
     fn marks_end_with_their_time_and_with_their_engine_and_those_of_people_stay() {
         let engine = "avoid.speechstack.dev/ns.s.e";
-        let taint =
-            |expiry| json!({"key": TAINT, "value": mark(engine, expiry), "effect": "NoSchedule"});
+        let taint = |expiry| json!({"key": TAINT, "value": mark(engine, expiry), "effect": "NoSchedule"});
         let marked = |expiry| {
             node(json!({
                 "/metadata/labels": {

@@ -445,15 +445,18 @@ async fn a_reported_node_is_annotated_until_it_is_readmitted() {
     let guards = crate::guards::Guards::new(crate::guards::Tokens::fixed("token"));
     let events = super::events::Events::start(client.clone());
     let stack = kube::runtime::reflector::ObjectRef::new("s").within("ns");
-    let act = async |act: plan::Act| super::execute::act(&client, &guards, &events, &stack, &act).await.unwrap();
-    let key = plan::Key {
-        pod_uid: "u".into(),
-        instance: "i".into(),
-        rung: Rung::ReportNode,
-        attempt: 0,
-    };
+    let act =
+        async |act: plan::Act| super::execute::act(&client, &guards, &events, &stack, &act).await.unwrap();
+    let key = plan::Key { pod_uid: "u".into(), instance: "i".into(), rung: Rung::ReportNode, attempt: 0 };
     let label = "avoid.speechstack.dev/ns.s.e".to_owned();
-    act(plan::Act::ReportNode { key, node: "n1".into(), label: label.clone(), expiry: 100, message: "look".into() }).await;
+    act(plan::Act::ReportNode {
+        key,
+        node: "n1".into(),
+        label: label.clone(),
+        expiry: 100,
+        message: "look".into(),
+    })
+    .await;
     let annotations = || server.object(path)["metadata"]["annotations"].clone();
     assert_eq!(annotations()[SUSPECT], node::mark(&label, 100));
     assert_eq!(annotations()["mine"], "1");

@@ -11,8 +11,8 @@ use super::*;
 use crate::guards::Seen;
 use crate::pods::EnginePod;
 use crate::reconcile::build::Update;
-use crate::reconcile::{outside, testing};
 use crate::reconcile::workload::LiveWorkload;
+use crate::reconcile::{outside, testing};
 
 const SPEC: &str = "stt: [{name: ears, preset: reference, replicas: 2}]";
 
@@ -260,7 +260,8 @@ proptest! {
 
 #[test]
 fn the_pods_in_trouble_come_first_and_are_never_those_left_out() {
-    let healthy = (0..25).map(|at| (pod(&format!("a{at:02}"), true, json!({})), says("healthy", "serving", true)));
+    let healthy =
+        (0..25).map(|at| (pod(&format!("a{at:02}"), true, json!({})), says("healthy", "serving", true)));
     let mut pods: Vec<_> = healthy.collect();
     pods.push((pod("y", false, json!({})), says("starting", "pending", true)));
     pods.push((pod("z", false, json!({})), says("wedged", "wedged", true)));
