@@ -198,8 +198,11 @@ impl Gathering<'_> {
 
 /// An Event in a line.
 fn line(event: &Event) -> String {
-    let time =
-        event.event_time.as_ref().map(|time| time.0).or(event.last_timestamp.as_ref().map(|time| time.0));
+    let time = event
+        .event_time
+        .as_ref()
+        .map(|time| time.0)
+        .or_else(|| event.last_timestamp.as_ref().map(|time| time.0));
     let time = time.map_or_else(|| "-".to_owned(), |time| time.to_string());
     let of = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
     let about = &event.involved_object;

@@ -238,6 +238,10 @@ fn merge_into(under: &mut Value, over: &Value) {
                 merge_into(under.entry(key.clone()).or_insert(Value::Null), value);
             }
         }
+        (under, Value::Object(_)) => {
+            *under = json!({});
+            merge_into(under, over);
+        }
         (under, over) => *under = over.clone(),
     }
 }
