@@ -147,7 +147,8 @@ impl Metrics {
     pub fn lane(&self, lane: &LaneView) {
         let running = lane.running.iter().filter(|job| job.permit == Permit::Job).count();
         self.lane_waiting.set(i64::try_from(lane.waiting).unwrap_or(i64::MAX));
-        self.lane_waiting_seconds.set(lane.waiting_seconds);
+        // The sum of nothing is -0.
+        self.lane_waiting_seconds.set(lane.waiting_seconds + 0.0);
         self.lane_running.set(i64::try_from(running).unwrap_or(i64::MAX));
     }
 
