@@ -56,7 +56,7 @@ PACKAGES_CLUSTER = binutils buildah conntrack containernetworking-plugins ethtoo
 
 .PHONY: help run models clips build test check lint soak bench bench-instructions bench-gate bench-baseline gpu-test advisories cluster cluster-down cluster-test thrift cluster-bench images cargo packages \
 	packages-test packages-bench packages-count packages-cluster sdks cluster-binaries cluster-ready go fmt clippy doc deny rules \
-	chart chart-docs crds
+	chart chart-docs chart-landed crds
 
 help: ## Say what there is to run.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -89,6 +89,11 @@ lint: fmt clippy doc deny rules chart ## Check form, warnings, documentation, li
 
 crds: packages cargo ## Write the YAML of the CRDs from their types.
 	SPEECHSTACK_WRITE_CRDS=1 $(CARGO) test --workspace --test drift
+
+chart-landed: ## Store the chart of the commit REF (HEAD) as the one that upgrades are tested from.
+	@rm -rf target/landed && mkdir -p target/landed
+	git archive $(or $(REF),HEAD) charts/speechstack crds/speechstacks.yaml | tar -x -C target/landed
+	cd target/landed/charts && tar -chf - --sort=name --owner=0 --group=0 --mtime=@0 speechstack | gzip -9n >$(CURDIR)/charts/tests/speechstack-landed.tgz
 
 chart-docs: $(TOOLS)/bin/helm-docs ## Write the chart's table of values.
 	$< --chart-search-root charts --log-level error --sort-values-order file

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks that docs/metrics.md has every metric of the sources and no other, docs/faults.md every fault class, and that
-# links between pages lead somewhere.
+# Checks that docs/metrics.md has every metric of the sources and no other, docs/faults.md every fault class, docs/runbooks a page
+# for every alert and no other, and that links between pages lead somewhere.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export LC_ALL=C
@@ -67,7 +67,18 @@ for letter in $(comm -13 <(echo "$letters") <(echo "$rows")); do
 	say "docs/faults.md has class $letter, which $enum does not"
 done
 
-for page in README.md CONTRIBUTING.md docs/*.md; do
+alerts=$({ sed -nE 's/^ +- alert: (\w+)$/\1/p' charts/speechstack/files/operator-alerts.yaml
+	sed -nE 's/^ +name: "(SpeechStack\w+)",$/\1/p' operator/src/reconcile/build/alerts.rs; } | sort)
+pages=$(basename -s .md -a docs/runbooks/*.md | sort)
+[ "$(wc -l <<<"$alerts")" -ge 10 ] || say "docs/check.sh finds only these alerts: $alerts"
+for name in $(comm -23 <(echo "$alerts") <(echo "$pages")); do
+	say "docs/runbooks lacks a page for the alert $name"
+done
+for name in $(comm -13 <(echo "$alerts") <(echo "$pages")); do
+	say "docs/runbooks has $name, which is no alert"
+done
+
+for page in README.md CONTRIBUTING.md docs/*.md docs/runbooks/*.md; do
 	for link in $(grep -oE '\]\([^)# ]+' "$page" | cut -c3- | grep -v '^https\?:' | sort -u || true); do
 		[ -e "$(dirname "$page")/$link" ] || say "$page links to $link, which does not exist"
 	done

@@ -7,6 +7,7 @@
 //! | [`restart_request`] | guard -> the liveness helper of the engine's container |
 //! | [`vitals`] | the liveness helper -> guard: how busy the engine's container is |
 //! | [`header`] | gateway <-> guard: headers of forwarded requests |
+//! | [`signature`], [`redact`] | guard and operator: what an engine's words show, and what of them may be kept |
 //! | [`port`] | all: where each process listens in a pod |
 //!
 //! Readers accept words of newer versions: an unknown state, verdict or act is `Other`, an unknown class is none.
@@ -17,9 +18,11 @@ pub mod class;
 pub mod header;
 pub mod incident;
 pub mod port;
+pub mod redact;
 pub mod repair;
 pub mod report;
 pub mod restart_request;
+pub mod signature;
 pub mod state;
 pub mod vitals;
 

@@ -52,7 +52,7 @@ pub struct GatewaySpec {
     /// The engine voice when a client names none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_voice: Option<String>,
-    /// Longest wait for requests in flight when a pod ends.
+    /// Longest wait for requests in flight when a pod ends; limits.longestJob when unset. A pod without requests ends at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain_timeout: Option<Span>,
     /// Nodes that may run it.
@@ -118,7 +118,7 @@ pub struct GatewaySpec {
     pub pod_template_patch: Option<Value>,
 }
 
-/// A HorizontalPodAutoscaler of the gateway's Deployment, by CPU.
+/// A HorizontalPodAutoscaler of the gateway's Deployment, by CPU and, if asked for, by requests in flight.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
@@ -136,6 +136,11 @@ pub struct GatewayAutoscaling {
     #[serde(default = "seventy")]
     #[schemars(range(min = 1, max = 100))]
     pub cpu_percent: i32,
+    /// Mean requests in flight of a pod aimed at too, which tell of slow uploads and long replies before the CPU does; needs an
+    /// adapter that serves the metric speechstack_gateway_in_flight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub in_flight: Option<i32>,
 }
 
 /// The Service that clients use.
@@ -196,7 +201,7 @@ pub struct Ingress {
     /// Secret with the certificate of the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_secret_name: Option<String>,
-    /// Annotations, such as the controller's body size limit.
+    /// Annotations. Those of the two NGINX controllers that let long audio through are set unless given here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
@@ -212,6 +217,10 @@ pub struct HttpRoute {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub hostnames: Vec<String>,
+    /// Ask the Gateway for no time limit of its own (timeouts.request: 0s): the stack's gateway has its own, and a transcript of
+    /// long audio is silent until it is done. Set it to false for Gateways that refuse the field, such as GKE's.
+    #[serde(default = "yes")]
+    pub unlimited_time: bool,
 }
 
 /// A Gateway of the Gateway API.
@@ -239,12 +248,23 @@ pub struct Limits {
     pub max_in_flight: u32,
     /// Longest wait of a short request for an engine that is coming back.
     pub queue_timeout: Span,
+    /// Longest time that a request may take: what a stopping gateway waits for, and what an Ingress is told.
+    pub longest_job: Span,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_upload: Quantity("2Gi".into()), max_in_flight: 1024, queue_timeout: Span::seconds(20) }
+        Self {
+            max_upload: Quantity("2Gi".into()),
+            max_in_flight: 1024,
+            queue_timeout: Span::seconds(20),
+            longest_job: Span::minutes(15),
+        }
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn seventy() -> i32 {

@@ -13,6 +13,7 @@ mod schema;
 mod span;
 mod stack;
 mod status;
+mod window;
 
 pub use capability::{Capability, Protocol};
 pub use engine::{
@@ -32,6 +33,7 @@ pub use status::{
     Endpoints, EngineStatus, Failure, Outcome, Phase, PodStatus, RepairRecord, RepairStatus, Rung,
     SpeechStackStatus, Stopped, Summary,
 };
+pub use window::{Day, UpdateWindow};
 
 /// The API group.
 pub const GROUP: &str = "speechstack.dev";

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{DeepProbe, EngineSpec, GatewaySpec, Image, Repair, SpeechStackStatus, schema};
+use crate::{DeepProbe, EngineSpec, GatewaySpec, Image, Repair, SpeechStackStatus, UpdateWindow, schema};
 
 /// Speech engines that heal themselves, behind one OpenAI-compatible audio URL.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, CustomResource, JsonSchema, PartialEq)]
@@ -75,6 +75,9 @@ pub struct SpeechStackSpec {
     pub suspend: bool,
     /// When engine pods follow a change that is not the stack's own: OnSpecChange or Automatic.
     pub updates: Updates,
+    /// The times in which `updates: Automatic` replaces pods; always when unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update_window: Option<UpdateWindow>,
     /// Further labels of every object of the stack and of its pods, such as those of cost reports.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -178,7 +181,8 @@ pub enum Updates {
     /// With the next change of the stack's spec; until then the status says UpdatePending.
     #[default]
     OnSpecChange,
-    /// At once, pod by pod, each verified before the next.
+    /// In the update window, as many engines of the cluster at a time as the operator allows; pod by pod, each verified
+    /// before the next.
     Automatic,
 }
 

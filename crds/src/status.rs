@@ -107,7 +107,7 @@ pub struct EngineStatus {
     /// A new template waits for the next change of the spec.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub update_pending: bool,
-    /// Its pods, at most 20.
+    /// Its pods, at most 20: those in trouble first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub pods: Vec<PodStatus>,
@@ -229,7 +229,7 @@ pub enum Rung {
     Recreate,
     /// The node is marked as to be avoided by this engine, and the pod replaced.
     AvoidNode,
-    /// The node is reported by an Event.
+    /// The node is reported by an Event and an annotation.
     ReportNode,
     /// The node is tainted.
     TaintNode,

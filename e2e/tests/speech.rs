@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use speechstack_e2e::audio::Measure;
+use speechstack_e2e::binaries;
 use speechstack_e2e::client::say;
 use speechstack_e2e::report::is_healthy;
 use speechstack_e2e::stack::{EngineOptions, Stack, StackOptions};
@@ -118,6 +119,17 @@ async fn two_voices_are_distinguished() -> Result<()> {
     ensure!(score.accuracy() >= 0.9, "{score:?} in {heard:?}");
     ensure!(reply["speakers_detected"].as_array().is_some_and(|speakers| speakers.len() == 2), "{reply}");
     ensure!(reply["models"]["transcription"].is_string(), "{reply}");
+    stack.stop().await
+}
+
+#[tokio::test]
+async fn a_round_trip_passes_and_tells_two_voices_apart() -> Result<()> {
+    let stack = Stack::start(small_stack("roundtrip")).await?;
+    let order = ["roundtrip", "--speakers", "--text", SENTENCE, "--url", &stack.url];
+    let order = tokio::process::Command::new(binaries::find(binaries::PROXY)?).args(order).output();
+    let done = tokio::time::timeout(Duration::from_secs(120), order).await.context("it does not end")??;
+    let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    ensure!(done.status.success() && said.contains("speakers  2"), "{said}");
     stack.stop().await
 }
 

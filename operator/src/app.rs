@@ -141,8 +141,12 @@ fn lead(
         optional: Arc::new(OptionalKinds::default()),
         metrics,
         check_secrets: run.check_secrets,
+        read_logs: run.read_logs,
+        last_words: reconcile::last_words::Read::default(),
         recorder: Recorder::new(client.clone(), reporter),
         found: reconcile::observe::TtlCache::default(),
+        outside: reconcile::outside::Cache::default(),
+        rollouts: reconcile::rollouts::Rollouts::new(usize::from(run.updates_per_cluster)),
         written: reconcile::status::Written::default(),
         errors: parking_lot::Mutex::default(),
     });
@@ -211,7 +215,9 @@ fn gone(context: Arc<Context>, tokens: Tokens) -> impl Fn(SpeechStack) + Send + 
         tokens.forget(&kube::runtime::reflector::ObjectRef::from_obj(&stack));
         let (namespace, name) = (stack.namespace().unwrap_or_default(), stack.name_any());
         context.metrics.forget(&namespace, &name, stack.status.as_ref());
-        context.written.forget(stack.metadata.uid.as_deref().unwrap_or_default());
+        let uid = stack.metadata.uid.as_deref().unwrap_or_default();
+        context.written.forget(uid);
+        context.outside.forget(uid);
         context.errors.lock().remove(&kube::runtime::reflector::ObjectRef::from_obj(&stack));
         let objects = context.owned.of_stack(&(namespace, name));
         let mut claims: Vec<_> =

@@ -45,6 +45,9 @@ pub struct Run {
     /// Whether the Secrets that stacks name may be read, to say early what is missing.
     #[arg(long, env = "SPEECHSTACK_CHECK_SECRETS", default_value_t = true, action = clap::ArgAction::Set)]
     pub check_secrets: bool,
+    /// Whether the logs of engines that ended may be read, to say why; needs the role for it.
+    #[arg(long, env = "SPEECHSTACK_READ_LOGS", default_value_t = false, action = clap::ArgAction::Set)]
+    pub read_logs: bool,
     /// Image of gateways and guards.
     #[arg(long, env = "SPEECHSTACK_PROXY_IMAGE")]
     pub proxy_image: String,
@@ -75,6 +78,9 @@ pub struct Run {
     /// Repairs of pods of all stacks within ten minutes.
     #[arg(long, env = "SPEECHSTACK_REPAIRS_PER_CLUSTER", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
     pub repairs_per_cluster: u16,
+    /// Engines of all stacks that take a new template at the same time that no user asked for (`updates: Automatic`).
+    #[arg(long, env = "SPEECHSTACK_UPDATES_PER_CLUSTER", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub updates_per_cluster: u16,
     /// Whether nodes may be labelled and tainted; needs the role for it.
     #[arg(long, env = "SPEECHSTACK_NODE_ESCALATION", default_value_t = false, action = clap::ArgAction::Set)]
     pub node_escalation: bool,

@@ -8,6 +8,9 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use speechstack_crds::SpeechStack;
 
+mod bundle;
+mod probe;
+mod redact;
 mod render;
 mod tree;
 
@@ -54,6 +57,25 @@ pub enum Ask {
         #[command(flatten)]
         place: Place,
     },
+    /// Speak a sentence through a stack's gateway and transcribe it back.
+    Probe {
+        /// The stack.
+        name: String,
+        /// Where.
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Write an archive for support: the stack, its objects, Events, logs and the guards' reports, without secrets.
+    Bundle {
+        /// The stack.
+        name: String,
+        /// The archive; NAME-TIME.tar.gz when unset.
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+        /// Where.
+        #[command(flatten)]
+        place: Place,
+    },
     /// Print what the operator would apply for the stacks of a file; asks no cluster.
     Render {
         /// YAML with one or more SpeechStacks.
@@ -96,6 +118,18 @@ pub enum Error {
     /// There is no such stack.
     #[error("there is no stack {0} here")]
     Unknown(String),
+    /// The stack does not speak or hear as it should.
+    #[error(transparent)]
+    Probe(#[from] probe::Error),
+    /// The archive cannot be written.
+    #[error("unable to write {path}: {source}")]
+    Write {
+        /// Its path.
+        path: String,
+        /// The reason.
+        #[source]
+        source: std::io::Error,
+    },
     /// Rendering failed.
     #[error(transparent)]
     Render(#[from] render::Error),
@@ -116,14 +150,39 @@ pub async fn answer(ask: Ask) -> Result<String, Error> {
         Ask::Hold { name, off, place } => {
             change(&name, &place, json!({"spec": {"repair": {"hold": !off}}})).await
         }
+        Ask::Probe { name, place } => {
+            let (client, stack) = one(name, &place).await?;
+            Ok(probe::run(&client, &stack).await?)
+        }
+        Ask::Bundle { name, output, place } => {
+            let (client, stack) = one(name.clone(), &place).await?;
+            let now = jiff::Timestamp::now();
+            let folder = format!("{name}-{}", now.strftime("%Y%m%d-%H%M%S"));
+            let path = output.unwrap_or_else(|| format!("{folder}.tar.gz").into());
+            let files = bundle::gather(&client, &stack, now).await;
+            let written = bundle::pack(&folder, &files, now).and_then(|packed| std::fs::write(&path, packed));
+            let shown = path.display().to_string();
+            written.map_err(|source| Error::Write { path: shown.clone(), source })?;
+            Ok(format!("{} files in {shown}; look through them before you pass them on\n", files.len()))
+        }
         Ask::Render { file, presets, proxy_image } => {
             Ok(render::render(&file, presets.as_deref(), &proxy_image)?)
         }
     }
 }
 
+async fn client() -> Result<Client, Error> {
+    Client::try_default().await.map_err(|error| Error::Client(Box::new(error)))
+}
+
+/// The one stack of that name.
+async fn one(name: String, place: &Place) -> Result<(Client, SpeechStack), Error> {
+    let stack = stacks(Some(name.clone()), place).await?.into_iter().next();
+    Ok((client().await?, stack.ok_or(Error::Unknown(name))?))
+}
+
 async fn api(place: &Place) -> Result<Api<SpeechStack>, Error> {
-    let client = Client::try_default().await.map_err(|error| Error::Client(Box::new(error)))?;
+    let client = client().await?;
     Ok(match &place.namespace {
         _ if place.all_namespaces => Api::all(client),
         Some(namespace) => Api::namespaced(client, namespace),

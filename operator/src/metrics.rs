@@ -4,6 +4,15 @@ use std::time::Duration;
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use speechstack_crds::SpeechStackStatus;
+use speechstack_crds::condition::condition_type;
+
+/// Conditions that alerts and dashboards ask for; each is a series for each stack.
+const CONDITIONS: [&str; 4] = [
+    condition_type::READY,
+    condition_type::DEGRADED,
+    condition_type::PREFLIGHT_PASSED,
+    condition_type::UPDATE_PENDING,
+];
 
 /// Metrics of leader and reconciler. Cloning shares them.
 #[derive(Clone)]
@@ -15,6 +24,7 @@ pub struct Metrics {
     status_patches: IntCounterVec,
     replicas: IntGaugeVec,
     suspended: IntGaugeVec,
+    conditions: IntGaugeVec,
     leader: IntGauge,
     watch_errors: IntCounterVec,
 }
@@ -63,6 +73,11 @@ impl Metrics {
                 "speechstack_repair_suspended",
                 "Engines whose repair stopped.",
                 &["stack_namespace", "stack"],
+            )?,
+            conditions: gauge(
+                "speechstack_condition",
+                "Whether a condition of a stack is true.",
+                &["stack_namespace", "stack", "condition"],
             )?,
             leader,
             watch_errors: counter("speechstack_watch_errors_total", "Watches that broke.", &["watch"])?,
@@ -124,6 +139,10 @@ impl Metrics {
         let stopped = new.repair.as_ref().map_or(0, |repair| repair.stopped.len());
         let stopped = i64::try_from(stopped).unwrap_or(i64::MAX);
         self.suspended.with_label_values(&[namespace, stack]).set(stopped);
+        for condition in new.conditions.iter().filter(|one| CONDITIONS.contains(&one.type_.as_str())) {
+            let labels = [namespace, stack, &condition.type_];
+            self.conditions.with_label_values(&labels).set(i64::from(condition.status == "True"));
+        }
     }
 
     /// A stack is gone.
@@ -133,6 +152,9 @@ impl Metrics {
         }
         // An error only says that there was none.
         let _ = self.suspended.remove_label_values(&[namespace, stack]);
+        for condition in CONDITIONS {
+            let _ = self.conditions.remove_label_values(&[namespace, stack, condition]);
+        }
     }
 
     fn forget_engine(&self, namespace: &str, stack: &str, engine: &str) {
@@ -168,7 +190,12 @@ mod tests {
             pods: Vec::new(),
             last_failure: None,
         };
-        let status = SpeechStackStatus { engines: vec![engine], ..SpeechStackStatus::default() };
+        let degraded = serde_json::json!([{
+            "type": "Degraded", "status": "True", "reason": "Repairing", "message": "",
+            "lastTransitionTime": "2026-11-01T00:00:00Z",
+        }]);
+        let conditions = serde_json::from_value(degraded).unwrap();
+        let status = SpeechStackStatus { engines: vec![engine], conditions, ..SpeechStackStatus::default() };
         metrics.engines("speech", "demo", None, &status);
         let _repairs = crate::repair::Metrics::register(&registry).unwrap();
         let exported: Vec<String> = registry.gather().iter().map(|family| family.name().to_owned()).collect();
@@ -178,11 +205,39 @@ mod tests {
         let mut asked = 0;
         for text in [charts, stacks] {
             let names = text.split(|letter: char| !letter.is_ascii_lowercase() && letter != '_');
-            for name in names.filter(|name| name.starts_with("speechstack_")) {
-                assert!(exported.iter().any(|known| known == name), "no metric {name}");
-                asked += 1;
+            // Those of gateways and guards are in the page of metrics, which is compared with the sources.
+            let page = include_str!("../../docs/metrics.md");
+            let is_metric =
+                |name: &&str| name.starts_with("speechstack_") && !name.starts_with("speechstack_dev_");
+            for name in names.filter(is_metric) {
+                let ours = exported.iter().any(|known| known == name);
+                assert!(ours || page.contains(&format!("`{name}`")), "no metric {name}");
+                asked += usize::from(ours);
             }
         }
         assert!(asked >= 6, "{asked} metrics in all alerts");
+    }
+
+    #[test]
+    fn a_stack_that_is_gone_leaves_no_series() {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
+        let status = serde_json::json!({
+            "conditions": [{"type": "Ready", "status": "True", "reason": "Verified", "message": "",
+                "lastTransitionTime": "2026-11-01T00:00:00Z"},
+                {"type": "Progressing", "status": "True", "reason": "RollingOut", "message": "",
+                "lastTransitionTime": "2026-11-01T00:00:00Z"}],
+            "engines": [{"name": "ears", "capability": "stt", "desired": 1, "ready": 1, "verified": 1, "updated": 1}],
+        });
+        let status: SpeechStackStatus = serde_json::from_value(status).unwrap();
+        metrics.engines("speech", "demo", None, &status);
+        let series = |family: &str| {
+            let families = registry.gather();
+            let found = families.iter().find(|one| one.name() == family);
+            found.map_or(0, |family| family.get_metric().len())
+        };
+        assert_eq!((series("speechstack_condition"), series("speechstack_replicas")), (1, 3));
+        metrics.forget("speech", "demo", Some(&status));
+        assert_eq!((series("speechstack_condition"), series("speechstack_replicas")), (0, 0));
     }
 }

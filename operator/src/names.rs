@@ -39,6 +39,8 @@ pub mod annotation {
     pub const SIZE: &str = "speechstack.dev/size";
     /// Fingerprint of the pod template that was built, on its workload.
     pub const REVISION: &str = "speechstack.dev/revision";
+    /// Report of a node whose GPU is suspected, for node tools; its value is that of the taint of the same key.
+    pub const SUSPECT: &str = "speechstack.dev/gpu-suspect";
 }
 
 /// Container names.

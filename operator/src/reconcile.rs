@@ -25,8 +25,11 @@ pub mod build;
 pub mod complaints;
 pub mod events;
 pub mod failure;
+pub mod last_words;
 pub mod observe;
+pub mod outside;
 pub mod quantity;
+pub mod rollouts;
 pub mod status;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -73,8 +76,16 @@ pub struct Context {
     pub recorder: Recorder,
     /// Whether the Secrets that stacks name may be read.
     pub check_secrets: bool,
+    /// Whether logs of engines that ended may be read.
+    pub read_logs: bool,
+    /// What they said.
+    pub last_words: last_words::Read,
     /// References that were found.
     pub found: observe::TtlCache,
+    /// Updates that no user asked for, over all stacks.
+    pub rollouts: rollouts::Rollouts,
+    /// Addresses of gateways outside of the cluster.
+    pub outside: outside::Cache,
     /// Statuses written that the watch has not shown yet.
     pub written: status::Written,
     /// Errors in a row of each stack.
@@ -144,11 +155,13 @@ async fn steps(stack: &SpeechStack, context: &Context) -> Result<Action, Error> 
     let applied = apply::apply(context, &valid, desired).await;
     // 5. Status (pure judgement, one patch if it changed).
     let now = Timestamp::now();
-    let recheck = status::publish(context, stack, &valid, &observed, applied.as_ref(), now)
+    let published = status::publish(context, stack, &valid, &observed, applied.as_ref(), now)
         .await
         .map_err(Error::Status)?;
-    applied.map_err(Error::Apply)?;
-    Ok(Action::requeue(if recheck || !valid.concerns.is_empty() { RECHECK } else { RESYNC }))
+    let waiting = applied.map_err(Error::Apply)?.waits_for_turn;
+    let recheck = published.changes_with_time || waiting || !valid.concerns.is_empty();
+    let usual = if recheck { RECHECK } else { RESYNC };
+    Ok(Action::requeue(published.held_back.map_or(usual, |wait| wait.min(usual))))
 }
 
 /// An invalid spec waits for its change; all else is tried again, ever later.

@@ -40,6 +40,13 @@ true
 {{- end -}}
 {{- end -}}
 
+{{/* Whether an object of the Prometheus operator is made: "true" or empty. Takes the root, the switch and the kind. */}}
+{{- define "speechstack.monitored" -}}
+{{- if or (eq (toString .enabled) "true") (and (eq (toString .enabled) "auto") (.root.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" .kind))) -}}
+true
+{{- end -}}
+{{- end -}}
+
 {{/* Rights in the namespaces that are watched: exactly what the operator calls. */}}
 {{- define "speechstack.rules" -}}
 - apiGroups: [speechstack.dev]
@@ -77,6 +84,12 @@ true
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, delete]
+{{- if .Values.rbac.logs }}
+# Of engines that ended, once each.
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
+{{- end }}
 - apiGroups: [""]
   resources: [pods/eviction]
   verbs: [create]
@@ -92,6 +105,10 @@ true
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes]
   verbs: [get, list, watch, create, patch, delete]
+# Its address and listeners, for `status.endpoints`.
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [gateways]
+  verbs: [get]
 - apiGroups: [monitoring.coreos.com]
   resources: [podmonitors, prometheusrules]
   verbs: [get, list, watch, create, patch, delete]

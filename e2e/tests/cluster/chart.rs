@@ -5,15 +5,17 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
-use speechstack_e2e::binaries;
 use speechstack_e2e::cluster::wait::await_condition;
 use speechstack_e2e::deployed;
 
-use super::fixture::{Fixture, RELEASE};
+use super::fixture::{Fixture, RELEASE, chart, landed_chart};
 use super::healing::{START, clip, small};
 
-/// A release goes through its life, and the stack's engines serve through all of it, and after it.
+/// A release of the chart that landed last becomes one of this chart and goes through its life, and the stack's engines serve
+/// through all of it, and after it.
 pub async fn a_release_lives_and_leaves_its_engines_serving(fixture: &Fixture) -> Result<()> {
+    fixture.helm(&["uninstall", RELEASE, "--wait", "--timeout", "120s"]).await?;
+    fixture.install(&landed_chart()).await?;
     let spec = json!({
         "stt": [{"name": "parakeet", "preset": "reference", "resources": small(), "cache": {"pvc": {"size": "1Gi"}}}],
         "tts": [{"name": "magpie", "preset": "reference", "resources": small()}],
@@ -23,10 +25,7 @@ pub async fn a_release_lives_and_leaves_its_engines_serving(fixture: &Fixture) -
     stack.ready(START).await?;
     let before = uids(&stack.pods("parakeet").await?);
 
-    let tested = fixture.helm(&["test", RELEASE, "--logs", "--timeout", "120s"]).await?;
-    ensure!(tested.contains("passed") && tested.contains("word error"), "helm test said: {tested}");
-
-    let chart = binaries::repository().join("charts/speechstack").display().to_string();
+    let chart = chart();
     // The CRD, which another release of the test cluster would own, comes with the chart from here on.
     let crds = ["--set", "crds.install=true", "--take-ownership"];
     let upgrade = [
@@ -35,13 +34,17 @@ pub async fn a_release_lives_and_leaves_its_engines_serving(fixture: &Fixture) -
         &chart,
         "--reuse-values",
         "--set",
-        "log.level=debug",
+        "log.level=debug,test.speakers=true",
         "--wait",
         "--timeout",
         "180s",
     ];
     fixture.helm(&[&upgrade[..], &crds[..]].concat()).await?;
     stack.ready(START).await?;
+    let tested = fixture.helm(&["test", RELEASE, "--logs", "--timeout", "120s"]).await?;
+    for words in ["passed", "word error", "speakers  2"] {
+        ensure!(tested.contains(words), "helm test said: {tested}");
+    }
     fixture.helm(&["rollback", RELEASE, "1", "--wait", "--timeout", "180s"]).await?;
     stack.ready(START).await?;
     ensure!(uids(&stack.pods("parakeet").await?) == before, "a release replaced engine pods");

@@ -37,14 +37,30 @@ pub async fn on_fixture(
     cluster
         .with_namespace(name, async |space| {
             let fixture = Fixture { space };
-            fixture.install().await.context("unable to install the operator")?;
+            fixture.install(&chart()).await.context("unable to install the operator")?;
             test(&fixture).await
         })
         .await
 }
 
+/// Path of this tree's chart.
+#[must_use]
+pub fn chart() -> String {
+    binaries::repository().join("charts/speechstack").display().to_string()
+}
+
+/// Path of the chart that landed last, from which upgrades are tested.
+#[must_use]
+pub fn landed_chart() -> String {
+    binaries::repository().join("charts/tests/speechstack-landed.tgz").display().to_string()
+}
+
 impl Fixture {
-    async fn install(&self) -> Result<()> {
+    /// Installs a chart as the release of the namespace, with the images of this tree.
+    ///
+    /// # Errors
+    /// When helm fails.
+    pub async fn install(&self, chart: &str) -> Result<()> {
         let root = binaries::repository();
         let crds = root.join("crds/speechstacks.yaml").display().to_string();
         let apply = ["apply", "--server-side", "--force-conflicts", "-f", &crds];
@@ -54,8 +70,7 @@ impl Fixture {
              engineImage.tag=dev,resources.requests.cpu=10m,resources.requests.memory=16Mi",
             self.space.name
         );
-        let chart = root.join("charts/speechstack").display().to_string();
-        self.helm(&["install", RELEASE, &chart, "--set", &values, "--wait", "--timeout", OPERATOR]).await?;
+        self.helm(&["install", RELEASE, chart, "--set", &values, "--wait", "--timeout", OPERATOR]).await?;
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use speechstack_e2e::cluster::wait::await_condition;
 use speechstack_e2e::deployed;
 
 use super::fixture::Fixture;
-use super::healing::{START, small};
+use super::healing::{START, clip, small};
 
 /// The operator's own port for scrapes.
 const OPERATOR: u16 = 8080;
@@ -67,6 +67,8 @@ pub async fn prometheus_finds_the_stack(fixture: &Fixture) -> Result<()> {
         "the PodMonitor lacks the wanted label: {:?}",
         monitor.metadata.labels
     );
+    let reply = stack.gateway().await?.transcribe("clip.wav", clip()?, "json").await?;
+    ensure!(reply.status == 200, "{} {}", reply.status, reply.text());
     let scraped = scrape(fixture, &monitor.data["spec"]).await?;
     let find = |name: &str| scraped.iter().any(|metrics| metrics.contains(name));
     for name in ["speechstack_guard_", "speechstack_gateway_"] {
@@ -78,11 +80,17 @@ pub async fn prometheus_finds_the_stack(fixture: &Fixture) -> Result<()> {
     let operator = operators.first().context("no operator")?;
     await_condition("the metrics of the alerts are there", Duration::from_secs(30), async || {
         let metrics = deployed::port(operator, OPERATOR)?.get("/metrics").await?.text();
+        let scraped = scrape(fixture, &monitor.data["spec"]).await?;
         for alert in rule.data["spec"]["groups"][0]["rules"].as_array().context("no rules")? {
             let expression = alert["expr"].as_str().context("no expression")?;
             let names = expression.split(|letter: char| !letter.is_ascii_lowercase() && letter != '_');
-            for name in names.filter(|name| name.starts_with("speechstack_")) {
-                ensure!(metrics.contains(&format!("\n{name}{{")), "the operator exports no {name}");
+            let is_metric =
+                |name: &&str| name.starts_with("speechstack_") && !name.starts_with("speechstack_dev_");
+            for name in names.filter(is_metric) {
+                let series = format!("\n{name}{{");
+                let there =
+                    metrics.contains(&series) || scraped.iter().any(|of_pod| of_pod.contains(&series));
+                ensure!(there, "neither the operator nor a pod of the stack exports {name}");
             }
         }
         let verified =

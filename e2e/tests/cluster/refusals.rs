@@ -132,6 +132,10 @@ pub fn refusals() -> Vec<Refusal> {
             "set either gateway.ingress or gateway.httpRoute",
             json!({"gateway": {"ingress": {"host": "a.example"}, "httpRoute": {"parentRefs": [{"name": "b"}]}}}),
         ),
+        with(
+            "updateWindow.duration must be above 0s",
+            json!({"updateWindow": {"start": "02:00", "duration": "25h"}}),
+        ),
     ]
 }
 

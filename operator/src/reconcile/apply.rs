@@ -4,6 +4,7 @@
 //! stack costs no call at all.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -11,12 +12,13 @@ use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::{Api, ResourceExt as _};
 use serde::Serialize;
 use serde_json::{Value, json};
+use speechstack_crds::Updates;
 
 use super::build::engine::is_claim;
 use super::build::{DesiredObjects, Scale, Update, Workload};
 use super::validate::ValidStack;
 use super::workload::LiveWorkload;
-use super::{CALL_TIMEOUT, Context, quantity};
+use super::{CALL_TIMEOUT, Context, quantity, rollouts};
 use crate::fingerprint;
 use crate::names::{FIELD_MANAGER, SCALE_FIELD_MANAGER, annotation, label};
 use crate::owned::{Live, ObjectKey, Owned};
@@ -79,6 +81,8 @@ impl Error {
 pub struct AppliedObjects {
     /// Engines by name: whether a new template waits.
     pub engines: HashMap<String, Update>,
+    /// Whether a template waits for a time or for the fleet, and not for the user.
+    pub waits_for_turn: bool,
     /// Objects written by this pass.
     pub written: usize,
     /// Objects deleted by this pass.
@@ -195,9 +199,13 @@ impl<'a> Pass<'a> {
     /// One engine's workload: its template when it is its time, the number of its replicas in any case.
     async fn workload(&mut self, workload: &Workload) -> Result<(), Error> {
         let name = workload.name(&self.stack.name);
-        let kind = workload.target(workload.live.as_ref());
+        let update = self.turn(workload.update, &name);
+        let kind = match &workload.live {
+            Some(live) if update == Update::Pending => live.kind,
+            _ => workload.object.kind(),
+        };
         self.desired.insert((kind, name.clone()));
-        let done = match (&workload.live, workload.update) {
+        let done = match (&workload.live, update) {
             (Some(live), Update::Pending) => {
                 let scale = workload.scale(live);
                 if scale.differs { self.scale(kind, &name, &scale).await } else { Ok(()) }
@@ -205,8 +213,20 @@ impl<'a> Pass<'a> {
             (live, _) => self.template(workload, live.as_ref(), kind, &name).await,
         };
         self.note(done)?;
-        self.applied.engines.insert(workload.engine.clone(), workload.update);
+        self.applied.waits_for_turn |= update == Update::Pending && self.stack.updates == Updates::Automatic;
+        self.applied.engines.insert(workload.engine.clone(), update);
         Ok(())
+    }
+
+    /// What becomes of a template that waits for the fleet.
+    fn turn(&self, update: Update, name: &str) -> Update {
+        if update != Update::Turn {
+            return update;
+        }
+        let key = (self.stack.namespace.clone(), name.to_owned());
+        let partial = rollouts::partial(self.context);
+        let free = self.context.rollouts.admit(&key, &partial, Instant::now());
+        if free { Update::Apply } else { Update::Pending }
     }
 
     async fn template(

@@ -18,6 +18,7 @@ use super::observe::Observed;
 use super::validate::ValidStack;
 use crate::fingerprint;
 
+mod alerts;
 mod autoscaling;
 mod config;
 mod disruption;
@@ -143,9 +144,9 @@ pub fn build(stack: &ValidStack, observed: &Observed) -> DesiredObjects {
     }
     for engine in &stack.engines {
         let live = observed.workloads.get(&metadata::of_engine(stack, engine));
-        let workload = workload::build(stack, engine, live);
+        let workload = workload::build(stack, engine, live, observed.now);
         desired.autoscalers.extend(autoscaling::engine(stack, engine, workload.target(live)));
-        if workload.update == Update::Apply {
+        if workload.update != Update::Pending {
             desired.config_maps.push(config::guard(stack, engine, workload.config_map.clone()));
         }
         desired.engines.push(workload);

@@ -5,7 +5,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use speechstack_crds::Failure;
 use speechstack_crds::condition::reason;
 
+use super::last_words;
 use super::workload::LiveWorkload;
+use crate::names::container as name;
 use crate::pods::{Container, EnginePod, Terminated, Unscheduled};
 
 /// A pod still there this long after its grace period does not end by itself.
@@ -131,9 +133,16 @@ fn of_volume(complaint: &str) -> (&'static str, String) {
     }
 }
 
-/// The failure of a pod, if it has one. `complaint` is what Events say of its volumes.
+/// The failure of a pod, if it has one. `complaint` is what Events say of its volumes, `words` what its engine logged before
+/// it ended, where logs are read.
 #[must_use]
-pub fn of_pod(pod: &EnginePod, node_ready: bool, complaint: Option<&str>, now: Timestamp) -> Option<Fault> {
+pub fn of_pod(
+    pod: &EnginePod,
+    node_ready: bool,
+    complaint: Option<&str>,
+    words: Option<&str>,
+    now: Timestamp,
+) -> Option<Fault> {
     let found = |reason: &'static str, message: &str, time: Option<Timestamp>, exit_code, current| {
         Some(fault(pod, reason, message, time, exit_code, current))
     };
@@ -161,8 +170,9 @@ pub fn of_pod(pod: &EnginePod, node_ready: bool, complaint: Option<&str>, now: T
         return found(reason, &message, None, None, true);
     }
     let containers = &trouble.containers;
-    let of_containers = containers.iter().filter_map(waiting);
-    let past = containers.iter().filter_map(ended_before);
+    let words_of = |container: &Container| words.filter(|_| *container.name == *name::ENGINE);
+    let of_containers = containers.iter().filter_map(|one| waiting(one, words_of(one)));
+    let past = containers.iter().filter_map(|one| ended_before(one, words_of(one)));
     let (reason, message, exit_code, time, current) = of_containers.chain(past).next()?;
     found(reason, &message, time, exit_code, current)
 }
@@ -170,9 +180,9 @@ pub fn of_pod(pod: &EnginePod, node_ready: bool, complaint: Option<&str>, now: T
 type Said = (&'static str, String, Option<i32>, Option<Timestamp>, bool);
 
 /// A container that cannot start, or is not started again yet.
-fn waiting(container: &Container) -> Option<Said> {
+fn waiting(container: &Container, words: Option<&str>) -> Option<Said> {
     if let Some(ended) = &container.state.terminated {
-        return (ended.exit_code != 0).then(|| ended_with(ended, reason::CRASH_LOOP_BACK_OFF, true));
+        return (ended.exit_code != 0).then(|| ended_with(ended, words, reason::CRASH_LOOP_BACK_OFF, true));
     }
     let waiting = container.state.waiting.as_ref()?;
     let message = waiting.message.as_deref().unwrap_or_default().to_owned();
@@ -203,7 +213,7 @@ fn waiting(container: &Container) -> Option<Said> {
         }
         "CrashLoopBackOff" => {
             return Some(match &container.last_state.terminated {
-                Some(ended) => ended_with(ended, reason::CRASH_LOOP_BACK_OFF, true),
+                Some(ended) => ended_with(ended, words, reason::CRASH_LOOP_BACK_OFF, true),
                 None => (reason::CRASH_LOOP_BACK_OFF, message, None, None, true),
             });
         }
@@ -214,13 +224,13 @@ fn waiting(container: &Container) -> Option<Said> {
 
 /// A running container whose last run ended in a way that a person should know of. Ends by signal are repairs and
 /// stops; they are reported elsewhere.
-fn ended_before(container: &Container) -> Option<Said> {
+fn ended_before(container: &Container, words: Option<&str>) -> Option<Said> {
     let ended = container.last_state.terminated.as_ref()?;
-    let said = ended_with(ended, reason::CRASH_LOOP_BACK_OFF, false);
+    let said = ended_with(ended, words, reason::CRASH_LOOP_BACK_OFF, false);
     (said.0 != reason::CRASH_LOOP_BACK_OFF).then_some(said)
 }
 
-fn ended_with(ended: &Terminated, otherwise: &'static str, current: bool) -> Said {
+fn ended_with(ended: &Terminated, words: Option<&str>, otherwise: &'static str, current: bool) -> Said {
     let text = ended.message.as_deref().unwrap_or_default();
     let reason = match ended.reason.as_deref() {
         Some("OOMKilled") => reason::OOM_KILLED,
@@ -234,8 +244,10 @@ fn ended_with(ended: &Terminated, otherwise: &'static str, current: bool) -> Sai
             "the container was killed for its memory: raise resources.limits.memory or use a smaller profile"
                 .into()
         }
-        _ if text.is_empty() => format!("the container ended with exit code {}", ended.exit_code),
-        _ => last_line(text),
+        _ => words
+            .map(str::to_owned)
+            .or_else(|| last_words::telling(text, str::to_owned))
+            .unwrap_or_else(|| format!("the container ended with exit code {}", ended.exit_code)),
     };
     (reason, message, Some(ended.exit_code), ended.finished_at.as_ref().map(|time| time.0), current)
 }
@@ -255,10 +267,6 @@ fn is_exec_format(text: &str) -> bool {
     text.to_lowercase().contains("exec format error")
 }
 
-fn last_line(text: &str) -> String {
-    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or(text).trim().to_owned()
-}
-
 /// The message within its bounds, whitespace folded.
 fn shortened(message: &str) -> String {
     let folded = message.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -275,7 +283,7 @@ mod tests {
         let pod =
             json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": []}, "status": status});
         let pod: EnginePod = serde_json::from_value(pod).unwrap();
-        let fault = of_pod(&pod, true, None, Timestamp::from_second(1000).unwrap())?;
+        let fault = of_pod(&pod, true, None, None, Timestamp::from_second(1000).unwrap())?;
         Some((fault.failure.reason, fault.current))
     }
 
@@ -384,15 +392,30 @@ mod tests {
             serde_json::from_value(json!({"metadata": {"name": "p", "deletionTimestamp": time}})).unwrap()
         };
         let now = Timestamp::from_second(1000).unwrap();
-        assert_eq!(of_pod(&pod(990), true, None, now), None);
-        assert_eq!(of_pod(&pod(900), true, None, now).unwrap().failure.reason, reason::TERMINATING_STUCK);
+        assert_eq!(of_pod(&pod(990), true, None, None, now), None);
+        assert_eq!(
+            of_pod(&pod(900), true, None, None, now).unwrap().failure.reason,
+            reason::TERMINATING_STUCK
+        );
+    }
+
+    #[test]
+    fn the_line_that_names_the_fault_is_shown_whatever_was_printed_after_it() {
+        let said = |words: Option<&str>| {
+            let log = "RuntimeError: CUDA error: misaligned address\nTraceback (most recent call last)\nbye";
+            let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": []}, "status": crashed("Error", 1, log)});
+            let pod: EnginePod = serde_json::from_value(pod).unwrap();
+            of_pod(&pod, true, None, words, Timestamp::UNIX_EPOCH).unwrap().failure.message
+        };
+        assert!(said(None).starts_with("class A (misaligned_address): RuntimeError"), "{}", said(None));
+        assert_eq!(said(Some("no model at /models")), "no model at /models");
     }
 
     #[test]
     fn a_lost_node_explains_its_pods() {
         let pod: EnginePod =
             serde_json::from_value(json!({"metadata": {"name": "p"}, "status": {}})).unwrap();
-        let fault = of_pod(&pod, false, None, Timestamp::UNIX_EPOCH).unwrap();
+        let fault = of_pod(&pod, false, None, None, Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(fault.failure.reason, reason::NODE_NOT_READY);
     }
 }

@@ -10,8 +10,9 @@ use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
 use speechstack_crds::SpeechStack;
 
+use super::outside::{self, Outside};
 use super::workload::LiveWorkload;
-use super::{Context, complaints};
+use super::{Context, complaints, last_words};
 use crate::guards::Seen;
 use crate::names::label;
 use crate::owned::Owned;
@@ -61,6 +62,8 @@ pub enum Found {
 /// What exists.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
+    /// When.
+    pub now: jiff::Timestamp,
     /// The NGC key.
     pub ngc_secret: Found,
     /// Claims that the stack names and that do not exist.
@@ -77,6 +80,10 @@ pub struct Observed {
     pub claims: BTreeSet<String>,
     /// Why volumes of pods cannot be attached or mounted, and why pods cannot be made, by the name of the pod or workload.
     pub complaints: HashMap<String, String>,
+    /// What engines that ended badly logged, by the pods' names.
+    pub last_words: HashMap<String, String>,
+    /// How the gateway is reached from outside, as other controllers say.
+    pub outside: Outside,
     /// Pods whose guard was not reached for long, and why.
     pub unreached: Vec<(String, String)>,
     /// The stack's engine pods, each with the last word of its guard.
@@ -111,6 +118,7 @@ pub async fn observe(context: &Context, stack: &SpeechStack) -> Result<Observed,
     let pods = context.pods.of_stack(&ObjectRef::from_obj(stack));
     let workloads = workloads(context, &namespace, &name);
     Ok(Observed {
+        now,
         ngc_secret: secret(context, stack, &namespace).await?,
         missing_claims: missing_claims(context, stack, &namespace).await?,
         nodes_not_ready: nodes.iter().filter(|node| !is_ready(node)).map(|node| node.name_any()).collect(),
@@ -119,6 +127,8 @@ pub async fn observe(context: &Context, stack: &SpeechStack) -> Result<Observed,
         workloads,
         claims: claims(context, &namespace, &name),
         complaints: complaints::of(context, &namespace, &pods, now).await,
+        last_words: last_words::of(context, &namespace, &pods).await,
+        outside: outside::read(&context.client, &context.outside, stack).await,
         unreached: unreached(context, &pods, now),
         pods: pods.into_iter().map(|pod| with_word(context, pod)).collect(),
     })

@@ -1,6 +1,7 @@
 //! The status step: what was applied and what pods and guards say become a status; one patch if it changed.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -10,6 +11,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use speechstack_crds::condition::{self, Judged, condition_type, reason};
 use speechstack_crds::{Phase, SpeechStack, SpeechStackStatus};
+use tokio::time::Instant;
 
 use super::apply::{self, AppliedObjects};
 use super::observe::Observed;
@@ -35,16 +37,34 @@ pub enum Error {
     TimedOut,
 }
 
-/// Statuses written that the watch may not have shown yet, by UID: resource version and status. Without it a lagging
-/// watch would have times of conditions set anew.
+/// Least time between two writes of a stack's status: a guard that flaps costs no more than this. A new generation of the
+/// spec does not wait.
+pub(super) const SPACING: Duration = Duration::from_secs(5);
+
+/// What was written of each stack, by UID.
 #[derive(Default)]
-pub struct Written(Mutex<HashMap<String, (u64, SpeechStackStatus)>>);
+pub struct Written {
+    /// Resource version and status that the watch may not have shown yet. Without it a lagging watch would have times of
+    /// conditions set anew.
+    unseen: Mutex<HashMap<String, (u64, SpeechStackStatus)>>,
+    /// When it was last written.
+    last: Mutex<HashMap<String, Instant>>,
+}
+
+/// What follows from a look at a status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Whether it will change with time alone.
+    pub changes_with_time: bool,
+    /// How long a change of it is held back; `None` when it was written or there was none.
+    pub held_back: Option<Duration>,
+}
 
 impl Written {
     /// The status as it is: what was written, until the watch has caught up.
     fn current(&self, stack: &SpeechStack) -> Option<SpeechStackStatus> {
         let uid = stack.metadata.uid.as_deref().unwrap_or_default();
-        let mut written = self.0.lock();
+        let mut written = self.unseen.lock();
         let shown = version(stack);
         match written.get(uid) {
             Some((version, status)) if shown < *version => {
@@ -61,13 +81,21 @@ impl Written {
 
     fn keep(&self, stack: &SpeechStack, status: &SpeechStackStatus) {
         if let Some(uid) = stack.uid() {
-            self.0.lock().insert(uid, (version(stack), status.clone()));
+            self.last.lock().insert(uid.clone(), Instant::now());
+            self.unseen.lock().insert(uid, (version(stack), status.clone()));
         }
+    }
+
+    /// How long a write of the stack's status has to wait.
+    fn wait(&self, stack: &SpeechStack, now: Instant) -> Option<Duration> {
+        let last = self.last.lock().get(stack.metadata.uid.as_deref()?).copied()?;
+        SPACING.checked_sub(now.saturating_duration_since(last)).filter(|wait| !wait.is_zero())
     }
 
     /// A stack is gone.
     pub fn forget(&self, uid: &str) {
-        self.0.lock().remove(uid);
+        self.unseen.lock().remove(uid);
+        self.last.lock().remove(uid);
     }
 }
 
@@ -75,7 +103,7 @@ fn version(stack: &SpeechStack) -> u64 {
     stack.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
-/// Judges and writes. Returns whether something will change with time alone, so that another look is needed.
+/// Judges, and writes what changed when it is time.
 ///
 /// # Errors
 /// When the patch fails.
@@ -86,13 +114,23 @@ pub async fn publish(
     observed: &Observed,
     applied: Result<&AppliedObjects, &apply::Error>,
     now: Timestamp,
-) -> Result<bool, Error> {
+) -> Result<Published, Error> {
     let old = context.written.current(stack);
     let status = judge(valid, observed, applied, old.as_ref(), now);
     let turns = |pod: &EnginePod| pod.deleted.is_some() || complaints::waits(pod, now) || is_new(pod, now);
-    let again = observed.pods.iter().any(|(pod, _)| turns(pod));
+    let nameless = status.endpoints.as_ref().is_some_and(|endpoints| endpoints.external.is_none());
+    let changes_with_time =
+        observed.pods.iter().any(|(pod, _)| turns(pod)) || (nameless && valid.gateway.is_outside());
+    let asked_anew = old.as_ref().is_none_or(|old| old.observed_generation != status.observed_generation);
+    if let Some(wait) = context.written.wait(stack, Instant::now()).filter(|_| !asked_anew)
+        && old.as_ref() != Some(&status)
+    {
+        let (namespace, name) = (stack.namespace().unwrap_or_default(), stack.name_any());
+        context.metrics.engines(&namespace, &name, old.as_ref(), &status);
+        return Ok(Published { changes_with_time, held_back: Some(wait) });
+    }
     write(context, stack, old, status).await?;
-    Ok(again)
+    Ok(Published { changes_with_time, held_back: None })
 }
 
 /// Whether a pod came to its node so lately that its volumes may still turn out to be a problem.
@@ -159,7 +197,7 @@ fn judge(
         observed_generation: stack.generation,
         phase: Some(conditions::phase(stack, &engines, &conditions)),
         conditions,
-        endpoints: Some(engines::endpoints(stack)),
+        endpoints: Some(engines::endpoints(stack, &observed.outside)),
         summary: Some(engines::summary(&engines)),
         engines: engines.into_iter().map(|engine| engine.status).collect(),
         orphaned_caches: engines::orphaned(stack, observed),

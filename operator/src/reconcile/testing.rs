@@ -231,8 +231,16 @@ fn merge_into(under: &mut Value, over: &Value) {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => {
             for (key, value) in over {
+                if value.is_null() {
+                    under.remove(key);
+                    continue;
+                }
                 merge_into(under.entry(key.clone()).or_insert(Value::Null), value);
             }
+        }
+        (under, Value::Object(_)) => {
+            *under = json!({});
+            merge_into(under, over);
         }
         (under, over) => *under = over.clone(),
     }
@@ -242,6 +250,13 @@ fn failure(code: u16, reason: &str) -> (u16, Value) {
     let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason,
         "message": reason, "code": code, "metadata": {}});
     (code, status)
+}
+
+/// Lets so much time pass that a status may be written again.
+pub async fn later() {
+    tokio::time::pause();
+    tokio::time::advance(super::status::SPACING).await;
+    tokio::time::resume();
 }
 
 /// A context on that server. Its watches see nothing but what `apply` itself answers.
@@ -262,7 +277,11 @@ pub fn context(server: &Server) -> Arc<Context> {
         metrics: Metrics::register(&Registry::new()).unwrap(),
         recorder: Recorder::new(client, reporter),
         check_secrets: true,
+        read_logs: false,
+        last_words: super::last_words::Read::default(),
         found: super::observe::TtlCache::default(),
+        outside: super::outside::Cache::default(),
+        rollouts: super::rollouts::Rollouts::new(1),
         written: super::status::Written::default(),
         errors: Mutex::default(),
     })
@@ -288,7 +307,11 @@ pub fn knowing(context: &Arc<Context>, deployment: Deployment) -> Arc<Context> {
         metrics: context.metrics.clone(),
         recorder: context.recorder.clone(),
         check_secrets: true,
+        read_logs: false,
+        last_words: super::last_words::Read::default(),
         found: super::observe::TtlCache::default(),
+        outside: super::outside::Cache::default(),
+        rollouts: super::rollouts::Rollouts::new(1),
         written: super::status::Written::default(),
         errors: Mutex::default(),
     })

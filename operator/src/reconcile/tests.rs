@@ -184,6 +184,7 @@ async fn a_refused_object_is_reported_and_tried_again() {
     );
     assert_eq!(condition(&server.stack(), "Ready"), ("False", "ApplyFailed"));
     server.refuse(None);
+    testing::later().await;
     run(&server, &context).await.unwrap();
     assert_eq!(condition(&server.stack(), "Ready"), ("False", "Starting"));
 }
@@ -227,6 +228,7 @@ async fn a_missing_key_is_a_condition_and_holds_nothing_back() {
         json!({"metadata": {"name": "ngc"}, "data": {"NGC_API_KEY": "eA=="}}),
     );
     server.calls();
+    testing::later().await;
     run(&server, &context).await.unwrap();
     assert_eq!(condition(&server.stack(), "PreflightPassed"), ("True", "Verified"));
     assert_eq!(writes(&server.calls()).len(), 1);

@@ -7,7 +7,8 @@ use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use kube::ResourceExt;
 use speechstack_crds::condition::reason;
 use speechstack_crds::{
-    Capability, DeepProbe, Monitoring, Policy, Repair, SecretKey, SpeechStack, SpeechStackSpec, Updates,
+    Capability, DeepProbe, Monitoring, Policy, Repair, SecretKey, SpeechStack, SpeechStackSpec, UpdateWindow,
+    Updates,
 };
 
 use super::observe::Observed;
@@ -125,6 +126,8 @@ pub struct ValidStack {
     pub suspend: bool,
     /// When engine pods follow new defaults.
     pub updates: Updates,
+    /// The times in which they do.
+    pub update_window: Option<UpdateWindow>,
     /// Whose orders guards obey.
     pub subject: String,
     /// What may keep pods from starting; nothing is held back for it, as each of these can be cured from outside.
@@ -202,6 +205,7 @@ pub fn validate(stack: &SpeechStack, observed: &Observed, defaults: &Defaults) -
         network,
         suspend: spec.suspend,
         updates: spec.updates,
+        update_window: spec.update_window.clone(),
         subject: defaults.subject.clone(),
     })
 }

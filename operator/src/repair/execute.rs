@@ -18,7 +18,7 @@ use super::plan::{Act, Avoid, Deferral};
 use contract::{RepairOrder, Verb};
 
 use crate::guards::{Guards, Refusal};
-use crate::names::REPAIR_FIELD_MANAGER;
+use crate::names::{REPAIR_FIELD_MANAGER, annotation};
 
 mod worker;
 
@@ -141,7 +141,8 @@ pub(super) async fn act(
             }
             replace(client, stack.namespace.as_deref().unwrap_or_default(), pod, &key.pod_uid, *evict).await
         }
-        Act::ReportNode { node, message, .. } => {
+        Act::ReportNode { node, label, expiry, message, .. } => {
+            report(client, node, Some(node::mark(label, *expiry))).await?;
             events.tell(Note {
                 regarding: node_reference(node),
                 warning: true,
@@ -152,12 +153,14 @@ pub(super) async fn act(
             });
             Ok(())
         }
-        Act::TaintNode { node, label, expiry, .. } => {
-            taint(client, node, &node::taint_value(label, *expiry)).await
-        }
+        Act::TaintNode { node, label, expiry, .. } => taint(client, node, &node::mark(label, *expiry)).await,
         Act::Readmit { node, label } => {
             unlabel(client, node, std::slice::from_ref(label)).await?;
-            untaint(client, node, |taint| node::is_taint_of(taint, label)).await
+            let found = untaint(client, node, |taint| node::is_taint_of(taint, label)).await?;
+            match found.is_some_and(|found| node::is_report_of(&found, label)) {
+                true => report(client, node, None).await,
+                false => Ok(()),
+            }
         }
     }
 }
@@ -216,21 +219,31 @@ pub(super) async fn sweep(client: &Client, name: &str, stale: &node::Stale) -> R
     if stale.taint {
         untaint(client, name, |taint| taint.key == node::TAINT).await?;
     }
+    if stale.report {
+        report(client, name, None).await?;
+    }
     Ok(())
 }
 
-/// Removes taints, against the version of the node that was read.
-async fn untaint(client: &Client, name: &str, goes: impl Fn(&Taint) -> bool) -> Result<(), Error> {
+/// Writes our report of a node, or removes it.
+async fn report(client: &Client, node: &str, mark: Option<String>) -> Result<(), Error> {
     let nodes: Api<Node> = Api::all(client.clone());
-    let Some(found) = call("read the node", nodes.get_opt(name)).await? else { return Ok(()) };
+    let patch = json!({"metadata": {"annotations": {annotation::SUSPECT: mark}}});
+    call("annotate the node", nodes.patch(node, &manager(), &Patch::Merge(patch))).await.map(drop)
+}
+
+/// Removes taints, against the version of the node that was read. Returns the node as it was, if it is there.
+async fn untaint(client: &Client, name: &str, goes: impl Fn(&Taint) -> bool) -> Result<Option<Node>, Error> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let Some(found) = call("read the node", nodes.get_opt(name)).await? else { return Ok(None) };
     let version = found.resource_version();
-    let taints = found.spec.and_then(|spec| spec.taints).unwrap_or_default();
-    let kept: Vec<_> = taints.iter().filter(|taint| !goes(taint)).collect();
-    if kept.len() == taints.len() {
-        return Ok(());
+    let taints = found.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    let kept: Vec<_> = taints.clone().filter(|taint| !goes(taint)).collect();
+    if kept.len() < taints.count() {
+        let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": kept}});
+        call("take back the taint", nodes.patch(name, &manager(), &Patch::Merge(patch))).await?;
     }
-    let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": kept}});
-    call("take back the taint", nodes.patch(name, &manager(), &Patch::Merge(patch))).await.map(drop)
+    Ok(Some(found))
 }
 
 /// Adds our taint. Taints are one list, so it is written against the version that was read.

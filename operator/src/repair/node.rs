@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm
 use speechstack_crds::EngineSpec;
 
 use crate::fingerprint::short;
-use crate::names::{avoid_label, label};
+use crate::names::{annotation, avoid_label, label};
 use crate::preset::Preset;
 use crate::reconcile::validate::engine::architectures;
 
@@ -17,7 +17,7 @@ pub const AVOIDED: Duration = Duration::from_secs(6 * 3600);
 /// How long a node stays tainted: as long as its repairs count.
 pub const TAINTED: Duration = super::budget::DAY;
 /// Key of the taint of a node whose GPU is suspected.
-pub const TAINT: &str = "speechstack.dev/gpu-suspect";
+pub const TAINT: &str = annotation::SUSPECT;
 const GPU: &str = "nvidia.com/gpu";
 
 /// One node, as one engine sees it.
@@ -38,13 +38,15 @@ pub struct Stale {
     pub labels: Vec<String>,
     /// Whether our taint goes.
     pub taint: bool,
+    /// Whether our report goes.
+    pub report: bool,
 }
 
 impl Stale {
     /// Whether nothing is to be removed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.labels.is_empty() && !self.taint
+        self.labels.is_empty() && !self.taint && !self.report
     }
 }
 
@@ -63,19 +65,28 @@ pub fn stale(node: &Node, known: &BTreeSet<String>, namespace: Option<&str>, now
     });
     let mut taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
     let ours = taints.find(|taint| taint.key == TAINT);
-    let mark = ours.and_then(|taint| parse_taint(taint.value.as_deref()?));
     let gone = |engine: &str| namespace.is_none() && !known.iter().any(|label| short(label) == engine);
-    let taint = mark.is_some_and(|(expiry, engine)| is_over(expiry) || gone(engine));
-    Stale { labels: labels.collect(), taint }
+    let ends =
+        |value: &str| parse_mark(value).is_some_and(|(expiry, engine)| is_over(expiry) || gone(engine));
+    Stale {
+        labels: labels.collect(),
+        taint: ours.and_then(|taint| taint.value.as_deref()).is_some_and(ends),
+        report: report(node).is_some_and(ends),
+    }
 }
 
-/// The value of our taint: its expiry, and the engine that it was set for.
+/// Our report of a node, if it has one.
+fn report(node: &Node) -> Option<&str> {
+    node.metadata.annotations.as_ref()?.get(annotation::SUSPECT).map(String::as_str)
+}
+
+/// The value of our taint and of our report: its expiry, and the engine that it was set for.
 #[must_use]
-pub fn taint_value(label: &str, expiry: i64) -> String {
+pub fn mark(label: &str, expiry: i64) -> String {
     format!("{expiry}.{}", short(label))
 }
 
-fn parse_taint(value: &str) -> Option<(i64, &str)> {
+fn parse_mark(value: &str) -> Option<(i64, &str)> {
     let (expiry, engine) = value.split_once('.')?;
     Some((expiry.parse().ok()?, engine))
 }
@@ -83,8 +94,17 @@ fn parse_taint(value: &str) -> Option<(i64, &str)> {
 /// Whether that taint was set for the engine with that avoid label.
 #[must_use]
 pub fn is_taint_of(taint: &Taint, label: &str) -> bool {
-    let mark = taint.value.as_deref().and_then(parse_taint);
-    taint.key == TAINT && mark.is_some_and(|(_, engine)| engine == short(label))
+    taint.key == TAINT && taint.value.as_deref().is_some_and(|value| is_for(value, label))
+}
+
+/// Whether the node's report was made for the engine with that avoid label.
+#[must_use]
+pub fn is_report_of(node: &Node, label: &str) -> bool {
+    report(node).is_some_and(|value| is_for(value, label))
+}
+
+fn is_for(value: &str, label: &str) -> bool {
+    parse_mark(value).is_some_and(|(_, engine)| engine == short(label))
 }
 
 /// What an engine of that stack, namespace and name, sees of a node.
@@ -206,7 +226,7 @@ mod tests {
 
     fn node(patch: Value) -> Node {
         let mut node = json!({
-            "metadata": {"name": "n", "labels": {"kubernetes.io/arch": "amd64", "zone": "a", "cores": "8"}},
+            "metadata": {"name": "n", "annotations": {}, "labels": {"kubernetes.io/arch": "amd64", "zone": "a", "cores": "8"}},
             "spec": {"taints": [{"key": "nvidia.com/gpu", "value": "true", "effect": "NoSchedule"}]},
             "status": {"allocatable": {"nvidia.com/gpu": "2"}, "conditions": [{"type": "Ready", "status": "True"}]},
         });
@@ -266,14 +286,14 @@ mod tests {
     #[test]
     fn marks_end_with_their_time_and_with_their_engine_and_those_of_people_stay() {
         let engine = "avoid.speechstack.dev/ns.s.e";
-        let taint =
-            |expiry| json!({"key": TAINT, "value": taint_value(engine, expiry), "effect": "NoSchedule"});
+        let taint = |expiry| json!({"key": TAINT, "value": mark(engine, expiry), "effect": "NoSchedule"});
         let marked = |expiry| {
             node(json!({
                 "/metadata/labels": {
                     "avoid.speechstack.dev/ns.s.old": "99", engine: "101",
                     "avoid.speechstack.dev/ns.s.gone": "101", "avoid.speechstack.dev/other.s.e": "101",
                     "avoid.speechstack.dev/ns.s.own": "forever", "zone": "1"},
+                "/metadata/annotations": {annotation::SUSPECT: mark(engine, expiry)},
                 "/spec": {"taints": [taint(expiry)]},
             }))
         };
@@ -282,9 +302,13 @@ mod tests {
         let names = |stale: &Stale| stale.labels.iter().map(|key| key[22..].to_owned()).collect::<Vec<_>>();
         let all = stale(&marked(101), &known, None, now);
         assert_eq!((names(&all).join(" ").as_str(), all.taint), ("ns.s.gone ns.s.old other.s.e", false));
+        assert!(!all.report && is_report_of(&marked(101), engine));
+        assert!(!is_report_of(&marked(101), "avoid.speechstack.dev/ns.s.old"));
         let here = stale(&marked(99), &known, Some("ns"), now);
         assert_eq!((names(&here).join(" ").as_str(), here.taint), ("ns.s.gone ns.s.old", true));
-        assert!(stale(&marked(101), &BTreeSet::new(), None, now).taint, "its engine is gone");
+        assert!(here.report);
+        let gone = stale(&marked(101), &BTreeSet::new(), None, now);
+        assert!(gone.taint && gone.report, "its engine is gone");
         let own =
             node(json!({"/spec": {"taints": [{"key": TAINT, "value": "mine", "effect": "NoSchedule"}]}}));
         assert!(stale(&own, &known, None, now).is_empty());

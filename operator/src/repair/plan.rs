@@ -192,12 +192,16 @@ pub enum Act {
         /// The node to mark first as to be avoided.
         avoid: Option<Avoid>,
     },
-    /// A node is reported by an Event.
+    /// A node is reported by an Event, and by an annotation for node tools.
     ReportNode {
         /// The record behind it.
         key: Key,
         /// The node.
         node: String,
+        /// The avoid label's key of the engine that it is reported for.
+        label: String,
+        /// Unix time of the annotation's expiry, seconds.
+        expiry: i64,
         /// For people.
         message: String,
     },
@@ -212,7 +216,7 @@ pub enum Act {
         /// Unix time of its expiry, seconds.
         expiry: i64,
     },
-    /// A node may be used again by an engine: label and taint are removed.
+    /// A node may be used again by an engine: label, taint and report are removed.
     Readmit {
         /// The node.
         node: String,
@@ -295,7 +299,8 @@ pub fn act(stack: &StackView, record: &RepairRecord) -> Option<Act> {
                 stack.name,
                 record.class.as_deref().unwrap_or("unknown"),
             );
-            Some(Act::ReportNode { key, node: record.node.clone()?, message })
+            let (label, expiry) = (stack.avoid_label(&engine.name), expiry(record, node::TAINTED));
+            Some(Act::ReportNode { key, node: record.node.clone()?, label, expiry, message })
         }
         Rung::TaintNode => Some(Act::TaintNode {
             key,
@@ -312,7 +317,8 @@ fn expiry(record: &RepairRecord, lasts: Duration) -> i64 {
 
 /// Takes back what keeps engines off nodes, for a reset.
 pub fn readmissions(stack: &StackView, records: &[RepairRecord]) -> Vec<Act> {
-    let marked = records.iter().filter(|record| matches!(record.rung, Rung::AvoidNode | Rung::TaintNode));
+    let marks = |rung: Rung| matches!(rung, Rung::AvoidNode | Rung::ReportNode | Rung::TaintNode);
+    let marked = records.iter().filter(|record| marks(record.rung));
     let marks: BTreeSet<_> =
         marked.filter_map(|record| Some((record.node.clone()?, &record.engine))).collect();
     marks.into_iter().map(|(node, engine)| Act::Readmit { node, label: stack.avoid_label(engine) }).collect()

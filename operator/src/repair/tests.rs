@@ -431,3 +431,37 @@ async fn a_pod_beyond_restarts_is_deleted_by_uid() {
     let records = world.api.status().records;
     assert_eq!(records.last().map(|record| record.rung), Some(Rung::Recreate));
 }
+
+#[tokio::test]
+async fn a_reported_node_is_annotated_until_it_is_readmitted() {
+    use crate::names::annotation::SUSPECT;
+    use crate::reconcile::testing::Server;
+
+    let server = Server::default();
+    let path = "/api/v1/nodes/n1";
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "annotations": {"mine": "1"}}, "spec": {}});
+    server.put(path, node);
+    let client = server.client();
+    let guards = crate::guards::Guards::new(crate::guards::Tokens::fixed("token"));
+    let events = super::events::Events::start(client.clone());
+    let stack = kube::runtime::reflector::ObjectRef::new("s").within("ns");
+    let act =
+        async |act: plan::Act| super::execute::act(&client, &guards, &events, &stack, &act).await.unwrap();
+    let key = plan::Key { pod_uid: "u".into(), instance: "i".into(), rung: Rung::ReportNode, attempt: 0 };
+    let label = "avoid.speechstack.dev/ns.s.e".to_owned();
+    act(plan::Act::ReportNode {
+        key,
+        node: "n1".into(),
+        label: label.clone(),
+        expiry: 100,
+        message: "look".into(),
+    })
+    .await;
+    let annotations = || server.object(path)["metadata"]["annotations"].clone();
+    assert_eq!(annotations()[SUSPECT], node::mark(&label, 100));
+    assert_eq!(annotations()["mine"], "1");
+    act(plan::Act::Readmit { node: "n1".into(), label: "avoid.speechstack.dev/ns.s.other".into() }).await;
+    assert!(annotations()[SUSPECT].is_string(), "it was reported for another engine");
+    act(plan::Act::Readmit { node: "n1".into(), label }).await;
+    assert!(annotations()[SUSPECT].is_null());
+}

@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::{
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
 
-use crate::names::volume;
+use crate::names::{annotation, volume};
 
-/// A node: labels, taints, readiness, and its devices.
+/// A node: labels, taints, readiness, our report, and its devices.
 pub fn node(node: &mut Node) {
     let metadata = std::mem::take(&mut node.metadata);
     node.metadata = ObjectMeta {
@@ -17,6 +17,10 @@ pub fn node(node: &mut Node) {
         uid: metadata.uid,
         resource_version: metadata.resource_version,
         labels: metadata.labels,
+        annotations: metadata.annotations.map(|mut all| {
+            all.retain(|key, _| *key == annotation::SUSPECT);
+            all
+        }),
         ..ObjectMeta::default()
     };
     node.spec = node.spec.take().map(|spec| NodeSpec {

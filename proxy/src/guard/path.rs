@@ -6,5 +6,4 @@ pub mod grpc;
 pub mod lane;
 pub mod observer;
 pub mod predictor;
-pub mod redact;
 pub mod signatures;

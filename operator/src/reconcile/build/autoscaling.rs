@@ -16,6 +16,8 @@ const MOST_SECONDS: i32 = 3600;
 const MOST_PERIOD: i32 = 1800;
 /// Jobs that wait in a guard's lane, from the guard's metrics; needs a metrics adapter in the cluster.
 pub const QUEUE_METRIC: &str = "speechstack_guard_lane_waiting";
+/// Requests in flight of a gateway, from the gateway's metrics; needs the same adapter.
+pub const IN_FLIGHT_METRIC: &str = "speechstack_gateway_in_flight";
 
 /// Of one engine, if it has one. GPU use tells nothing of a queue, so the queue itself is the default metric.
 pub fn engine(stack: &ValidStack, engine: &ValidEngine, kind: Owned) -> Option<HorizontalPodAutoscaler> {
@@ -23,7 +25,7 @@ pub fn engine(stack: &ValidStack, engine: &ValidEngine, kind: Owned) -> Option<H
     if stack.suspend {
         return None; // it would start what is stopped
     }
-    let metrics = if metrics.is_empty() { vec![queue()] } else { metrics.clone() };
+    let metrics = if metrics.is_empty() { vec![of_pods(QUEUE_METRIC, 2)] } else { metrics.clone() };
     Some(HorizontalPodAutoscaler {
         metadata: metadata::engine(stack, engine),
         spec: Some(HorizontalPodAutoscalerSpec {
@@ -37,41 +39,44 @@ pub fn engine(stack: &ValidStack, engine: &ValidEngine, kind: Owned) -> Option<H
     })
 }
 
-/// Of the gateway, if it has one, by CPU.
+/// Of the gateway, if it has one.
 pub fn gateway(stack: &ValidStack) -> Option<HorizontalPodAutoscaler> {
     let autoscaling = stack.gateway.spec.autoscaling.as_ref()?;
+    let cpu = MetricSpec {
+        type_: "Resource".into(),
+        resource: Some(ResourceMetricSource {
+            name: "cpu".into(),
+            target: MetricTarget {
+                type_: "Utilization".into(),
+                average_utilization: Some(autoscaling.cpu_percent),
+                ..MetricTarget::default()
+            },
+        }),
+        ..MetricSpec::default()
+    };
+    let in_flight = autoscaling.in_flight.map(|target| of_pods(IN_FLIGHT_METRIC, target));
     Some(HorizontalPodAutoscaler {
         metadata: metadata::gateway(stack),
         spec: Some(HorizontalPodAutoscalerSpec {
             scale_target_ref: target(Owned::Deployment, metadata::of_gateway(stack)),
             min_replicas: Some(autoscaling.min_replicas),
             max_replicas: autoscaling.max_replicas,
-            metrics: Some(vec![MetricSpec {
-                type_: "Resource".into(),
-                resource: Some(ResourceMetricSource {
-                    name: "cpu".into(),
-                    target: MetricTarget {
-                        type_: "Utilization".into(),
-                        average_utilization: Some(autoscaling.cpu_percent),
-                        ..MetricTarget::default()
-                    },
-                }),
-                ..MetricSpec::default()
-            }]),
+            metrics: Some(std::iter::once(cpu).chain(in_flight).collect()),
             behavior: None,
         }),
         status: None,
     })
 }
 
-fn queue() -> MetricSpec {
+/// A metric of which pods have that many on average.
+fn of_pods(metric: &str, average: i32) -> MetricSpec {
     MetricSpec {
         type_: "Pods".into(),
         pods: Some(PodsMetricSource {
-            metric: MetricIdentifier { name: QUEUE_METRIC.into(), selector: None },
+            metric: MetricIdentifier { name: metric.into(), selector: None },
             target: MetricTarget {
                 type_: "AverageValue".into(),
-                average_value: Some(Quantity("2".into())),
+                average_value: Some(Quantity(average.to_string())),
                 ..MetricTarget::default()
             },
         }),

@@ -17,7 +17,6 @@ use crate::reconcile::validate::{ValidEngine, ValidStack};
 
 /// How long a stopping gateway goes on accepting, so that those who send to it learn of its end.
 pub const DRAIN_DELAY: Span = Span::seconds(5);
-const DRAIN: Span = Span::seconds(30);
 const DEFAULT_VOICE: &str = "Magpie-Multilingual.EN-US.Mia";
 
 #[derive(Serialize)]
@@ -270,9 +269,10 @@ pub fn gateway(stack: &ValidStack) -> ConfigMap {
     config_map(metadata::gateway(stack), &file)
 }
 
-/// How long a stopping gateway waits for work in flight.
+/// How long a stopping gateway waits for work in flight: as long as a job may take.
 pub fn drain(stack: &ValidStack) -> Span {
-    stack.gateway.spec.drain_timeout.unwrap_or(DRAIN)
+    let gateway = &stack.gateway.spec;
+    gateway.drain_timeout.unwrap_or(gateway.limits.longest_job)
 }
 
 fn config_map(metadata: ObjectMeta, file: &impl Serialize) -> ConfigMap {

@@ -1,5 +1,6 @@
 //! What runs an engine's pods: a Deployment, or a StatefulSet where each replica has a cache of its own.
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{
     Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment, StatefulSet, StatefulSetSpec,
     StatefulSetUpdateStrategy,
@@ -10,7 +11,7 @@ use kube::api::ObjectMeta;
 use serde_json::Value;
 use speechstack_crds::Strategy;
 
-use super::update::{self, Update};
+use super::update::{self, Update, When};
 use super::{engine, metadata, template};
 use crate::fingerprint;
 use crate::names::annotation;
@@ -70,7 +71,7 @@ impl Workload {
     /// The kind that a scaler finds under the workload's name.
     #[must_use]
     pub fn target(&self, live: Option<&LiveWorkload>) -> Owned {
-        live.filter(|_| self.update == Update::Pending).map_or_else(|| self.object.kind(), |live| live.kind)
+        live.filter(|_| self.update != Update::Apply).map_or_else(|| self.object.kind(), |live| live.kind)
     }
 
     /// What is written of a live workload beside its template: the number of its replicas, and the note by which the
@@ -127,7 +128,12 @@ impl Object {
 
 /// Builds one engine's. The template names its ConfigMap by its own fingerprint, so that pods of an older template keep
 /// the file that was written for them.
-pub fn build(stack: &ValidStack, engine: &ValidEngine, live: Option<&LiveWorkload>) -> Workload {
+pub fn build(
+    stack: &ValidStack,
+    engine: &ValidEngine,
+    live: Option<&LiveWorkload>,
+    now: Timestamp,
+) -> Workload {
     let unnamed = template::template(stack, engine, String::new());
     let revision = fingerprint::of(&fingerprint::json(&unnamed));
     let config_map =
@@ -162,7 +168,8 @@ pub fn build(stack: &ValidStack, engine: &ValidEngine, live: Option<&LiveWorkloa
         update: Update::Apply,
         live: live.cloned(),
     };
-    workload.update = update::decide(stack.updates, live, workload.desired());
+    let when = When { updates: stack.updates, window: stack.update_window.as_ref(), now };
+    workload.update = update::decide(when, live, workload.desired());
     workload
 }
 

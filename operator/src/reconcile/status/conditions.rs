@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use speechstack_crds::condition::{Judged as Verdict, condition_type, reason};
-use speechstack_crds::{Capability, Phase, RepairStatus};
+use speechstack_crds::{Capability, Phase, RepairStatus, Updates};
 
 use super::engines::Judged;
 use crate::reconcile::apply::{self, AppliedObjects};
@@ -33,7 +33,7 @@ pub fn judge(
         suspended,
         correlated,
         guards(observed),
-        update_pending(engines),
+        update_pending(stack, engines),
     ]
 }
 
@@ -196,7 +196,7 @@ fn guards(observed: &Observed) -> Verdict {
     verdict(kind, true, reason::NO_ANSWER, message)
 }
 
-fn update_pending(engines: &[Judged]) -> Verdict {
+fn update_pending(stack: &ValidStack, engines: &[Judged]) -> Verdict {
     let kind = condition_type::UPDATE_PENDING;
     let waiting: Vec<_> = engines
         .iter()
@@ -206,10 +206,15 @@ fn update_pending(engines: &[Judged]) -> Verdict {
     if waiting.is_empty() {
         return verdict(kind, false, reason::NONE, "pods have the operator's current template");
     }
-    let message = format!(
-        "a new pod template of {} waits for the next change of the spec; set spec.updates: Automatic to take it now",
-        waiting.join(", ")
-    );
+    let of = waiting.join(", ");
+    let message = match stack.updates {
+        Updates::OnSpecChange => format!(
+            "a new pod template of {of} waits for the next change of the spec; set spec.updates: Automatic to take it now"
+        ),
+        Updates::Automatic => format!(
+            "a new pod template of {of} waits for spec.updateWindow, or until fewer other engines are updated or out of service"
+        ),
+    };
     verdict(kind, true, reason::NEW_DEFAULTS, message)
 }
 

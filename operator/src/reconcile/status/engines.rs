@@ -14,6 +14,7 @@ use crate::reconcile::build::metadata;
 use crate::reconcile::build::{self, Update};
 use crate::reconcile::failure::{self, Fault};
 use crate::reconcile::observe::Observed;
+use crate::reconcile::outside::{self, Outside};
 use crate::reconcile::validate::{Replicas, ValidEngine, ValidStack};
 
 /// Most pods shown of an engine.
@@ -107,8 +108,19 @@ fn one(
         judged.failing = failure::of_workload(name, live, judged.last_ended.as_ref(), judged.pods, desired);
     }
     judged.rolling |= judged.status.updated < desired || judged.pods > usize::try_from(desired).unwrap_or(0);
+    // The pods in trouble come first, and are not those that are left out.
+    judged.status.pods.sort_by(|a, b| trouble(a).cmp(&trouble(b)).then_with(|| a.name.cmp(&b.name)));
     judged.status.pods.truncate(PODS);
     judged
+}
+
+/// How early a pod is listed.
+fn trouble(pod: &PodStatus) -> u8 {
+    match pod.state.as_str() {
+        state if is_wedged(state) || state == State::ConfigError.as_str() => 0,
+        state if state == State::Healthy.as_str() => 2,
+        _ => 1,
+    }
 }
 
 fn add(
@@ -139,7 +151,8 @@ fn add(
     judged.pods += usize::from(!ending);
 
     let complaint = observed.complaints.get(&*pod.name).map(String::as_str);
-    let fault = failure::of_pod(pod, node_ready, complaint, now);
+    let words = observed.last_words.get(&*pod.name).map(String::as_str);
+    let fault = failure::of_pod(pod, node_ready, complaint, words, now);
     let name = pod.name.to_string();
     let known = before.and_then(|before| before.pods.iter().find(|known| known.name == name));
     // An operator that starts has not heard the guards yet: what was last shown of a pod stays until its guard speaks,
@@ -239,21 +252,20 @@ pub fn summary(engines: &[Judged]) -> Summary {
     Summary { stt: of(Capability::Stt), tts: of(Capability::Tts) }
 }
 
-/// Where clients connect.
-pub fn endpoints(stack: &ValidStack) -> Endpoints {
+/// Where clients connect: within the cluster, and from outside by Ingress, HTTPRoute or load balancer, in this order.
+pub fn endpoints(stack: &ValidStack, outside: &Outside) -> Endpoints {
     let spec = &stack.gateway.spec;
-    let port = match spec.service.port {
-        80 => String::new(),
-        port => format!(":{port}"),
-    };
+    let port = i64::from(spec.service.port);
     let host = format!("{}.{}.svc", metadata::of_gateway(stack), stack.namespace);
-    let ingress = spec.ingress.as_ref().map(|ingress| {
-        let scheme = if ingress.tls_secret_name.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}/v1", ingress.host)
+    let ingress = spec.ingress.as_ref().map(|ingress| match ingress.tls_secret_name {
+        Some(_) => outside::url(true, &ingress.host, 443),
+        None => outside::url(false, &ingress.host, 80),
     });
-    let route = spec.http_route.as_ref().and_then(|route| route.hostnames.first());
+    let route = spec.http_route.as_ref();
+    let route = || route.and_then(|route| outside::of_route(&outside.listeners, &route.hostnames));
+    let balancer = || outside.load_balancer.as_ref().map(|host| outside::url(false, host, port));
     Endpoints {
-        openai_base_url: format!("http://{host}{port}/v1"),
-        external: ingress.or_else(|| route.map(|host| format!("http://{host}/v1"))),
+        openai_base_url: outside::url(false, &host, port),
+        external: ingress.or_else(route).or_else(balancer),
     }
 }

@@ -11,8 +11,8 @@ use super::*;
 use crate::guards::Seen;
 use crate::pods::EnginePod;
 use crate::reconcile::build::Update;
-use crate::reconcile::testing;
 use crate::reconcile::workload::LiveWorkload;
+use crate::reconcile::{outside, testing};
 
 const SPEC: &str = "stt: [{name: ears, preset: reference, replicas: 2}]";
 
@@ -256,4 +256,63 @@ proptest! {
         prop_assert_eq!(is_ready, status.phase == Some(Phase::Ready));
         prop_assert!(events::between(Some(&status), &again(&observed, Some(&status))).is_empty());
     }
+}
+
+#[test]
+fn the_pods_in_trouble_come_first_and_are_never_those_left_out() {
+    let healthy =
+        (0..25).map(|at| (pod(&format!("a{at:02}"), true, json!({})), says("healthy", "serving", true)));
+    let mut pods: Vec<_> = healthy.collect();
+    pods.push((pod("y", false, json!({})), says("starting", "pending", true)));
+    pods.push((pod("z", false, json!({})), says("wedged", "wedged", true)));
+    let status = judged(&observed(pods));
+    let names: Vec<&str> = status.engines[0].pods.iter().map(|pod| pod.name.as_str()).collect();
+    assert_eq!((names.len(), &names[..3]), (20, &["z", "y", "a00"][..]));
+}
+
+#[tokio::test]
+async fn a_flapping_guard_costs_at_most_one_write_in_five_seconds() {
+    let server = testing::Server::default();
+    let context = testing::context(&server);
+    server.hold(&testing::stack(SPEC));
+    let valid = testing::valid(SPEC);
+    let now = Timestamp::from_second(100).unwrap();
+    let look = async |flap: usize| {
+        let state = if flap.is_multiple_of(2) { ("healthy", "serving") } else { ("wedged", "wedged") };
+        let second = (pod("b", true, json!({})), says(state.0, state.1, true));
+        let pods = serving().into_iter().take(1).chain([second]).collect();
+        let applied = AppliedObjects::default();
+        publish(&context, &server.stack(), &valid, &observed(pods), Ok(&applied), now).await.unwrap()
+    };
+    let mut held = Vec::new();
+    for flap in 0..6 {
+        held.extend(look(flap).await.held_back);
+    }
+    let path = "/apis/speechstack.dev/v1alpha1/namespaces/speech/speechstacks/demo/status";
+    assert_eq!(server.patches(path).len(), 1);
+    assert_eq!(held.len(), 3, "each wedge is looked at again later");
+    assert!(held.iter().all(|wait| *wait <= SPACING && !wait.is_zero()));
+    let later = Instant::now() + SPACING;
+    assert_eq!(context.written.wait(&server.stack(), later), None);
+}
+
+#[test]
+fn a_stack_is_found_from_outside_by_what_others_say() {
+    let external = |gateway: &str, outside: outside::Outside| {
+        let stack = testing::valid(&format!("{SPEC}\ngateway: {gateway}"));
+        let applied = AppliedObjects::default();
+        let observed = Observed { outside, ..observed(serving()) };
+        let now = Timestamp::from_second(100).unwrap();
+        judge(&stack, &observed, Ok(&applied), None, now).endpoints.unwrap().external
+    };
+    let balanced = outside::Outside { load_balancer: Some("192.0.2.9".into()), listeners: Vec::new() };
+    let service = "{service: {type: LoadBalancer, port: 8000}}";
+    assert_eq!(external(service, outside::Outside::default()), None);
+    assert_eq!(external(service, balanced.clone()).as_deref(), Some("http://192.0.2.9:8000/v1"));
+    let ingress = "{service: {type: LoadBalancer}, ingress: {host: a.example, tlsSecretName: t}}";
+    assert_eq!(external(ingress, balanced).as_deref(), Some("https://a.example/v1"));
+    let listener = outside::Listener { host: None, address: Some("192.0.2.7".into()), port: 443, tls: true };
+    let listeners = outside::Outside { load_balancer: None, listeners: vec![listener] };
+    let route = "{httpRoute: {parentRefs: [{name: edge}]}}";
+    assert_eq!(external(route, listeners).as_deref(), Some("https://192.0.2.7/v1"));
 }

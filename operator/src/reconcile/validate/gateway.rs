@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
     Affinity, PodDNSConfig, PodSecurityContext, PodTemplateSpec, SecurityContext, TopologySpreadConstraint,
     Volume, VolumeMount,
 };
-use speechstack_crds::{Capability, GatewaySpec, SpeechStackSpec};
+use speechstack_crds::{Capability, GatewaySpec, ServiceType, SpeechStackSpec};
 
 use super::check::Check;
 use super::engine::ValidEngine;
@@ -43,6 +43,14 @@ pub struct ValidGateway {
     pub max_upload: u64,
     /// Models that clients may name.
     pub models: Vec<Model>,
+}
+
+impl ValidGateway {
+    /// Whether others give it an address, which may come later.
+    #[must_use]
+    pub fn is_outside(&self) -> bool {
+        self.spec.service.service_type == ServiceType::LoadBalancer || self.spec.http_route.is_some()
+    }
 }
 
 /// A model that clients may name.

@@ -22,6 +22,7 @@ pub struct Metrics {
     engine: String,
     state: IntGaugeVec,
     lane_waiting: IntGauge,
+    lane_waiting_seconds: Gauge,
     lane_running: IntGauge,
     verdicts: IntCounterVec,
     probes: IntCounterVec,
@@ -67,6 +68,13 @@ impl Metrics {
             engine: engine.to_owned(),
             state,
             lane_waiting,
+            lane_waiting_seconds: registered(
+                registry,
+                Gauge::with_opts(opts(
+                    "speechstack_guard_lane_waiting_seconds",
+                    "Predicted seconds of work of the jobs that wait for the lane.",
+                ))?,
+            )?,
             lane_running,
             verdicts: counter(
                 "speechstack_verdicts_total",
@@ -139,6 +147,8 @@ impl Metrics {
     pub fn lane(&self, lane: &LaneView) {
         let running = lane.running.iter().filter(|job| job.permit == Permit::Job).count();
         self.lane_waiting.set(i64::try_from(lane.waiting).unwrap_or(i64::MAX));
+        // The sum of nothing is -0.
+        self.lane_waiting_seconds.set(lane.waiting_seconds + 0.0);
         self.lane_running.set(i64::try_from(running).unwrap_or(i64::MAX));
     }
 

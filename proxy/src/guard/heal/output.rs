@@ -13,8 +13,8 @@ use tokio::sync::broadcast;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use contract::Class;
+use contract::redact::redact;
 
-use crate::guard::path::redact::redact;
 use crate::guard::path::signatures::Catalogue;
 
 mod hints;

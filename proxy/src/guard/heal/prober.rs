@@ -14,9 +14,9 @@ use contract::Class;
 use crate::config;
 use crate::guard::heal::golden::{self, CLIP_A, CLIP_B, Clip};
 use crate::guard::path::classify::{Finding, classify};
-use crate::guard::path::redact::redact;
 use crate::guard::path::signatures::{Catalogue, SEARCHED_BYTES};
 use crate::guard::protocols::Protocols;
+use contract::redact::redact;
 
 pub(super) mod ask;
 mod input;

@@ -24,13 +24,13 @@ use crate::guard::path::forward::tail::Broken;
 use crate::guard::path::forward::work::stops_with_client;
 use crate::guard::path::forward::{Forward, clock};
 use crate::guard::path::lane::{Permit, Slot};
-use crate::guard::path::redact::redact;
 use crate::guard::path::signatures::SEARCHED_BYTES;
 use crate::guard::protocols::Job;
 use crate::job::input::InputHash;
 use crate::net::{self, within};
 use crate::protocol::grpc::{Code, Status};
 use crate::protocol::{Task, Transport};
+use contract::redact::redact;
 
 /// Bytes of a conversation's audio, a second of it or more, that an engine without an answer must have been sent to look odd.
 const HEARD_BYTES: u64 = 32 * 1024;
