@@ -22,6 +22,7 @@ mod load;
 mod policy;
 mod protocols;
 pub mod reload;
+mod sessions;
 mod supervisors;
 
 pub use connections::Connections;
@@ -33,6 +34,7 @@ pub use policy::{
     Alone, Confirm, ConfirmRules, Hang, Lane, Policy, Probe, Quorum, Repair, RetryAfter, SignatureRule,
     Startup, Trend,
 };
+pub use sessions::Sessions;
 pub use supervisors::{Container, ContainerEngine, Published, Unit};
 
 /// The whole file.
@@ -171,6 +173,8 @@ pub struct Gateway {
     pub hedge: Hedge,
     /// Bounds of the Retry-After header.
     pub retry_after: RetryAfter,
+    /// Limits of streaming sessions.
+    pub sessions: Sessions,
     /// Models that clients may name.
     pub models: Vec<Model>,
     /// Client voice names onto engine voice names.
@@ -195,6 +199,7 @@ impl Default for Gateway {
             retry: Retry::default(),
             hedge: Hedge::default(),
             retry_after: RetryAfter::default(),
+            sessions: Sessions::default(),
             models: Model::defaults(),
             voices: default_voices(),
             default_voice: "Magpie-Multilingual.EN-US.Mia".into(),

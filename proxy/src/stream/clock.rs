@@ -66,11 +66,6 @@ impl Clock {
         })
     }
 
-    /// The format of what comes next.
-    pub fn format(&self) -> Format {
-        self.format
-    }
-
     /// Position behind the last sample given.
     pub fn position(&self) -> u64 {
         self.given
@@ -254,6 +249,6 @@ mod tests {
         clock.flush(&mut output).unwrap();
         assert_eq!((clock.position(), output.len()), (32_000, 32_000));
         assert!(clock.change(Format { sample: Sample::S16, rate: 1 }, &mut output).is_err());
-        assert_eq!(clock.format().rate, 8_000);
+        assert_eq!(clock.bytes_per_second(), 8_000, "nothing has changed");
     }
 }

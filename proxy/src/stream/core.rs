@@ -93,7 +93,8 @@ impl Core {
     /// A rate that audio does not have.
     pub fn new(settings: Settings, voice: Box<dyn Voice>) -> Result<Self, resample::Error> {
         let clock = Clock::new(settings.format)?;
-        let segmenter = Segmenter::new(opening(&settings), settings.max);
+        let mut segmenter = Segmenter::new(opening(&settings), settings.max);
+        segmenter.set_max(settings.max, settings.overlap);
         Ok(Self {
             settings,
             clock,
@@ -113,6 +114,7 @@ impl Core {
     }
 
     /// What is set now.
+    #[cfg(test)]
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -190,7 +192,7 @@ impl Core {
         if opening(&settings) != opening(&self.settings) {
             self.segmenter.change(opening(&settings));
         }
-        self.segmenter.set_max(settings.max);
+        self.segmenter.set_max(settings.max, settings.overlap);
         self.settings = settings;
         Ok(())
     }
@@ -205,7 +207,8 @@ impl Core {
         let (start, speech) = self.segmenter.running()?;
         let early = self.last_partial.is_some_and(|last| now.saturating_sub(last) < self.settings.cadence);
         let new_speech = speech.saturating_sub(self.heard_speech);
-        if !self.settings.partials || self.in_flight || early || new_speech <= NEW_SPEECH || !free() {
+        let wanted = self.settings.partials && self.settings.hears && !self.in_flight;
+        if !wanted || early || new_speech <= NEW_SPEECH || !free() {
             return None;
         }
         let end = self.segmenter.position();
@@ -220,7 +223,8 @@ impl Core {
     /// When the next partial may be due although no audio comes.
     pub fn due(&self) -> Option<Duration> {
         let (_, speech) = self.segmenter.running()?;
-        let waits = self.settings.partials && !self.in_flight && speech > self.heard_speech + NEW_SPEECH;
+        let wanted = self.settings.partials && self.settings.hears && !self.in_flight;
+        let waits = wanted && speech > self.heard_speech + NEW_SPEECH;
         waits.then(|| self.last_partial.map_or(Duration::ZERO, |last| last + self.settings.cadence))
     }
 
@@ -303,7 +307,8 @@ impl Core {
         let Segment { span, audio, spoken, why } = segment;
         let id = self.next.saturating_sub(1);
         self.events.push_back(Event::Committed { segment: id, span: span.clone(), why });
-        let unheard = span.end - span.start < LEAST_AUDIO || (why == Why::Silence && spoken < LEAST_SPEECH);
+        let noise = why == Why::Silence && spoken < LEAST_SPEECH;
+        let unheard = !self.settings.hears || noise || span.end - span.start < LEAST_AUDIO;
         let agreement = std::mem::take(&mut self.agreement);
         self.pending.push_back(Pending {
             segment: id,
@@ -356,7 +361,10 @@ fn silence_after(committed: &str, tail: &str, longest: u64) -> u64 {
     let last = text.rsplit(char::is_whitespace).next().unwrap_or_default().to_lowercase();
     if text.ends_with(['.', '?', '!', '。', '？', '！']) && !text.ends_with("...") {
         AFTER_SENTENCE.min(longest)
-    } else if text.ends_with([',', ';', ':', '…', '、', '，']) || text.ends_with("...") || GOES_ON.contains(&&*last) {
+    } else if text.ends_with([',', ';', ':', '…', '、', '，'])
+        || text.ends_with("...")
+        || GOES_ON.contains(&&*last)
+    {
         longest
     } else {
         AFTER_WORDS.min(longest)

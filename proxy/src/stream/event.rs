@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use super::segmenter::Why;
 use crate::error::Error;
 use crate::job::work::Transcript;
@@ -45,6 +47,10 @@ pub enum Event {
     Empty,
     /// The audio that was not committed is dropped.
     Cleared,
+    /// The next samples of what is being spoken, s16le, never empty.
+    Speech(Bytes),
+    /// What was being spoken has ended.
+    Spoken(Result<(), Error>),
     /// All audio and control before the end is dealt with.
     Done,
     /// The session cannot go on: the clock failed.

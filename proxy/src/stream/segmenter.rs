@@ -10,6 +10,8 @@ use super::voice::{FRAME, Voice};
 
 /// How far a score must fall below the threshold before it counts as silence.
 const HYSTERESIS: f32 = 0.15;
+/// Least of the longest segment.
+const LEAST_MAX: u64 = samples(250);
 /// A forced cut lies within so much of the end of a segment.
 const CUT_WITHIN: u64 = samples(2_000);
 
@@ -81,6 +83,10 @@ pub struct Segmenter {
     rules: Option<Rules>,
     /// Longest segment, samples.
     max: u64,
+    /// Audio that a segment shares with the one before it where the length ended that, samples; without rules.
+    overlap: u64,
+    /// End of the audio that is in a segment already.
+    given: u64,
     phase: Phase,
     /// Audio from `base` on.
     tape: VecDeque<i16>,
@@ -92,11 +98,13 @@ pub struct Segmenter {
 }
 
 impl Segmenter {
-    /// One at position 0 whose segments are at most `max` samples long, and of at least a second.
+    /// One at position 0 whose segments are at most `max` samples long, and of at least a quarter of a second.
     pub fn new(rules: Option<Rules>, max: u64) -> Self {
         Self {
             rules,
-            max: max.max(samples(1_000)),
+            max: max.max(LEAST_MAX),
+            overlap: 0,
+            given: 0,
             phase: IDLE,
             tape: VecDeque::new(),
             base: 0,
@@ -121,9 +129,10 @@ impl Segmenter {
         }
     }
 
-    /// Another longest segment, at least a second.
-    pub fn set_max(&mut self, max: u64) {
-        self.max = max.max(samples(1_000));
+    /// Another longest segment, at least a quarter of a second, and another overlap, at most half of that.
+    pub fn set_max(&mut self, max: u64, overlap: u64) {
+        self.max = max.max(LEAST_MAX);
+        self.overlap = overlap.min(self.max / 2);
     }
 
     /// Another silence that ends a segment, where silence does.
@@ -143,7 +152,7 @@ impl Segmenter {
         match (self.phase, self.rules) {
             (Phase::Idle { .. }, _) => None,
             (Phase::Speech { start, spoken, .. }, Some(_)) => Some((start, spoken)),
-            (Phase::Speech { start, .. }, None) => Some((start, self.position() - start)),
+            (Phase::Speech { start, .. }, None) => Some((start, self.position() - self.given.max(start))),
         }
     }
 
@@ -183,15 +192,17 @@ impl Segmenter {
         let (start, spoken) = match self.phase {
             Phase::Speech { start, .. } => (start, self.running().map_or(0, |(_, spoken)| spoken)),
             Phase::Idle { .. } => {
-                if end > self.base {
+                if end > self.base && end > self.given {
                     marks.push(Mark::Started(self.base));
                 }
                 (self.base, 0)
             }
         };
-        if end > start {
+        // What is shared with the segment before is no segment of its own.
+        if end > start && end > self.given {
             self.end(start..end, spoken, Why::Asked, marks);
         }
+        self.forget(end);
         self.phase = IDLE;
         self.scored = end;
         self.scores.clear();
@@ -207,6 +218,7 @@ impl Segmenter {
     /// Drops all audio.
     pub fn clear(&mut self) {
         self.forget(self.position());
+        self.given = self.base;
         self.phase = IDLE;
         self.scored = self.base;
         self.scores.clear();
@@ -225,7 +237,11 @@ impl Segmenter {
             audio = later;
             if self.tape.len() as u64 >= self.max {
                 let span = self.base..self.position();
-                self.end(span.clone(), span.end - span.start, Why::Length, marks);
+                let spoken = span.end - span.start;
+                let shared = self.audio(span.end - self.overlap..span.end);
+                self.end(span.clone(), spoken, Why::Length, marks);
+                self.base -= shared.len() as u64;
+                self.tape.extend(shared);
                 self.phase = IDLE;
             }
         }
@@ -280,9 +296,8 @@ impl Segmenter {
         let frame = FRAME as u64;
         let count = self.scores.len();
         // The last of equals: the shorter the rest, the less is decoded again.
-        let lowest = (0..count).min_by(|a, b| {
-            self.scores[*a].total_cmp(&self.scores[*b]).then_with(|| b.cmp(a))
-        });
+        let lowest =
+            (0..count).min_by(|a, b| self.scores[*a].total_cmp(&self.scores[*b]).then_with(|| b.cmp(a)));
         let behind = lowest.map_or(0, |lowest| count - 1 - lowest);
         let cut = self.scored - behind as u64 * frame;
         let rest = self.scores.range(count - behind..).filter(|score| **score >= rules.threshold).count();
@@ -306,6 +321,7 @@ impl Segmenter {
     fn end(&mut self, span: Range<u64>, spoken: u64, why: Why, marks: &mut Vec<Mark>) {
         let audio = self.audio(span.clone());
         self.forget(span.end);
+        self.given = span.end;
         marks.push(Mark::Ended(Segment { span, audio, spoken, why }));
     }
 

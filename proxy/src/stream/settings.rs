@@ -15,12 +15,16 @@ pub struct Settings {
     /// Longest silence within a segment, samples, when the end of a turn is judged by its text too: then the silence of `rules`
     /// is replaced.
     pub eagerness: Option<u64>,
+    /// Whether engines hear the segments. Without, each has an empty text.
+    pub hears: bool,
     /// Whether there is text while a segment runs.
     pub partials: bool,
     /// Least time between two decodes for it.
     pub cadence: Duration,
     /// Longest segment, samples.
     pub max: u64,
+    /// Audio that a segment shares with the one before it where the length ended that, samples; without rules.
+    pub overlap: u64,
 }
 
 impl Settings {
@@ -30,9 +34,11 @@ impl Settings {
             format,
             rules: Some(Rules::default()),
             eagerness: None,
+            hears: true,
             partials: true,
             cadence: Duration::from_millis(500),
             max: samples(15_000),
+            overlap: 0,
         }
     }
 }

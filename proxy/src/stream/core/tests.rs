@@ -57,8 +57,11 @@ fn an_utterance_gives_its_events_in_order() {
     assert_eq!(order.key, Key::Final(0));
     core.heard(order.key, text("Hello."));
     let events = events(&mut core);
-    let [Event::Started { segment: 0, at }, Event::Committed { span, why: Why::Silence, .. }, Event::Final(last)] =
-        &events[..]
+    let [
+        Event::Started { segment: 0, at },
+        Event::Committed { span, why: Why::Silence, .. },
+        Event::Final(last),
+    ] = &events[..]
     else {
         panic!("{events:?}")
     };
@@ -164,7 +167,10 @@ fn little_noise_costs_no_engine() {
     core.audio(&level(1_000, 0));
     assert_eq!(core.order(at(2_000), || true), None);
     let events = events(&mut core);
-    assert!(matches!(events.last(), Some(Event::Final(last)) if last.transcript.text.is_empty()), "{events:?}");
+    assert!(
+        matches!(events.last(), Some(Event::Final(last)) if last.transcript.text.is_empty()),
+        "{events:?}"
+    );
 }
 
 #[test]
@@ -228,7 +234,8 @@ fn settings_change_between_segments_and_a_wrong_rate_changes_nothing() {
     let wrong = Settings { format: Format { rate: 7, ..FORMAT }, ..by_client() };
     assert!(core.configure(wrong).is_err());
     assert!(core.settings().rules.is_some());
-    core.configure(Settings { format: Format { sample: Sample::MuLaw, rate: 8_000 }, ..by_client() }).unwrap();
+    core.configure(Settings { format: Format { sample: Sample::MuLaw, rate: 8_000 }, ..by_client() })
+        .unwrap();
     core.audio(&vec![0xFF; 8_000]);
     core.commit();
     let order = core.order(at(1), || true).unwrap();

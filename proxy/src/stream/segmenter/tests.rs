@@ -123,16 +123,30 @@ fn without_rules_only_the_client_and_the_length_end_a_segment() {
     segmenter.push(&count_up(5 * SECOND), &mut voice, &mut marks);
     segmenter.commit(&mut marks);
     let lengths: Vec<_> = segments(&marks).iter().map(|segment| (segment.audio.len(), segment.why)).collect();
-    assert_eq!(
-        lengths,
-        [(2 * SECOND, Why::Length), (2 * SECOND, Why::Length), (SECOND, Why::Asked)]
-    );
+    assert_eq!(lengths, [(2 * SECOND, Why::Length), (2 * SECOND, Why::Length), (SECOND, Why::Asked)]);
     assert_eq!(segmenter.running(), None);
     segmenter.push(&[1; 10], &mut voice, &mut marks);
     segmenter.clear();
     let before = marks.len();
     segmenter.commit(&mut marks);
     assert_eq!(marks.len(), before, "what was cleared is not committed");
+}
+
+#[test]
+fn segments_of_one_length_share_their_joints() {
+    let mut segmenter = Segmenter::new(None, samples(2_000));
+    segmenter.set_max(samples(2_000), samples(500));
+    let (mut voice, mut marks) = (Scripted(VecDeque::new()), Vec::new());
+    segmenter.push(&count_up(4 * SECOND), &mut voice, &mut marks);
+    segmenter.commit(&mut marks);
+    segmenter.push(&count_up(2 * SECOND), &mut voice, &mut marks);
+    segmenter.commit(&mut marks);
+    let spans: Vec<_> = segments(&marks).iter().map(|segment| segment.span.clone()).collect();
+    let at = |milliseconds| samples(milliseconds);
+    // What is left behind the last cut is only what it shares: no segment.
+    assert_eq!(spans, [at(0)..at(2_000), at(1_500)..at(3_500), at(3_000)..at(4_000), at(4_000)..at(6_000)]);
+    assert_eq!(segments(&marks)[1].audio[0], (at(1_500) % 30_011) as i16);
+    assert_eq!(segmenter.running(), None);
 }
 
 #[test]
