@@ -13,6 +13,9 @@ import traceback
 import wave
 from pathlib import Path
 
+# The folder of this file has a riva.py of its own.
+sys.path.pop(0)
+
 import openai
 from openai import OpenAI
 from riva.client.realtime import RealtimeClientASR
