@@ -180,7 +180,7 @@ struct Live {
 
 /// What the loop goes on with.
 enum Step {
-    Event(Event),
+    Event(Box<Event>),
     Received(Received),
     Drain,
     Ping,
@@ -210,7 +210,7 @@ impl Live {
             let step = tokio::select! {
                 biased;
                 () = drain.begun(), if !self.draining => Step::Drain,
-                event = self.session.next() => Step::Event(event),
+                event = self.session.next() => Step::Event(Box::new(event)),
                 received = self.socket.next(), if !self.draining && self.session.has_room() => Step::Received(received),
                 () = sleep_until(too_long) => Step::Ending(if self.draining { Ending::Draining } else { Ending::TooLong }),
                 () = sleep_until(active + limits.idle_timeout), if !self.draining && !self.session.speaks() => Step::Ending(Ending::Idle),
@@ -218,7 +218,7 @@ impl Live {
                 () = sleep_until(heard.max(pinged) + PING_EVERY) => Step::Ping,
             };
             match step {
-                Step::Event(event) => self.event(event, &mut out),
+                Step::Event(event) => self.event(*event, &mut out),
                 Step::Received(received) => {
                     heard = Instant::now();
                     match received {

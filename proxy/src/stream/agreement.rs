@@ -51,7 +51,7 @@ pub fn hypothesis(text: &str, words: &[Word], offset: f64) -> Vec<Token> {
         && words.iter().zip(&texts).all(|(word, text)| key(&word.text) == key(text));
     let time = |at: usize| {
         let word = words.get(at).filter(|_| alike)?;
-        (word.start.is_finite() && word.end.is_finite()).then(|| (word.start + offset, word.end + offset))
+        (word.start.is_finite() && word.end.is_finite()).then_some((word.start + offset, word.end + offset))
     };
     texts.into_iter().enumerate().map(|(at, text)| Token { text, times: time(at) }).collect()
 }

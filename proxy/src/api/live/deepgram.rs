@@ -51,14 +51,14 @@ pub fn open(context: &Arc<Context>, request: &Request, _: &Handshake) -> Result<
             return Err(Error::param("encoding", "encoding must be linear16, linear32, mulaw or alaw"));
         }
     };
-    let default_rate: u32 = if matches!(sample, Sample::MuLaw | Sample::ALaw) { 8_000 } else { 16_000 };
-    let rate = number("sample_rate", 8_000, 48_000)?.unwrap_or(default_rate.into());
+    let default_rate: u64 = if matches!(sample, Sample::MuLaw | Sample::ALaw) { 8_000 } else { 16_000 };
+    let rate = number("sample_rate", 8_000, 48_000)?.unwrap_or(default_rate);
     if number("channels", 1, 8)?.unwrap_or(1) != 1 {
         return Err(Error::param("channels", "only one channel is supported in streaming"));
     }
     let silence = number("endpointing", 10, 10_000)?.unwrap_or(ENDPOINTING).max(100);
     let rules = Rules { silence: samples(silence), ..Rules::default() };
-    let format = Format { sample, rate: u32::try_from(rate).unwrap_or(default_rate) };
+    let format = Format { sample, rate: u32::try_from(rate).unwrap_or(16_000) };
     let settings =
         Settings { rules: Some(rules), partials: is_on("interim_results"), ..Settings::new(format) };
     let config = context.config.get();
