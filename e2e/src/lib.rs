@@ -16,4 +16,5 @@ pub mod report;
 pub mod slow;
 pub mod stack;
 pub mod watch;
+pub mod websocket;
 pub mod words;

@@ -14,12 +14,15 @@ use crate::edge::{Metrics, RequestId};
 use crate::error::Error;
 use crate::job::work::{Need, Speakers, Work};
 use crate::net::drain::Drain;
+use crate::net::permits::Permits;
+use crate::stream;
 use crate::upstream::voices::Voices;
 use crate::upstream::{Outgoing, Route, Upstreams};
 
 pub mod catalog;
 pub mod diarization;
 mod form;
+pub mod live;
 pub mod openai;
 pub mod page;
 pub mod parakeet_fastapi;
@@ -38,6 +41,12 @@ pub struct Context {
     pub metrics: Metrics,
     /// Whether the gateway is stopping.
     pub drain: Drain,
+    /// The engines as sessions see them.
+    pub engines: stream::Gateway,
+    /// What sessions count.
+    pub session_metrics: stream::Metrics,
+    /// Free permits for sessions.
+    pub sessions: Permits,
     /// Unix time of the start, seconds: when models count as created.
     pub started_unix: u64,
 }

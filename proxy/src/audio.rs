@@ -12,6 +12,7 @@ pub mod format;
 mod mpeg;
 pub mod quality;
 pub mod resample;
+mod sample;
 #[cfg(test)]
 mod signal;
 mod sniff;
@@ -22,4 +23,5 @@ pub use describe::describe;
 pub use duration::estimate;
 pub use encode::{Encoder, OutputFormat, Samples};
 pub use format::Container;
+pub use sample::Sample;
 pub use stretch::{SPEEDS, Stretch};

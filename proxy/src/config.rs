@@ -23,6 +23,7 @@ mod page;
 mod policy;
 mod protocols;
 pub mod reload;
+mod sessions;
 mod supervisors;
 
 pub use connections::Connections;
@@ -35,6 +36,7 @@ pub use policy::{
     Alone, Confirm, ConfirmRules, Hang, Lane, Policy, Probe, Quorum, Repair, RetryAfter, SignatureRule,
     Startup, Trend,
 };
+pub use sessions::Sessions;
 pub use supervisors::{Container, ContainerEngine, Published, Unit};
 
 /// The whole file.
@@ -175,6 +177,8 @@ pub struct Gateway {
     pub retry_after: RetryAfter,
     /// The page for people at `/`.
     pub page: Page,
+    /// Limits of streaming sessions.
+    pub sessions: Sessions,
     /// Models that clients may name.
     pub models: Vec<Model>,
     /// Client voice names onto engine voice names.
@@ -200,6 +204,7 @@ impl Default for Gateway {
             hedge: Hedge::default(),
             retry_after: RetryAfter::default(),
             page: Page::default(),
+            sessions: Sessions::default(),
             models: Model::defaults(),
             voices: default_voices(),
             default_voice: "Magpie-Multilingual.EN-US.Mia".into(),

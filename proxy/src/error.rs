@@ -9,6 +9,8 @@ use serde_json::json;
 
 use contract::Capability;
 
+use crate::net::websocket;
+
 /// Why a request is not served.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -57,6 +59,20 @@ pub enum Error {
     MethodNotAllowed {
         /// The method to use.
         allowed: &'static str,
+    },
+    /// The path speaks WebSocket, and the request is no handshake of it.
+    #[error(transparent)]
+    NoHandshake(#[from] websocket::Refused),
+    /// An ephemeral key that is not valid any more, or never was.
+    #[error(
+        "the client secret has expired or is not valid; POST /v1/realtime/client_secrets makes a new one"
+    )]
+    InvalidSecret,
+    /// There are as many sessions as there may be.
+    #[error("too many sessions are open; retry later")]
+    TooManySessions {
+        /// When a retry may help.
+        retry_after: Duration,
     },
     /// The file cannot be decoded, and the engine does not take it as it is.
     #[error("Audio file might be corrupted or unsupported: {message}")]
@@ -141,6 +157,9 @@ impl Error {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ModelNotFound { .. } | Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NoHandshake(_) => StatusCode::UPGRADE_REQUIRED,
+            Self::InvalidSecret => StatusCode::UNAUTHORIZED,
+            Self::TooManySessions { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::PoisonInput => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::NoEngine { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -161,6 +180,9 @@ impl Error {
             Self::ModelNotFound { .. } => Some("model_not_found"),
             Self::NotFound { .. } => Some("not_found"),
             Self::MethodNotAllowed { .. } => Some("method_not_allowed"),
+            Self::NoHandshake(_) => Some("upgrade_required"),
+            Self::InvalidSecret => Some("invalid_api_key"),
+            Self::TooManySessions { .. } => Some("too_many_sessions"),
             Self::Undecodable { .. } => Some("invalid_value"),
             Self::FormChanged => Some("form_changed"),
             Self::NoRoom { .. } => Some("no_room"),
@@ -188,6 +210,9 @@ impl Error {
             Self::ModelNotFound { .. } => Some("model"),
             Self::NotFound { .. }
             | Self::MethodNotAllowed { .. }
+            | Self::NoHandshake(_)
+            | Self::InvalidSecret
+            | Self::TooManySessions { .. }
             | Self::Overloaded { .. }
             | Self::NoEngine { .. }
             | Self::NoRoom { .. }
@@ -215,6 +240,7 @@ impl Error {
             Self::Overloaded { retry_after, .. }
             | Self::NoEngine { retry_after, .. }
             | Self::NoRoom { retry_after }
+            | Self::TooManySessions { retry_after }
             | Self::EngineFailed { retry_after, .. } => Some(*retry_after),
             Self::InvalidRequest { .. }
             | Self::Truncated
@@ -224,6 +250,8 @@ impl Error {
             | Self::ModelNotFound { .. }
             | Self::NotFound { .. }
             | Self::MethodNotAllowed { .. }
+            | Self::NoHandshake(_)
+            | Self::InvalidSecret
             | Self::PoisonInput
             | Self::Undecodable { .. }
             | Self::FormChanged
@@ -251,6 +279,10 @@ impl IntoResponse for Error {
         }
         if let Self::MethodNotAllowed { allowed } = self {
             headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+        }
+        if let Self::NoHandshake(_) = self {
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         response
     }

@@ -21,14 +21,18 @@ pub use crate::edge::Metrics;
 
 use contract::Capability;
 
+use crate::api::live::nim;
+use crate::api::live::tldw::status;
+use crate::api::openai::realtime::secrets;
 use crate::api::openai::{models, speech, transcription, voices};
-use crate::api::{Context, diarization, page, parakeet_fastapi, spark};
+use crate::api::{Context, diarization, live, page, parakeet_fastapi, spark};
 use crate::config::Current;
 use crate::edge::{self, Edge, RequestId};
 use crate::error::Error;
 use crate::net::drain::Drain;
 use crate::net::permits::Permits;
 use crate::rng::Rng;
+use crate::stream;
 use crate::upstream::Upstreams;
 use crate::upstream::voices::Voices;
 
@@ -125,7 +129,20 @@ impl Gateway {
         };
         let started_unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let voices = Voices::new(upstreams.clone());
-        let context = Context { config, upstreams, voices, metrics, drain, started_unix };
+        let session_metrics = stream::Metrics::register(registry)?;
+        let engines = stream::Gateway::new(upstreams.clone(), session_metrics.clone());
+        let sessions = Permits::default();
+        let context = Context {
+            config,
+            upstreams,
+            voices,
+            metrics,
+            drain,
+            engines,
+            session_metrics,
+            sessions,
+            started_unix,
+        };
         Ok(Self { context: Arc::new(context), edge: Arc::new(edge) })
     }
 
@@ -141,7 +158,12 @@ impl Gateway {
             .route(SPEECH, posts(speech::create))
             .route(TRANSCRIPTIONS, posts(transcription::create))
             .route("/audio/translations", posts(transcription::translate))
+            .route("/realtime/client_secrets", posts(secrets::create))
+            .route("/realtime/transcription_sessions", posts(nim::create))
             .route("/transcribe", posts(parakeet_fastapi::transcribe))
+            .route("/api/v1/audio/stream/status", gets(status::status))
+            .route("/api/v1/audio/stream/limits", gets(status::limits))
+            .merge(live::routes())
             .route("/health", gets(health))
             .route("/api/audio/transcribe-with-speakers", posts(spark::transcribe_with_speakers));
         // Each path also without its prefix: clients differ in what they call the base URL.

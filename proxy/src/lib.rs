@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `edge`, `api`, `gateway` | downstream: what every request passes, what clients send, and the routes |
 //! | `job` | the work that a request asks for, whatever engine does it |
+//! | `stream` | sessions: audio that is transcribed while it is spoken |
 //! | `upstream` | which engine is picked, retries, waiting |
 //! | `protocol` | what engines speak, one codec each |
 //! | `guard` | one engine: its path, its judgement, its repair |
@@ -35,5 +36,6 @@ mod net;
 mod protocol;
 mod rng;
 mod roundtrip;
+mod stream;
 pub mod transcript;
 mod upstream;

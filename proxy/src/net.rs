@@ -10,6 +10,7 @@ mod pool;
 mod serve;
 mod socket;
 mod watch;
+pub mod websocket;
 mod within;
 
 pub use client::{CallError, Calls, Client, Clients, Reply};

@@ -86,6 +86,12 @@ pub fn route_for(
     Err(Error::param("model", format!("the model '{name}' does not {does}; see GET /v1/models")))
 }
 
+/// The engine's voice for a client's name, among those that are known.
+pub fn voice(config: &Config, voices: &[String], name: &str) -> Option<String> {
+    let mapped = config.gateway.voices.get(&name.to_ascii_lowercase()).cloned();
+    mapped.or_else(|| voices.iter().find(|voice| voice.eq_ignore_ascii_case(name)).cloned())
+}
+
 /// The engines of a request that names no model: those of the first one configured.
 pub fn default_route(config: &Config, capability: Capability) -> Route {
     let first = config.gateway.models.iter().find(|model| model.capability == capability);

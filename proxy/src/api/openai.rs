@@ -1,8 +1,9 @@
-//! OpenAI's audio API: transcriptions, speech, voices, models.
+//! OpenAI's audio API: transcriptions, speech, sessions, voices, models.
 
 mod events;
 mod form;
 pub mod models;
+pub mod realtime;
 pub mod speech;
 pub mod transcription;
 pub mod voices;

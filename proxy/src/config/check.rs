@@ -56,6 +56,9 @@ impl Config {
         if let Some((field, reason)) = self.gateway.connections.fault() {
             return invalid("gateway.connections", format!("{field} {reason}"));
         }
+        if let Some((field, reason)) = self.gateway.sessions.fault() {
+            return invalid("gateway.sessions", format!("{field} {reason}"));
+        }
         if let Some((field, reason)) = self.gateway.hedge.fault() {
             return invalid("gateway.hedge", format!("{field} {reason}"));
         }

@@ -22,6 +22,11 @@ impl Permits {
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
         Some(Permit { taken: Arc::clone(&self.taken) })
     }
+
+    /// How many are taken.
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Permit {

@@ -206,15 +206,11 @@ async fn voice(context: &Context, name: Option<&str>, model: Option<&str>) -> Re
         let model = model.filter(|model| VoiceName::parse(model).is_some());
         return Ok(model.unwrap_or(&settings.default_voice).to_owned());
     };
-    if let Some(voice) = settings.voices.get(&name.to_ascii_lowercase()) {
-        return Ok(voice.clone());
-    }
-    let find = |voices: &[String]| voices.iter().find(|voice| voice.eq_ignore_ascii_case(name)).cloned();
-    if let Some(voice) = find(&context.voices.known()) {
+    if let Some(voice) = catalog::voice(&config, &context.voices.known(), name) {
         return Ok(voice);
     }
     let voices = context.voices.current().await;
-    match find(&voices) {
+    match catalog::voice(&config, &voices, name) {
         Some(voice) => Ok(voice),
         // With no list to look it up in, the engine judges a name that is built like its own.
         None if voices.is_empty() && VoiceName::parse(name).is_some() => Ok(name.to_owned()),

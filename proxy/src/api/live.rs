@@ -1,0 +1,337 @@
+//! Streaming dialects: one loop moves messages between a client's WebSocket and its session, a dialect translates them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Extension, Request, State};
+use axum::response::Response;
+use axum::routing::get;
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::time::{Instant, sleep_until};
+
+use contract::Capability;
+
+use super::Context;
+use crate::edge::RequestId;
+use crate::error::Error;
+use crate::net::websocket::{Gone, Handshake, Message, Received, Socket};
+use crate::stream::{Ask, Event, Input, Session, Settings};
+
+mod deepgram;
+pub mod nim;
+mod parakeet_fastapi;
+pub mod tldw;
+
+/// The dialects that are spoken over WebSocket: adding one is a line here.
+const DIALECTS: [(&str, &str, Open); 5] = [
+    ("/realtime", "openai_realtime", super::openai::realtime::open),
+    ("/ws", "parakeet_fastapi", parakeet_fastapi::open),
+    ("/listen", "deepgram", deepgram::open),
+    ("/api/v1/audio/stream/transcribe", "tldw", tldw::open),
+    ("/core/parakeet/stream", "tldw_core", tldw::open_core),
+];
+
+/// How often a client that sends nothing is asked for a sign of life.
+const PING_EVERY: Duration = Duration::from_secs(20);
+/// How long it may give none.
+const SILENT_FOR: Duration = Duration::from_secs(60);
+/// Longest time for the last texts of a session when the gateway stops.
+const GOODBYE: Duration = Duration::from_secs(10);
+
+/// Begins a session of a dialect, or refuses its request.
+type Open = fn(&Arc<Context>, &Request, &Handshake) -> Result<Opened, Error>;
+
+/// A session that can begin.
+pub struct Opened {
+    /// Its dialect.
+    pub dialect: Box<dyn Dialect>,
+    /// What is set at first.
+    pub settings: Settings,
+    /// What engines are asked for at first.
+    pub ask: Ask,
+    /// The subprotocol that is spoken, one of those offered.
+    pub protocol: Option<&'static str>,
+}
+
+/// Translates between a client and its session. One value serves one connection.
+pub trait Dialect: Send {
+    /// The connection is open.
+    fn opened(&mut self, out: &mut Out);
+
+    /// A text message came.
+    fn text(&mut self, text: &str, session: &mut Session, out: &mut Out);
+
+    /// A binary message came.
+    fn binary(&mut self, bytes: Bytes, session: &mut Session, out: &mut Out);
+
+    /// The session has something to say.
+    fn event(&mut self, event: Event, session: &mut Session, out: &mut Out);
+
+    /// The gateway ends the session: the last frames, and the close.
+    fn ending(&mut self, ending: Ending, out: &mut Out);
+}
+
+/// Why the gateway ends a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The gateway stops.
+    Draining,
+    /// Nothing came for long.
+    Idle,
+    /// It lasted as long as a session may.
+    TooLong,
+    /// The session cannot go on.
+    Broken,
+}
+
+impl Ending {
+    /// What is said to clients.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Draining => "the server is stopping; connect again",
+            Self::Idle => "the session was idle for too long",
+            Self::TooLong => "the session has reached its maximum length",
+            Self::Broken => "the session failed",
+        }
+    }
+
+    /// The close code where a dialect has none of its own.
+    pub fn code(self) -> u16 {
+        match self {
+            Self::Draining => 1012,
+            Self::Idle | Self::TooLong => 1000,
+            Self::Broken => 1011,
+        }
+    }
+}
+
+/// What goes to a client.
+#[derive(Debug, Default)]
+pub struct Out {
+    messages: Vec<Message>,
+    close: Option<(u16, String)>,
+}
+
+impl Out {
+    /// Sends a JSON text message.
+    pub fn json(&mut self, value: &Value) {
+        self.messages.push(Message::Text(value.to_string()));
+    }
+
+    /// Closes once all before it is sent.
+    pub fn close(&mut self, code: u16, reason: impl Into<String>) {
+        self.close.get_or_insert_with(|| (code, reason.into()));
+    }
+}
+
+/// The routes of all dialects.
+pub fn routes() -> Router<Arc<Context>> {
+    DIALECTS.iter().fold(Router::new(), |router, (path, name, open)| {
+        let (name, open) = (*name, *open);
+        let serve =
+            move |State(context): State<Arc<Context>>,
+                  Extension(id): Extension<RequestId>,
+                  request: Request| async move { begin(context, id, request, name, open) };
+        router.route(path, get(serve).fallback(|| async { Error::MethodNotAllowed { allowed: "GET" } }))
+    })
+}
+
+/// Answers the handshake; the session then runs in a task that a stop waits for.
+fn begin(
+    context: Arc<Context>,
+    request_id: RequestId,
+    mut request: Request,
+    name: &'static str,
+    open: Open,
+) -> Result<Response, Error> {
+    let limits = context.config.get().gateway.sessions;
+    let handshake = Handshake::of(&mut request)?;
+    let opened = open(&context, &request, &handshake)?;
+    let retry_after = context.config.get().gateway.retry_after.min;
+    let permit = context.sessions.take(limits.max).ok_or(Error::TooManySessions { retry_after })?;
+    let engines = Arc::new(context.engines.of(request_id.value.clone()));
+    let session = Session::new(opened.settings, opened.ask, engines)
+        .map_err(|error| Error::param("sample_rate", error.to_string()))?;
+    let response = handshake.response(opened.protocol);
+    let max_message = usize::try_from(limits.max_message.as_u64()).unwrap_or(usize::MAX);
+    let counted = context.session_metrics.begin(name);
+    let task_context = Arc::clone(&context);
+    context.drain.spawn(async move {
+        let _held = (permit, counted);
+        let Ok(socket) = handshake.connect(max_message).await else { return };
+        let live = Live { context: task_context, socket, session, dialect: opened.dialect, draining: false };
+        let seconds = live.run().await;
+        tracing::info!(request_id = ?request_id.value, dialect = name, seconds, "session ended");
+    });
+    Ok(response)
+}
+
+/// A session with its connection.
+struct Live {
+    context: Arc<Context>,
+    socket: Socket,
+    session: Session,
+    dialect: Box<dyn Dialect>,
+    /// The gateway stops: nothing more is read.
+    draining: bool,
+}
+
+/// What the loop goes on with.
+enum Step {
+    Event(Box<Event>),
+    Received(Received),
+    Drain,
+    Ping,
+    Silent,
+    Ending(Ending),
+}
+
+impl Live {
+    /// Runs to the end. Returns the seconds of audio.
+    async fn run(mut self) -> f64 {
+        let mut out = Out::default();
+        self.dialect.opened(&mut out);
+        let limits = self.context.config.get().gateway.sessions;
+        let drain = self.context.drain.clone();
+        let began = Instant::now();
+        let (mut heard, mut active, mut pinged) = (began, began, began);
+        let mut too_long = began + limits.max_length;
+        loop {
+            if self.flush(&mut out).await.is_err() {
+                return self.session.seconds();
+            }
+            if let Some((code, reason)) = out.close.take() {
+                let seconds = self.session.seconds();
+                self.socket.close(code, &reason).await;
+                return seconds;
+            }
+            let step = tokio::select! {
+                biased;
+                () = drain.begun(), if !self.draining => Step::Drain,
+                event = self.session.next() => Step::Event(Box::new(event)),
+                received = self.socket.next(), if !self.draining && self.session.has_room() => Step::Received(received),
+                () = sleep_until(too_long) => Step::Ending(if self.draining { Ending::Draining } else { Ending::TooLong }),
+                () = sleep_until(active + limits.idle_timeout), if !self.draining && !self.session.speaks() => Step::Ending(Ending::Idle),
+                () = sleep_until(heard + SILENT_FOR), if !self.draining && self.session.has_room() => Step::Silent,
+                () = sleep_until(heard.max(pinged) + PING_EVERY) => Step::Ping,
+            };
+            match step {
+                Step::Event(event) => self.event(*event, &mut out),
+                Step::Received(received) => {
+                    heard = Instant::now();
+                    match received {
+                        Received::Text(text) => {
+                            active = heard;
+                            self.dialect.text(&text, &mut self.session, &mut out);
+                        }
+                        Received::Binary(bytes) => {
+                            active = heard;
+                            self.dialect.binary(bytes, &mut self.session, &mut out);
+                        }
+                        Received::Alive => {}
+                        Received::Closed => return self.session.seconds(),
+                        Received::Fault(code, reason) => out.close(code, reason),
+                    }
+                }
+                Step::Drain => {
+                    self.draining = true;
+                    self.session.push(Input::End);
+                    // The stop itself drops what is not over in time.
+                    let drain = self.context.config.get().gateway.drain.mul_f64(0.75);
+                    too_long = Instant::now() + drain.min(GOODBYE);
+                }
+                Step::Ping => {
+                    pinged = Instant::now();
+                    out.messages.push(Message::Ping);
+                }
+                Step::Silent => return self.session.seconds(),
+                Step::Ending(ending) => self.dialect.ending(ending, &mut out),
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event, out: &mut Out) {
+        match &event {
+            Event::Done if self.draining => return self.dialect.ending(Ending::Draining, out),
+            Event::Broken => return self.dialect.ending(Ending::Broken, out),
+            Event::Final(last) => {
+                let seconds = crate::stream::seconds(last.span.end - last.span.start);
+                self.context.metrics.audio_seconds(Capability::Stt).inc_by(seconds);
+            }
+            _ => {}
+        }
+        self.dialect.event(event, &mut self.session, out);
+    }
+
+    /// Sends what waits. A client that does not read for long is shed.
+    async fn flush(&mut self, out: &mut Out) -> Result<(), Gone> {
+        for message in out.messages.drain(..) {
+            self.socket.send(message).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The value of a query parameter, percent-decoded.
+pub fn query(request: &Request, name: &str) -> Option<String> {
+    let query = request.uri().query()?;
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('=').or(Some((pair, ""))));
+    let decode = |text: &str| {
+        let text = text.replace('+', " ");
+        percent_encoding::percent_decode_str(&text).decode_utf8_lossy().into_owned()
+    };
+    pairs.into_iter().find(|(key, _)| decode(key) == name).map(|(_, value)| decode(value))
+}
+
+/// Bytes of base64 as clients write it: with or without padding, with white space, in either alphabet.
+pub fn base64(text: &str) -> Option<Bytes> {
+    use ::base64::Engine;
+    use ::base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+    const LENIENT: GeneralPurposeConfig =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    const PLAIN: GeneralPurpose = GeneralPurpose::new(&::base64::alphabet::STANDARD, LENIENT);
+    const URL: GeneralPurpose = GeneralPurpose::new(&::base64::alphabet::URL_SAFE, LENIENT);
+    let decode = |text: &[u8]| PLAIN.decode(text).or_else(|_| URL.decode(text)).ok().map(Bytes::from);
+    if text.bytes().any(|byte| byte.is_ascii_whitespace()) {
+        let text: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+        return decode(&text);
+    }
+    decode(text.as_bytes())
+}
+
+/// Base64 of bytes.
+pub fn to_base64(bytes: &[u8]) -> String {
+    use ::base64::Engine;
+    ::base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    #[test]
+    fn base64_is_read_as_clients_write_it() {
+        for text in ["AAH/", " AAH/\n", "AAH_"] {
+            assert_eq!(base64(text).as_deref(), Some(&[0, 1, 255][..]), "{text:?}");
+        }
+        assert_eq!(base64("AAE").as_deref(), Some(&[0, 1][..]));
+        assert_eq!(base64("AAE=").as_deref(), Some(&[0, 1][..]));
+        assert_eq!(base64("").as_deref(), Some(&[][..]));
+        for wrong in ["*", "A", "AAAAA", "é"] {
+            assert_eq!(base64(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn query_parameters_are_decoded() {
+        let request = Request::get("/v1/listen?language=en%2DUS&words&q=a+b").body(Body::empty()).unwrap();
+        assert_eq!(query(&request, "language").as_deref(), Some("en-US"));
+        assert_eq!(query(&request, "words").as_deref(), Some(""));
+        assert_eq!(query(&request, "q").as_deref(), Some("a b"));
+        assert_eq!(query(&request, "other"), None);
+    }
+}

@@ -1,0 +1,100 @@
+//! Server events: numbered, and under the names of the present API or of its beta.
+
+use serde_json::{Value, json};
+
+use crate::api::live::Out;
+use crate::error::Error;
+
+/// Makes server events.
+pub(super) struct Frames {
+    /// The client speaks the beta.
+    pub(super) beta: bool,
+    next: u64,
+}
+
+impl Frames {
+    pub(super) fn new(beta: bool) -> Self {
+        Self { beta, next: 0 }
+    }
+
+    /// Sends an event of that type.
+    pub(super) fn send(&mut self, kind: &str, mut fields: Value, out: &mut Out) {
+        self.next += 1;
+        fields["event_id"] = json!(format!("event_{}", self.next));
+        fields["type"] = json!(if self.beta { beta_name(kind) } else { kind });
+        out.json(&fields);
+    }
+
+    /// Sends an error. The connection stays open.
+    pub(super) fn error(&mut self, error: &Error, caused_by: Option<&str>, out: &mut Out) {
+        let mut envelope = error.envelope();
+        envelope["event_id"] = json!(caused_by);
+        self.send("error", json!({"error": envelope}), out);
+    }
+
+    /// Tells that there is an item; `done` when nothing more comes for it.
+    pub(super) fn item(&mut self, item: &Value, previous: Option<&str>, done: bool, out: &mut Out) {
+        let fields = json!({"previous_item_id": previous, "item": item});
+        if self.beta {
+            return self.send("conversation.item.created", fields, out);
+        }
+        self.send("conversation.item.added", fields.clone(), out);
+        if done {
+            self.send("conversation.item.done", fields, out);
+        }
+    }
+
+    /// Tells that nothing more comes for an item.
+    pub(super) fn item_done(&mut self, item: &Value, out: &mut Out) {
+        if !self.beta {
+            self.send("conversation.item.done", json!({"previous_item_id": null, "item": item}), out);
+        }
+    }
+}
+
+/// The item of a segment.
+pub(super) fn audio_item(id: &str, transcript: Option<&str>) -> Value {
+    json!({
+        "id": id, "object": "realtime.item", "type": "message", "status": "completed", "role": "user",
+        "content": [{"type": "input_audio", "transcript": transcript}],
+    })
+}
+
+/// The beta's name of an event.
+fn beta_name(kind: &str) -> &str {
+    match kind {
+        "response.output_audio.delta" => "response.audio.delta",
+        "response.output_audio.done" => "response.audio.done",
+        "response.output_audio_transcript.delta" => "response.audio_transcript.delta",
+        "response.output_audio_transcript.done" => "response.audio_transcript.done",
+        kind => kind,
+    }
+}
+
+/// The flat session of the beta.
+pub(super) fn beta_session(session: &Value) -> Value {
+    let input = &session["audio"]["input"];
+    let format = match input["format"]["type"].as_str() {
+        Some("audio/pcmu") => "g711_ulaw",
+        Some("audio/pcma") => "g711_alaw",
+        _ => "pcm16",
+    };
+    let mut flat = json!({
+        "id": session["id"], "object": session["object"], "expires_at": session["expires_at"],
+        "modalities": ["text"], "input_audio_format": format, "input_audio_transcription": input["transcription"],
+        "turn_detection": input["turn_detection"], "input_audio_noise_reduction": input["noise_reduction"],
+        "include": session["include"],
+    });
+    if session["type"] == "realtime" {
+        flat["modalities"] = json!(["text", "audio"]);
+        flat["model"] = session["model"].clone();
+        flat["instructions"] = session["instructions"].clone();
+        flat["voice"] = session["audio"]["output"]["voice"].clone();
+        flat["output_audio_format"] = json!("pcm16");
+        flat["tools"] = json!([]);
+        flat["tool_choice"] = json!("none");
+        flat["temperature"] = json!(0.8);
+        flat["max_response_output_tokens"] = json!("inf");
+    }
+    flat
+}

@@ -1,0 +1,144 @@
+//! `POST /v1/realtime/client_secrets`: a short-lived key that carries the session it is for.
+//!
+//! The key is its own record, so that any gateway takes one that another has made. It grants nothing: this API asks for no key.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http_body_util::{BodyExt, Limited};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::config::{Config, Kind};
+use super::{ask, now};
+use crate::api::Context;
+use crate::error::Error;
+use crate::net::body::late;
+use crate::rng::Rng;
+
+/// What these keys begin with.
+pub(super) const PREFIX: &str = "ek_";
+/// Largest body: the session must fit into a header.
+const BODY_BYTES: usize = 8 * 1024;
+/// How long a key is valid, seconds.
+const SECONDS: std::ops::RangeInclusive<u64> = 10..=7200;
+const DEFAULT_SECONDS: u64 = 600;
+
+#[derive(Serialize, Deserialize)]
+struct Content {
+    /// Unix time, seconds.
+    expires_at: u64,
+    session: Map<String, Value>,
+    /// Makes no two keys alike.
+    nonce: u64,
+}
+
+/// Makes a key.
+///
+/// # Errors
+/// A session or a time that cannot be.
+pub async fn create(State(context): State<Arc<Context>>, request: Request) -> Result<Json<Value>, Error> {
+    let wanted = read(request.into_body()).await?;
+    let session = match wanted.get("session") {
+        None | Some(Value::Null) => Map::new(),
+        Some(Value::Object(session)) => session.clone(),
+        Some(_) => return Err(Error::param("session", "session must be an object")),
+    };
+    let config = config(&session)?;
+    ask(&context, &config)?;
+    let seconds = match wanted.get("expires_after").and_then(|after| after.get("seconds")) {
+        None | Some(Value::Null) => DEFAULT_SECONDS,
+        Some(seconds) => seconds.as_u64().filter(|seconds| SECONDS.contains(seconds)).ok_or_else(|| {
+            Error::param(
+                "expires_after.seconds",
+                "expires_after.seconds must be a whole number from 10 to 7200",
+            )
+        })?,
+    };
+    let nonce = Rng::random().roll();
+    let content = Content { expires_at: now() + seconds, session, nonce };
+    let value = value(&content).ok_or_else(|| Error::param("session", "session cannot be kept in a key"))?;
+    let id = format!("sess_{nonce:016x}");
+    Ok(Json(json!({
+        "value": value, "expires_at": content.expires_at, "session": config.object(&id, content.expires_at),
+    })))
+}
+
+async fn read(body: Body) -> Result<Map<String, Value>, Error> {
+    let invalid = |message: &str| Error::InvalidRequest {
+        param: None,
+        code: Some("invalid_json"),
+        message: message.into(),
+    };
+    let body = match Limited::new(body, BODY_BYTES).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            return Err(Error::TooLarge { limit: BODY_BYTES as u64 });
+        }
+        Err(error) if late(&*error).is_some() => return Err(Error::BodyTimeout),
+        Err(_) => return Err(Error::Truncated),
+    };
+    if body.is_empty() {
+        return Ok(Map::new());
+    }
+    match serde_json::from_slice(&body) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) | Err(_) => Err(invalid("the request body must be a JSON object")),
+    }
+}
+
+fn value(content: &Content) -> Option<String> {
+    let json = serde_json::to_vec(content).ok()?;
+    Some(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(json)))
+}
+
+/// The session of a key; `None` when it leaves the session open.
+///
+/// # Errors
+/// It has expired, or is none.
+pub(super) fn session(key: &str, now: u64) -> Result<Option<Config>, Error> {
+    let encoded = key.strip_prefix(PREFIX).unwrap_or_default();
+    let json = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| Error::InvalidSecret)?;
+    let content: Content = serde_json::from_slice(&json).map_err(|_| Error::InvalidSecret)?;
+    if content.expires_at < now {
+        return Err(Error::InvalidSecret);
+    }
+    if content.session.is_empty() {
+        return Ok(None);
+    }
+    config(&content.session).map(Some)
+}
+
+fn config(session: &Map<String, Value>) -> Result<Config, Error> {
+    let kind = match session.get("type").and_then(Value::as_str) {
+        Some("transcription") => Kind::Transcription,
+        _ => Kind::Conversation,
+    };
+    let mut config = Config::new(kind);
+    config.update(session)?;
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_carries_its_session_until_it_expires() {
+        let session = json!({"type": "transcription", "audio": {"input": {"turn_detection": null}}});
+        let session = session.as_object().unwrap().clone();
+        let key = value(&Content { expires_at: 100, session, nonce: 1 }).unwrap();
+        let config = super::session(&key, 100).unwrap().unwrap();
+        assert_eq!((config.kind, config.settings().rules), (Kind::Transcription, None));
+        assert_eq!(super::session(&key, 101), Err(Error::InvalidSecret));
+        for wrong in ["ek_", "ek_!", "ek_e30", "sk-1"] {
+            assert_eq!(super::session(wrong, 0), Err(Error::InvalidSecret), "{wrong}");
+        }
+        let open = value(&Content { expires_at: 100, session: Map::new(), nonce: 1 }).unwrap();
+        assert_eq!(super::session(&open, 0), Ok(None));
+    }
+}

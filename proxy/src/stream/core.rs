@@ -1,0 +1,375 @@
+//! The core of a session without any IO: audio and control in, orders for engines and events out. Time is passed in.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
+
+use super::agreement::{Agreement, hypothesis};
+use super::clock::{Clock, RATE, samples, seconds};
+use super::event::{Event, Final, Partial, SegmentId};
+use super::segmenter::{Mark, Segment, Segmenter, Why};
+use super::settings::Settings;
+use super::voice::Voice;
+use crate::audio::resample;
+use crate::error::Error;
+use crate::job::work::Transcript;
+
+/// New speech that a partial decode needs.
+const NEW_SPEECH: u64 = samples(240);
+/// Longest audio of a partial decode, seconds.
+const PARTIAL_SECONDS: f64 = 12.0;
+/// A segment that silence ended goes to no engine with less speech: what engines hear in noise is invented.
+const LEAST_SPEECH: u64 = samples(120);
+/// Engines refuse what is shorter.
+const LEAST_AUDIO: u64 = samples(100);
+/// Segments of a session whose text is not there yet, beyond which no more audio is taken.
+const MAX_FINALS: usize = 4;
+/// Silence that ends a turn by the end of its text: a sentence, neither, something that goes on.
+const AFTER_SENTENCE: u64 = samples(300);
+const AFTER_WORDS: u64 = samples(700);
+
+/// What a decode is for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Key {
+    /// The whole segment.
+    Final(SegmentId),
+    /// The segment that runs, from so many seconds into it.
+    Partial(SegmentId, f64),
+}
+
+/// Audio for an engine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Order {
+    /// What it is for.
+    pub key: Key,
+    /// 16 kHz mono.
+    pub audio: Vec<i16>,
+}
+
+impl Order {
+    /// Length of the audio.
+    pub fn seconds(&self) -> f64 {
+        self.audio.len() as f64 / f64::from(RATE)
+    }
+}
+
+/// A segment whose text is not out yet.
+struct Pending {
+    segment: SegmentId,
+    span: Range<u64>,
+    /// Its audio, until an engine gets it.
+    audio: Option<Vec<i16>>,
+    heard: Option<Result<Transcript, Error>>,
+    agreement: Agreement,
+}
+
+/// A session.
+pub struct Core {
+    settings: Settings,
+    clock: Clock,
+    voice: Box<dyn Voice>,
+    segmenter: Segmenter,
+    /// The next segment.
+    next: SegmentId,
+    agreement: Agreement,
+    /// Whether a partial decode of the segment that runs is in flight.
+    in_flight: bool,
+    /// When the last one began.
+    last_partial: Option<Duration>,
+    /// Speech of the segment when it did.
+    heard_speech: u64,
+    /// End of the audio that it got.
+    heard_until: u64,
+    pending: VecDeque<Pending>,
+    events: VecDeque<Event>,
+    made: Vec<i16>,
+    marks: Vec<Mark>,
+}
+
+impl Core {
+    /// A session that begins now.
+    ///
+    /// # Errors
+    /// A rate that audio does not have.
+    pub fn new(settings: Settings, voice: Box<dyn Voice>) -> Result<Self, resample::Error> {
+        let clock = Clock::new(settings.format)?;
+        let mut segmenter = Segmenter::new(opening(&settings), settings.max);
+        segmenter.set_max(settings.max, settings.overlap);
+        Ok(Self {
+            settings,
+            clock,
+            voice,
+            segmenter,
+            next: 0,
+            agreement: Agreement::default(),
+            in_flight: false,
+            last_partial: None,
+            heard_speech: 0,
+            heard_until: 0,
+            pending: VecDeque::new(),
+            events: VecDeque::new(),
+            made: Vec::new(),
+            marks: Vec::new(),
+        })
+    }
+
+    /// What is set now.
+    #[cfg(test)]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Position behind the last sample.
+    pub fn position(&self) -> u64 {
+        self.clock.position()
+    }
+
+    /// Input bytes of a second.
+    pub fn bytes_per_second(&self) -> usize {
+        self.clock.bytes_per_second()
+    }
+
+    /// Whether more audio may come: few segments wait for their text.
+    pub fn has_room(&self) -> bool {
+        self.pending.len() < MAX_FINALS
+    }
+
+    /// Whether all text is out.
+    pub fn is_settled(&self) -> bool {
+        self.pending.is_empty() && self.events.is_empty()
+    }
+
+    /// The next event.
+    pub fn event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Takes audio in the format of the settings; it may end within a sample.
+    pub fn audio(&mut self, bytes: &[u8]) {
+        self.made.clear();
+        let pushed = self.clock.push(bytes, &mut self.made);
+        self.advance(pushed);
+    }
+
+    /// Ends the segment that runs.
+    pub fn commit(&mut self) {
+        self.flush();
+        let mut marks = std::mem::take(&mut self.marks);
+        self.segmenter.commit(&mut marks);
+        if !marks.iter().any(|mark| matches!(mark, Mark::Ended(_))) {
+            self.events.push_back(Event::Empty);
+        }
+        self.marks = marks;
+        self.mark();
+    }
+
+    /// Drops the audio that is not committed.
+    pub fn clear(&mut self) {
+        self.flush();
+        self.segmenter.clear();
+        self.voice.reset();
+        self.forget_partials();
+        self.events.push_back(Event::Cleared);
+    }
+
+    /// Ends the segment that runs, if one does. No audio may follow.
+    pub fn finish(&mut self) {
+        self.flush();
+        let mut marks = std::mem::take(&mut self.marks);
+        self.segmenter.finish(&mut marks);
+        self.marks = marks;
+        self.mark();
+    }
+
+    /// Other settings from now on.
+    ///
+    /// # Errors
+    /// A rate that audio does not have: then nothing has changed.
+    pub fn configure(&mut self, settings: Settings) -> Result<(), resample::Error> {
+        self.made.clear();
+        self.clock.change(settings.format, &mut self.made)?;
+        self.advance(Ok(()));
+        if opening(&settings) != opening(&self.settings) {
+            self.segmenter.change(opening(&settings));
+        }
+        self.segmenter.set_max(settings.max, settings.overlap);
+        self.settings = settings;
+        Ok(())
+    }
+
+    /// Audio that an engine is to get now: finals as they are, a partial when one is due and an engine is free.
+    pub fn order(&mut self, now: Duration, free: impl FnOnce() -> bool) -> Option<Order> {
+        for pending in &mut self.pending {
+            if let Some(audio) = pending.audio.take() {
+                return Some(Order { key: Key::Final(pending.segment), audio });
+            }
+        }
+        let (start, speech) = self.segmenter.running()?;
+        let early = self.last_partial.is_some_and(|last| now.saturating_sub(last) < self.settings.cadence);
+        let new_speech = speech.saturating_sub(self.heard_speech);
+        let wanted = self.settings.partials && self.settings.hears && !self.in_flight;
+        if !wanted || early || new_speech <= NEW_SPEECH || !free() {
+            return None;
+        }
+        let end = self.segmenter.position();
+        let offset = self.agreement.window(seconds(end - start), PARTIAL_SECONDS)?;
+        let from = start + (offset * f64::from(RATE)) as u64;
+        (self.in_flight, self.last_partial) = (true, Some(now));
+        (self.heard_speech, self.heard_until) = (speech, end);
+        let audio = self.segmenter.audio(from..end);
+        Some(Order { key: Key::Partial(self.next.saturating_sub(1), offset), audio })
+    }
+
+    /// When the next partial may be due although no audio comes.
+    pub fn due(&self) -> Option<Duration> {
+        let (_, speech) = self.segmenter.running()?;
+        let wanted = self.settings.partials && self.settings.hears && !self.in_flight;
+        let waits = wanted && speech > self.heard_speech + NEW_SPEECH;
+        waits.then(|| self.last_partial.map_or(Duration::ZERO, |last| last + self.settings.cadence))
+    }
+
+    /// Whether the text of a partial decode is still wanted.
+    pub fn wants(&self, key: Key) -> bool {
+        match key {
+            Key::Final(segment) => self.pending.iter().any(|pending| pending.segment == segment),
+            Key::Partial(segment, _) => {
+                self.in_flight && self.segmenter.running().is_some() && segment + 1 == self.next
+            }
+        }
+    }
+
+    /// Takes what an engine heard.
+    pub fn heard(&mut self, key: Key, heard: Result<Transcript, Error>) {
+        if !self.wants(key) {
+            return;
+        }
+        match key {
+            Key::Final(segment) => {
+                if let Some(pending) = self.pending.iter_mut().find(|pending| pending.segment == segment) {
+                    pending.heard = Some(heard);
+                }
+                self.release();
+            }
+            Key::Partial(segment, offset) => {
+                self.in_flight = false;
+                // A partial that fails is made up for by the next one.
+                if let (Ok(transcript), Some((start, _))) = (heard, self.segmenter.running()) {
+                    self.partial(segment, start, offset, &transcript);
+                }
+            }
+        }
+    }
+
+    fn partial(&mut self, segment: SegmentId, start: u64, offset: f64, transcript: &Transcript) {
+        let added = self.agreement.update(hypothesis(&transcript.text, &transcript.words, offset));
+        let (committed, tail) = (self.agreement.committed(), self.agreement.tail());
+        if let Some(longest) = self.settings.eagerness {
+            self.segmenter.set_silence(silence_after(&committed, &tail, longest));
+        }
+        if !(committed.is_empty() && tail.is_empty()) {
+            let span = start..self.heard_until;
+            self.events.push_back(Event::Partial(Partial { segment, span, added, committed, tail }));
+        }
+    }
+
+    /// Takes what the clock still holds.
+    fn flush(&mut self) {
+        self.made.clear();
+        let flushed = self.clock.flush(&mut self.made);
+        self.advance(flushed);
+    }
+
+    /// Passes what the clock made to the segmenter.
+    fn advance(&mut self, pushed: Result<(), resample::Error>) {
+        if pushed.is_err() {
+            self.events.push_back(Event::Broken);
+            return;
+        }
+        self.segmenter.push(&self.made, &mut *self.voice, &mut self.marks);
+        self.mark();
+    }
+
+    /// Deals with what the segmenter found.
+    fn mark(&mut self) {
+        for mark in std::mem::take(&mut self.marks) {
+            match mark {
+                Mark::Started(at) => {
+                    self.forget_partials();
+                    self.events.push_back(Event::Started { segment: self.next, at });
+                    self.next += 1;
+                }
+                Mark::Ended(segment) => self.ended(segment),
+            }
+        }
+    }
+
+    fn ended(&mut self, segment: Segment) {
+        let Segment { span, audio, spoken, why } = segment;
+        let id = self.next.saturating_sub(1);
+        self.events.push_back(Event::Committed { segment: id, span: span.clone(), why });
+        let noise = why == Why::Silence && spoken < LEAST_SPEECH;
+        let unheard = !self.settings.hears || noise || span.end - span.start < LEAST_AUDIO;
+        let agreement = std::mem::take(&mut self.agreement);
+        self.pending.push_back(Pending {
+            segment: id,
+            span,
+            audio: (!unheard).then_some(audio),
+            heard: unheard.then(|| Ok(Transcript::default())),
+            agreement,
+        });
+        self.forget_partials();
+        if let (Some(rules), Some(_)) = (opening(&self.settings), self.settings.eagerness) {
+            self.segmenter.set_silence(rules.silence);
+        }
+        self.release();
+    }
+
+    fn forget_partials(&mut self) {
+        self.agreement = Agreement::default();
+        (self.in_flight, self.last_partial, self.heard_speech) = (false, None, 0);
+    }
+
+    /// Lets out the texts that are there, in order.
+    fn release(&mut self) {
+        while let Some(heard) = self.pending.front_mut().and_then(|pending| pending.heard.take()) {
+            let Some(pending) = self.pending.pop_front() else { return };
+            let (segment, span) = (pending.segment, pending.span);
+            self.events.push_back(match heard {
+                Ok(transcript) => {
+                    let rest = pending.agreement.rest_of(&transcript.text);
+                    Event::Final(Final { segment, span, transcript, rest })
+                }
+                Err(error) => Event::Failed { segment, span, error },
+            });
+        }
+    }
+}
+
+/// The rules that a segment begins with.
+fn opening(settings: &Settings) -> Option<super::segmenter::Rules> {
+    settings.rules.map(|rules| match settings.eagerness {
+        Some(longest) => super::segmenter::Rules { silence: AFTER_WORDS.min(longest), ..rules },
+        None => rules,
+    })
+}
+
+/// The silence that ends a turn with that text. A rule of thumb: there is no model of turns.
+fn silence_after(committed: &str, tail: &str, longest: u64) -> u64 {
+    const GOES_ON: [&str; 14] =
+        ["and", "but", "or", "so", "because", "the", "a", "to", "of", "um", "uh", "er", "hmm", "well"];
+    let text = if tail.trim().is_empty() { committed } else { tail }.trim();
+    let last = text.rsplit(char::is_whitespace).next().unwrap_or_default().to_lowercase();
+    if text.ends_with(['.', '?', '!', '。', '？', '！']) && !text.ends_with("...") {
+        AFTER_SENTENCE.min(longest)
+    } else if text.ends_with([',', ';', ':', '…', '、', '，'])
+        || text.ends_with("...")
+        || GOES_ON.contains(&&*last)
+    {
+        longest
+    } else {
+        AFTER_WORDS.min(longest)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! The way of a session to the engines: each decode is a job like any other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use bytesize::ByteSize;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::HeaderValue;
+use tokio::time::Instant;
+
+use super::clock::RATE;
+use super::core::{Key, Order};
+use super::metrics::Metrics;
+use super::speech::{self, Say, Spoken};
+use crate::audio::{Container, wav};
+use crate::config;
+use crate::error::Error;
+use crate::job::input::{InputHash, InputHasher};
+use crate::job::work::{Audio, Transcribe, Transcript, Work};
+use crate::rng::{mix, unit};
+use crate::upstream::spool::{Replay, SpoolBudget};
+use crate::upstream::{Gate, Outgoing, Route, Served, Upload, Upstreams};
+
+/// How long the final decode of a segment is tried, engines that restart included.
+const FINAL_PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Audio of a decode that is kept in memory: the longest segment, a few minutes.
+const MEMORY_PER_DECODE: ByteSize = ByteSize::mib(16);
+
+/// What a session asks engines for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ask {
+    /// Which engines.
+    pub route: Route,
+    /// Language, vocabulary, times of words.
+    pub work: Transcribe,
+}
+
+/// Engines as a session sees them.
+pub trait Engines: Send + Sync {
+    /// Whether one of them would start at once.
+    fn is_free(&self, ask: &Ask) -> bool;
+
+    /// Has audio transcribed.
+    fn transcribe(&self, ask: Ask, order: Order) -> BoxFuture<'static, Result<Transcript, Error>>;
+
+    /// Has a text spoken.
+    fn speak(&self, say: Say) -> Spoken;
+}
+
+/// The engines behind the gateway. Cloning shares them.
+#[derive(Clone)]
+pub struct Gateway {
+    upstreams: Upstreams,
+    budget: Arc<SpoolBudget>,
+    metrics: Metrics,
+    request_id: HeaderValue,
+}
+
+impl Gateway {
+    /// The engines that `upstreams` knows.
+    pub fn new(upstreams: Upstreams, metrics: Metrics) -> Self {
+        let spool = config::Spool { memory_per_request: MEMORY_PER_DECODE, disk: ByteSize::b(0), dir: None };
+        let budget = SpoolBudget::new(&spool, metrics.held.clone());
+        Self { upstreams, budget, metrics, request_id: HeaderValue::from_static("") }
+    }
+
+    /// The same engines, for the session of that request.
+    pub fn of(&self, request_id: HeaderValue) -> Self {
+        Self { request_id, ..self.clone() }
+    }
+
+    fn outgoing(&self, ask: Ask, order: &Order) -> Outgoing {
+        let file = wav_file(&order.audio);
+        let mut hasher = InputHasher::default();
+        hasher.push(&file);
+        let audio =
+            Audio { container: Container::Wav, filename: "audio.wav".into(), mono: true, open_header: None };
+        let len = file.len() as u64;
+        let bytes = Replay::new(futures::stream::iter([Ok(file)]), Some(len), Arc::clone(&self.budget));
+        Outgoing {
+            route: ask.route,
+            work: Work::Transcribe(ask.work),
+            file: Some(Upload::new(audio, bytes, Arc::new(Whole(hasher.finish())))),
+            audio_seconds: order.seconds(),
+            request_id: self.request_id.clone(),
+            may_wait: matches!(order.key, Key::Final(_)),
+            // The client has seen the beginning: a final goes before new work, and before all partials.
+            continues: matches!(order.key, Key::Final(_)),
+            avoid: None,
+            prefer: None,
+        }
+    }
+
+    /// Tries until an engine answers, the error is the audio's own, or the patience ends.
+    async fn hear(self, ask: Ask, order: Order) -> Result<Transcript, Error> {
+        let is_final = matches!(order.key, Key::Final(_));
+        let began = Instant::now();
+        let job = self.outgoing(ask, &order);
+        loop {
+            match self.upstreams.transcribe(&job).await {
+                Ok(Served { value, .. }) => {
+                    if let Some(input) = job.file.as_ref().and_then(|file| file.gate.input()) {
+                        self.upstreams.served(input);
+                    }
+                    return Ok(value);
+                }
+                Err(error) => {
+                    let again = error.retry_after().map(|after| after.min(LONGEST_PAUSE));
+                    let Some(pause) =
+                        again.filter(|pause| is_final && began.elapsed() + *pause < FINAL_PATIENCE)
+                    else {
+                        return Err(error);
+                    };
+                    // Sessions that were refused together must not come back together.
+                    let spread = unit(mix(job.audio_seconds.to_bits() ^ began.elapsed().as_nanos() as u64));
+                    tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * spread)).await;
+                }
+            }
+        }
+    }
+}
+
+impl Engines for Gateway {
+    fn is_free(&self, ask: &Ask) -> bool {
+        self.upstreams.free(&ask.route) > 0
+    }
+
+    fn transcribe(&self, ask: Ask, order: Order) -> BoxFuture<'static, Result<Transcript, Error>> {
+        let kind = if matches!(order.key, Key::Final(_)) { "final" } else { "partial" };
+        let decodes = self.metrics.decodes.clone();
+        let hear = self.clone().hear(ask, order);
+        async move {
+            let heard = hear.await;
+            let result = if heard.is_ok() { "ok" } else { "failed" };
+            decodes.with_label_values(&[kind, result]).inc();
+            heard
+        }
+        .boxed()
+    }
+
+    fn speak(&self, say: Say) -> Spoken {
+        speech::start(self.upstreams.clone(), self.request_id.clone(), say)
+    }
+}
+
+/// Audio that is all there.
+struct Whole(InputHash);
+
+impl Gate for Whole {
+    fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn input(&self) -> Option<InputHash> {
+        Some(self.0)
+    }
+}
+
+fn wav_file(audio: &[i16]) -> Bytes {
+    let len = audio.len() as u64 * 2;
+    let mut file = BytesMut::with_capacity(64 + audio.len() * 2);
+    file.extend_from_slice(&wav::header(RATE, 1, Some(len)));
+    for sample in audio {
+        file.put_i16_le(*sample);
+    }
+    file.freeze()
+}

@@ -1,0 +1,93 @@
+//! What a session tells its dialect.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::segmenter::Why;
+use crate::error::Error;
+use crate::job::work::Transcript;
+
+/// Number of a segment within its session, from 0.
+pub type SegmentId = u64;
+
+/// What happened. Positions count 16 kHz samples from the start of the session.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A segment began.
+    Started {
+        /// Which.
+        segment: SegmentId,
+        /// Where its audio begins, padding included.
+        at: u64,
+    },
+    /// It has ended; its text follows with [`Event::Final`] or [`Event::Failed`], in the order of segments.
+    Committed {
+        /// Which.
+        segment: SegmentId,
+        /// Where its audio lies.
+        span: Range<u64>,
+        /// Why it ended.
+        why: Why,
+    },
+    /// Text of the segment that runs.
+    Partial(Partial),
+    /// The text of a segment.
+    Final(Final),
+    /// A segment has no text because its decode failed.
+    Failed {
+        /// Which.
+        segment: SegmentId,
+        /// Where its audio lies.
+        span: Range<u64>,
+        /// Why.
+        error: Error,
+    },
+    /// A commit found no audio.
+    Empty,
+    /// The audio that was not committed is dropped.
+    Cleared,
+    /// The next samples of what is being spoken, s16le, never empty.
+    Speech(Bytes),
+    /// What was being spoken has ended.
+    Spoken(Result<(), Error>),
+    /// All audio and control before the end is dealt with.
+    Done,
+    /// The session cannot go on: the clock failed.
+    Broken,
+}
+
+/// Text that may still change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Partial {
+    /// The segment.
+    pub segment: SegmentId,
+    /// Where the audio that was heard lies.
+    pub span: Range<u64>,
+    /// What is committed now and was not before: all of them together are `committed`.
+    pub added: String,
+    /// The part that stays.
+    pub committed: String,
+    /// The part that may change, with the space before it.
+    pub tail: String,
+}
+
+impl Partial {
+    /// All of the text.
+    pub fn text(&self) -> String {
+        format!("{}{}", self.committed, self.tail)
+    }
+}
+
+/// Text that stays.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Final {
+    /// The segment.
+    pub segment: SegmentId,
+    /// Where its audio lies.
+    pub span: Range<u64>,
+    /// What was heard. Times of words count from the start of the segment.
+    pub transcript: Transcript,
+    /// What the text adds to the committed part of the partial texts, if it begins with that.
+    pub rest: Option<String>,
+}

@@ -1,0 +1,220 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::audio::Sample;
+use crate::job::work::Transcribe;
+use crate::stream::clock::{Format, samples};
+use crate::stream::core::Order;
+
+/// Engines that answer with the length of what they heard, after a time.
+#[derive(Default)]
+struct Fake {
+    /// Milliseconds of each decode in turn; then none.
+    takes: Mutex<VecDeque<u64>>,
+    begun: Mutex<Vec<Key>>,
+    running: Arc<AtomicUsize>,
+    panics: bool,
+    speech: Mutex<Option<mpsc::Receiver<Result<Bytes, Error>>>>,
+}
+
+struct Running(Arc<AtomicUsize>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Engines for Fake {
+    fn is_free(&self, _: &Ask) -> bool {
+        true
+    }
+
+    fn transcribe(&self, _: Ask, order: Order) -> BoxFuture<'static, Result<Transcript, Error>> {
+        self.begun.lock().push(order.key);
+        let takes = Duration::from_millis(self.takes.lock().pop_front().unwrap_or(0));
+        self.running.fetch_add(1, Ordering::SeqCst);
+        let (running, panics) = (Running(Arc::clone(&self.running)), self.panics);
+        async move {
+            let _running = running;
+            tokio::time::sleep(takes).await;
+            assert!(!panics, "as told");
+            Ok(Transcript { text: format!("{}", order.audio.len()), ..Transcript::default() })
+        }
+        .boxed()
+    }
+
+    fn speak(&self, _: Say) -> Spoken {
+        let (_, none) = mpsc::channel(1);
+        Spoken::ready(self.speech.lock().take().unwrap_or(none))
+    }
+}
+
+fn session(fake: &Arc<Fake>, settings: Settings) -> Session {
+    let ask = Ask { route: Capability::Stt.into(), work: Transcribe::default() };
+    Session::new(settings, ask, Arc::clone(fake) as Arc<dyn Engines>).unwrap()
+}
+
+fn by_client() -> Settings {
+    Settings { rules: None, ..Settings::new(Format { sample: Sample::MuLaw, rate: 16_000 }) }
+}
+
+fn audio(milliseconds: u64) -> Input {
+    Input::Audio(vec![0xFF; samples(milliseconds) as usize].into())
+}
+
+async fn until_done(session: &mut Session) -> Vec<Event> {
+    let mut events = Vec::new();
+    loop {
+        let next = tokio::time::timeout(Duration::from_secs(60), session.next()).await;
+        match next.expect("the session stands still") {
+            Event::Done => return events,
+            event => events.push(event),
+        }
+    }
+}
+
+fn finals(events: &[Event]) -> Vec<String> {
+    events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Final(last) => Some(last.transcript.text.clone()),
+            Event::Failed { error, .. } => Some(error.to_string()),
+            _ => None,
+        })
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn texts_are_in_order_although_engines_are_not_and_the_end_comes_last() {
+    let fake = Arc::new(Fake { takes: Mutex::new([5_000, 10, 1_000].into()), ..Fake::default() });
+    let mut session = session(&fake, Settings { partials: false, ..by_client() });
+    for length in [300, 400, 500] {
+        session.push(audio(length));
+        session.push(Input::Commit);
+    }
+    session.push(Input::End);
+    let events = until_done(&mut session).await;
+    assert_eq!(finals(&events), ["4800", "6400", "8000"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_message_is_taken_only_as_fast_as_texts_come() {
+    let fake = Arc::new(Fake::default());
+    *fake.takes.lock() = std::iter::repeat_n(1_000, 200).collect();
+    let mut session = session(&fake, Settings { partials: false, max: samples(1_000), ..by_client() });
+    session.push(audio(60_000));
+    assert!(!session.has_room(), "the socket is not read meanwhile");
+    session.push(Input::End);
+    let mut most = 0;
+    let mut texts = 0;
+    loop {
+        most = most.max(fake.running.load(Ordering::SeqCst));
+        match session.next().await {
+            Event::Final(_) => texts += 1,
+            Event::Done => break,
+            _ => {}
+        }
+    }
+    assert_eq!(texts, 60);
+    assert!(most <= 4, "{most} decodes of one session at a time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_segment_frees_the_engine_from_its_partial() {
+    let fake = Arc::new(Fake { takes: Mutex::new([60_000, 10].into()), ..Fake::default() });
+    let mut session = session(&fake, by_client());
+    session.push(audio(1_000));
+    let started = session.next().await;
+    assert!(matches!(started, Event::Started { .. }), "{started:?}");
+    let waits = tokio::time::timeout(Duration::from_millis(100), session.next()).await;
+    assert!(waits.is_err(), "a partial is being decoded: {waits:?}");
+    session.push(Input::Commit);
+    session.push(Input::End);
+    let began = Instant::now();
+    let events = until_done(&mut session).await;
+    assert_eq!(finals(&events), ["16000"]);
+    assert!(began.elapsed() < Duration::from_secs(1));
+    assert!(matches!(fake.begun.lock()[..], [Key::Partial(0, _), Key::Final(0)]));
+    assert_eq!(fake.running.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn partials_keep_their_cadence_without_more_audio() {
+    let fake = Arc::new(Fake::default());
+    let mut session = session(&fake, by_client());
+    session.push(audio(300));
+    let mut partials = Vec::new();
+    let began = Instant::now();
+    for length in [300, 5_000] {
+        while !matches!(session.next().await, Event::Partial(_)) {}
+        partials.push(began.elapsed());
+        session.push(audio(length));
+    }
+    while !matches!(session.next().await, Event::Partial(_)) {}
+    partials.push(began.elapsed());
+    let gap = |at: usize| partials[at] - partials[at - 1];
+    assert!(gap(1) >= Duration::from_millis(450) && gap(1) < Duration::from_millis(700), "{partials:?}");
+    assert!(gap(2) >= Duration::from_millis(450) && gap(2) < Duration::from_millis(700), "{partials:?}");
+}
+
+#[tokio::test]
+async fn a_decode_that_panics_is_a_failed_segment() {
+    let fake = Arc::new(Fake { panics: true, ..Fake::default() });
+    let mut session = session(&fake, Settings { partials: false, ..by_client() });
+    session.push(audio(500));
+    session.push(Input::Commit);
+    session.push(Input::End);
+    let events = until_done(&mut session).await;
+    assert!(events.iter().any(|event| matches!(event, Event::Failed { segment: 0, .. })), "{events:?}");
+}
+
+#[tokio::test]
+async fn dropping_a_session_frees_its_engines() {
+    let fake = Arc::new(Fake { takes: Mutex::new([600_000, 600_000].into()), ..Fake::default() });
+    let mut session = session(&fake, by_client());
+    session.push(audio(1_000));
+    session.push(Input::Commit);
+    while !matches!(session.next().await, Event::Committed { .. }) {}
+    let waits = tokio::time::timeout(Duration::from_millis(50), session.next()).await;
+    assert!(waits.is_err());
+    drop(session);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while fake.running.load(Ordering::SeqCst) > 0 {
+        assert!(Instant::now() < deadline, "a decode goes on");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn speech_comes_as_it_is_made_and_stops_when_told() {
+    let fake = Arc::new(Fake::default());
+    let mut session = session(&fake, by_client());
+    let say = || Say {
+        text: "Good morning.".into(),
+        voice: "v".into(),
+        language: "en-US".into(),
+        sample_rate: 24_000,
+        route: Capability::Tts.into(),
+    };
+    let (sender, receiver) = mpsc::channel(4);
+    *fake.speech.lock() = Some(receiver);
+    session.say(say());
+    sender.send(Ok(Bytes::from_static(b"ab"))).await.unwrap();
+    assert_eq!(session.next().await, Event::Speech(Bytes::from_static(b"ab")));
+    assert!(session.speaks() && session.hush());
+    assert!(sender.is_closed(), "the engine's side ends at once");
+    assert!(!session.hush());
+    let (sender, receiver) = mpsc::channel(4);
+    *fake.speech.lock() = Some(receiver);
+    session.say(say());
+    sender.send(Err(Error::Truncated)).await.unwrap();
+    assert_eq!(session.next().await, Event::Spoken(Err(Error::Truncated)));
+    session.push(Input::End);
+    assert_eq!(session.next().await, Event::Done);
+}
