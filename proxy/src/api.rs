@@ -19,6 +19,7 @@ use crate::stream;
 use crate::upstream::voices::Voices;
 use crate::upstream::{Outgoing, Route, Upstreams};
 
+pub mod azure;
 pub mod catalog;
 pub mod diarization;
 mod form;

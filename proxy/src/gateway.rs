@@ -25,7 +25,7 @@ use crate::api::live::nim;
 use crate::api::live::tldw::status;
 use crate::api::openai::realtime::secrets;
 use crate::api::openai::{models, speech, transcription, voices};
-use crate::api::{Context, diarization, live, page, parakeet_fastapi, spark};
+use crate::api::{Context, azure, diarization, live, page, parakeet_fastapi, spark};
 use crate::config::Current;
 use crate::edge::{self, Edge, RequestId};
 use crate::error::Error;
@@ -160,15 +160,24 @@ impl Gateway {
             .route("/audio/translations", posts(transcription::translate))
             .route("/realtime/client_secrets", posts(secrets::create))
             .route("/realtime/transcription_sessions", posts(nim::create))
+            .route("/inference", posts(transcription::create))
             .route("/transcribe", posts(parakeet_fastapi::transcribe))
             .route("/api/v1/audio/stream/status", gets(status::status))
             .route("/api/v1/audio/stream/limits", gets(status::limits))
             .merge(live::routes())
             .route("/health", gets(health))
+            .route("/health/live", gets(health))
+            .route("/health/ready", gets(readyz))
             .route("/api/audio/transcribe-with-speakers", posts(spark::transcribe_with_speakers));
+        let azure = Router::new()
+            .route("/audio/transcriptions", posts(azure::transcribe))
+            .route("/audio/translations", posts(transcription::translate))
+            .route("/audio/speech", posts(azure::speak));
         // Each path also without its prefix: clients differ in what they call the base URL.
         Router::new()
             .nest("/v1", api.clone())
+            .nest("/openai/v1", api.clone())
+            .nest("/openai/deployments/{deployment}", azure)
             .merge(api)
             .route("/", gets(page::index))
             .route("/page/stack", gets(page::stack))

@@ -1,5 +1,7 @@
 //! An upload: its text fields, and its file as a stream that can be read again.
 //!
+//! It comes as multipart/form-data, or as the file alone with its fields in the URL.
+//!
 //! The client's form is taken apart as it arrives; only the file's bytes are kept. A form whose fields come before its file is
 //! used while the file still arrives. If more fields come after the file, the job is begun anew with all of them, which is
 //! possible because no engine gets the end of a request before the form has ended. A form whose file comes first is read to
@@ -55,6 +57,14 @@ pub struct Form {
     fields_first: bool,
 }
 
+/// How a body holds its file.
+enum Framing {
+    /// Among the parts of a form.
+    Form(Boundary),
+    /// It is the file.
+    File,
+}
+
 /// What has been seen of a form.
 #[derive(Debug, Default)]
 struct Seen {
@@ -74,9 +84,13 @@ impl Form {
         if announced.is_some_and(|len| len > limit) {
             return Err(Error::TooLarge { limit });
         }
-        let boundary = boundary(&head.headers)?;
-        let seen = Arc::new(Mutex::new(Seen::default()));
-        let mut source = Source::new(body, &boundary, limit, Arc::clone(&seen));
+        let framing = framing(&head.headers)?;
+        let mut seen = Seen::default();
+        if let (Framing::File, Some(query)) = (&framing, head.uri.query()) {
+            seen.fields = Fields::of_query(query)?;
+        }
+        let seen = Arc::new(Mutex::new(seen));
+        let mut source = Source::new(body, &framing, limit, Arc::clone(&seen));
         source.read_head(HEAD_BYTES).await?;
         let total = source.file_len().or(announced);
         let says_all = |first: &[u8]| audio::estimate(first, total).is_some_and(|estimate| estimate.exact);
@@ -179,7 +193,7 @@ fn announced_len(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn boundary(headers: &HeaderMap) -> Result<Boundary, Error> {
+fn framing(headers: &HeaderMap) -> Result<Framing, Error> {
     let encoding = headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok());
     if let Some(encoding) = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
         return Err(invalid(
@@ -188,9 +202,20 @@ fn boundary(headers: &HeaderMap) -> Result<Boundary, Error> {
         ));
     }
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    content_type.and_then(Boundary::parse).ok_or_else(|| {
-        invalid("invalid_content_type", "send the file as multipart/form-data with a boundary".into())
+    let kind = content_type.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
+    if ["audio/", "video/", "application/octet-stream", "application/ogg"].iter().any(|raw| starts(kind, raw))
+    {
+        return Ok(Framing::File);
+    }
+    content_type.and_then(Boundary::parse).map(Framing::Form).ok_or_else(|| {
+        let message = "send the file as multipart/form-data with a boundary, or alone as audio/* with its fields in the URL";
+        invalid("invalid_content_type", message.into())
     })
+}
+
+/// Whether a text begins with another one, in any case.
+fn starts(text: &str, with: &str) -> bool {
+    text.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with))
 }
 
 fn invalid(code: &'static str, message: String) -> Error {

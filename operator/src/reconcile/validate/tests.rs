@@ -48,7 +48,7 @@ fn what_cannot_be_carried_out_is_refused_by_name_and_all_at_once() {
         ("stt: [{name: own, preset: custom}]".into(), "image.repository"),
         (
             "stt: [{name: own, preset: parakeet-9}]".into(),
-            "there is no preset parakeet-9 here; there are custom",
+            "there is no preset parakeet-9 here; there are cpu, custom",
         ),
         (format!("{MINIMAL}\nlabels: {{speechstack.dev/stack: x}}"), "belongs to the operator"),
         (

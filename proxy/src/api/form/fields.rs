@@ -6,7 +6,36 @@ use crate::error::Error;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields(Vec<(String, String)>);
 
+/// Fields that a URL may have, and their length: as in a form.
+const MAX_QUERY_FIELDS: usize = 48;
+
 impl Fields {
+    /// The fields of a URL's query.
+    ///
+    /// # Errors
+    /// A 400 when it is not percent-encoded UTF-8, or has too many fields.
+    pub fn of_query(query: &str) -> Result<Self, Error> {
+        let invalid = |message: &str| Error::InvalidRequest {
+            param: None,
+            code: Some("invalid_query"),
+            message: message.into(),
+        };
+        let decoded = |text: &str| {
+            let text = text.replace('+', " ");
+            let text = percent_encoding::percent_decode_str(&text).decode_utf8();
+            text.map(|text| text.into_owned()).map_err(|_| invalid("the query of the URL is not UTF-8"))
+        };
+        let mut fields = Self::default();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if fields.len() == MAX_QUERY_FIELDS {
+                return Err(invalid("the query of the URL has too many fields"));
+            }
+            fields.push(decoded(name)?, decoded(value)?);
+        }
+        Ok(fields)
+    }
+
     /// Adds one field.
     pub fn push(&mut self, name: String, value: String) {
         self.0.push((name, value));

@@ -10,10 +10,10 @@ use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use parking_lot::Mutex;
 
-use super::{Seen, invalid, joined, malformed};
+use super::{Framing, Seen, invalid, joined, malformed};
 use crate::error::Error;
 use crate::job::input::InputHasher;
-use crate::multipart::{Boundary, Event, Limits, Parser};
+use crate::multipart::{Event, Limits, Parser};
 use crate::net::body::late;
 
 /// Text fields: a prompt is the longest of them.
@@ -22,7 +22,8 @@ const LIMITS: Limits = Limits { field_bytes: 16 * 1024, header_bytes: 8 * 1024, 
 /// The file's bytes. The stream ends once the form has ended, or with what is wrong with it.
 pub(super) struct Source {
     body: Body,
-    parser: Parser,
+    /// `None` when the body is the file itself.
+    parser: Option<Parser>,
     seen: Arc<Mutex<Seen>>,
     file: Option<File>,
     /// The part being read is no file that is asked for: a text field that came with a file name, or left out.
@@ -56,14 +57,22 @@ struct File {
 }
 
 impl Source {
-    pub(super) fn new(body: Body, boundary: &Boundary, limit: u64, seen: Arc<Mutex<Seen>>) -> Self {
+    pub(super) fn new(body: Body, framing: &Framing, limit: u64, seen: Arc<Mutex<Seen>>) -> Self {
+        let (parser, file, bare_lf) = match framing {
+            Framing::Form(boundary) => {
+                let bare_lf = format!("--{}\n", boundary.as_str()).into_bytes();
+                (Some(Parser::new(boundary, LIMITS)), None, bare_lf)
+            }
+            // Its fields are in the URL, and so before it.
+            Framing::File => (None, Some(File { filename: None, len: 0, after_fields: true }), Vec::new()),
+        };
         Self {
             body,
-            parser: Parser::new(boundary, LIMITS),
+            parser,
             seen,
-            file: None,
+            file,
             other: None,
-            bare_lf: format!("--{}\n", boundary.as_str()).into_bytes(),
+            bare_lf,
             hasher: InputHasher::default(),
             received: 0,
             limit,
@@ -122,9 +131,10 @@ impl Source {
         let data = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
             Some(Err(error)) if late(&error).is_some() => return Poll::Ready(Err(Error::BodyTimeout)),
+            None if self.parser.is_none() => return Poll::Ready(self.take(Event::End)),
             Some(Err(_)) | None => return Poll::Ready(Err(Error::Truncated)),
         };
-        if self.received == 0 && data.starts_with(&self.bare_lf) {
+        if self.received == 0 && !self.bare_lf.is_empty() && data.starts_with(&self.bare_lf) {
             let message = "the lines of the form end with LF; multipart/form-data needs CR LF".into();
             return Poll::Ready(Err(invalid("invalid_form", message)));
         }
@@ -132,8 +142,8 @@ impl Source {
         if self.received > self.limit {
             return Poll::Ready(Err(Error::TooLarge { limit: self.limit }));
         }
-        let events = self.parser.push(data).map_err(malformed)?;
-        for event in events {
+        let Some(parser) = &mut self.parser else { return Poll::Ready(self.take(Event::FileData(data))) };
+        for event in parser.push(data).map_err(malformed)? {
             self.take(event)?;
         }
         Poll::Ready(Ok(()))

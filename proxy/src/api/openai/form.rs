@@ -123,6 +123,9 @@ fn refuse_unsupported(fields: &Fields) -> Result<(), Error> {
         let message = format!("include[]={include} is not supported: the engine gives no log probabilities");
         return Err(Error::param("include", message));
     }
+    if fields.flag("translate")? {
+        return Err(Error::param("translate", "no engine here translates; leave translate out"));
+    }
     for name in ["known_speaker_names", "known_speaker_references"] {
         if !list(fields, name).is_empty() {
             return Err(Error::param(name, format!("{name}[] is not supported")));

@@ -32,7 +32,23 @@ pub async fn create(
     Extension(request_id): Extension<RequestId>,
     request: Request,
 ) -> Result<Response, Error> {
-    let wanted = Wanted::read(request.into_body()).await?;
+    by(context, request_id, None, request).await
+}
+
+/// As [`create`], by a model unless the request names another one.
+///
+/// # Errors
+/// As [`create`].
+pub async fn by(
+    context: Arc<Context>,
+    request_id: RequestId,
+    model: Option<String>,
+    request: Request,
+) -> Result<Response, Error> {
+    let mut wanted = Wanted::read(request.into_body()).await?;
+    if let Some(model) = model {
+        wanted.model_unless_given(model);
+    }
     let speech = wanted.check(&context).await?;
     let (content_type, input) = (speech.format.content_type(), speech.events.then(|| speech.input.clone()));
     let (writer, mut reader) = buffer();

@@ -23,12 +23,23 @@ pub async fn create(
     Extension(request_id): Extension<RequestId>,
     request: Request,
 ) -> Result<Response, Error> {
+    by(context, request_id, None, request).await
+}
+
+/// As [`create`], by a model unless the form names another one.
+pub async fn by(
+    context: Arc<Context>,
+    request_id: RequestId,
+    model: Option<String>,
+    request: Request,
+) -> Result<Response, Error> {
     let form = context.open(request).await?;
     form.fill().await?;
     if form.says(streams) {
-        return events::soon(async move { serve(&context, &form, &request_id).await }).await;
+        return events::soon(async move { serve(&context, &form, model.as_deref(), &request_id).await })
+            .await;
     }
-    serve(&context, &form, &request_id).await
+    serve(&context, &form, model.as_deref(), &request_id).await
 }
 
 /// `POST /v1/audio/translations`: a clear refusal, before anything of the upload is read.
@@ -38,17 +49,24 @@ pub async fn translate() -> Error {
     Error::InvalidRequest { param: None, code: Some("unsupported_value"), message: message.into() }
 }
 
-async fn serve(context: &Context, form: &Form, request_id: &RequestId) -> Result<Response, Error> {
-    form.serve(|fields| transcribe(context, form, fields, request_id)).await
+async fn serve(
+    context: &Context,
+    form: &Form,
+    model: Option<&str>,
+    request_id: &RequestId,
+) -> Result<Response, Error> {
+    form.serve(|fields| transcribe(context, form, fields, model, request_id)).await
 }
 
 async fn transcribe(
     context: &Context,
     form: &Form,
     fields: Fields,
+    model: Option<&str>,
     request_id: &RequestId,
 ) -> Result<Response, Error> {
-    let parameters = Parameters::read(&fields)?;
+    let mut parameters = Parameters::read(&fields)?;
+    parameters.model = parameters.model.or_else(|| model.map(str::to_owned));
     let job = job(context, form, &fields, &parameters, request_id)?;
     let (heard, engine, hedged) = if parameters.speakers {
         let Served { value: (transcript, turns), engine, hedged } =

@@ -27,7 +27,7 @@ async fn every_reply_has_an_id_and_keeps_the_clients() {
 #[tokio::test]
 async fn unknown_paths_and_methods_answer_in_the_envelope() {
     let stack = Stack::start().await;
-    for path in ["/v1/nothing", "/", "/v1/readyz", "/v1", "/v2/models"] {
+    for path in ["/v1/nothing", "/page/nothing", "/v1/readyz", "/v1", "/v2/models"] {
         envelope(stack.get(path).await, 404, None).await;
     }
     let response = stack.get("/v1/audio/transcriptions").await;
@@ -37,6 +37,24 @@ async fn unknown_paths_and_methods_answer_in_the_envelope() {
     let response = stack.post("/v1/models").send().await.unwrap();
     assert_eq!(response.headers()["allow"], "GET, HEAD");
     envelope(response, 405, None).await;
+}
+
+#[tokio::test]
+async fn the_page_is_there_and_a_browser_keeps_it() {
+    let stack = Stack::start().await;
+    let response = stack.get("/").await;
+    assert_eq!(response.status(), 200);
+    assert!(response.headers()["content-security-policy"].to_str().unwrap().contains("default-src 'none'"));
+    let tag = response.headers()["etag"].clone();
+    assert!(response.text().await.unwrap().contains("page/main.js"));
+    let again =
+        stack.client.get(format!("{}/", stack.url)).header("if-none-match", tag).send().await.unwrap();
+    assert_eq!(again.status(), 304);
+    let response = stack.get("/page/main.js").await;
+    assert_eq!(response.headers()["content-type"], "text/javascript; charset=utf-8");
+    let shown: serde_json::Value = stack.get("/page/stack").await.json().await.unwrap();
+    assert!(shown["engines"].as_array().is_some_and(|engines| !engines.is_empty()), "{shown}");
+    assert!(!shown.to_string().contains("http://"), "no addresses: {shown}");
 }
 
 #[tokio::test]

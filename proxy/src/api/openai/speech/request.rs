@@ -65,6 +65,13 @@ impl Wanted {
         }
     }
 
+    /// Names a model where the client names none.
+    pub(super) fn model_unless_given(&mut self, model: String) {
+        if self.given("model").is_none() {
+            self.0.insert("model".to_owned(), Value::String(model));
+        }
+    }
+
     /// Judges everything that needs no list of voices, then the voice.
     pub(super) async fn check(&self, context: &Context) -> Result<Speech, Error> {
         let input = self.input()?;
