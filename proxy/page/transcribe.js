@@ -106,6 +106,7 @@ async function record(button) {
 
 async function listen(button) {
   if (live) return live.stop();
+  reply = null;
   byId("sound").hidden = true;
   byId("exports").hidden = true;
   const lines = byId("transcript");

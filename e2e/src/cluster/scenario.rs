@@ -3,13 +3,13 @@
 use std::fmt::Debug;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use futures::FutureExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1;
-use kube::api::{Api, DeleteParams, ListParams, LogParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams};
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{from_value, json};
@@ -22,6 +22,9 @@ use crate::client::Client;
 const CEILING: Duration = Duration::from_secs(900);
 /// How long pods and objects of a test may take to go.
 const GONE: Duration = Duration::from_secs(180);
+/// How often the controller of namespaces is made to look at one that is to go: while a pod is still there, it would look again
+/// after half of the pod's grace period, which is minutes for a gateway.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Names the variable that keeps the namespaces of failed tests, for a look around.
 pub const KEEP: &str = "SPEECHSTACK_KEEP_FAILED";
 
@@ -211,10 +214,18 @@ impl Namespace {
     async fn delete(&self) -> Result<()> {
         let namespaces = Api::<v1::Namespace>::all(self.cluster.client.clone());
         namespaces.delete(&self.name, &DeleteParams::background()).await?;
+        let (began, mut looked) = (Instant::now(), Instant::now());
         await_condition(&format!("namespace {} is gone", self.name), GONE, async || {
             match namespaces.get_opt(&self.name).await? {
                 None => Ok(()),
                 Some(left) => {
+                    if looked.elapsed() >= LOOK_AGAIN {
+                        looked = Instant::now();
+                        let seconds = began.elapsed().as_secs().to_string();
+                        let change =
+                            json!({"metadata": {"annotations": {"speechstack-e2e-waited": seconds}}});
+                        namespaces.patch(&self.name, &PatchParams::default(), &Patch::Merge(change)).await?;
+                    }
                     let conditions = left.status.and_then(|status| status.conditions).unwrap_or_default();
                     let said: Vec<_> =
                         conditions.into_iter().filter_map(|condition| condition.message).collect();

@@ -88,7 +88,7 @@ impl Gathering<'_> {
                         self.object(&path, &object);
                     }
                 }
-                // A kind that the cluster does not have is missed by nobody.
+                // A kind that the cluster does not have has no objects to lack.
                 Err(kube::Error::Api(status)) if status.code == 404 && Owned::OPTIONAL.contains(&kind) => {}
                 Err(error) => self.miss(kind.kind(), &error),
             }

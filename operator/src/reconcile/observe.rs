@@ -19,7 +19,7 @@ use crate::owned::Owned;
 use crate::pods::EnginePod;
 use crate::watch::Optional;
 
-/// How long a Secret or claim that was found is believed to be there: bounds reads, not safety, as the kubelet looks
+/// How long a Secret or claim that was found counts as there: bounds reads, not safety, as the kubelet looks
 /// by itself.
 const FOUND_TTL: Duration = Duration::from_secs(600);
 

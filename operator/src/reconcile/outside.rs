@@ -12,7 +12,7 @@ use speechstack_crds::{ParentRef, ServiceType, SpeechStack};
 
 use super::CALL_TIMEOUT;
 
-/// How long an answer is believed: an address changes rarely, and a stack is looked at with each change of a pod.
+/// How long an answer is kept: an address changes rarely, and a stack is looked at with each change of a pod.
 const TTL: Duration = Duration::from_secs(60);
 
 /// What other controllers wrote about the way to a stack's gateway.

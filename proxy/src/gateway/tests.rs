@@ -1,5 +1,6 @@
 //! The whole gateway in process: real router and upstreams between a real client and fake engines.
 
+mod doors;
 mod drain;
 mod edge;
 mod hedges;

@@ -105,6 +105,11 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     if request.method() == Method::GET && request.uri().path() == "/state/stream" {
         return Ok(state_stream(&shared));
     }
+    // Other gateways ask an engine which models it has.
+    if request.method() == Method::GET && request.uri().path() == "/v1/models" {
+        let models = json!({"object": "list", "data": [{"id": "whisper-1", "object": "model"}]});
+        return Ok(reply(StatusCode::OK, "application/json", models.to_string().into()));
+    }
     let (head, mut body) = request.into_parts();
     // The mark stands near the beginning; a large upload is counted, not kept.
     let mut kept = BytesMut::new();

@@ -159,6 +159,8 @@ fn command(program: &Path, under: Under<'_>) -> Command {
         None => processes::tied_command(program),
         Some((tool, output)) => {
             let mut command = processes::tied_command(Path::new(tool.program()));
+            // Where a processor has a string instruction for copies, each byte of a long one would count as an instruction.
+            command.env("GLIBC_TUNABLES", "glibc.cpu.x86_rep_movsb_threshold=1073741824");
             command.args(tool.arguments(output)).arg(program);
             command
         }
