@@ -117,7 +117,7 @@ bench-baseline: packages-test cargo ## Write that baseline anew.
 	target/$(PROFILE)/bench --write-baseline $(BASELINE)
 
 gpu-test: packages cargo models ## Break engines on a real GPU by CUDA faults, under guards; needs an NVIDIA driver and PyTorch; ARGS='FAULT'.
-	$(CARGO) build --profile demo --package speechstack-proxy
+	$(CARGO) build --profile demo --package speechstack-proxy --package speechstack-engine
 	$(PYTHON) e2e/gpu/faults.py target/demo/speechstack-proxy '$(MODELS)' $(ARGS)
 
 advisories: $(TOOLS)/bin/cargo-deny ## Look the dependencies up in the advisory database; needs the network, fails nothing.

@@ -1,4 +1,4 @@
-//! The catalogue of texts by which engines betray a dead or sick GPU context.
+//! The catalogue of texts of errors that show a dead or faulty GPU context.
 
 use crate::Class;
 

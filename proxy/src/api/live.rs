@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use contract::Capability;
 
 use super::Context;
+use super::form::Fields;
 use crate::edge::RequestId;
 use crate::error::Error;
 use crate::net::websocket::{Gone, Handshake, Message, Received, Socket};
@@ -276,13 +277,7 @@ impl Live {
 
 /// The value of a query parameter, percent-decoded.
 pub fn query(request: &Request, name: &str) -> Option<String> {
-    let query = request.uri().query()?;
-    let pairs = query.split('&').filter_map(|pair| pair.split_once('=').or(Some((pair, ""))));
-    let decode = |text: &str| {
-        let text = text.replace('+', " ");
-        percent_encoding::percent_decode_str(&text).decode_utf8_lossy().into_owned()
-    };
-    pairs.into_iter().find(|(key, _)| decode(key) == name).map(|(_, value)| decode(value))
+    Fields::of_query(request.uri().query()?).ok()?.last(name).map(str::to_owned)
 }
 
 /// Bytes of base64 as clients write it: with or without padding, with white space, in either alphabet.

@@ -6,7 +6,7 @@ use crate::error::Error;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields(Vec<(String, String)>);
 
-/// Fields that a URL may have, and their length: as in a form.
+/// Fields that a URL may have: as many as a form.
 const MAX_QUERY_FIELDS: usize = 48;
 
 impl Fields {

@@ -1,4 +1,4 @@
-//! The search for the texts by which engines betray a dead or sick GPU context, built from the catalogue and the configuration.
+//! The search for the texts of errors that show a dead or faulty GPU context, built from the catalogue and the configuration.
 
 use aho_corasick::{AhoCorasick, BuildError};
 
