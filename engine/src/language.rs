@@ -52,10 +52,44 @@ pub fn recognized(tag: &str, multilingual: bool) -> bool {
     tag.eq_ignore_ascii_case(ENGLISH) || tag.eq_ignore_ascii_case(MULTI) || multilingual && with_region
 }
 
-/// Whether synthesis takes this tag.
+/// A language that can be spoken.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Spoken {
+    /// Its tag in NVIDIA's synthesis NIM.
+    pub tag: &'static str,
+    /// Its name in espeak-ng.
+    pub espeak: &'static str,
+}
+
+/// English of the United States.
+pub const AMERICAN: Spoken = Spoken { tag: ENGLISH, espeak: "en" };
+/// Spanish of Latin America.
+pub const SPANISH: Spoken = Spoken { tag: "es-US", espeak: "es-419" };
+/// French.
+pub const FRENCH: Spoken = Spoken { tag: "fr-FR", espeak: "fr-fr" };
+/// Italian.
+pub const ITALIAN: Spoken = Spoken { tag: "it-IT", espeak: "it" };
+/// Portuguese of Brazil.
+pub const PORTUGUESE: Spoken = Spoken { tag: "pt-BR", espeak: "pt-br" };
+const SPOKEN: [&Spoken; 5] = [&AMERICAN, &SPANISH, &FRENCH, &ITALIAN, &PORTUGUESE];
+
+/// The language that synthesis takes for a tag, or for a code without a region. Other regions of English are refused.
 #[must_use]
-pub fn synthesized(tag: &str) -> bool {
-    tag.eq_ignore_ascii_case(ENGLISH) || tag.eq_ignore_ascii_case("en")
+pub fn spoken(tag: &str, multilingual: bool) -> Option<&'static Spoken> {
+    let same = |spoken: &&&Spoken| {
+        tag.eq_ignore_ascii_case(spoken.tag) || tag.eq_ignore_ascii_case(&spoken.tag[..2])
+    };
+    let other = |spoken: &&&Spoken| spoken.tag != ENGLISH && code(tag) == Some(&spoken.tag[..2]);
+    let found = SPOKEN.iter().find(same).or_else(|| SPOKEN.iter().find(other))?;
+    (multilingual || found.tag == ENGLISH).then_some(*found)
+}
+
+/// The tags that synthesis takes, for people.
+#[must_use]
+pub fn spoken_tags(multilingual: bool) -> String {
+    let tags: Vec<&str> =
+        SPOKEN.iter().filter(|one| multilingual || one.tag == ENGLISH).map(|one| one.tag).collect();
+    tags.join(", ")
 }
 
 #[cfg(test)]
@@ -64,12 +98,16 @@ mod tests {
 
     #[test]
     fn recognition_needs_a_region_and_synthesis_does_not() {
-        assert!(recognized("en-us", false) && recognized("multi", false) && synthesized("EN"));
+        assert!(recognized("en-us", false) && recognized("multi", false) && spoken("EN", false).is_some());
         for other in ["", "en", "de-DE", "en-GB"] {
             assert!(!recognized(other, false), "{other}");
         }
         assert!(recognized("de-DE", true) && !recognized("de", true) && !recognized("xx-XX", true));
-        assert!(!synthesized("multi") && !synthesized("de-DE"));
+        for other in ["multi", "de-DE", "en-GB", ""] {
+            assert_eq!(spoken(other, true), None, "{other}");
+        }
+        assert_eq!((spoken("es-ES", true), spoken("es-ES", false)), (Some(&SPANISH), None));
+        assert_eq!((spoken_tags(false), spoken("pt", true)), ("en-US".into(), Some(&PORTUGUESE)));
     }
 
     #[test]

@@ -14,18 +14,30 @@
 //! | `diarization` | who speaks when |
 //! | `whisper` | speech to text with word times and language |
 //! | `parakeet` | speech to text by NVIDIA's Parakeet out of a folder |
-//! | `hibari` | text to speech |
+//! | `sentences` | a text to sentences, phonemes to parts |
+//! | `english` | English text to phonemes |
+//! | `espeak` | text of other languages to phonemes |
+//! | `symbols` | the numbers of phonemes |
+//! | `hibari` | phonemes to speech, one voice |
+//! | `kokoro` | phonemes to speech, several voices and languages |
+//! | `speakers` | text to speech by those two |
 
 mod checkpoint;
 mod ctranslate2;
 pub mod diarization;
+mod english;
+pub mod espeak;
 pub mod files;
 mod graph;
-pub mod hibari;
+mod hibari;
+mod kokoro;
 pub mod net;
 pub mod parakeet;
 mod segmentation;
+mod sentences;
+pub mod speakers;
 mod spectrum;
+mod symbols;
 mod voiceprint;
 mod weights;
 pub mod whisper;
@@ -83,6 +95,14 @@ pub enum Error {
         net: &'static str,
         /// What the runtime said.
         source: Box<rten::RunError>,
+    },
+    /// A program that the text needs failed.
+    #[error("unable to run {program}: {reason}")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// What the system said, or how it ended.
+        reason: String,
     },
     /// A text could not be analysed.
     #[error("{0}")]

@@ -327,6 +327,57 @@ async fn voices_are_understood_and_their_sentences_join_without_clicks() {
     hearing.stop().await;
 }
 
+/// Kokoro's voices, read by the tables in English and by espeak-ng in other languages.
+#[tokio::test]
+async fn several_voices_in_five_languages_are_understood() {
+    let (Some(models), Some(_)) =
+        (models(), fetched("models", "SPEECHSTACK_ENGINE_MODELS", "kokoro/kokoro-v1.0.int8.onnx"))
+    else {
+        return;
+    };
+    let speaking = engine(Kind::Tts, "magpie", models.clone()).await;
+    let hearing = engine(Kind::Stt, "parakeet", models).await;
+    let listed: Value = speaking
+        .client
+        .get(format!("{}/v1/audio/list_voices", speaking.url))
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    assert_eq!(
+        listed.as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["en-US", "es-US", "fr-FR", "it-IT", "pt-BR"],
+        "without espeak-ng there is English only"
+    );
+    let ask = |voice: &str, text: &str| {
+        let form = reqwest::multipart::Form::new().text("text", text.to_owned());
+        speaking
+            .post("/v1/audio/synthesize", form.text("voice", format!("Magpie-Multilingual.{voice}")))
+            .send()
+    };
+    let (mut wrong, mut all) = (0, 0);
+    for (voice, text) in [
+        ("EN-US.Jason", "The government will announce the new budget next week."),
+        ("EN-US.Pascal", "Can you tell me how to get to the city hospital?"),
+        ("ES-US.Diego", "El gobierno anunciará el nuevo presupuesto la próxima semana."),
+        ("FR-FR.Louise", "Le gouvernement annoncera le nouveau budget la semaine prochaine."),
+        ("IT-IT.Isabela", "Domani mattina il treno parte alla stessa ora."),
+        ("PT-BR.Isabela", "O governo vai anunciar o novo orçamento na próxima semana."),
+    ] {
+        let file = ask(voice, text).await.unwrap().bytes().await.unwrap();
+        let (_, body) = hearing.transcribe(&file).await;
+        let (said, heard) = (words(text), words(body["text"].as_str().unwrap()));
+        println!("{voice}: {} of {} words: {}", errors(&said, &heard), said.len(), body["text"]);
+        (wrong, all) = (wrong + errors(&said, &heard), all + said.len());
+    }
+    assert!(wrong * 10 <= all, "{wrong} of {all} words");
+    assert_eq!(ask("DE-DE.Diego", "Guten Tag").await.unwrap().status(), 400);
+    speaking.stop().await;
+    hearing.stop().await;
+}
+
 #[tokio::test]
 async fn faults_strike_networks_too() {
     let Some(models) = models() else { return };

@@ -19,10 +19,11 @@ use crate::recognize::{Word, recognize};
 
 /// Where Debian's `pocketsphinx-en-us` has its models.
 const FALLBACK: &str = "/usr/share/pocketsphinx/model/en-us";
-/// Pauses of this many frames of 10 ms separate pieces.
-const APART_FRAMES: usize = 50;
-/// No piece is longer, in frames of 10 ms.
-const LONGEST_FRAMES: usize = 2_000;
+/// Pauses of this many frames of 10 ms separate pieces. Each piece costs a whole window of Whisper, so that shorter pauses
+/// stay inside of one.
+const APART_FRAMES: usize = 200;
+/// No piece is longer, in frames of 10 ms: with its margins it fits a window of 30 s.
+const LONGEST_FRAMES: usize = 2_800;
 /// A language is heard reliably in a piece of this many frames.
 const SURE_FRAMES: usize = 300;
 

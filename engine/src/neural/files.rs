@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 
 use super::Error;
 
-/// Hash and name of every file, as the fetch step checks them.
-const SUMS: &str = include_str!("../../models/SHA256SUMS");
+/// Hash and name of every file, as the fetch step checks them: of `make models`, and of `make voices`.
+const SUMS: [&str; 2] = [include_str!("../../models/SHA256SUMS"), include_str!("../../voices/SHA256SUMS")];
 /// No model file is larger.
 const MAX_BYTES: u64 = 512 << 20;
 
@@ -24,6 +24,8 @@ pub enum Model {
     Voiceprint,
     /// Text to speech.
     Hibari,
+    /// Text to speech in more voices and languages.
+    Kokoro,
 }
 
 impl Model {
@@ -34,6 +36,7 @@ impl Model {
             Self::Segmentation => "segmentation-3.0/",
             Self::Voiceprint => "campplus/",
             Self::Hibari => "hibari/",
+            Self::Kokoro => "kokoro/",
         }
     }
 
@@ -45,15 +48,18 @@ impl Model {
     }
 }
 
-fn names() -> impl Iterator<Item = &'static str> {
-    SUMS.lines().filter_map(|line| Some(line.split_once("  ")?.1))
+/// The names of all files.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    sums().map(|(_, name)| name)
+}
+
+fn sums() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SUMS.iter().flat_map(|sums| sums.lines()).filter_map(|line| line.split_once("  "))
 }
 
 /// The SHA-256 that a file should have, in hexadecimal.
 pub fn published(name: &str) -> Option<&'static str> {
-    SUMS.lines()
-        .find_map(|line| line.split_once("  ").filter(|(_, known)| *known == name))
-        .map(|(sum, _)| sum)
+    sums().find(|(_, known)| *known == name).map(|(sum, _)| sum)
 }
 
 /// The whole content of a published file.

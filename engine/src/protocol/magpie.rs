@@ -8,13 +8,12 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Entry, Side};
 use crate::fault::origin::Reply;
 use crate::form::Form;
 use crate::health;
-use crate::language;
 use crate::wire::Silence;
 use crate::work::speech::{LONGEST_OFFLINE_S, MAX_CHARACTERS, Speech};
 use crate::work::{Refusal, Synthesizer, voices};
@@ -37,14 +36,22 @@ fn router(tts: Arc<Synthesizer>) -> Router {
         .merge(health::container(tts.core.clone()))
 }
 
-async fn list_voices() -> Json<Value> {
-    Json(json!({ language::ENGLISH: { "voices": voices::names() } }))
+async fn list_voices(State(tts): State<Arc<Synthesizer>>) -> Json<Value> {
+    let voices = voices::subvoices(tts.core.capability.multilingual).into_iter();
+    let named =
+        |names: Vec<String>| names.iter().map(|name| format!("{}.{name}", voices::MODEL)).collect::<Vec<_>>();
+    Json(
+        voices
+            .map(|(tag, names)| (tag.to_owned(), json!({ "voices": named(names) })))
+            .collect::<Map<_, _>>()
+            .into(),
+    )
 }
 
 /// One WAV file, cut at 20 s as a NIM cuts it.
 async fn synthesize(State(tts): State<Arc<Synthesizer>>, request: Request) -> Result<Response, Refusal> {
     let form = Form::read(request).await?;
-    let mut speech = parse(&form, OFFLINE_HZ)?;
+    let mut speech = parse(&tts, &form, OFFLINE_HZ)?;
     speech.longest_s = Some(LONGEST_OFFLINE_S);
     let served = tts.whole(speech, &form.origin(Reply::Whole)).await?;
     Ok(served.respond(|sound| ([(header::CONTENT_TYPE, "audio/wav")], sound.wav()).into_response()))
@@ -56,7 +63,7 @@ async fn synthesize_online(
     request: Request,
 ) -> Result<Response, Refusal> {
     let form = Form::read(request).await?;
-    let speech = parse(&form, ONLINE_HZ)?;
+    let speech = parse(&tts, &form, ONLINE_HZ)?;
     let served = tts.online(speech, &form.origin(Reply::Streamed)).await?;
     let silence = Silence::at(served.silent_after);
     Ok(served.respond(|pieces| {
@@ -65,7 +72,7 @@ async fn synthesize_online(
     }))
 }
 
-fn parse(form: &Form, default_hz: u32) -> Result<Speech, Refusal> {
+fn parse(tts: &Synthesizer, form: &Form, default_hz: u32) -> Result<Speech, Refusal> {
     let encoding = form.field("encoding").unwrap_or("LINEAR_PCM");
     if encoding != "LINEAR_PCM" {
         let text = format!("encoding '{encoding}' is not supported: use LINEAR_PCM");
@@ -79,7 +86,10 @@ fn parse(form: &Form, default_hz: u32) -> Result<Speech, Refusal> {
         None => default_hz,
         Some(rate) => rate.parse().map_err(|_| refuse(rate))?,
     };
-    Speech::new(form.field("text").unwrap_or_default(), MAX_CHARACTERS, rate_hz)?
-        .spoken_in(form.field("language").unwrap_or(language::ENGLISH))?
-        .voiced(form.field("voice").unwrap_or_default())
+    let (voice, language) = (form.field("voice").unwrap_or_default(), form.field("language"));
+    Speech::new(form.field("text").unwrap_or_default(), MAX_CHARACTERS, rate_hz)?.voiced(
+        voice,
+        language,
+        tts.core.capability.multilingual,
+    )
 }

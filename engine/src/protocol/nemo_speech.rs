@@ -96,7 +96,7 @@ async fn speak(State(tts): State<Arc<Synthesizer>>, request: Request) -> Result<
         return Err(Refusal::parameter("speed", "speed must be 1").into());
     }
     let format = body.format("wav")?;
-    let speech = body.speech(MAX_CHARACTERS, RATE_HZ)?;
+    let speech = body.speech(MAX_CHARACTERS, RATE_HZ, tts.core.capability.multilingual)?;
     Ok(tts.whole(speech, &body.origin()).await?.respond(|sound| format.render(&sound)))
 }
 

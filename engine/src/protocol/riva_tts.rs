@@ -10,6 +10,7 @@ use tonic::service::RoutesBuilder;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Entry, Side};
+use crate::backend::Capability;
 use crate::fault::origin::{Origin, Reply};
 use crate::grpc;
 use crate::grpc::messages::nvidia::riva::tts::riva_speech_synthesis_server::{
@@ -21,7 +22,6 @@ use crate::grpc::messages::nvidia::riva::tts::{
     SynthesizeSpeechResponse, SynthesizeSpeechResponseMetadata,
 };
 use crate::grpc::messages::nvidia::riva::{AudioEncoding, RequestId};
-use crate::language;
 use crate::work::speech::{LONGEST_OFFLINE_S, MAX_CHARACTERS, Speech};
 use crate::work::{Cuts, Refusal, Synthesizer, voices};
 
@@ -46,7 +46,7 @@ impl RivaSpeechSynthesis for Synthesis {
         request: Request<SynthesizeSpeechRequest>,
     ) -> Result<Response<SynthesizeSpeechResponse>, Status> {
         let request = request.into_inner();
-        let mut speech = parse(&request)?;
+        let mut speech = parse(&self.tts, &request)?;
         speech.longest_s = Some(LONGEST_OFFLINE_S);
         let served = self.tts.whole(speech, &origin(Reply::Unary, &request)).await?;
         Ok(served.reply(|sound| reply(sound.raw(), Some(&request), request.id.clone())))
@@ -69,11 +69,11 @@ impl RivaSpeechSynthesis for Synthesis {
         &self,
         request: Request<RivaSynthesisConfigRequest>,
     ) -> Result<Response<RivaSynthesisConfigResponse>, Status> {
-        let model = self.tts.core.capability.model;
+        let Capability { model, multilingual, .. } = self.tts.core.capability;
         let asked = request.into_inner().model_name;
         let known = asked.is_empty() || asked == model;
         Ok(Response::new(RivaSynthesisConfigResponse {
-            model_config: known.then(|| config(model)).into_iter().collect(),
+            model_config: known.then(|| config(model, multilingual)).into_iter().collect(),
         }))
     }
 }
@@ -87,7 +87,7 @@ async fn speak(
     cuts: Cuts,
 ) -> Result<(), Status> {
     while let Some(request) = requests.message().await? {
-        let mut served = tts.online(parse(&request)?, &origin(Reply::Streamed, &request)).await?;
+        let mut served = tts.online(parse(&tts, &request)?, &origin(Reply::Streamed, &request)).await?;
         cuts.set(&served);
         // Only the first piece says what the text was.
         let mut first = Some(&request);
@@ -109,7 +109,7 @@ fn origin(reply: Reply, request: &SynthesizeSpeechRequest) -> Origin {
     Origin::new(reply, &[("text", Some(&request.text))])
 }
 
-fn parse(request: &SynthesizeSpeechRequest) -> Result<Speech, Refusal> {
+fn parse(tts: &Synthesizer, request: &SynthesizeSpeechRequest) -> Result<Speech, Refusal> {
     match request.encoding() {
         AudioEncoding::EncodingUnspecified | AudioEncoding::LinearPcm => {}
         other => {
@@ -122,9 +122,11 @@ fn parse(request: &SynthesizeSpeechRequest) -> Result<Speech, Refusal> {
     } else {
         u32::try_from(request.sample_rate_hz).unwrap_or_default()
     };
-    Speech::new(&request.text, MAX_CHARACTERS, rate_hz)?
-        .spoken_in(&request.language_code)?
-        .voiced(&request.voice_name)
+    Speech::new(&request.text, MAX_CHARACTERS, rate_hz)?.voiced(
+        &request.voice_name,
+        Some(&request.language_code),
+        tts.core.capability.multilingual,
+    )
 }
 
 fn reply(
@@ -141,11 +143,11 @@ fn reply(
 }
 
 /// The model with its voices: `voice_name`, a dot and one of `subvoices`, each with its number, make a full name.
-fn config(model: &str) -> Config {
-    let numbered =
-        voices::subvoices().into_iter().enumerate().map(|(index, voice)| format!("{voice}:{index}"));
+fn config(model: &str, multilingual: bool) -> Config {
+    let (tags, voices): (Vec<&str>, Vec<Vec<String>>) = voices::subvoices(multilingual).into_iter().unzip();
+    let numbered = voices.concat().into_iter().enumerate().map(|(index, voice)| format!("{voice}:{index}"));
     let parameters = [
-        ("language_code", language::ENGLISH.to_owned()),
+        ("language_code", tags.join(",")),
         ("voice_name", voices::MODEL.to_owned()),
         ("subvoices", numbered.collect::<Vec<_>>().join(",")),
         ("sample_rate", DEFAULT_HZ.to_string()),

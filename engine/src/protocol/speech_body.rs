@@ -67,7 +67,7 @@ impl SpeechBody {
     ///
     /// # Errors
     /// When the text is missing, empty or too long, or the voice is not known.
-    pub(super) fn speech(&self, longest: usize, rate_hz: u32) -> Result<Speech, Refusal> {
+    pub(super) fn speech(&self, longest: usize, rate_hz: u32, multilingual: bool) -> Result<Speech, Refusal> {
         let input = self.input.as_deref().ok_or(Refusal::Missing("input"))?;
         let mut speech = Speech::new(input, longest, rate_hz).map_err(|refusal| match refusal {
             Refusal::Parameter { text, .. } => Refusal::Parameter { name: "input", text },
@@ -75,9 +75,9 @@ impl SpeechBody {
         })?;
         let voice = self.voice.as_deref().unwrap_or_default();
         match voices::openai(voice) {
-            None => speech.voiced(voice),
-            Some(known) => {
-                (speech.voice, speech.stretch) = known;
+            None => speech.voiced(voice, None, multilingual),
+            Some(speaker) => {
+                speech.speaker = speaker;
                 Ok(speech)
             }
         }

@@ -4,11 +4,11 @@ use std::ops::ControlFlow;
 
 use super::{Refusal, voices};
 use crate::backend::Error;
-use crate::backend::speaking::Speaking;
+use crate::backend::speaking::{Speaker, Speaking};
 use crate::fault::variant::BadAudio;
-use crate::ffi::{self, Voice};
+use crate::ffi;
 use crate::lane::ServiceClock;
-use crate::language;
+use crate::language::{self, Spoken};
 use crate::resample::{Resampler, to_float, to_pcm};
 
 /// The longest audio of one request that is answered in whole, as NVIDIA's synthesis NIM has it, in seconds.
@@ -22,9 +22,7 @@ pub struct Speech {
     /// Not empty.
     pub text: String,
     /// Who speaks.
-    pub voice: Voice,
-    /// Factor of durations.
-    pub stretch: f32,
+    pub speaker: Speaker,
     /// Rate of the output in Hz, 8,000 to 48,000.
     pub rate_hz: u32,
     /// The audio ends after this many seconds.
@@ -49,39 +47,40 @@ impl Speech {
             let message = format!("sample_rate_hz must be 8000 to 48000, not {rate_hz}");
             return Err(Refusal::parameter("sample_rate_hz", message));
         }
-        let (voice, stretch) = voices::DEFAULT;
-        Ok(Self { text, voice, stretch, rate_hz, longest_s: None, spoilt: None })
+        Ok(Self { text, speaker: voices::DEFAULT, rate_hz, longest_s: None, spoilt: None })
     }
 
-    /// Has a named voice speak it; an empty name stands for the default voice.
+    /// Has a named voice speak it in a language, if one is given; an empty name stands for the default voice of the language.
     ///
     /// # Errors
-    /// When there is no such voice.
-    pub fn voiced(mut self, name: &str) -> Result<Self, Refusal> {
-        if !name.is_empty() {
-            let unknown = || Refusal::parameter("voice", format!("voice '{name}' is not known"));
-            (self.voice, self.stretch) = voices::find(name).ok_or_else(unknown)?;
-        }
-        Ok(self)
-    }
-
-    /// Checks the language.
-    ///
-    /// # Errors
-    /// When it is not English.
-    pub fn spoken_in(self, language: &str) -> Result<Self, Refusal> {
-        if language::synthesized(language) {
+    /// When the language is not spoken, there is no such voice, or it speaks another language.
+    pub fn voiced(mut self, name: &str, language: Option<&str>, multilingual: bool) -> Result<Self, Refusal> {
+        let spoken = |tag: &str| {
+            let known = language::spoken(tag, multilingual);
+            known.ok_or_else(|| {
+                let tags = language::spoken_tags(multilingual);
+                Refusal::parameter("language", format!("language '{tag}' is not supported: use {tags}"))
+            })
+        };
+        let asked: Option<&Spoken> = language.map(spoken).transpose()?;
+        if name.is_empty() {
+            self.speaker = voices::default_of(asked.unwrap_or(&language::AMERICAN));
             return Ok(self);
         }
-        let text = format!("language '{language}' is not supported: use {}", language::ENGLISH);
-        Err(Refusal::parameter("language", text))
+        let unknown = || Refusal::parameter("voice", format!("voice '{name}' is not known"));
+        self.speaker = voices::find(name, multilingual).ok_or_else(unknown)?;
+        if let Some(asked) = asked.filter(|asked| asked.espeak != self.speaker.neural.language) {
+            let text = format!("voice '{name}' does not speak {}", asked.tag);
+            return Err(Refusal::parameter("voice", text));
+        }
+        Ok(self)
     }
 
     /// Duration of the audio by the length of the text, in seconds.
     #[must_use]
     pub fn expected_s(&self) -> f64 {
         const PER_CHARACTER_S: f64 = 0.065;
-        self.text.chars().count() as f64 * PER_CHARACTER_S * f64::from(self.stretch)
+        self.text.chars().count() as f64 * PER_CHARACTER_S * f64::from(self.speaker.stretch)
     }
 
     /// Speaks, handing pieces of samples to `sink` no sooner than `clock` lets them go; stops when `gone`.
@@ -95,7 +94,7 @@ impl Speech {
         gone: &dyn Fn() -> bool,
         sink: &mut dyn FnMut(&[i16]),
     ) -> Result<(), Error> {
-        let refuse = |_| ffi::Error::Synthesize(self.voice.name());
+        let refuse = |_| ffi::Error::Synthesize(self.speaker.flite.name());
         let mut resampler = Resampler::new(voices.rate_hz(), self.rate_hz).map_err(refuse)?;
         let (mut floats, mut converted, mut samples) = (Vec::new(), Vec::new(), Vec::new());
         let mut made = 0;
@@ -111,7 +110,7 @@ impl Speech {
             if enough || gone() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let mut stopped = false;
-        voices.speak(self.voice, self.stretch, &self.text, &mut |piece| {
+        voices.speak(&self.speaker, &self.text, &mut |piece| {
             to_float(piece, &mut floats);
             resampler.push(&floats, &mut converted);
             let flow = emit(&mut converted);

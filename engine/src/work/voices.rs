@@ -1,71 +1,116 @@
-//! NVIDIA's English speakers, each played by a voice of flite.
+//! NVIDIA's speakers and OpenAI's voices, each played by a voice of flite, of hibari or of Kokoro.
 
+use crate::backend::speaking::Speaker;
 use crate::ffi::Voice;
+use crate::language::{self, ENGLISH, Spoken};
+use crate::neural::speakers::{Part, Timbre};
 
-/// What all names begin with: model and language.
-pub const MODEL: &str = "Magpie-Multilingual.EN-US";
-/// Who speaks when no voice is named, and how much the speech is stretched: Mia.
-pub const DEFAULT: (Voice, f32) = (Voice::Slt, 1.0);
+/// What the names of NVIDIA's voices begin with; a language and a speaker follow.
+pub const MODEL: &str = "Magpie-Multilingual";
+/// Who speaks when no voice is named: Mia.
+pub const DEFAULT: Speaker = english(Voice::Slt, "af_heart");
 
-/// Speaker, who plays it, and the emotions listed for it.
-const SPEAKERS: [(&str, Voice, &[&str]); 10] = [
-    ("Aria", Voice::Slt, &["Calm", "Happy", "Angry", "Sad"]),
-    ("Jason", Voice::Rms, &["Calm", "Happy", "Angry"]),
-    ("Leo", Voice::Awb, &["Calm", "Sad"]),
-    ("Sofia", Voice::Slt, &["Calm", "Happy"]),
-    ("Mia", Voice::Slt, &["Calm", "Happy", "Sad"]),
-    ("Ray", Voice::Kal16, &[]),
-    ("Louise", Voice::Slt, &[]),
-    ("Diego", Voice::Rms, &[]),
-    ("Isabela", Voice::Slt, &[]),
-    ("Pascal", Voice::Awb, &[]),
+/// NVIDIA's English speakers, who plays them, and the emotions listed for them.
+const SPEAKERS: [(&str, Speaker, &[&str]); 10] = [
+    ("Aria", english(Voice::Slt, "af_aoede"), &["Calm", "Happy", "Angry", "Sad"]),
+    ("Jason", english(Voice::Rms, "am_michael"), &["Calm", "Happy", "Angry"]),
+    ("Leo", english(Voice::Awb, "am_liam"), &["Calm", "Sad"]),
+    ("Sofia", english(Voice::Slt, "af_bella"), &["Calm", "Happy"]),
+    ("Mia", DEFAULT, &["Calm", "Happy", "Sad"]),
+    ("Ray", english(Voice::Kal16, "am_adam"), &[]),
+    ("Louise", english(Voice::Slt, "af_jessica"), &[]),
+    ("Diego", english(Voice::Rms, "am_fenrir"), &[]),
+    ("Isabela", english(Voice::Slt, "af_kore"), &[]),
+    ("Pascal", english(Voice::Awb, "bm_george"), &[]),
 ];
 
-/// OpenAI's voices, each played by a voice of flite.
-const OPENAI: [(&str, Voice); 13] = [
-    ("alloy", Voice::Slt),
-    ("ash", Voice::Rms),
-    ("ballad", Voice::Awb),
-    ("cedar", Voice::Kal16),
-    ("coral", Voice::Slt),
-    ("echo", Voice::Rms),
-    ("fable", Voice::Awb),
-    ("marin", Voice::Slt),
-    ("nova", Voice::Slt),
-    ("onyx", Voice::Kal16),
-    ("sage", Voice::Slt),
-    ("shimmer", Voice::Slt),
-    ("verse", Voice::Rms),
+/// Speakers of other languages: the language, the speaker, and the voice of Kokoro. The first of a language is its default.
+const OTHERS: [(&Spoken, &str, &str); 7] = [
+    (&language::SPANISH, "Isabela", "ef_dora"),
+    (&language::SPANISH, "Diego", "em_alex"),
+    (&language::FRENCH, "Louise", "ff_siwis"),
+    (&language::ITALIAN, "Isabela", "if_sara"),
+    (&language::ITALIAN, "Pascal", "im_nicola"),
+    (&language::PORTUGUESE, "Isabela", "pf_dora"),
+    (&language::PORTUGUESE, "Diego", "pm_alex"),
 ];
 
-/// The flite voice of one of OpenAI's voices.
-#[must_use]
-pub fn openai(name: &str) -> Option<(Voice, f32)> {
-    OPENAI.iter().find(|(known, _)| *known == name).map(|(_, voice)| (*voice, 1.0))
-}
+/// OpenAI's voices.
+const OPENAI: [(&str, Speaker); 13] = [
+    ("alloy", DEFAULT),
+    ("ash", english(Voice::Rms, "am_michael")),
+    ("ballad", english(Voice::Awb, "bm_fable")),
+    ("cedar", english(Voice::Kal16, "am_fenrir")),
+    ("coral", english(Voice::Slt, "af_bella")),
+    ("echo", english(Voice::Rms, "am_echo")),
+    ("fable", english(Voice::Awb, "bm_fable")),
+    ("marin", english(Voice::Slt, "af_sarah")),
+    ("nova", english(Voice::Slt, "af_nova")),
+    ("onyx", english(Voice::Kal16, "am_onyx")),
+    ("sage", english(Voice::Slt, "bf_emma")),
+    ("shimmer", english(Voice::Slt, "af_alloy")),
+    ("verse", english(Voice::Rms, "am_puck")),
+];
 
-/// All voices without the model's name: speakers and their emotions.
-#[must_use]
-pub fn subvoices() -> Vec<String> {
-    let variants = |(speaker, _, emotions): &(&str, Voice, &[&str])| {
-        let emotional: Vec<String> = emotions.iter().map(|emotion| format!("{speaker}.{emotion}")).collect();
-        std::iter::once((*speaker).to_owned()).chain(emotional)
+const fn english(flite: Voice, kokoro: &'static str) -> Speaker {
+    let timbre = match flite {
+        Voice::Slt => Timbre::OWN,
+        Voice::Rms => Timbre { pitch: 0.6, throat: 0.88 },
+        Voice::Awb => Timbre { pitch: 0.72, throat: 0.93 },
+        Voice::Kal16 => Timbre { pitch: 0.52, throat: 0.84 },
     };
-    SPEAKERS.iter().flat_map(variants).collect()
+    Speaker { flite, neural: Part { language: "en", kokoro, timbre }, stretch: 1.0 }
 }
 
-/// All voice names, speakers and their emotions.
-#[must_use]
-pub fn names() -> Vec<String> {
-    subvoices().iter().map(|voice| format!("{MODEL}.{voice}")).collect()
+const fn other(language: &Spoken, kokoro: &'static str) -> Speaker {
+    let neural = Part { language: language.espeak, kokoro, timbre: Timbre::OWN };
+    Speaker { flite: Voice::Slt, neural, stretch: 1.0 }
 }
 
-/// The flite voice of a name and how much it is stretched; emotion is only a matter of tempo here.
+/// One of OpenAI's voices.
 #[must_use]
-pub fn find(name: &str) -> Option<(Voice, f32)> {
-    let mut parts = name.strip_prefix(MODEL)?.strip_prefix('.')?.splitn(2, '.');
-    let (speaker, emotion) = (parts.next()?, parts.next());
-    let (_, voice, emotions) = SPEAKERS.iter().find(|(known, _, _)| *known == speaker)?;
+pub fn openai(name: &str) -> Option<Speaker> {
+    OPENAI.iter().find(|(known, _)| *known == name).map(|(_, speaker)| *speaker)
+}
+
+/// Who speaks a language when no voice is named.
+#[must_use]
+pub fn default_of(language: &Spoken) -> Speaker {
+    let first = OTHERS.iter().find(|(of, ..)| *of == language);
+    first.map_or(DEFAULT, |(_, _, kokoro)| other(language, kokoro))
+}
+
+/// The languages, and the names of the voices of each without the model's: language, speaker, and emotion if there is one.
+#[must_use]
+pub fn subvoices(multilingual: bool) -> Vec<(&'static str, Vec<String>)> {
+    let variants = |(speaker, _, emotions): &(&str, Speaker, &[&str])| {
+        let emotional: Vec<String> =
+            emotions.iter().map(|emotion| format!("EN-US.{speaker}.{emotion}")).collect();
+        std::iter::once(format!("EN-US.{speaker}")).chain(emotional)
+    };
+    let mut voices: Vec<(_, Vec<String>)> = vec![(ENGLISH, SPEAKERS.iter().flat_map(variants).collect())];
+    for (language, speaker, _) in OTHERS.iter().filter(|_| multilingual) {
+        let name = format!("{}.{speaker}", language.tag.to_ascii_uppercase());
+        match voices.last_mut() {
+            Some((last, names)) if *last == language.tag => names.push(name),
+            _ => voices.push((language.tag, vec![name])),
+        }
+    }
+    voices
+}
+
+/// The voice of a name; emotion is only a matter of tempo here.
+#[must_use]
+pub fn find(name: &str, multilingual: bool) -> Option<Speaker> {
+    let mut parts = name.strip_prefix(MODEL)?.strip_prefix('.')?.splitn(3, '.');
+    let (tag, speaker, emotion) = (parts.next()?, parts.next()?, parts.next());
+    if tag != "EN-US" {
+        let same = |(language, known, _): &&(&Spoken, &str, &str)| {
+            language.tag.to_ascii_uppercase() == tag && *known == speaker && emotion.is_none() && multilingual
+        };
+        return OTHERS.iter().find(same).map(|(language, _, kokoro)| other(language, kokoro));
+    }
+    let (_, found, emotions) = SPEAKERS.iter().find(|(known, _, _)| *known == speaker)?;
     let stretch = match emotion {
         None => 1.0,
         Some(unknown) if !emotions.contains(&unknown) => return None,
@@ -74,7 +119,7 @@ pub fn find(name: &str) -> Option<(Voice, f32)> {
         Some("Happy") => 0.95,
         Some(_) => 0.9,
     };
-    Some((*voice, stretch))
+    Some(Speaker { stretch, ..*found })
 }
 
 #[cfg(test)]
@@ -83,11 +128,20 @@ mod tests {
 
     #[test]
     fn every_listed_name_is_found_and_no_other() {
-        let names = names();
-        assert!(names.contains(&"Magpie-Multilingual.EN-US.Aria.Calm".to_owned()));
-        assert!(names.iter().all(|name| find(name).is_some()));
-        for unknown in ["", "Aria", "Magpie-Multilingual.EN-US.", "Magpie-Multilingual.EN-US.Ray.Angry"] {
-            assert_eq!(find(unknown), None, "{unknown}");
+        for multilingual in [false, true] {
+            let names: Vec<String> = subvoices(multilingual)
+                .into_iter()
+                .flat_map(|(_, names)| names)
+                .map(|name| format!("{MODEL}.{name}"))
+                .collect();
+            assert!(names.contains(&"Magpie-Multilingual.EN-US.Aria.Calm".to_owned()));
+            assert_eq!(names.contains(&"Magpie-Multilingual.ES-US.Diego".to_owned()), multilingual);
+            assert!(names.iter().all(|name| find(name, multilingual).is_some()));
         }
+        for unknown in ["", "Aria", "Magpie-Multilingual.EN-US.", "Magpie-Multilingual.EN-US.Ray.Angry"] {
+            assert_eq!(find(unknown, true), None, "{unknown}");
+        }
+        assert_eq!(find("Magpie-Multilingual.ES-US.Diego", false), None);
+        assert_eq!(default_of(&language::FRENCH).neural.kokoro, "ff_siwis");
     }
 }

@@ -21,11 +21,11 @@ pub(super) async fn speak(
 ) -> Result<Response, Envelope> {
     let body = SpeechBody::read(request).await?;
     let format = body.format("mp3")?;
-    let mut speech = body.speech(MAX_CHARACTERS, RATE_HZ)?;
+    let mut speech = body.speech(MAX_CHARACTERS, RATE_HZ, tts.core.capability.multilingual)?;
     let speed = body.speed.unwrap_or(1.0);
     if !(0.25..=4.0).contains(&speed) {
         return Err(Refusal::parameter("speed", format!("speed must be 0.25 to 4, not {speed}")).into());
     }
-    speech.stretch /= speed as f32;
+    speech.speaker.stretch /= speed as f32;
     Ok(tts.whole(speech, &body.origin()).await?.respond(|sound| format.render(&sound)))
 }
