@@ -36,6 +36,8 @@ pub enum Protocol {
     NimHttp,
     /// NVIDIA Riva gRPC for speech recognition: words and speakers.
     Riva,
+    /// NVIDIA Riva gRPC for engines with a streaming model only.
+    RivaStreaming,
     /// NVIDIA's NeMo-Speech.cpp server.
     NemoSpeech,
     /// NVIDIA's text to speech NIM over HTTP.
@@ -56,6 +58,7 @@ impl Protocol {
             Self::ParakeetFastapi => "parakeet_fastapi",
             Self::NimHttp => "nim_http",
             Self::Riva => "riva",
+            Self::RivaStreaming => "riva_streaming",
             Self::NemoSpeech => "nemo_speech",
             Self::Magpie => "magpie",
             Self::RivaTts => "riva_tts",
@@ -66,6 +69,6 @@ impl Protocol {
     /// Whether it is spoken on the engine's gRPC port.
     #[must_use]
     pub fn is_grpc(self) -> bool {
-        matches!(self, Self::Riva | Self::RivaTts)
+        matches!(self, Self::Riva | Self::RivaStreaming | Self::RivaTts)
     }
 }

@@ -85,7 +85,20 @@ async fn nim_containers_serve_the_whole_api() -> Result<()> {
 
 #[tokio::test]
 async fn a_wedge_of_a_nim_over_grpc_heals() -> Result<()> {
-    let stack = Stack::start(nim("nim-wedge", 2)).await?;
+    a_wedge_heals(nim("nim-wedge", 2)).await
+}
+
+/// As a NIM with a streaming model only: each job, and each golden probe, is a stream.
+#[tokio::test]
+async fn a_wedge_of_an_engine_of_streams_heals() -> Result<()> {
+    let engines = ["asr-0", "asr-1"].map(|name| engine(name, "stt", &["riva_streaming"]));
+    let options =
+        StackOptions { engines: engines.into(), guard: quick_policy(), ..StackOptions::new("streams-wedge") };
+    a_wedge_heals(options).await
+}
+
+async fn a_wedge_heals(options: StackOptions) -> Result<()> {
+    let stack = Stack::start(options).await?;
     let clip = say(&[("rms", SENTENCE)])?;
     let fields = [("response_format", "verbose_json"), ("timestamp_granularities[]", "word")];
     for fault in ["F1", "F7"] {
@@ -114,6 +127,7 @@ async fn other_servers_serve_what_they_can() -> Result<()> {
     for (name, stt, tts) in [
         ("nemo", &["nemo_speech"][..], &["nemo_speech"][..]),
         ("fastapi", &["parakeet_fastapi"], &["riva_tts"]),
+        ("streams", &["riva_streaming"], &["magpie"]),
         ("openai", &["openai"], &["openai"]),
     ] {
         let mut options = stack(name, stt, tts);

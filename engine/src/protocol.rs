@@ -25,11 +25,12 @@ use crate::kind::Kind;
 use crate::work::{Synthesizer, Transcriber, Work};
 
 /// All protocols.
-static TABLE: [&Entry; 8] = [
+static TABLE: [&Entry; 9] = [
     &parakeet::ENTRY,
     &parakeet_fastapi::ENTRY,
     &nim_http::ENTRY,
     &riva::ENTRY,
+    &riva::STREAMING,
     &nemo_speech::ENTRY,
     &magpie::ENTRY,
     &riva_tts::ENTRY,
@@ -49,8 +50,8 @@ struct Entry {
 enum Side<W> {
     /// Over HTTP, on these paths.
     Http { paths: &'static [&'static [&'static str]], router: fn(Arc<W>) -> Router },
-    /// Over gRPC.
-    Grpc(fn(Arc<W>, &mut RoutesBuilder)),
+    /// Over gRPC, with this service.
+    Grpc { service: &'static str, add: fn(Arc<W>, &mut RoutesBuilder) },
 }
 
 /// What a protocol adds to a listener.
@@ -91,7 +92,7 @@ pub enum Error {
     /// A protocol is named more than once.
     #[error("protocol {0} is named twice")]
     Twice(&'static str),
-    /// Two HTTP protocols serve one path in different ways.
+    /// Two protocols serve one path, or one gRPC service, in different ways.
     #[error("protocols {0} and {1} cannot be served by one process: both have {2}")]
     Clash(&'static str, &'static str, &'static str),
 }
@@ -121,7 +122,7 @@ impl Protocol {
         }
     }
 
-    /// Its HTTP paths, empty for gRPC; `None` when it does not serve that kind.
+    /// Its HTTP paths, or its gRPC service; `None` when it does not serve that kind.
     fn paths(self, kind: Kind) -> Option<Vec<&'static str>> {
         match kind {
             Kind::Stt => self.0.stt.as_ref().map(Side::paths),
@@ -134,7 +135,7 @@ impl<W: Send + Sync + 'static> Side<W> {
     fn server(&self, work: Arc<W>) -> Server {
         match self {
             Self::Http { router, .. } => Server::Http(router(work)),
-            Self::Grpc(add) => {
+            Self::Grpc { add, .. } => {
                 let add = *add;
                 Server::Grpc(Box::new(move |routes| add(work, routes)))
             }
@@ -144,7 +145,7 @@ impl<W: Send + Sync + 'static> Side<W> {
     fn paths(&self) -> Vec<&'static str> {
         match self {
             Self::Http { paths, .. } => paths.concat(),
-            Self::Grpc(_) => Vec::new(),
+            Self::Grpc { service, .. } => vec![*service],
         }
     }
 }
@@ -178,10 +179,11 @@ pub fn check(kind: Kind, protocols: &[Protocol], grpc: Option<SocketAddr>) -> Re
         }
         let unsuited = || Error::Kind { protocol: name, kind: kind.name() };
         let paths = protocol.paths(kind).ok_or_else(unsuited)?;
-        if paths.is_empty() && grpc.is_none() {
+        let over_grpc = paths.iter().all(|path| !path.starts_with('/'));
+        if over_grpc && grpc.is_none() {
             return Err(Error::NoGrpcAddress(name));
         }
-        grpc_served |= paths.is_empty();
+        grpc_served |= over_grpc;
         for path in paths {
             if let Some((_, other)) = served.iter().find(|(known, _)| *known == path) {
                 return Err(Error::Clash(other, name, path));

@@ -45,11 +45,12 @@ pub struct Protocol(&'static dyn Codec);
 
 impl Protocol {
     /// Every protocol. The order means nothing: an engine's own list is in order of preference.
-    pub const ALL: [Protocol; 8] = [
+    pub const ALL: [Protocol; 9] = [
         Protocol(&parakeet::Parakeet),
         Protocol(&magpie::Magpie),
         Protocol(&nim_http::NimHttp),
         Protocol(&riva::Riva),
+        Protocol(&riva::RivaStreaming),
         Protocol(&riva_tts::RivaTts),
         Protocol(&nemo_speech::NemoSpeech),
         Protocol(&parakeet_fastapi::ParakeetFastApi),
@@ -72,7 +73,7 @@ impl Protocol {
 
 /// What a protocol is made of.
 ///
-/// Over [`Transport::Grpc`] a whole reply is one message without its prefix, see [`grpc::Deframer`]; what
+/// Over [`Transport::Grpc`] a whole reply is its messages without their prefixes, see [`grpc::joined`]; what
 /// [`Codec::samples`] reads still has the prefixes.
 pub trait Codec: Send + Sync {
     /// Its name in configuration and metrics.
@@ -240,7 +241,7 @@ pub struct Settings {
 }
 
 /// A request for an engine: `before`, the file if there is one, `after`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Encoded {
     /// Path and query on the engine.
     pub path: &'static str,
@@ -248,8 +249,36 @@ pub struct Encoded {
     pub content_type: HeaderValue,
     /// Body up to the file.
     pub before: Bytes,
+    /// How the file is cut; `None` when it is sent as it is.
+    pub pieces: Option<Pieces>,
     /// Body after the file.
     pub after: Bytes,
+}
+
+impl Encoded {
+    /// The whole body, for a file in memory.
+    #[must_use]
+    pub fn body(&self, file: &[u8]) -> Bytes {
+        let mut body = self.before.to_vec();
+        match self.pieces {
+            None => body.extend_from_slice(file),
+            Some(Pieces { most, prefix }) => file.chunks(most).for_each(|piece| {
+                body.extend_from_slice(&prefix(piece.len()));
+                body.extend_from_slice(piece);
+            }),
+        }
+        body.extend_from_slice(&self.after);
+        body.into()
+    }
+}
+
+/// How a file is sent in messages of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Pieces {
+    /// Most bytes of the file in one, above 0.
+    pub most: usize,
+    /// What comes before a piece of that many bytes.
+    pub prefix: fn(usize) -> Bytes,
 }
 
 /// What a request asks an engine to do, as a guard sees it.

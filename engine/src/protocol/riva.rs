@@ -30,20 +30,35 @@ use crate::grpc::messages::nvidia::riva::asr::{
 use crate::language;
 use crate::work::transcribe::{Recording, Spoken, confidence, text};
 use crate::work::{Cuts, Refusal, Transcriber};
-use config::{Coding, Options};
+use config::{Coding, Options, unavailable};
 
-pub(super) static ENTRY: Entry = Entry { name: "riva", stt: Some(Side::Grpc(add)), tts: None };
+const SERVICE: &str = "nvidia.riva.asr.RivaSpeechRecognition";
+pub(super) static ENTRY: Entry =
+    Entry { name: "riva", stt: Some(Side::Grpc { service: SERVICE, add: add_all }), tts: None };
+/// As NIM containers with a streaming model only.
+pub(super) static STREAMING: Entry =
+    Entry { name: "riva_streaming", stt: Some(Side::Grpc { service: SERVICE, add: add_streams }), tts: None };
 
 /// Decoded here, so that the refusal of a larger message has gRPC's own words; no request is larger than this.
 const MAX_DECODED_BYTES: usize = 256 << 20;
 
-fn add(stt: Arc<Transcriber>, routes: &mut RoutesBuilder) {
-    let service = RivaSpeechRecognitionServer::new(Recognition { stt });
+fn add_all(stt: Arc<Transcriber>, routes: &mut RoutesBuilder) {
+    add(Recognition { stt, whole: true }, routes);
+}
+
+fn add_streams(stt: Arc<Transcriber>, routes: &mut RoutesBuilder) {
+    add(Recognition { stt, whole: false }, routes);
+}
+
+fn add(recognition: Recognition, routes: &mut RoutesBuilder) {
+    let service = RivaSpeechRecognitionServer::new(recognition);
     routes.add_service(service.max_decoding_message_size(MAX_DECODED_BYTES));
 }
 
 struct Recognition {
     stt: Arc<Transcriber>,
+    /// Whether whole recordings are recognized, not streams alone.
+    whole: bool,
 }
 
 #[tonic::async_trait]
@@ -56,6 +71,9 @@ impl RivaSpeechRecognition for Recognition {
         let RecognizeRequest { config, audio, id } = request.into_inner();
         fits(audio.len())?;
         let config = config.ok_or(Refusal::Missing("config"))?;
+        if !self.whole {
+            return Err(unavailable(&config).into());
+        }
         let options = Options::check(&config, &self.stt.core.capability)?;
         let recording = recording(&options, audio)?;
         let origin = origin(Reply::Unary, &config.model);
@@ -99,8 +117,9 @@ impl RivaSpeechRecognition for Recognition {
         let asked = request.into_inner().model_name;
         let known = asked.is_empty() || asked == self.stt.core.capability.model;
         let jobs = self.stt.core.gate.jobs;
-        let models = ["offline", "online"].map(|kind| model(kind, jobs, self.stt.core.capability.model));
-        let model_config = if known { models.into() } else { Vec::new() };
+        let kinds: &[&str] = if self.whole { &["offline", "online"] } else { &["online"] };
+        let models = kinds.iter().map(|kind| model(kind, jobs, self.stt.core.capability.model));
+        let model_config = if known { models.collect() } else { Vec::new() };
         Ok(Response::new(RivaSpeechRecognitionConfigResponse { model_config }))
     }
 }

@@ -25,7 +25,9 @@ use crate::grpc::messages::nvidia::riva::{AudioEncoding, RequestId};
 use crate::work::speech::{LONGEST_OFFLINE_S, MAX_CHARACTERS, Speech};
 use crate::work::{Cuts, Refusal, Synthesizer, voices};
 
-pub(super) static ENTRY: Entry = Entry { name: "riva_tts", stt: None, tts: Some(Side::Grpc(add)) };
+const SERVICE: &str = "nvidia.riva.tts.RivaSpeechSynthesis";
+pub(super) static ENTRY: Entry =
+    Entry { name: "riva_tts", stt: None, tts: Some(Side::Grpc { service: SERVICE, add }) };
 
 /// Rate when none is asked for, in Hz.
 const DEFAULT_HZ: u32 = 22_050;

@@ -27,6 +27,7 @@ fn what_cannot_be_served_is_refused_by_name() {
     for (kind, names, grpc, message) in [
         (Kind::Stt, &["parakeet", "nim_http"][..], None, "both have /v1/audio/transcriptions"),
         (Kind::Stt, &["riva", "riva"], grpc, "riva is named twice"),
+        (Kind::Stt, &["riva", "riva_streaming"], grpc, "both have nvidia.riva.asr"),
         (Kind::Tts, &["magpie", "nemo_speech"], None, "both have /health"),
         (Kind::Tts, &["riva"], grpc, "riva does not serve tts"),
         (Kind::Stt, &["magpie"], None, "magpie does not serve stt"),

@@ -15,7 +15,7 @@ const SPEAKERS: [(&str, Speaker, &[&str]); 10] = [
     ("Aria", english(Voice::Slt, "af_aoede"), &["Calm", "Happy", "Angry", "Sad"]),
     ("Jason", english(Voice::Rms, "am_michael"), &["Calm", "Happy", "Angry"]),
     ("Leo", english(Voice::Awb, "am_liam"), &["Calm", "Sad"]),
-    ("Sofia", english(Voice::Slt, "af_bella"), &["Calm", "Happy"]),
+    ("Sofia", DEFAULT, &["Calm", "Happy"]),
     ("Mia", DEFAULT, &["Calm", "Happy", "Sad"]),
     ("Ray", english(Voice::Kal16, "am_adam"), &[]),
     ("Louise", english(Voice::Slt, "af_jessica"), &[]),

@@ -173,6 +173,7 @@ pub(in crate::guard) mod tests {
                 path: "/plain/transcribe",
                 content_type: http::HeaderValue::from_static("application/grpc"),
                 before: [&[0][..], &length.to_be_bytes()].concat().into(),
+                pieces: None,
                 after: bytes::Bytes::new(),
             })
         }

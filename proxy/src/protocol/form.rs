@@ -72,6 +72,7 @@ impl Form {
             path: self.path,
             content_type: content_type(),
             before: Bytes::from(self.before),
+            pieces: None,
             after: Bytes::from(self.after),
         }
     }

@@ -73,6 +73,22 @@ impl Deframer {
     }
 }
 
+/// The messages of a whole body without their prefixes, one after the other. Messages of one type that follow each other read as
+/// one with all their repeated fields (Protocol Buffers, encoding: last one wins).
+///
+/// # Errors
+/// As [`Deframer::push`] and [`Deframer::finish`]; [`FrameError::Truncated`] also when there is none.
+pub fn joined(body: Bytes) -> Result<Bytes, FrameError> {
+    let mut deframer = Deframer::default();
+    let messages = deframer.push(body)?;
+    deframer.finish()?;
+    match <[Bytes; 1]>::try_from(messages) {
+        Ok([message]) => Ok(message),
+        Err(messages) if messages.is_empty() => Err(FrameError::Truncated),
+        Err(messages) => Ok(messages.concat().into()),
+    }
+}
+
 /// Why frames cannot be read or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {

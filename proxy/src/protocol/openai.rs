@@ -140,6 +140,7 @@ pub(super) fn json_request(path: &'static str, body: &serde_json::Value) -> Enco
         path,
         content_type: HeaderValue::from_static("application/json"),
         before: body.to_string().into(),
+        pieces: None,
         after: Bytes::new(),
     }
 }

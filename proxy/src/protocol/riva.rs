@@ -23,6 +23,10 @@ use crate::job::work::{Audio, Need, Offers, Speakers, Transcribe, Transcript, Wo
 use crate::transcript::Word;
 use crate::transcript::text::{Spacing, join};
 
+mod streaming;
+
+pub use streaming::RivaStreaming;
+
 const RECOGNIZE: &str = "/nvidia.riva.asr.RivaSpeechRecognition/Recognize";
 const STREAMING_RECOGNIZE: &str = "/nvidia.riva.asr.RivaSpeechRecognition/StreamingRecognize";
 
@@ -83,38 +87,32 @@ impl Codec for Riva {
             path: RECOGNIZE,
             content_type: HeaderValue::from_static(grpc::CONTENT_TYPE),
             before: grpc::open_frame(&start, len).map_err(Error::Frame)?,
+            pieces: None,
             after: bytes::Bytes::new(),
         })
     }
 
     fn transcript(&self, reply: &[u8]) -> Result<Transcript, Error> {
-        let reply = decode(reply)?;
-        let processed = reply.results.iter().map(|result| seconds(result.audio_processed));
-        let duration = processed.filter(|duration| *duration > 0.0 && duration.is_finite()).reduce(f64::max);
-        let heard = best(reply);
-        let timed: Vec<(Option<NonZeroU32>, Word)> =
-            latest(&heard).iter().flat_map(|best| &best.words).map(timed).collect();
-        Ok(Transcript {
-            text: text(&heard),
-            language: heard.iter().find_map(|best| best.language_code.first()).cloned(),
-            duration,
-            turns: words::turns(timed.iter().map(|(tag, word)| (*tag, word)), duration),
-            words: timed.into_iter().map(|(_, word)| word).collect(),
-            model: None,
-        })
+        let results = decode(reply)?.results.into_iter();
+        Ok(transcript(results.map(|result| (result.audio_processed, result.alternatives))))
     }
 
     fn task(&self, method: &Method, path: &str) -> Option<Task> {
-        match path {
-            _ if method != Method::POST => None,
-            RECOGNIZE => Some(Task::Transcribe),
-            STREAMING_RECOGNIZE => Some(Task::TranscribeStream),
-            _ => None,
-        }
+        task(method, path)
     }
 
     fn text<'reply>(&self, reply: &'reply [u8]) -> Result<Option<Cow<'reply, str>>, Error> {
-        Ok(Some(Cow::Owned(text(&best(decode(reply)?)))))
+        let results = decode(reply)?.results.into_iter();
+        Ok(Some(Cow::Owned(text(&best(results.map(|result| result.alternatives))))))
+    }
+}
+
+fn task(method: &Method, path: &str) -> Option<Task> {
+    match path {
+        _ if method != Method::POST => None,
+        RECOGNIZE => Some(Task::Transcribe),
+        STREAMING_RECOGNIZE => Some(Task::TranscribeStream),
+        _ => None,
     }
 }
 
@@ -148,9 +146,29 @@ fn decode(reply: &[u8]) -> Result<RecognizeResponse, Error> {
     RecognizeResponse::decode(reply).map_err(|source| Error::Message { path: RECOGNIZE, source })
 }
 
+/// What results say: for each the seconds of audio that were heard until it, and its alternatives.
+fn transcript(results: impl Iterator<Item = (f32, Vec<SpeechRecognitionAlternative>)>) -> Transcript {
+    let (processed, alternatives): (Vec<f32>, Vec<_>) = results.unzip();
+    let processed = processed.into_iter().map(seconds);
+    let duration = processed.filter(|duration| *duration > 0.0 && duration.is_finite()).reduce(f64::max);
+    let heard = best(alternatives.into_iter());
+    let timed: Vec<(Option<NonZeroU32>, Word)> =
+        latest(&heard).iter().flat_map(|best| &best.words).map(timed).collect();
+    Transcript {
+        text: text(&heard),
+        language: heard.iter().find_map(|best| best.language_code.first()).cloned(),
+        duration,
+        turns: words::turns(timed.iter().map(|(tag, word)| (*tag, word)), duration),
+        words: timed.into_iter().map(|(_, word)| word).collect(),
+        model: None,
+    }
+}
+
 /// The best alternative of each result.
-fn best(reply: RecognizeResponse) -> Vec<SpeechRecognitionAlternative> {
-    reply.results.into_iter().filter_map(|result| result.alternatives.into_iter().next()).collect()
+fn best(
+    results: impl Iterator<Item = Vec<SpeechRecognitionAlternative>>,
+) -> Vec<SpeechRecognitionAlternative> {
+    results.filter_map(|alternatives| alternatives.into_iter().next()).collect()
 }
 
 /// The results whose words are all words once. With speakers, the last result may repeat the words of all others.

@@ -54,6 +54,7 @@ impl Codec for RivaTts {
             path: SYNTHESIZE_ONLINE,
             content_type: HeaderValue::from_static(grpc::CONTENT_TYPE),
             before: grpc::open_frame(&request.encode_to_vec(), 0).map_err(Error::Frame)?,
+            pieces: None,
             after: Bytes::new(),
         })
     }

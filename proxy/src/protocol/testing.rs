@@ -5,7 +5,8 @@ use prost::Message;
 
 use super::grpc::Deframer;
 use super::riva_proto::asr::{
-    RecognizeResponse, SpeechRecognitionAlternative, SpeechRecognitionResult, WordInfo,
+    RecognizeResponse, SpeechRecognitionAlternative, SpeechRecognitionResult, StreamingRecognitionResult,
+    StreamingRecognizeResponse, WordInfo,
 };
 use super::{Encoded, Protocol};
 use crate::audio::Container;
@@ -65,21 +66,31 @@ const REPLIES: [(&str, &str); 5] = [
     ("openai", r#"{"text":"so","duration":1.5,"words":[{"word":"so","start":0,"end":0.5}]}"#),
 ];
 
-/// A reply of Riva in which each byte belongs to one result.
-fn riva_reply() -> Vec<u8> {
+/// Replies of Riva, whole and streamed, in which each byte belongs to one result.
+fn riva_replies() -> [Vec<u8>; 2] {
     let word = WordInfo { start_time: 80, end_time: 500, word: "so".into(), ..WordInfo::default() };
     let best = SpeechRecognitionAlternative {
         transcript: "so ".into(),
         words: vec![word],
         ..SpeechRecognitionAlternative::default()
     };
+    let streamed = StreamingRecognitionResult {
+        alternatives: vec![best.clone()],
+        is_final: true,
+        channel_tag: 1,
+        audio_processed: 1.5,
+        ..StreamingRecognitionResult::default()
+    };
     let result = SpeechRecognitionResult { alternatives: vec![best], channel_tag: 1, audio_processed: 1.5 };
-    RecognizeResponse { results: vec![result], id: None }.encode_to_vec()
+    [
+        RecognizeResponse { results: vec![result], id: None }.encode_to_vec(),
+        StreamingRecognizeResponse { results: vec![streamed], id: None }.encode_to_vec(),
+    ]
 }
 
 /// Every protocol of recognition with a whole reply.
 pub(crate) fn replies() -> Vec<(Protocol, Vec<u8>)> {
     let replies = REPLIES.into_iter().map(|(name, reply)| (name, reply.as_bytes().to_vec()));
-    let replies = replies.chain([("riva", riva_reply())]);
+    let replies = replies.chain(["riva", "riva_streaming"].into_iter().zip(riva_replies()));
     replies.map(|(name, reply)| (Protocol::named(name).unwrap(), reply)).collect()
 }

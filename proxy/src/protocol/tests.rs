@@ -61,8 +61,17 @@ const ROWS: [Row; 5] = [
     },
 ];
 
-const NAMES: [&str; 8] =
-    ["parakeet", "magpie", "nim_http", "riva", "riva_tts", "nemo_speech", "parakeet_fastapi", "openai"];
+const NAMES: [&str; 9] = [
+    "parakeet",
+    "magpie",
+    "nim_http",
+    "riva",
+    "riva_streaming",
+    "riva_tts",
+    "nemo_speech",
+    "parakeet_fastapi",
+    "openai",
+];
 
 #[test]
 fn every_protocol_is_configured_by_its_name() {

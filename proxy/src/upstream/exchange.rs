@@ -139,8 +139,8 @@ impl Upstreams {
                 (encode(Some(&sent))?, prepared.header, Some(bytes))
             }
         };
-        let Encoded { path, content_type, before, after } = encoded;
-        let body = Framed::new([before, header], bytes, after, Arc::clone(refused));
+        let Encoded { path, content_type, before, pieces, after } = encoded;
+        let body = Framed::new([before, header], bytes, pieces, after, Arc::clone(refused));
         let mut request = Request::new(Body::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = endpoint.uri(path).map_err(|error| unbuildable(&error))?;

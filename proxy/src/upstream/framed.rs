@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::outgoing::Gate;
 use super::spool::{self, Reader};
 use crate::error::Error;
+use crate::protocol::Pieces;
 
 /// Why an attempt's body ends early.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,9 @@ pub(super) type Refused = Arc<Mutex<Option<Error>>>;
 pub(super) struct Framed {
     before: [Option<Bytes>; 2],
     file: Option<(Reader, Arc<dyn Gate>)>,
+    pieces: Option<Pieces>,
+    /// What was read of the file and not sent, when it goes in pieces.
+    read: Bytes,
     after: Option<Bytes>,
     refused: Refused,
 }
@@ -39,11 +43,22 @@ impl Framed {
     pub(super) fn new(
         before: [Bytes; 2],
         file: Option<(Reader, Arc<dyn Gate>)>,
+        pieces: Option<Pieces>,
         after: Bytes,
         refused: Refused,
     ) -> Self {
         let part = |bytes: Bytes| (!bytes.is_empty()).then_some(bytes);
-        Self { before: before.map(part), file, after: part(after), refused }
+        Self { before: before.map(part), file, pieces, read: Bytes::new(), after: part(after), refused }
+    }
+}
+
+impl Framed {
+    /// The next piece of what was read of the file: its prefix first, then its bytes.
+    fn piece(&mut self) -> Option<Bytes> {
+        let Pieces { most, prefix } = self.pieces.filter(|_| !self.read.is_empty())?;
+        let piece = self.read.split_to(most.min(self.read.len()));
+        self.before[0] = Some(piece.clone());
+        Some(prefix(piece.len()))
     }
 }
 
@@ -56,12 +71,16 @@ impl Body for Framed {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Stopped>>> {
         let this = &mut *self;
-        if let Some(bytes) = this.before.iter_mut().find_map(Option::take) {
+        if let Some(bytes) = this.before.iter_mut().find_map(Option::take).or_else(|| this.piece()) {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
         if let Some((reader, gate)) = &mut this.file {
             match ready!(Pin::new(reader).poll_frame(context)) {
-                Some(Ok(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Some(Ok(frame)) if this.pieces.is_none() => return Poll::Ready(Some(Ok(frame))),
+                Some(Ok(frame)) => {
+                    this.read = frame.into_data().unwrap_or_default();
+                    return self.poll_frame(context);
+                }
                 Some(Err(error)) => return Poll::Ready(Some(Err(Stopped::File(error)))),
                 None => {}
             }
@@ -75,7 +94,10 @@ impl Body for Framed {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.before.iter().all(Option::is_none) && self.file.is_none() && self.after.is_none()
+        self.before.iter().all(Option::is_none)
+            && self.file.is_none()
+            && self.read.is_empty()
+            && self.after.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -84,8 +106,8 @@ impl Body for Framed {
         match &self.file {
             None => SizeHint::with_exact(around),
             Some((reader, _)) => match reader.size_hint().exact() {
-                Some(file) => SizeHint::with_exact(around + file),
-                None => SizeHint::default(),
+                Some(file) if self.pieces.is_none() => SizeHint::with_exact(around + file),
+                _ => SizeHint::default(),
             },
         }
     }

@@ -114,7 +114,7 @@ impl Reply {
         }
     }
 
-    /// The whole body; over gRPC its only message.
+    /// The whole body; over gRPC its messages.
     ///
     /// # Errors
     /// As [`Reply::next`]; [`Failure::Malformed`] when it is larger than any reply, or no message.
@@ -122,12 +122,7 @@ impl Reply {
         let body = self.read(MAX_REPLY).await?;
         match self.protocol.transport() {
             Transport::Http => Ok(body),
-            Transport::Grpc => {
-                let mut deframer = grpc::Deframer::default();
-                let messages = deframer.push(body).map_err(|_| Failure::Malformed)?;
-                deframer.finish().map_err(|_| Failure::Malformed)?;
-                messages.into_iter().next().ok_or(Stop::Failed(Failure::Malformed))
-            }
+            Transport::Grpc => Ok(grpc::joined(body).map_err(|_| Failure::Malformed)?),
         }
     }
 

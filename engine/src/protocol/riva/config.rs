@@ -37,6 +37,15 @@ pub struct Options {
     rate_hz: i32,
 }
 
+/// No model does what the configuration asks for.
+pub fn unavailable(config: &RecognitionConfig) -> Refusal {
+    let text = format!(
+        "Error: Unavailable model requested given these parameters: language_code={}; sample_rate={}; model={};",
+        config.language_code, config.sample_rate_hertz, config.model
+    );
+    Refusal::parameter("language_code", text)
+}
+
 impl Options {
     /// Checks a configuration; what has no effect here is ignored.
     ///
@@ -45,11 +54,7 @@ impl Options {
     pub fn check(config: &RecognitionConfig, capability: &Capability) -> Result<Self, Refusal> {
         let model_known = config.model.is_empty() || config.model == capability.model;
         if !language::recognized(&config.language_code, capability.multilingual) || !model_known {
-            let text = format!(
-                "Error: Unavailable model requested given these parameters: language_code={}; sample_rate={}; model={};",
-                config.language_code, config.sample_rate_hertz, config.model
-            );
-            return Err(Refusal::parameter("language_code", text));
+            return Err(unavailable(config));
         }
         if config.audio_channel_count > 1 {
             let text =

@@ -247,8 +247,8 @@ impl Prober {
         }
         let codec = self.protocols.codec(at);
         let checked = match which {
-            Which::SttA => self.check_transcript(0, &CLIP_A, input::transcript(codec, &reply.body)),
-            Which::SttB => self.check_transcript(1, &CLIP_B, input::transcript(codec, &reply.body)),
+            Which::SttA => self.check_transcript(0, &CLIP_A, input::transcript(codec, reply.body.into())),
+            Which::SttB => self.check_transcript(1, &CLIP_B, input::transcript(codec, reply.body.into())),
             Which::Tts => input::speech(codec, reply.body)
                 .and_then(|speech| golden::check_speech(&speech, codec.sample_rate(input::SAMPLE_RATE))),
         };

@@ -8,10 +8,9 @@ use uuid::Uuid;
 use crate::audio::Container;
 use crate::guard::heal::golden::{self, CLIP_A, CLIP_B, Clip, SENTENCE};
 use crate::guard::heal::prober::{Failure, Prober, Which, ask};
-use crate::guard::path::grpc;
 use crate::job::voice::VoiceName;
 use crate::job::work::{Audio, Synthesize, Transcribe, Work};
-use crate::protocol::{Codec, Encoded, File, Intake, Transport};
+use crate::protocol::{Codec, Encoded, File, Intake, Transport, grpc};
 
 /// Header of probes, so that engines' logs can tell them from traffic.
 pub(super) const PROBE: &str = "x-speechstack-probe";
@@ -35,7 +34,7 @@ impl Prober {
             Transport::Http => &self.url,
             Transport::Grpc => &self.grpc,
         };
-        let body = Bytes::from([&encoded.before, file, &encoded.after].concat());
+        let body = encoded.body(file);
         let mut request = Request::post(format!("{base}{}", encoded.path))
             .header(header::CONTENT_TYPE, encoded.content_type)
             .header(PROBE, Uuid::now_v7().simple().to_string())
@@ -111,12 +110,12 @@ fn pick(voices: Vec<String>, language: &str) -> Option<String> {
 }
 
 /// The text of a reply.
-pub(super) fn transcript(codec: &dyn Codec, reply: &[u8]) -> Result<String, golden::Fault> {
+pub(super) fn transcript(codec: &dyn Codec, reply: Bytes) -> Result<String, golden::Fault> {
     let reply = match codec.transport() {
         Transport::Http => reply,
-        Transport::Grpc => grpc::message(reply).ok_or(golden::Fault::NotTranscript)?,
+        Transport::Grpc => grpc::joined(reply).map_err(|_| golden::Fault::NotTranscript)?,
     };
-    Ok(codec.transcript(reply).map_err(|_| golden::Fault::NotTranscript)?.text)
+    Ok(codec.transcript(&reply).map_err(|_| golden::Fault::NotTranscript)?.text)
 }
 
 /// The samples of a reply.
