@@ -112,6 +112,15 @@ pub trait Codec: Send + Sync {
     /// [`Error::Shape`] or [`Error::Message`] when it is not one.
     fn transcript(&self, reply: &[u8]) -> Result<Transcript, Error>;
 
+    /// Reads a message of the reply to a live [`Work::Transcribe`], after the messages before it that [settled](Live::settles).
+    ///
+    /// # Errors
+    /// [`Error::Message`] when it is not one.
+    fn live(&self, settled: &[u8], message: &[u8]) -> Result<Live, Error> {
+        let _ = (settled, message);
+        Err(Error::no_live())
+    }
+
     /// Reads the reply to [`Work::Diarize`].
     ///
     /// # Errors
@@ -272,6 +281,15 @@ impl Encoded {
     }
 }
 
+/// What a message of a live transcription says.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// All that was heard so far.
+    pub so_far: Transcript,
+    /// Whether what the message says will not change any more.
+    pub settles: bool,
+}
+
 /// How a file is sent in messages of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Pieces {
@@ -343,6 +361,10 @@ impl Error {
 
     fn no_transcripts() -> Self {
         Self::Unsupported { param: "file", what: "transcripts" }
+    }
+
+    fn no_live() -> Self {
+        Self::Unsupported { param: "file", what: "text while audio still comes" }
     }
 
     fn no_words() -> Self {

@@ -44,6 +44,8 @@ pub struct Transcribe {
     pub words: Need,
     /// Speaker turns in the same answer.
     pub speakers: bool,
+    /// What is heard so far, while the audio still comes.
+    pub live: bool,
 }
 
 /// How much a caller needs something that not every engine gives.
@@ -85,6 +87,8 @@ pub struct Offers {
     pub words: bool,
     /// Speaker turns.
     pub speakers: Speakers,
+    /// Text while the audio still comes.
+    pub live: bool,
 }
 
 /// How speaker turns are asked for. In order of preference.

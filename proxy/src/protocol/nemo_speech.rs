@@ -42,7 +42,7 @@ impl Codec for NemoSpeech {
     }
 
     fn offers(&self) -> Offers {
-        Offers { words: true, speakers: Speakers::SameCall }
+        Offers { words: true, speakers: Speakers::SameCall, live: false }
     }
 
     fn diarizes(&self) -> bool {

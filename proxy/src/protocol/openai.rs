@@ -41,7 +41,7 @@ impl Codec for OpenAi {
     }
 
     fn offers(&self) -> Offers {
-        Offers { words: true, speakers: Speakers::No }
+        Offers { words: true, speakers: Speakers::No, live: false }
     }
 
     /// The servers judge a file by the extension of its name.
@@ -173,6 +173,7 @@ mod tests {
             temperature: Some(0.5),
             words: Need::Preferred,
             speakers: false,
+            live: false,
         };
         let engine = Settings { language: Some("en".into()), model: Some("whisper-large-v3".into()) };
         let sent = fields(&OpenAi.encode(&Work::Transcribe(wanted), Some(&file), &engine).unwrap(), b"abc");

@@ -32,7 +32,7 @@ impl Codec for Parakeet {
     }
 
     fn offers(&self) -> Offers {
-        Offers { words: true, speakers: Speakers::OwnCall }
+        Offers { words: true, speakers: Speakers::OwnCall, live: false }
     }
 
     fn intake(&self, _: &Audio) -> Intake {
@@ -143,6 +143,7 @@ mod tests {
             prompt: Some("Nvidia".into()),
             temperature: Some(0.2),
             speakers: false,
+            live: false,
         };
         let expected = [
             file,

@@ -33,7 +33,7 @@ impl Codec for ParakeetFastApi {
     }
 
     fn offers(&self) -> Offers {
-        Offers { words: true, speakers: Speakers::No }
+        Offers { words: true, speakers: Speakers::No, live: false }
     }
 
     fn intake(&self, audio: &Audio) -> Intake {

@@ -56,7 +56,7 @@ impl Codec for Riva {
     }
 
     fn offers(&self) -> Offers {
-        Offers { words: true, speakers: Speakers::SameCall }
+        Offers { words: true, speakers: Speakers::SameCall, live: false }
     }
 
     fn intake(&self, audio: &Audio) -> Intake {

@@ -35,6 +35,21 @@ pub enum Key {
     Final(SegmentId),
     /// The segment that runs, from so many seconds into it.
     Partial(SegmentId, f64),
+    /// The whole segment, which an engine hears while it runs.
+    Live(SegmentId),
+}
+
+/// What the engine is to get that hears a segment while it runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Feed {
+    /// The segment has begun.
+    Open(SegmentId),
+    /// Its next samples, 16 kHz mono.
+    Audio(SegmentId, Vec<i16>),
+    /// It has ended.
+    Close(SegmentId),
+    /// It is not wanted any more.
+    Drop(SegmentId),
 }
 
 /// Audio for an engine.
@@ -57,8 +72,10 @@ impl Order {
 struct Pending {
     segment: SegmentId,
     span: Range<u64>,
-    /// Its audio, until an engine gets it.
+    /// Its audio, until an engine has it.
     audio: Option<Vec<i16>>,
+    /// Whether an engine heard it while it ran, and its text is awaited.
+    live: bool,
     heard: Option<Result<Transcript, Error>>,
     agreement: Agreement,
 }
@@ -72,6 +89,11 @@ pub struct Core {
     /// The next segment.
     next: SegmentId,
     agreement: Agreement,
+    /// Whether engines hear segments while they run.
+    live: bool,
+    /// End of the audio that went to the engine that hears the segment that runs, if one does.
+    fed: Option<u64>,
+    feeds: VecDeque<Feed>,
     /// Whether a partial decode of the segment that runs is in flight.
     in_flight: bool,
     /// When the last one began.
@@ -102,6 +124,9 @@ impl Core {
             segmenter,
             next: 0,
             agreement: Agreement::default(),
+            live: false,
+            fed: None,
+            feeds: VecDeque::new(),
             in_flight: false,
             last_partial: None,
             heard_speech: 0,
@@ -139,6 +164,16 @@ impl Core {
         self.pending.is_empty() && self.events.is_empty()
     }
 
+    /// Whether engines hear the next segments while they run.
+    pub fn set_live(&mut self, live: bool) {
+        self.live = live;
+    }
+
+    /// What an engine that hears a segment while it runs is to get next.
+    pub fn feed(&mut self) -> Option<Feed> {
+        self.feeds.pop_front()
+    }
+
     /// The next event.
     pub fn event(&mut self) -> Option<Event> {
         self.events.pop_front()
@@ -168,6 +203,9 @@ impl Core {
         self.flush();
         self.segmenter.clear();
         self.voice.reset();
+        if self.fed.take().is_some() {
+            self.feeds.push_back(Feed::Drop(self.next.saturating_sub(1)));
+        }
         self.forget_partials();
         self.events.push_back(Event::Cleared);
     }
@@ -199,7 +237,7 @@ impl Core {
 
     /// Audio that an engine is to get now: finals as they are, a partial when one is due and an engine is free.
     pub fn order(&mut self, now: Duration, free: impl FnOnce() -> bool) -> Option<Order> {
-        for pending in &mut self.pending {
+        for pending in self.pending.iter_mut().filter(|pending| !pending.live) {
             if let Some(audio) = pending.audio.take() {
                 return Some(Order { key: Key::Final(pending.segment), audio });
             }
@@ -207,7 +245,7 @@ impl Core {
         let (start, speech) = self.segmenter.running()?;
         let early = self.last_partial.is_some_and(|last| now.saturating_sub(last) < self.settings.cadence);
         let new_speech = speech.saturating_sub(self.heard_speech);
-        let wanted = self.settings.partials && self.settings.hears && !self.in_flight;
+        let wanted = self.wants_partials();
         if !wanted || early || new_speech <= NEW_SPEECH || !free() {
             return None;
         }
@@ -223,15 +261,22 @@ impl Core {
     /// When the next partial may be due although no audio comes.
     pub fn due(&self) -> Option<Duration> {
         let (_, speech) = self.segmenter.running()?;
-        let wanted = self.settings.partials && self.settings.hears && !self.in_flight;
-        let waits = wanted && speech > self.heard_speech + NEW_SPEECH;
+        let waits = self.wants_partials() && speech > self.heard_speech + NEW_SPEECH;
         waits.then(|| self.last_partial.map_or(Duration::ZERO, |last| last + self.settings.cadence))
     }
 
-    /// Whether the text of a partial decode is still wanted.
+    fn wants_partials(&self) -> bool {
+        self.settings.partials && self.settings.hears && !self.in_flight && self.fed.is_none()
+    }
+
+    /// Whether the text of a decode is still wanted.
     pub fn wants(&self, key: Key) -> bool {
         match key {
             Key::Final(segment) => self.pending.iter().any(|pending| pending.segment == segment),
+            Key::Live(segment) => {
+                self.is_fed(segment)
+                    || self.pending.iter().any(|pending| pending.segment == segment && pending.live)
+            }
             Key::Partial(segment, _) => {
                 self.in_flight && self.segmenter.running().is_some() && segment + 1 == self.next
             }
@@ -250,6 +295,17 @@ impl Core {
                 }
                 self.release();
             }
+            // One that ended before its audio did has not heard all of it.
+            Key::Live(segment) if self.is_fed(segment) => self.fed = None,
+            Key::Live(segment) => {
+                if let Some(pending) = self.pending.iter_mut().find(|pending| pending.segment == segment) {
+                    pending.live = false;
+                    if let Ok(heard) = heard {
+                        (pending.audio, pending.heard) = (None, Some(Ok(heard)));
+                    }
+                }
+                self.release();
+            }
             Key::Partial(segment, offset) => {
                 self.in_flight = false;
                 // A partial that fails is made up for by the next one.
@@ -258,6 +314,21 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Takes what an engine has heard so far of the segment that runs.
+    pub fn hearing(&mut self, segment: SegmentId, so_far: &Transcript) {
+        if let (true, Some((start, _)), Some(fed)) =
+            (self.is_fed(segment) && self.settings.partials, self.segmenter.running(), self.fed)
+        {
+            self.heard_until = fed;
+            self.partial(segment, start, 0.0, so_far);
+        }
+    }
+
+    /// Whether an engine hears this segment, and it still runs.
+    fn is_fed(&self, segment: SegmentId) -> bool {
+        self.fed.is_some() && segment + 1 == self.next
     }
 
     fn partial(&mut self, segment: SegmentId, start: u64, offset: f64, transcript: &Transcript) {
@@ -287,6 +358,12 @@ impl Core {
         }
         self.segmenter.push(&self.made, &mut *self.voice, &mut self.marks);
         self.mark();
+        if let (Some(fed), Some(end)) = (self.fed, self.segmenter.certain())
+            && end > fed
+        {
+            self.feeds.push_back(Feed::Audio(self.next.saturating_sub(1), self.segmenter.audio(fed..end)));
+            self.fed = Some(end);
+        }
     }
 
     /// Deals with what the segmenter found.
@@ -296,6 +373,10 @@ impl Core {
                 Mark::Started(at) => {
                     self.forget_partials();
                     self.events.push_back(Event::Started { segment: self.next, at });
+                    if self.live && self.settings.hears {
+                        self.feeds.push_back(Feed::Open(self.next));
+                        self.fed = Some(at);
+                    }
                     self.next += 1;
                 }
                 Mark::Ended(segment) => self.ended(segment),
@@ -310,10 +391,21 @@ impl Core {
         let noise = why == Why::Silence && spoken < LEAST_SPEECH;
         let unheard = !self.settings.hears || noise || span.end - span.start < LEAST_AUDIO;
         let agreement = std::mem::take(&mut self.agreement);
+        let fed = self.fed.take();
+        match fed {
+            Some(_) if unheard => self.feeds.push_back(Feed::Drop(id)),
+            Some(fed) => {
+                let rest = usize::try_from(fed - span.start.min(fed)).unwrap_or(usize::MAX).min(audio.len());
+                self.feeds.push_back(Feed::Audio(id, audio[rest..].to_vec()));
+                self.feeds.push_back(Feed::Close(id));
+            }
+            None => {}
+        }
         self.pending.push_back(Pending {
             segment: id,
             span,
             audio: (!unheard).then_some(audio),
+            live: fed.is_some() && !unheard,
             heard: unheard.then(|| Ok(Transcript::default())),
             agreement,
         });

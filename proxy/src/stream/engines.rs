@@ -6,13 +6,17 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use bytesize::ByteSize;
 use futures::FutureExt;
+use futures::channel::mpsc::UnboundedReceiver;
 use futures::future::BoxFuture;
 use http::HeaderValue;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::clock::RATE;
 use super::core::{Key, Order};
+use super::event::SegmentId;
 use super::metrics::Metrics;
+use super::session::SoFar;
 use super::speech::{self, Say, Spoken};
 use crate::audio::{Container, wav};
 use crate::config;
@@ -27,6 +31,8 @@ use crate::upstream::{Gate, Outgoing, Route, Served, Upload, Upstreams};
 const FINAL_PATIENCE: Duration = Duration::from_secs(60);
 /// Longest wait between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// What a segment that still runs is predicted to last, seconds.
+const LIVE_SECONDS: f64 = 5.0;
 /// Audio of a decode that is kept in memory: the longest segment, a few minutes.
 const MEMORY_PER_DECODE: ByteSize = ByteSize::mib(16);
 
@@ -43,6 +49,18 @@ pub struct Ask {
 pub trait Engines: Send + Sync {
     /// Whether one of them would start at once.
     fn is_free(&self, ask: &Ask) -> bool;
+
+    /// Whether they hear speech while it is spoken.
+    fn hears_live(&self, ask: &Ask) -> bool;
+
+    /// Has a segment transcribed whose audio, s16le of 16 kHz, still comes; `told` gets what was heard so far.
+    fn listen(
+        &self,
+        ask: Ask,
+        segment: SegmentId,
+        audio: UnboundedReceiver<Result<Bytes, Error>>,
+        told: mpsc::Sender<SoFar>,
+    ) -> BoxFuture<'static, Result<Transcript, Error>>;
 
     /// Has audio transcribed.
     fn transcribe(&self, ask: Ask, order: Order) -> BoxFuture<'static, Result<Transcript, Error>>;
@@ -127,6 +145,43 @@ impl Gateway {
 impl Engines for Gateway {
     fn is_free(&self, ask: &Ask) -> bool {
         self.upstreams.free(&ask.route) > 0
+    }
+
+    fn hears_live(&self, ask: &Ask) -> bool {
+        self.upstreams.offers(&ask.route).live
+    }
+
+    fn listen(
+        &self,
+        ask: Ask,
+        segment: SegmentId,
+        audio: UnboundedReceiver<Result<Bytes, Error>>,
+        told: mpsc::Sender<SoFar>,
+    ) -> BoxFuture<'static, Result<Transcript, Error>> {
+        let decodes = self.metrics.decodes.clone();
+        let upstreams = self.upstreams.clone();
+        let job = Outgoing {
+            route: ask.route,
+            work: Work::Transcribe(Transcribe { live: true, ..ask.work }),
+            file: Some(Upload::live(Replay::new(audio, None, Arc::clone(&self.budget)))),
+            audio_seconds: LIVE_SECONDS,
+            request_id: self.request_id.clone(),
+            may_wait: true,
+            continues: true,
+            avoid: None,
+            prefer: None,
+        };
+        async move {
+            let tell = |so_far| {
+                // The next one says more.
+                let _ = told.try_send((segment, so_far));
+            };
+            let heard = upstreams.listen(&job, &tell).await;
+            let result = if heard.is_ok() { "ok" } else { "failed" };
+            decodes.with_label_values(&["live", result]).inc();
+            heard.map(|served| served.value)
+        }
+        .boxed()
     }
 
     fn transcribe(&self, ask: Ask, order: Order) -> BoxFuture<'static, Result<Transcript, Error>> {

@@ -156,6 +156,13 @@ impl Segmenter {
         }
     }
 
+    /// End of the audio that is part of the segment that runs, wherever that will be cut.
+    pub fn certain(&self) -> Option<u64> {
+        let (start, _) = self.running()?;
+        let cut_within = if self.rules.is_some() { CUT_WITHIN.min(self.max / 2) } else { 0 };
+        Some(self.scored.min(start + self.max - cut_within))
+    }
+
     /// The audio of a range that is still kept.
     pub fn audio(&self, span: Range<u64>) -> Vec<i16> {
         let index = |position: u64| (position.max(self.base) - self.base) as usize;

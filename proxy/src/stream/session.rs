@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::Instant;
 
 use contract::Capability;
 
-use super::core::{Core, Key};
+use super::core::{Core, Feed, Key};
 use super::engines::{Ask, Engines};
-use super::event::Event;
+use super::event::{Event, SegmentId};
 use super::settings::Settings;
 use super::speech::{Say, Spoken};
 use super::voice::Earshot;
@@ -28,6 +29,14 @@ const QUEUED_BYTES: usize = 256 * 1024;
 const QUEUED_INPUTS: usize = 64;
 /// How long a partial that is due waits for a free engine until it looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Texts of running segments that wait to be taken; what is beyond is overtaken by the next.
+const HEARD_WAITING: usize = 4;
+
+/// Where the audio of a running segment goes. What is not taken yet is no longer than a segment.
+type Mouth = futures::channel::mpsc::UnboundedSender<Result<Bytes, Error>>;
+/// What was heard so far of a segment.
+pub type SoFar = (SegmentId, Transcript);
 
 /// What a dialect passes in.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +66,9 @@ pub struct Session {
     decodes: JoinSet<Result<Transcript, Error>>,
     keys: Vec<(Id, Key)>,
     partial: Option<(Key, AbortHandle)>,
+    /// Engines that hear a segment while it runs: where its audio goes, and how to stop it.
+    live: Vec<(SegmentId, Option<Mouth>, AbortHandle)>,
+    hearing: (mpsc::Sender<SoFar>, mpsc::Receiver<SoFar>),
     speech: Option<Spoken>,
     ending: bool,
     done: bool,
@@ -68,8 +80,10 @@ impl Session {
     /// # Errors
     /// A rate that audio does not have.
     pub fn new(settings: Settings, ask: Ask, engines: Arc<dyn Engines>) -> Result<Self, resample::Error> {
+        let mut core = Core::new(settings, Box::new(Earshot::default()))?;
+        core.set_live(engines.hears_live(&ask));
         Ok(Self {
-            core: Core::new(settings, Box::new(Earshot::default()))?,
+            core,
             ask,
             engines,
             began: Instant::now(),
@@ -78,6 +92,8 @@ impl Session {
             decodes: JoinSet::new(),
             keys: Vec::new(),
             partial: None,
+            live: Vec::new(),
+            hearing: mpsc::channel(HEARD_WAITING),
             speech: None,
             ending: false,
             done: false,
@@ -156,6 +172,10 @@ impl Session {
                 self.heard(id, heard);
                 None
             }
+            Some((segment, so_far)) = self.hearing.1.recv() => {
+                self.core.hearing(segment, &so_far);
+                None
+            }
             Some(chunk) = async { match speech { Some(speech) => Some(speech.next().await), None => None } } => {
                 Some(match chunk {
                     Some(Ok(audio)) => Event::Speech(audio),
@@ -196,7 +216,10 @@ impl Session {
                         tracing::warn!("a dialect passed a sample rate that audio does not have");
                     }
                 }
-                Some(Input::Ask(ask)) => self.ask = ask,
+                Some(Input::Ask(ask)) => {
+                    self.core.set_live(self.engines.hears_live(&ask));
+                    self.ask = ask;
+                }
                 Some(Input::End) => {
                     self.core.finish();
                     self.ending = true;
@@ -217,6 +240,9 @@ impl Session {
             handle.abort();
             self.partial = None;
         }
+        while let Some(feed) = self.core.feed() {
+            self.feed(feed);
+        }
         let now = self.began.elapsed();
         while let Some(order) = self.core.order(now, || self.engines.is_free(&self.ask)) {
             let key = order.key;
@@ -228,10 +254,46 @@ impl Session {
         }
     }
 
+    /// Passes audio of a segment that runs to the engine that hears it.
+    fn feed(&mut self, feed: Feed) {
+        let of = |live: &[(SegmentId, Option<Mouth>, AbortHandle)], segment| {
+            live.iter().position(|(known, ..)| *known == segment)
+        };
+        match feed {
+            Feed::Open(segment) => {
+                let (mouth, audio) = futures::channel::mpsc::unbounded();
+                let told = self.hearing.0.clone();
+                let listening = self.engines.listen(self.ask.clone(), segment, audio, told);
+                let handle = self.decodes.spawn(listening);
+                self.keys.push((handle.id(), Key::Live(segment)));
+                self.live.push((segment, Some(mouth), handle));
+            }
+            Feed::Audio(segment, samples) => {
+                let at = of(&self.live, segment);
+                if let Some((_, Some(mouth), _)) = at.and_then(|at| self.live.get(at)) {
+                    let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+                    // It has failed, and says so by itself.
+                    let _ = mouth.unbounded_send(Ok(bytes.into()));
+                }
+            }
+            Feed::Close(segment) => {
+                if let Some(at) = of(&self.live, segment) {
+                    self.live[at].1 = None;
+                }
+            }
+            Feed::Drop(segment) => {
+                if let Some(at) = of(&self.live, segment) {
+                    self.live.swap_remove(at).2.abort();
+                }
+            }
+        }
+    }
+
     /// Takes what came of a decode; `None` when it was aborted, or panicked.
     fn heard(&mut self, id: Id, heard: Option<Result<Transcript, Error>>) {
         let Some(at) = self.keys.iter().position(|(known, _)| *known == id) else { return };
         let (_, key) = self.keys.swap_remove(at);
+        self.live.retain(|(_, _, handle)| handle.id() != id);
         if self.partial.as_ref().is_some_and(|(_, handle)| handle.id() == id) {
             self.partial = None;
         } else if let Key::Partial(..) = key {

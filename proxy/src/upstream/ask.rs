@@ -1,6 +1,6 @@
 //! Jobs with their answers: transcripts, speaker turns, speech as it is made.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::exchange::Stop;
 use super::failure::Failure;
@@ -10,7 +10,7 @@ use super::send::Served;
 use super::{Route, Upstreams};
 use crate::error::Error;
 use crate::job::work::{Need, Offers, Speakers, Transcript, Turns, Work};
-use crate::protocol::{self, Protocol, Samples};
+use crate::protocol::{self, Protocol, Samples, grpc};
 
 /// Longer replies are parsed away from the threads that move bytes.
 const INLINE_BYTES: usize = 128 * 1024;
@@ -79,6 +79,34 @@ impl Upstreams {
         .await
     }
 
+    /// Has a file transcribed whose bytes still come; `told` gets what was heard so far. The work must be [`Work::Transcribe`]
+    /// with [`live`](crate::job::work::Transcribe::live). An engine that takes over hears all of it again.
+    ///
+    /// # Errors
+    /// As `Upstreams::run`.
+    pub async fn listen(
+        &self,
+        outgoing: &Outgoing,
+        told: &(impl Fn(Transcript) + Sync),
+    ) -> Result<Served<Transcript>, Error> {
+        self.run(outgoing, |mut reply| async move {
+            let protocol = reply.protocol;
+            let (mut deframer, mut settled) = (grpc::Deframer::default(), BytesMut::new());
+            while let Some(data) = reply.next().await? {
+                for message in deframer.push(data).map_err(|_| Failure::Malformed)? {
+                    let live = protocol.live(&settled, &message).map_err(|error| malformed(&error))?;
+                    if live.settles {
+                        settled.extend_from_slice(&message);
+                    }
+                    told(live.so_far);
+                }
+            }
+            deframer.finish().map_err(|_| Failure::Malformed)?;
+            Ok(protocol.transcript(&settled).map_err(|error| malformed(&error))?)
+        })
+        .await
+    }
+
     /// Has a text spoken, once the first samples are there. The work must be [`Work::Synthesize`].
     ///
     /// # Errors
@@ -98,6 +126,7 @@ impl Upstreams {
             let offers = protocol.offers();
             all.words |= offers.words;
             all.speakers = all.speakers.max(offers.speakers);
+            all.live |= offers.live;
         }
         all
     }
@@ -113,6 +142,7 @@ pub(super) fn serves(protocol: Protocol, work: &Work) -> bool {
         Work::Transcribe(wanted) => {
             (wanted.words != Need::Required || offers.words)
                 && (!wanted.speakers || offers.speakers == Speakers::SameCall)
+                && (!wanted.live || offers.live)
         }
         Work::Diarize => protocol.diarizes(),
         Work::Synthesize(_) => true,

@@ -99,6 +99,7 @@ fn job(
         prompt: parameters.prompt.clone(),
         temperature: parameters.temperature,
         speakers: parameters.speakers,
+        live: false,
     });
     check_offers(&context.upstreams, &route, &work)?;
     let mut job = outgoing(route, work, form.playing.seconds, request_id);

@@ -10,7 +10,7 @@ use http::{HeaderValue, Method};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-use super::super::{Codec, Encoded, Error, File, Intake, Pieces, Settings, Task, Transport, grpc};
+use super::super::{Codec, Encoded, Error, File, Intake, Live, Pieces, Settings, Task, Transport, grpc};
 use super::{STREAMING_RECOGNIZE, best, config, task, text, transcript};
 use crate::job::work::{Audio, Offers, Transcript, Work};
 use crate::protocol::riva_proto::asr::streaming_recognize_request::StreamingRequest;
@@ -41,7 +41,7 @@ impl Codec for RivaStreaming {
     }
 
     fn offers(&self) -> Offers {
-        super::Riva.offers()
+        Offers { live: true, ..super::Riva.offers() }
     }
 
     fn intake(&self, _: &Audio) -> Intake {
@@ -55,8 +55,10 @@ impl Codec for RivaStreaming {
             Work::Synthesize(_) => return Err(Error::no_speech()),
         };
         let file = file.ok_or_else(Error::no_speech)?;
-        let streaming =
-            StreamingRecognitionConfig { config: Some(config(wanted, file, engine)), interim_results: false };
+        let streaming = StreamingRecognitionConfig {
+            config: Some(config(wanted, file, engine)),
+            interim_results: wanted.live,
+        };
         let first = StreamingRecognizeRequest {
             streaming_request: Some(StreamingRequest::StreamingConfig(streaming)),
             ..StreamingRecognizeRequest::default()
@@ -72,6 +74,13 @@ impl Codec for RivaStreaming {
 
     fn transcript(&self, reply: &[u8]) -> Result<Transcript, Error> {
         Ok(transcript(finals(reply)?))
+    }
+
+    fn live(&self, settled: &[u8], message: &[u8]) -> Result<Live, Error> {
+        let message = decode(message)?;
+        let settles = message.results.iter().any(|result| result.is_final);
+        let heard = message.results.into_iter().map(|result| (result.audio_processed, result.alternatives));
+        Ok(Live { so_far: transcript(finals(settled)?.chain(heard)), settles })
     }
 
     fn task(&self, method: &Method, path: &str) -> Option<Task> {
@@ -91,11 +100,14 @@ fn opened(len: usize) -> Bytes {
     grpc::open_frame(&field, len as u64).unwrap_or_default()
 }
 
+fn decode(reply: &[u8]) -> Result<StreamingRecognizeResponse, Error> {
+    StreamingRecognizeResponse::decode(reply)
+        .map_err(|source| Error::Message { path: STREAMING_RECOGNIZE, source })
+}
+
 /// The final results of a call, in order. Messages of one type that follow each other read as one with all their results.
 fn finals(reply: &[u8]) -> Result<impl Iterator<Item = (f32, Vec<SpeechRecognitionAlternative>)>, Error> {
-    let reply = StreamingRecognizeResponse::decode(reply)
-        .map_err(|source| Error::Message { path: STREAMING_RECOGNIZE, source })?;
-    let finals = reply.results.into_iter().filter(|result| result.is_final);
+    let finals = decode(reply)?.results.into_iter().filter(|result| result.is_final);
     Ok(finals.map(|result| (result.audio_processed, result.alternatives)))
 }
 
@@ -184,5 +196,12 @@ mod tests {
         assert_eq!(RivaStreaming.text(&reply).unwrap().as_deref(), Some("hello there"));
         assert_eq!(RivaStreaming.transcript(&[]).unwrap().text, "", "nothing was heard");
         assert!(RivaStreaming.transcript(b"no message").is_err());
+        let said = |settled: &[u8], message: StreamingRecognizeResponse| {
+            let live = RivaStreaming.live(settled, &message.encode_to_vec()).unwrap();
+            (live.so_far.text, live.settles)
+        };
+        assert_eq!(said(&[], result("hel", false, 0, 0.5)), ("hel".into(), false));
+        assert_eq!(said(&reply, result("and", false, 3_000, 3.0)), ("hello there and".into(), false));
+        assert_eq!(said(&[], result("hello", true, 0, 1.0)), ("hello".into(), true));
     }
 }

@@ -1,7 +1,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures::FutureExt;
+use futures::channel::mpsc::UnboundedReceiver;
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -19,6 +20,8 @@ struct Fake {
     begun: Mutex<Vec<Key>>,
     running: Arc<AtomicUsize>,
     panics: bool,
+    /// Hears segments while they run, and fails after so many samples.
+    live: Option<usize>,
     speech: Mutex<Option<mpsc::Receiver<Result<Bytes, Error>>>>,
 }
 
@@ -33,6 +36,34 @@ impl Drop for Running {
 impl Engines for Fake {
     fn is_free(&self, _: &Ask) -> bool {
         true
+    }
+
+    fn hears_live(&self, _: &Ask) -> bool {
+        self.live.is_some()
+    }
+
+    fn listen(
+        &self,
+        _: Ask,
+        segment: SegmentId,
+        mut audio: UnboundedReceiver<Result<Bytes, Error>>,
+        told: mpsc::Sender<SoFar>,
+    ) -> BoxFuture<'static, Result<Transcript, Error>> {
+        self.begun.lock().push(Key::Live(segment));
+        let fails_after = self.live.unwrap_or_default();
+        async move {
+            let mut heard = 0;
+            while let Some(bytes) = audio.next().await {
+                heard += bytes.unwrap().len() / 2;
+                let so_far = Transcript { text: format!("heard {}", heard / 1600), ..Transcript::default() };
+                let _ = told.try_send((segment, so_far));
+                if heard > fails_after {
+                    return Err(Error::PoisonInput);
+                }
+            }
+            Ok(Transcript { text: format!("live {heard}"), ..Transcript::default() })
+        }
+        .boxed()
     }
 
     fn transcribe(&self, _: Ask, order: Order) -> BoxFuture<'static, Result<Transcript, Error>> {
@@ -217,4 +248,37 @@ async fn speech_comes_as_it_is_made_and_stops_when_told() {
     assert_eq!(session.next().await, Event::Spoken(Err(Error::Truncated)));
     session.push(Input::End);
     assert_eq!(session.next().await, Event::Done);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_hears_live_gets_each_segment_while_it_runs() {
+    let fake = Arc::new(Fake { live: Some(usize::MAX), ..Fake::default() });
+    let mut session = session(&fake, by_client());
+    session.push(audio(300));
+    let mut events = Vec::new();
+    while !matches!(events.last(), Some(Event::Partial(_))) {
+        events.push(session.next().await);
+    }
+    session.push(audio(200));
+    session.push(Input::Commit);
+    session.push(audio(400));
+    session.push(Input::Clear);
+    session.push(audio(600));
+    session.push(Input::End);
+    let events = until_done(&mut session).await;
+    assert_eq!(finals(&events), ["live 8000", "live 9600"]);
+    assert_eq!(*fake.begun.lock(), [Key::Live(0), Key::Live(1), Key::Live(2)], "nothing is decoded again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_engine_did_not_hear_live_is_decoded_afterwards() {
+    let fake = Arc::new(Fake { live: Some(5_000), ..Fake::default() });
+    let mut session = session(&fake, Settings { partials: false, ..by_client() });
+    for length in [200, 700] {
+        session.push(audio(length));
+        session.push(Input::Commit);
+    }
+    session.push(Input::End);
+    let events = until_done(&mut session).await;
+    assert_eq!(finals(&events), ["live 3200", "11200"]);
 }
