@@ -92,7 +92,7 @@ impl Upstreams {
         self.run(outgoing, |mut reply| async move {
             let protocol = reply.protocol;
             let (mut deframer, mut settled) = (grpc::Deframer::default(), BytesMut::new());
-            while let Some(data) = reply.next().await? {
+            while let Some(data) = heard_next(&mut reply, outgoing).await? {
                 for message in deframer.push(data).map_err(|_| Failure::Malformed)? {
                     let live = protocol.live(&settled, &message).map_err(|error| malformed(&error))?;
                     if live.settles {
@@ -130,6 +130,16 @@ impl Upstreams {
         }
         all
     }
+}
+
+/// The next bytes of a live reply. While the client still speaks, or pauses, an engine need not say anything.
+async fn heard_next(reply: &mut Reply, outgoing: &Outgoing) -> Result<Option<Bytes>, Stop> {
+    tokio::select! {
+        biased;
+        () = outgoing.arrived() => {}
+        next = reply.next_ever() => return next,
+    }
+    reply.next().await
 }
 
 /// Whether a protocol can do the work.

@@ -87,8 +87,17 @@ impl Reply {
     /// # Errors
     /// [`Stop`] when the body breaks off, pauses too long, or ends with an error.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Stop> {
+        self.next_within(self.idle.max(MIN_IDLE)).await
+    }
+
+    /// As [`Reply::next`], however long it pauses.
+    pub(super) async fn next_ever(&mut self) -> Result<Option<Bytes>, Stop> {
+        self.next_within(Duration::MAX).await
+    }
+
+    async fn next_within(&mut self, pause: Duration) -> Result<Option<Bytes>, Stop> {
         loop {
-            match timeout(self.idle.max(MIN_IDLE), self.response.body_mut().frame()).await {
+            match timeout(pause, self.response.body_mut().frame()).await {
                 Err(_) => return Err(Failure::Silent.into()),
                 Ok(None) if self.ended || self.protocol.transport() != Transport::Grpc => return Ok(None),
                 Ok(None) => {

@@ -24,6 +24,7 @@ pub struct Metrics {
     lane_waiting: IntGauge,
     lane_waiting_seconds: Gauge,
     lane_running: IntGauge,
+    lane_streams: IntGauge,
     verdicts: IntCounterVec,
     probes: IntCounterVec,
     probe_seconds: Histogram,
@@ -76,6 +77,13 @@ impl Metrics {
                 ))?,
             )?,
             lane_running,
+            lane_streams: registered(
+                registry,
+                IntGauge::with_opts(opts(
+                    "speechstack_guard_lane_streams",
+                    "Conversations that the engine hears.",
+                ))?,
+            )?,
             verdicts: counter(
                 "speechstack_verdicts_total",
                 "Suspicions that ended, by class and result.",
@@ -145,11 +153,15 @@ impl Metrics {
 
     /// What waits for the lane and what has it.
     pub fn lane(&self, lane: &LaneView) {
-        let running = lane.running.iter().filter(|job| job.permit == Permit::Job).count();
+        let holding = |permit| {
+            let count = lane.running.iter().filter(|job| job.permit == permit).count();
+            i64::try_from(count).unwrap_or(i64::MAX)
+        };
         self.lane_waiting.set(i64::try_from(lane.waiting).unwrap_or(i64::MAX));
         // The sum of nothing is -0.
         self.lane_waiting_seconds.set(lane.waiting_seconds + 0.0);
-        self.lane_running.set(i64::try_from(running).unwrap_or(i64::MAX));
+        self.lane_running.set(holding(Permit::Job));
+        self.lane_streams.set(holding(Permit::Stream));
     }
 
     /// A suspicion ended.
