@@ -17,7 +17,7 @@ use crate::net::drain::Drain;
 use crate::net::permits::Permits;
 use crate::stream;
 use crate::upstream::voices::Voices;
-use crate::upstream::{Outgoing, Route, Upstreams};
+use crate::upstream::{Long, Outgoing, Route, Upstreams};
 
 pub mod azure;
 pub mod catalog;
@@ -85,6 +85,8 @@ fn outgoing(route: Route, work: Work, seconds: f64, request_id: &RequestId) -> O
         request_id: request_id.value.clone(),
         may_wait: false,
         continues: false,
+        background: false,
+        long: Long::default(),
         avoid: None,
         prefer: None,
     }

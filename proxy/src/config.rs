@@ -19,6 +19,7 @@ mod current;
 mod hedge;
 mod kubernetes;
 mod load;
+mod long;
 mod page;
 mod policy;
 mod protocols;
@@ -31,6 +32,7 @@ pub use current::Current;
 pub use hedge::Hedge;
 pub use kubernetes::{Discovery, Kubelet, Operator, Pool};
 pub use load::Error;
+pub use long::Long;
 pub use page::Page;
 pub use policy::{
     Alone, Confirm, ConfirmRules, Hang, Lane, Policy, Probe, Quorum, Repair, RetryAfter, SignatureRule,
@@ -173,6 +175,8 @@ pub struct Gateway {
     pub retry: Retry,
     /// Jobs that also go to a second engine.
     pub hedge: Hedge,
+    /// How long files are split.
+    pub long: Long,
     /// Bounds of the Retry-After header.
     pub retry_after: RetryAfter,
     /// The page for people at `/`.
@@ -202,6 +206,7 @@ impl Default for Gateway {
             wait: Wait::default(),
             retry: Retry::default(),
             hedge: Hedge::default(),
+            long: Long::default(),
             retry_after: RetryAfter::default(),
             page: Page::default(),
             sessions: Sessions::default(),

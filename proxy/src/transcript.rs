@@ -19,6 +19,7 @@ mod sanitise;
 pub mod segments;
 mod span;
 mod speakers;
+pub mod stitch;
 pub mod subtitle;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! OpenAI's audio API: transcriptions, speech, sessions, voices, models.
 
+mod chunking;
 mod events;
 mod form;
 pub mod models;

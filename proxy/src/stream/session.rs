@@ -17,8 +17,8 @@ use super::engines::{Ask, Engines};
 use super::event::Event;
 use super::settings::Settings;
 use super::speech::{Say, Spoken};
-use super::voice::Earshot;
 use crate::audio::resample;
+use crate::audio::voice::Earshot;
 use crate::error::Error;
 use crate::job::work::Transcript;
 

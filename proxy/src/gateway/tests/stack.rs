@@ -84,6 +84,8 @@ pub struct Fake {
     /// Requests being served, and the most there were at the same time.
     busy: AtomicUsize,
     pub most_busy: AtomicUsize,
+    /// What it hears of a file, if not always the same.
+    pub hears: Mutex<Option<fn(&[u8]) -> Value>>,
     /// How long a job takes.
     pub pace: Mutex<Duration>,
     /// What its guard reports.
@@ -190,6 +192,10 @@ async fn job(Shared(fake): Shared<Arc<Fake>>, request: Request) -> Response {
     match seen.path.as_str() {
         DIARIZE => axum::Json(diarization()).into_response(),
         SYNTHESIZE => samples().into_response(),
+        TRANSCRIBE if fake.hears.lock().is_some() => {
+            let hears = *fake.hears.lock();
+            axum::Json(hears.map(|hears| hears(&seen.file()))).into_response()
+        }
         _ if seen.field("response_format").as_deref() == Some("verbose_json") => {
             axum::Json(verbose_json()).into_response()
         }
@@ -268,6 +274,7 @@ impl Stack {
                 canned: Mutex::default(),
                 busy: AtomicUsize::new(0),
                 most_busy: AtomicUsize::new(0),
+                hears: Mutex::default(),
                 pace: Mutex::new(Duration::ZERO),
                 report: watch::Sender::new(report(&name, *capability)),
             });
