@@ -13,6 +13,7 @@ use crate::config::{Config, Current};
 use crate::edge::{Metrics, RequestId};
 use crate::error::Error;
 use crate::job::work::{Need, Speakers, Work};
+use crate::jobs::Jobs;
 use crate::net::drain::Drain;
 use crate::net::permits::Permits;
 use crate::stream;
@@ -46,6 +47,8 @@ pub struct Context {
     pub engines: stream::Gateway,
     /// What sessions count.
     pub session_metrics: stream::Metrics,
+    /// Jobs in the background, if this gateway keeps any.
+    pub jobs: Option<Jobs>,
     /// Free permits for sessions.
     pub sessions: Permits,
     /// Unix time of the start, seconds: when models count as created.

@@ -17,6 +17,7 @@ mod check;
 mod connections;
 mod current;
 mod hedge;
+mod jobs;
 mod kubernetes;
 mod load;
 mod long;
@@ -30,6 +31,7 @@ mod supervisors;
 pub use connections::Connections;
 pub use current::Current;
 pub use hedge::Hedge;
+pub use jobs::{Jobs, Webhooks};
 pub use kubernetes::{Discovery, Kubelet, Operator, Pool};
 pub use load::Error;
 pub use long::Long;
@@ -177,6 +179,8 @@ pub struct Gateway {
     pub hedge: Hedge,
     /// How long files are split.
     pub long: Long,
+    /// Jobs that run in the background.
+    pub jobs: Jobs,
     /// Bounds of the Retry-After header.
     pub retry_after: RetryAfter,
     /// The page for people at `/`.
@@ -207,6 +211,7 @@ impl Default for Gateway {
             retry: Retry::default(),
             hedge: Hedge::default(),
             long: Long::default(),
+            jobs: Jobs::default(),
             retry_after: RetryAfter::default(),
             page: Page::default(),
             sessions: Sessions::default(),

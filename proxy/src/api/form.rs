@@ -9,6 +9,7 @@
 
 mod fields;
 mod source;
+mod stored;
 
 use std::sync::Arc;
 
@@ -98,13 +99,7 @@ impl Form {
         let says_all = |first: &[u8]| audio::estimate(first, total).is_some_and(|estimate| estimate.exact);
         let (prefix, filename, fields_first) = source.file(says_all)?;
         let container = container(&prefix, filename.as_deref())?;
-        let playing = match audio::estimate(&prefix, total) {
-            Some(estimate) => Playing { seconds: estimate.seconds, exact: estimate.exact },
-            None => {
-                let guessed = total.map_or(0.0, |bytes| bytes as f64 / UNKNOWN_RATE);
-                Playing { seconds: guessed.max(UNKNOWN_SECONDS), exact: false }
-            }
-        };
+        let playing = playing(&prefix, total);
         let audio = described(container, &prefix, filename.as_deref(), source.file_len());
         let announced = source.received_all().or(announced);
         let known_len = source.file_len();
@@ -250,6 +245,17 @@ fn container(prefix: &[u8], filename: Option<&str>) -> Result<Container, Error> 
             let extension = filename.rsplit_once('.').map(|(_, extension)| extension);
             let found = extension.filter(|extension| extension.len() <= 16).unwrap_or("unknown");
             Err(Error::UnsupportedFile { found: found.to_owned() })
+        }
+    }
+}
+
+/// How long a file that begins so plays.
+fn playing(prefix: &[u8], bytes: Option<u64>) -> Playing {
+    match audio::estimate(prefix, bytes) {
+        Some(estimate) => Playing { seconds: estimate.seconds, exact: estimate.exact },
+        None => {
+            let guessed = bytes.map_or(0.0, |bytes| bytes as f64 / UNKNOWN_RATE);
+            Playing { seconds: guessed.max(UNKNOWN_SECONDS), exact: false }
         }
     }
 }

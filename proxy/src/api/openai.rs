@@ -3,6 +3,7 @@
 mod chunking;
 mod events;
 mod form;
+pub mod jobs;
 pub mod models;
 pub mod realtime;
 pub mod speech;

@@ -4,6 +4,7 @@ mod doors;
 mod drain;
 mod edge;
 mod hedges;
+mod jobs;
 mod long;
 mod models;
 mod speech;

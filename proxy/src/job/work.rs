@@ -1,6 +1,7 @@
 //! What an engine is asked for, and what it answers: neutral to engines and to clients.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use contract::Capability;
 
@@ -113,7 +114,7 @@ pub struct Audio {
 }
 
 /// What an engine heard.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Transcript {
     /// All of the text.
     pub text: String,
@@ -130,7 +131,7 @@ pub struct Transcript {
 }
 
 /// Who spoke when.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Turns {
     /// Turns; those of different speakers may overlap.
     pub turns: Vec<Turn>,

@@ -9,6 +9,7 @@ use contract::Capability;
 
 use super::events::{self, Teller};
 use super::form::{Parameters, streams};
+use super::jobs::{self, Wanted};
 use super::wire::{self, Heard};
 use crate::api::form::{Fields, Form};
 use crate::api::{Context, catalog, check_offers, may_wait, outgoing, rendered};
@@ -33,8 +34,14 @@ pub async fn by(
     model: Option<String>,
     request: Request,
 ) -> Result<Response, Error> {
+    let wanted = Wanted::of(request.headers());
     let form = context.open(request).await?;
     form.fill().await?;
+    if wanted.prefers && context.jobs.is_some() || form.says(jobs::asks) {
+        let (context, form) = (&*context, &form);
+        let make = |fields| jobs::create(context, form, fields, model.as_deref(), &wanted, &request_id);
+        return form.serve(make).await;
+    }
     if form.says(streams) {
         let (teller, told) = Teller::new();
         let work = async move { serve(&context, &form, model.as_deref(), &request_id, Some(&teller)).await };

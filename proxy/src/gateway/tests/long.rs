@@ -20,12 +20,15 @@ fn start(nth: usize) -> usize {
     RATE / 10 + nth * STEP + nth / 10 * PAUSE
 }
 
+/// Words beyond it begin anew.
+const WORDS: usize = 3000;
+
 /// A WAV file with that many words: each a buzz whose loudness is its number.
 pub fn spoken(words: usize) -> Vec<u8> {
     let mut samples = vec![0_i16; start(words) + RATE / 10];
     for nth in 0..words {
         for (at, sample) in samples[start(nth)..start(nth) + WORD].iter_mut().enumerate() {
-            let loud = 500 + nth as i16 * 10;
+            let loud = 500 + (nth % WORDS) as i16 * 10;
             *sample = if at / 20 % 2 == 0 { loud } else { -loud };
         }
     }
@@ -36,7 +39,7 @@ pub fn spoken(words: usize) -> Vec<u8> {
 
 /// What those words are.
 pub fn text(words: usize) -> String {
-    (0..words).map(|nth| format!("w{nth}")).collect::<Vec<_>>().join(" ")
+    (0..words).map(|nth| format!("w{}", nth % WORDS)).collect::<Vec<_>>().join(" ")
 }
 
 /// Hears the words of such a file; one that is cut is misheard.
@@ -70,6 +73,13 @@ pub async fn stack(engines: usize, settings: impl FnOnce(&mut Config)) -> Stack 
         *engine.hears.lock() = Some(hears);
     }
     stack
+}
+
+/// Bytes of pieces that are in memory.
+fn held(registry: &prometheus::Registry) -> f64 {
+    let families = registry.gather();
+    let held = families.iter().find(|family| family.name() == "speechstack_gateway_long_bytes").unwrap();
+    held.get_metric()[0].get_gauge().get_value()
 }
 
 async fn send(stack: &Stack, fields: &[(&'static str, &'static str)], words: usize) -> reqwest::Response {
@@ -156,12 +166,7 @@ async fn a_client_that_leaves_ends_all_pieces() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     sent.abort();
-    let held = || {
-        let families = stack.registry.gather();
-        let held = families.iter().find(|family| family.name() == "speechstack_gateway_long_bytes").unwrap();
-        held.get_metric()[0].get_gauge().get_value()
-    };
-    while held() > 0.0 {
+    while held(&stack.registry) > 0.0 {
         assert!(tokio::time::Instant::now() < deadline, "pieces are still held");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -238,4 +243,34 @@ async fn a_client_may_say_where_to_cut() {
     )
     .await;
     assert!(message.contains("server_vad"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_hour_of_sound_takes_the_memory_of_some_pieces() {
+    let stack = Stack::with(&[Capability::Stt, Capability::Stt], |_| {}).await;
+    for engine in &stack.engines {
+        *engine.hears.lock() = Some(hears);
+        engine.forgets.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+    let words = (1..).take_while(|words| start(*words) < 3600 * RATE).last().unwrap();
+    let file = bytes::Bytes::from(spoken(words));
+    assert!(file.len() > 110_000_000);
+    let (registry, (done, ended)) = (stack.registry.clone(), tokio::sync::oneshot::channel::<()>());
+    let watch = tokio::spawn(async move {
+        let (mut most, mut ended) = (0.0_f64, ended);
+        while ended.try_recv() == Err(tokio::sync::oneshot::error::TryRecvError::Empty) {
+            most = most.max(held(&registry));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        most
+    });
+    let part = reqwest::multipart::Part::stream(file).file_name("hour.wav");
+    let form = reqwest::multipart::Form::new().text("response_format", "text").part("file", part);
+    let response = stack.post(TRANSCRIBE).multipart(form).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.text().await.unwrap().trim(), text(words));
+    drop(done);
+    let most = watch.await.unwrap();
+    let piece = 32_000.0 * 73.0;
+    assert!(most > 0.0 && most <= 4.0 * piece, "{most} bytes of pieces in memory");
 }

@@ -1,7 +1,7 @@
 //! A gateway on port 0 in front of fake engines that keep what they were sent.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -86,6 +86,8 @@ pub struct Fake {
     pub most_busy: AtomicUsize,
     /// What it hears of a file, if not always the same.
     pub hears: Mutex<Option<fn(&[u8]) -> Value>>,
+    /// Whether it keeps nothing of what it was sent.
+    pub forgets: AtomicBool,
     /// How long a job takes.
     pub pace: Mutex<Duration>,
     /// What its guard reports.
@@ -178,7 +180,9 @@ async fn job(Shared(fake): Shared<Arc<Fake>>, request: Request) -> Response {
     let seen = Seen { path: head.uri.path().to_owned(), headers: head.headers, body: body.to_bytes() };
     let busy = fake.busy.fetch_add(1, Ordering::SeqCst) + 1;
     fake.most_busy.fetch_max(busy, Ordering::SeqCst);
-    fake.seen.lock().push(seen.clone());
+    if !fake.forgets.load(Ordering::SeqCst) {
+        fake.seen.lock().push(seen.clone());
+    }
     let pace = *fake.pace.lock();
     tokio::time::sleep(pace).await;
     fake.busy.fetch_sub(1, Ordering::SeqCst);
@@ -275,6 +279,7 @@ impl Stack {
                 busy: AtomicUsize::new(0),
                 most_busy: AtomicUsize::new(0),
                 hears: Mutex::default(),
+                forgets: AtomicBool::new(false),
                 pace: Mutex::new(Duration::ZERO),
                 report: watch::Sender::new(report(&name, *capability)),
             });
