@@ -223,8 +223,7 @@ impl Upstreams {
             match pause.filter(|pause| failures < MAX_FAILURES && began.elapsed() + *pause < patience) {
                 Some(pause) => {
                     // Pieces that were refused together must not come back together.
-                    let spread = 0.5 + self.inner.rng.jitter(0.5).abs();
-                    tokio::time::sleep(pause.mul_f64(spread)).await;
+                    tokio::time::sleep(pause.mul_f64(self.inner.rng.jitter(0.5))).await;
                 }
                 None => {
                     tracing::info!(request_id = ?outgoing.request_id, piece = index, "a piece of a long file failed");

@@ -74,6 +74,9 @@ impl Seen {
 /// What the next reply is instead of the usual one.
 pub type Canned = (StatusCode, HeaderMap, Body);
 
+/// What is heard of a file.
+type Hears = fn(&[u8]) -> Value;
+
 /// An engine and its guard in one.
 pub struct Fake {
     /// Requests that began, complete or not.
@@ -85,7 +88,7 @@ pub struct Fake {
     busy: AtomicUsize,
     pub most_busy: AtomicUsize,
     /// What it hears of a file, if not always the same.
-    pub hears: Mutex<Option<fn(&[u8]) -> Value>>,
+    pub hears: Mutex<Option<Hears>>,
     /// Whether it keeps nothing of what it was sent.
     pub forgets: AtomicBool,
     /// How long a job takes.
