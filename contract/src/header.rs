@@ -16,6 +16,8 @@ pub const ENGINE: HeaderName = HeaderName::from_static("x-speechstack-engine");
 pub const AUDIO_SECONDS: HeaderName = HeaderName::from_static("x-speechstack-audio-seconds");
 /// Request: `1` when it is the next piece of a job whose earlier pieces were served, such as a long speech.
 pub const CONTINUES: HeaderName = HeaderName::from_static("x-speechstack-continues");
+/// Request: `long` when it is a piece of a long file or a job that runs in the background: short work of others goes first.
+pub const PRIORITY: HeaderName = HeaderName::from_static("x-speechstack-priority");
 /// Request: xxh3-64 of the client's file, hexadecimal, where it is known before the request is sent. The engine may get the file
 /// converted; the hash stays that of the file.
 pub const INPUT: HeaderName = HeaderName::from_static("x-speechstack-input");

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -18,6 +18,7 @@ use crate::{binaries, ports, processes};
 use contract::EngineReport;
 
 mod measure;
+mod process;
 
 /// How much of the log a failing test prints.
 const LOG_TAIL: u64 = 24 * 1024;
@@ -138,7 +139,7 @@ pub struct Stack {
     mark: String,
     log: PathBuf,
     stopped: bool,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Stack {
@@ -206,12 +207,9 @@ impl Stack {
 
         let mark = format!("{}-{}", options.name, listen.port());
         let log = binaries::logs()?.join(format!("{}.log", options.name));
-        let output = File::create(&log).with_context(|| format!("unable to write {}", log.display()))?;
-        let mut command = processes::tied_command(&binaries::find(binaries::PROXY)?);
-        command.args(["standalone", "--config"]).arg(&file);
-        command.env(processes::MARK, &mark).env("SPEECHSTACK_LOG", "info").current_dir(folder.path());
-        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        let proxy = command.spawn().context("unable to start the proxy")?;
+        // A log of an earlier run tells nothing of this one.
+        let _ = std::fs::remove_file(&log);
+        let proxy = process::spawn(folder.path(), &mark, &log)?;
         let url = format!("http://{listen}");
         let mut stack = Self {
             client: Client::new(&url, Duration::from_secs(90))?,
@@ -223,7 +221,7 @@ impl Stack {
             mark,
             log,
             stopped: false,
-            _folder: folder,
+            folder,
         };
         stack.wait_for_gateway().await?;
         Ok(stack)

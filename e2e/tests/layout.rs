@@ -38,7 +38,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("upstream", &["protocol", "job", "audio", "net", "config"]),
     ("stream", &["job", "upstream", "audio", "transcript", "config"]),
     ("edge", &["net", "config"]),
-    ("api", &["edge", "stream", "job", "upstream", "audio", "transcript", "config", "net"]),
+    ("jobs", &["job", "net", "config"]),
+    ("api", &["edge", "stream", "jobs", "job", "upstream", "audio", "transcript", "config", "net"]),
     ("guard", &["protocol", "job", "audio", "transcript", "net", "config"]),
     (
         "app",
@@ -49,6 +50,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "edge",
             "guard",
             "job",
+            "jobs",
             "net",
             "protocol",
             "stream",

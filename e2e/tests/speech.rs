@@ -1,8 +1,11 @@
 //! Real speech through a real stack: what one engine says, the other understands.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use serde_json::{Value, json};
 use speechstack_e2e::audio::Measure;
 use speechstack_e2e::binaries;
 use speechstack_e2e::client::say;
@@ -119,6 +122,105 @@ async fn two_voices_are_distinguished() -> Result<()> {
     ensure!(score.accuracy() >= 0.9, "{score:?} in {heard:?}");
     ensure!(reply["speakers_detected"].as_array().is_some_and(|speakers| speakers.len() == 2), "{reply}");
     ensure!(reply["models"]["transcription"].is_string(), "{reply}");
+    stack.stop().await
+}
+
+/// Several minutes of speech: the same sentences in ever new order.
+fn long_speech() -> Vec<(&'static str, &'static str)> {
+    const TURNS: usize = 60;
+    (0..TURNS).map(|nth| DIALOGUE[(nth * 5 + nth / 6) % DIALOGUE.len()]).collect()
+}
+
+/// The turns as one WAV file with pauses between them, as people make them. Without pauses what the reference engine hears of a
+/// sentence depends on where its own cuts fall, whatever the gateway does.
+fn joined(turns: &[(&str, &str)]) -> Result<Bytes> {
+    const PAUSE_BYTES: usize = 32_000 * 7 / 10;
+    let mut clips = BTreeMap::new();
+    let (mut header, mut samples) = (Vec::new(), Vec::new());
+    for turn in turns {
+        if !clips.contains_key(turn) {
+            clips.insert(*turn, say(&[*turn])?);
+        }
+        let clip = &clips[turn];
+        let data = clip.windows(4).position(|name| name == b"data").context("no samples")? + 8;
+        header = clip[..data].to_vec();
+        samples.extend_from_slice(&clip[data..]);
+        samples.resize(samples.len() + PAUSE_BYTES, 0);
+    }
+    let sizes = [(4, header.len() + samples.len() - 8), (header.len() - 4, samples.len())];
+    for (at, size) in sizes {
+        header[at..at + 4].copy_from_slice(&u32::try_from(size)?.to_le_bytes());
+    }
+    Ok([header, samples].concat().into())
+}
+
+/// Two recognisers, and what is laid over how long files are split.
+fn long_stack(name: &str, long: Value) -> StackOptions {
+    StackOptions {
+        engines: vec![EngineOptions::new("parakeet-0", "stt"), EngineOptions::new("parakeet-1", "stt")],
+        gateway: json!({"drain": "3s", "jobs": {"dir": "jobs"}, "long": long}),
+        guard: json!({
+            "probe": {"idle_period": "3s", "content_period": "30s", "timeout_min": "2s", "timeout_max": "5s"},
+            "lane": {"fixed_seconds": 0.3, "seconds_per_audio_second": 0.5, "max_wait_seconds": 300},
+            "repair": {"burst": 50, "refill": "1s", "spacing_seconds": [0, 1, 2], "max_per_day": 1000},
+        }),
+        ..StackOptions::new(name)
+    }
+}
+
+#[tokio::test]
+async fn a_long_file_gives_the_same_words_split_as_unsplit() -> Result<()> {
+    let file = joined(&long_speech())?;
+    let seconds = Measure::of_file(file.clone())?.seconds;
+    ensure!(seconds > 120.0, "only {seconds} s of speech");
+    let mut heard = Vec::new();
+    for (name, long) in [("whole", json!({"split_after": "0s"})), ("split", json!({}))] {
+        let stack = Stack::start(long_stack(name, long)).await?;
+        let began = std::time::Instant::now();
+        let patient = stack.client.patient(Duration::from_secs(400))?;
+        let reply = patient.transcribe("long.wav", file.clone(), "verbose_json").await?;
+        ensure!(reply.status == 200, "{name}: {} {}", reply.status, reply.text());
+        let reply = reply.json()?;
+        println!("{name}: {seconds:.0} s of speech in {:.1} s", began.elapsed().as_secs_f64());
+        let duration = reply["duration"].as_f64().context("no duration")?;
+        ensure!((duration - seconds).abs() < 0.2, "{name}: duration {duration}, the file has {seconds}");
+        heard.push(reply["text"].as_str().context("no text")?.to_owned());
+        stack.stop().await?;
+    }
+    let error = word_error(&heard[0], &heard[1]);
+    println!("word error between the two: {error:.4} of {} words", heard[0].split(' ').count());
+    ensure!(error <= 0.01, "word error {error:.4}:\n{}\n{}", heard[0], heard[1]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_job_survives_a_crash_of_the_gateway() -> Result<()> {
+    let mut stack = Stack::start(long_stack("job", json!({"split_after": "20s", "piece": "20s"}))).await?;
+    let file = say(&long_speech()[..24])?;
+    let made =
+        stack.client.upload("/v1/audio/transcriptions", "long.wav", file, &[("async", "true")]).await?;
+    ensure!(made.status == 202, "{} {}", made.status, made.text());
+    let made: Value = serde_json::from_slice(&made.body)?;
+    let path = format!("/v1/audio/jobs/{}", made["id"].as_str().context("no id")?);
+    let reaches = async |stack: &Stack, wanted: &dyn Fn(&Value) -> bool| -> Result<Value> {
+        let deadline = std::time::Instant::now() + Duration::from_secs(300);
+        loop {
+            let job = stack.client.get(&path).await?.json()?;
+            if wanted(&job) {
+                return Ok(job);
+            }
+            ensure!(std::time::Instant::now() < deadline, "waited in vain: {job}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    reaches(&stack, &|job| job["progress"].as_f64().is_some_and(|progress| progress > 0.0)).await?;
+    stack.crash().await?;
+    let job = reaches(&stack, &|job| job["status"] == "succeeded").await?;
+    ensure!(job["attempts"] == 2, "{job}");
+    let text = stack.client.get(&format!("{path}/result?response_format=text")).await?.text();
+    let spoken: Vec<&str> = long_speech()[..24].iter().map(|(_, text)| *text).collect();
+    let error = word_error(&spoken.join(" "), &text);
+    ensure!(error <= 0.35, "word error {error:.2}: {text}");
     stack.stop().await
 }
 

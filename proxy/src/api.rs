@@ -13,11 +13,12 @@ use crate::config::{Config, Current};
 use crate::edge::{Metrics, RequestId};
 use crate::error::Error;
 use crate::job::work::{Need, Speakers, Work};
+use crate::jobs::Jobs;
 use crate::net::drain::Drain;
 use crate::net::permits::Permits;
 use crate::stream;
 use crate::upstream::voices::Voices;
-use crate::upstream::{Outgoing, Route, Upstreams};
+use crate::upstream::{Long, Outgoing, Route, Upstreams};
 
 pub mod azure;
 pub mod catalog;
@@ -46,6 +47,8 @@ pub struct Context {
     pub engines: stream::Gateway,
     /// What sessions count.
     pub session_metrics: stream::Metrics,
+    /// Jobs in the background, if this gateway keeps any.
+    pub jobs: Option<Jobs>,
     /// Free permits for sessions.
     pub sessions: Permits,
     /// Unix time of the start, seconds: when models count as created.
@@ -85,6 +88,8 @@ fn outgoing(route: Route, work: Work, seconds: f64, request_id: &RequestId) -> O
         request_id: request_id.value.clone(),
         may_wait: false,
         continues: false,
+        background: false,
+        long: Long::default(),
         avoid: None,
         prefer: None,
     }

@@ -17,6 +17,7 @@ mod sample;
 mod signal;
 mod sniff;
 mod stretch;
+pub mod voice;
 pub mod wav;
 
 pub use describe::describe;

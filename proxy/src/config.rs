@@ -17,8 +17,10 @@ mod check;
 mod connections;
 mod current;
 mod hedge;
+mod jobs;
 mod kubernetes;
 mod load;
+mod long;
 mod page;
 mod policy;
 mod protocols;
@@ -29,8 +31,10 @@ mod supervisors;
 pub use connections::Connections;
 pub use current::Current;
 pub use hedge::Hedge;
+pub use jobs::{Jobs, Webhooks};
 pub use kubernetes::{Discovery, Kubelet, Operator, Pool};
 pub use load::Error;
+pub use long::Long;
 pub use page::Page;
 pub use policy::{
     Alone, Confirm, ConfirmRules, Hang, Lane, Policy, Probe, Quorum, Repair, RetryAfter, SignatureRule,
@@ -173,6 +177,10 @@ pub struct Gateway {
     pub retry: Retry,
     /// Jobs that also go to a second engine.
     pub hedge: Hedge,
+    /// How long files are split.
+    pub long: Long,
+    /// Jobs that run in the background.
+    pub jobs: Jobs,
     /// Bounds of the Retry-After header.
     pub retry_after: RetryAfter,
     /// The page for people at `/`.
@@ -202,6 +210,8 @@ impl Default for Gateway {
             wait: Wait::default(),
             retry: Retry::default(),
             hedge: Hedge::default(),
+            long: Long::default(),
+            jobs: Jobs::default(),
             retry_after: RetryAfter::default(),
             page: Page::default(),
             sessions: Sessions::default(),

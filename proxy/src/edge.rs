@@ -52,6 +52,11 @@ struct Noted {
 }
 
 impl RequestId {
+    /// One that no client's request has: that of work in the background.
+    pub fn of(value: HeaderValue) -> Self {
+        Self { value, noted: Arc::default() }
+    }
+
     /// Notes which engine served it.
     pub fn served_by(&self, engine: &Arc<str>, hedged: bool) {
         *self.noted.lock() = Noted { engine: Some(Arc::clone(engine)), hedged };
@@ -183,10 +188,12 @@ fn preflight(asked: &HeaderMap) -> Response {
         HeaderValue::from_static("authorization, content-type, x-api-key, x-request-id, openai-beta")
     });
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
-    headers
-        .insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, OPTIONS"));
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("GET, HEAD, POST, DELETE, OPTIONS"),
+    );
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
-    headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, OPTIONS"));
+    headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, DELETE, OPTIONS"));
     response
 }
 
@@ -199,7 +206,7 @@ fn finish(headers: &mut HeaderMap, id: &RequestId, started: Instant) {
     headers.insert(
         header::ACCESS_CONTROL_EXPOSE_HEADERS,
         HeaderValue::from_static(
-            "x-request-id, retry-after, retry-after-ms, x-should-retry, openai-processing-ms",
+            "location, x-request-id, retry-after, retry-after-ms, x-should-retry, openai-processing-ms",
         ),
     );
 }

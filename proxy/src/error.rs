@@ -74,6 +74,33 @@ pub enum Error {
         /// When a retry may help.
         retry_after: Duration,
     },
+    /// No such job, or it is another client's.
+    #[error("no such job; jobs are forgotten some time after their end")]
+    JobNotFound,
+    /// There are as many jobs, or as many bytes of their uploads, as may be kept.
+    #[error("there is no room for another job; retry later, or DELETE jobs that are not needed any more")]
+    TooManyJobs {
+        /// When a retry may help.
+        retry_after: Duration,
+    },
+    /// The job has no result yet.
+    #[error("the job has not ended; GET it without /result shows how far it is")]
+    JobUnfinished {
+        /// When it may have one.
+        retry_after: Duration,
+    },
+    /// The job has no result and will have none.
+    #[error("the job was canceled")]
+    JobCanceled,
+    /// The idempotency key belongs to another request.
+    #[error("the Idempotency-Key was used for another request; send a new one")]
+    KeyReused,
+    /// Jobs cannot be kept.
+    #[error("the job could not be kept; retry later")]
+    Storage {
+        /// When a retry may help.
+        retry_after: Duration,
+    },
     /// The file cannot be decoded, and the engine does not take it as it is.
     #[error("Audio file might be corrupted or unsupported: {message}")]
     Undecodable {
@@ -160,7 +187,11 @@ impl Error {
             Self::NoHandshake(_) => StatusCode::UPGRADE_REQUIRED,
             Self::InvalidSecret => StatusCode::UNAUTHORIZED,
             Self::TooManySessions { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::PoisonInput => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::PoisonInput | Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::JobNotFound => StatusCode::NOT_FOUND,
+            Self::TooManyJobs { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::JobUnfinished { .. } | Self::JobCanceled => StatusCode::CONFLICT,
+            Self::Storage { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::NoEngine { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::EngineRefused { status, .. } => *status,
@@ -187,6 +218,12 @@ impl Error {
             Self::FormChanged => Some("form_changed"),
             Self::NoRoom { .. } => Some("no_room"),
             Self::PoisonInput => Some("poison_input"),
+            Self::JobNotFound => Some("job_not_found"),
+            Self::TooManyJobs { .. } => Some("too_many_jobs"),
+            Self::JobUnfinished { .. } => Some("job_not_finished"),
+            Self::JobCanceled => Some("job_canceled"),
+            Self::KeyReused => Some("idempotency_key_reused"),
+            Self::Storage { .. } => Some("storage_failed"),
             Self::Overloaded { .. } => Some("rate_limit_exceeded"),
             Self::NoEngine { .. } => Some("engine_unavailable"),
             Self::EngineRefused { .. } => Some("engine_refused"),
@@ -212,6 +249,12 @@ impl Error {
             | Self::MethodNotAllowed { .. }
             | Self::NoHandshake(_)
             | Self::InvalidSecret
+            | Self::JobNotFound
+            | Self::TooManyJobs { .. }
+            | Self::JobUnfinished { .. }
+            | Self::JobCanceled
+            | Self::KeyReused
+            | Self::Storage { .. }
             | Self::TooManySessions { .. }
             | Self::Overloaded { .. }
             | Self::NoEngine { .. }
@@ -241,6 +284,9 @@ impl Error {
             | Self::NoEngine { retry_after, .. }
             | Self::NoRoom { retry_after }
             | Self::TooManySessions { retry_after }
+            | Self::TooManyJobs { retry_after }
+            | Self::JobUnfinished { retry_after }
+            | Self::Storage { retry_after }
             | Self::EngineFailed { retry_after, .. } => Some(*retry_after),
             Self::InvalidRequest { .. }
             | Self::Truncated
@@ -252,6 +298,9 @@ impl Error {
             | Self::MethodNotAllowed { .. }
             | Self::NoHandshake(_)
             | Self::InvalidSecret
+            | Self::JobNotFound
+            | Self::JobCanceled
+            | Self::KeyReused
             | Self::PoisonInput
             | Self::Undecodable { .. }
             | Self::FormChanged

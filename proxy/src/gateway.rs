@@ -24,11 +24,12 @@ use contract::Capability;
 use crate::api::live::nim;
 use crate::api::live::tldw::status;
 use crate::api::openai::realtime::secrets;
-use crate::api::openai::{models, speech, transcription, voices};
+use crate::api::openai::{jobs as transcription_jobs, models, speech, transcription, voices};
 use crate::api::{Context, azure, diarization, live, page, parakeet_fastapi, spark};
 use crate::config::Current;
 use crate::edge::{self, Edge, RequestId};
 use crate::error::Error;
+use crate::jobs::{self, Jobs};
 use crate::net::drain::Drain;
 use crate::net::permits::Permits;
 use crate::rng::Rng;
@@ -102,6 +103,17 @@ impl Call {
 const TRANSCRIPTIONS: &str = "/audio/transcriptions";
 const SPEECH: &str = "/audio/speech";
 
+/// Why a gateway cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its metrics are registered already.
+    #[error("unable to register metrics")]
+    Metrics(#[from] prometheus::Error),
+    /// The jobs that it is to keep.
+    #[error("unable to keep jobs")]
+    Jobs(#[from] jobs::OpenError),
+}
+
 /// The public side of a stack.
 pub struct Gateway {
     context: Arc<Context>,
@@ -112,13 +124,13 @@ impl Gateway {
     /// A gateway in front of `upstreams`, with its metrics in `registry`.
     ///
     /// # Errors
-    /// When its metrics are registered already.
+    /// When its metrics are registered already, or the jobs that it keeps cannot be.
     pub fn new(
         config: Current,
         upstreams: Upstreams,
         drain: Drain,
         registry: &prometheus::Registry,
-    ) -> prometheus::Result<Self> {
+    ) -> Result<Self, StartError> {
         let metrics = Metrics::register(registry)?;
         let edge = Edge {
             metrics: metrics.clone(),
@@ -132,6 +144,7 @@ impl Gateway {
         let session_metrics = stream::Metrics::register(registry)?;
         let engines = stream::Gateway::new(upstreams.clone(), session_metrics.clone());
         let sessions = Permits::default();
+        let jobs = Jobs::open(&config, jobs::Metrics::register(registry)?)?;
         let context = Context {
             config,
             upstreams,
@@ -140,10 +153,16 @@ impl Gateway {
             drain,
             engines,
             session_metrics,
+            jobs,
             sessions,
             started_unix,
         };
-        Ok(Self { context: Arc::new(context), edge: Arc::new(edge) })
+        let context = Arc::new(context);
+        if let Some(jobs) = &context.jobs {
+            let worker = Arc::new(transcription_jobs::Transcriber { context: Arc::clone(&context) });
+            tokio::spawn(jobs.clone().run(worker, context.drain.clone()));
+        }
+        Ok(Self { context, edge: Arc::new(edge) })
     }
 
     /// Routes of the public port.
@@ -158,6 +177,11 @@ impl Gateway {
             .route(SPEECH, posts(speech::create))
             .route(TRANSCRIPTIONS, posts(transcription::create))
             .route("/audio/translations", posts(transcription::translate))
+            .route("/audio/jobs", gets(transcription_jobs::list))
+            .route("/audio/jobs/{id}", gets(transcription_jobs::one).delete(transcription_jobs::remove))
+            .route("/audio/jobs/{id}/cancel", posts(transcription_jobs::cancel))
+            .route("/audio/jobs/{id}/events", gets(transcription_jobs::events))
+            .route("/audio/jobs/{id}/result", gets(transcription_jobs::result))
             .route("/realtime/client_secrets", posts(secrets::create))
             .route("/realtime/transcription_sessions", posts(nim::create))
             .route("/inference", posts(transcription::create))

@@ -2,6 +2,7 @@
 
 pub mod input;
 pub mod language;
+pub mod long;
 pub mod poison;
 pub mod sentence;
 pub mod speech;

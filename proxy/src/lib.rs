@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `edge`, `api`, `gateway` | downstream: what every request passes, what clients send, and the routes |
 //! | `job` | the work that a request asks for, whatever engine does it |
+//! | `jobs` | jobs that outlive their request, on disk |
 //! | `stream` | sessions: audio that is transcribed while it is spoken |
 //! | `upstream` | which engine is picked, retries, waiting |
 //! | `protocol` | what engines speak, one codec each |
@@ -30,6 +31,7 @@ mod error;
 mod gateway;
 mod guard;
 mod job;
+mod jobs;
 pub mod logging;
 mod multipart;
 mod net;

@@ -13,7 +13,6 @@ mod segmenter;
 mod session;
 mod settings;
 mod speech;
-mod voice;
 
 pub use clock::{Format, millis, samples, seconds};
 pub use engines::{Ask, Gateway};

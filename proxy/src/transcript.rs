@@ -19,12 +19,15 @@ mod sanitise;
 pub mod segments;
 mod span;
 mod speakers;
+pub mod stitch;
 pub mod subtitle;
 #[cfg(test)]
 mod tests;
 pub mod text;
 mod unit;
 pub mod word_error;
+
+use serde::{Deserialize, Serialize};
 
 pub use blocks::Block;
 pub use cues::cues;
@@ -35,7 +38,7 @@ pub use sanitise::repair;
 pub const SPEAKER_UNKNOWN: &str = "Speaker_unknown";
 
 /// A recognised word, or a piece of one, as the engine reports it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Word {
     /// Start in seconds. NaN where the engine gave none.
     pub start: f64,
@@ -46,7 +49,7 @@ pub struct Word {
 }
 
 /// A stretch of time that the diarizer gives to one speaker. Turns of different speakers may overlap.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Turn {
     /// Start in seconds.
     pub start: f64,

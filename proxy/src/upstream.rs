@@ -28,6 +28,7 @@ mod failure;
 mod framed;
 mod get;
 mod hedge;
+mod long;
 mod membership;
 mod metrics;
 mod outgoing;
@@ -46,7 +47,7 @@ pub(crate) use exchange::Stop;
 pub use failure::Failure;
 pub use membership::{Route, Target};
 pub use metrics::Metrics;
-pub use outgoing::{Gate, Outgoing, Upload};
+pub use outgoing::{Gate, Listener, Long, Outgoing, Part, Upload};
 pub use send::Served;
 
 use endpoint::Endpoint;
@@ -74,6 +75,7 @@ struct Inner {
     budget: RwLock<Arc<RetryBudget>>,
     hedges: hedge::Budget,
     spool: Arc<SpoolBudget>,
+    pieces: long::Pieces,
     /// Ticks when some endpoint has become usable or better.
     improved: watch::Sender<()>,
     waiting: Permits,
@@ -94,6 +96,7 @@ impl Upstreams {
             budget: RwLock::new(Arc::new(RetryBudget::new(&now.gateway.retry))),
             hedges: hedge::Budget::default(),
             spool: SpoolBudget::new(&now.gateway.spool, metrics.replay_bytes.clone()),
+            pieces: long::Pieces::new(metrics.long_bytes.clone()),
             metrics,
             improved: watch::Sender::new(()),
             waiting: Permits::default(),

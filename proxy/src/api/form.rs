@@ -9,6 +9,7 @@
 
 mod fields;
 mod source;
+mod stored;
 
 use std::sync::Arc;
 
@@ -32,8 +33,10 @@ use source::Source;
 
 /// What is read of a file before an engine is picked.
 const HEAD_BYTES: u64 = 64 * 1024;
-/// Audio in an upload that states neither its length nor its rate.
-const UNKNOWN: Playing = Playing { seconds: 60.0, exact: false };
+/// Least audio in an upload that states neither its length nor its rate, seconds.
+const UNKNOWN_SECONDS: f64 = 60.0;
+/// Bytes of a second of such audio: what browsers record.
+const UNKNOWN_RATE: f64 = 8_000.0;
 
 /// How long an upload plays.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,8 +99,7 @@ impl Form {
         let says_all = |first: &[u8]| audio::estimate(first, total).is_some_and(|estimate| estimate.exact);
         let (prefix, filename, fields_first) = source.file(says_all)?;
         let container = container(&prefix, filename.as_deref())?;
-        let playing = audio::estimate(&prefix, total)
-            .map_or(UNKNOWN, |estimate| Playing { seconds: estimate.seconds, exact: estimate.exact });
+        let playing = playing(&prefix, total);
         let audio = described(container, &prefix, filename.as_deref(), source.file_len());
         let announced = source.received_all().or(announced);
         let known_len = source.file_len();
@@ -243,6 +245,17 @@ fn container(prefix: &[u8], filename: Option<&str>) -> Result<Container, Error> 
             let extension = filename.rsplit_once('.').map(|(_, extension)| extension);
             let found = extension.filter(|extension| extension.len() <= 16).unwrap_or("unknown");
             Err(Error::UnsupportedFile { found: found.to_owned() })
+        }
+    }
+}
+
+/// How long a file that begins so plays.
+fn playing(prefix: &[u8], bytes: Option<u64>) -> Playing {
+    match audio::estimate(prefix, bytes) {
+        Some(estimate) => Playing { seconds: estimate.seconds, exact: estimate.exact },
+        None => {
+            let guessed = bytes.map_or(0.0, |bytes| bytes as f64 / UNKNOWN_RATE);
+            Playing { seconds: guessed.max(UNKNOWN_SECONDS), exact: false }
         }
     }
 }

@@ -83,26 +83,57 @@ pub fn to_pcm(
     limits: &Limits,
     out: &mut impl Write,
 ) -> Result<Converted, Error> {
-    let mut decoder = Decoder::open(source, container, Arc::clone(&limits.stop))?;
-    let mut sink = Sink::new(limits.max_seconds, out);
-    let mut block = Block::default();
-    let mut source = None;
-    while decoder.next(&mut block)? {
-        source.get_or_insert((block.rate, block.channels));
-        sink.push(&block)?;
-    }
-    sink.close()?;
-    match source {
-        Some((source_rate, source_channels)) if sink.samples > 0 => {
-            Ok(Converted { samples: sink.samples, source_rate, source_channels })
+    let mut conversion = Conversion::open(source, container, limits)?;
+    while conversion.step(out)? {}
+    match conversion.source {
+        Some((source_rate, source_channels)) => {
+            Ok(Converted { samples: conversion.samples(), source_rate, source_channels })
         }
-        _ => Err(Error::NoAudio),
+        None => Err(Error::NoAudio),
+    }
+}
+
+/// A file that is converted a packet at a time, as [`to_pcm`] does as a whole.
+pub struct Conversion<R> {
+    decoder: Decoder<R>,
+    sink: Sink,
+    block: Block,
+    /// Sample rate and channels of the first packet.
+    source: Option<(u32, u16)>,
+}
+
+impl<R: Read + Seek + Send + Sync + 'static> Conversion<R> {
+    /// Reads the head of the file.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn open(source: R, container: Container, limits: &Limits) -> Result<Self, Error> {
+        let decoder = Decoder::open(source, container, Arc::clone(&limits.stop))?;
+        Ok(Self { decoder, sink: Sink::new(limits.max_seconds), block: Block::default(), source: None })
+    }
+
+    /// Writes the samples of the next packet to `out`; `false` once those of the last one are written.
+    ///
+    /// # Errors
+    /// [`Error`]; a file that ends without audio is one.
+    pub fn step(&mut self, out: &mut impl Write) -> Result<bool, Error> {
+        if self.decoder.next(&mut self.block)? {
+            self.source.get_or_insert((self.block.rate, self.block.channels));
+            self.sink.push(&self.block, out)?;
+            return Ok(true);
+        }
+        self.sink.close(out)?;
+        if self.sink.samples == 0 { Err(Error::NoAudio) } else { Ok(false) }
+    }
+
+    /// Samples written so far.
+    pub fn samples(&self) -> u64 {
+        self.sink.samples
     }
 }
 
 /// Mixes, resamples, rounds and writes.
-struct Sink<'out, W> {
-    out: &'out mut W,
+struct Sink {
     max_seconds: f64,
     resampler: Option<(u32, Resampler)>,
     mono: Vec<f32>,
@@ -111,13 +142,13 @@ struct Sink<'out, W> {
     samples: u64,
 }
 
-impl<'out, W: Write> Sink<'out, W> {
-    fn new(max_seconds: f64, out: &'out mut W) -> Self {
+impl Sink {
+    fn new(max_seconds: f64) -> Self {
         let (mono, resampled, bytes) = (Vec::new(), Vec::new(), Vec::new());
-        Self { out, max_seconds, resampler: None, mono, resampled, bytes, samples: 0 }
+        Self { max_seconds, resampler: None, mono, resampled, bytes, samples: 0 }
     }
 
-    fn push(&mut self, block: &Block) -> Result<(), Error> {
+    fn push(&mut self, block: &Block, out: &mut impl Write) -> Result<(), Error> {
         // A filter would spread what is not a number, or far beyond full scale, over all that is near.
         const MAX_LEVEL: f32 = 4.0;
         let channels = usize::from(block.interleaved.max(1));
@@ -129,28 +160,28 @@ impl<'out, W: Write> Sink<'out, W> {
         }));
         // A chained stream may change its rate: what was before is closed first.
         if self.resampler.as_ref().is_none_or(|(rate, _)| *rate != block.rate) {
-            self.close()?;
+            self.close(out)?;
             self.resampler = Some((block.rate, Resampler::new(block.rate, RATE).map_err(not_resampled)?));
         }
         if let Some((_, resampler)) = &mut self.resampler {
             resampler.push(&self.mono, &mut self.resampled).map_err(not_resampled)?;
         }
-        self.write()
+        self.write(out)
     }
 
-    fn close(&mut self) -> Result<(), Error> {
+    fn close(&mut self, out: &mut impl Write) -> Result<(), Error> {
         if let Some((_, resampler)) = self.resampler.take() {
             resampler.finish(&mut self.resampled).map_err(not_resampled)?;
         }
-        self.write()
+        self.write(out)
     }
 
-    fn write(&mut self) -> Result<(), Error> {
+    fn write(&mut self, out: &mut impl Write) -> Result<(), Error> {
         self.bytes.clear();
         // The cast saturates.
         let rounded = self.resampled.drain(..).map(|sample| (sample * 32_768.0).round() as i16);
         self.bytes.extend(rounded.flat_map(i16::to_le_bytes));
-        self.out.write_all(&self.bytes).map_err(Error::Write)?;
+        out.write_all(&self.bytes).map_err(Error::Write)?;
         self.samples += self.bytes.len() as u64 / 2;
         if self.samples as f64 > self.max_seconds * f64::from(RATE) {
             return Err(Error::TooLong { max_seconds: self.max_seconds });

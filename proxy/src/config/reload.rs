@@ -114,6 +114,8 @@ pub fn needs_restart(before: &Config, now: &Config) -> Vec<&'static str> {
         ("gateway.admin", old.admin != new.admin),
         ("gateway.spool", old.spool != new.spool),
         ("gateway.discovery", discovery),
+        ("gateway.jobs.dir", old.jobs.dir != new.jobs.dir),
+        ("gateway.jobs.webhooks.secret_file", old.jobs.webhooks.secret_file != new.jobs.webhooks.secret_file),
     ]
     .into_iter()
     .filter_map(|(field, differs)| differs.then_some(field))

@@ -4,6 +4,8 @@ mod doors;
 mod drain;
 mod edge;
 mod hedges;
+mod jobs;
+mod long;
 mod models;
 mod speech;
 mod stack;

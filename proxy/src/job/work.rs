@@ -1,6 +1,7 @@
 //! What an engine is asked for, and what it answers: neutral to engines and to clients.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use contract::Capability;
 
@@ -117,7 +118,7 @@ pub struct Audio {
 }
 
 /// What an engine heard.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Transcript {
     /// All of the text.
     pub text: String,
@@ -134,7 +135,7 @@ pub struct Transcript {
 }
 
 /// Who spoke when.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Turns {
     /// Turns; those of different speakers may overlap.
     pub turns: Vec<Turn>,

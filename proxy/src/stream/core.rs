@@ -9,8 +9,8 @@ use super::clock::{Clock, RATE, samples, seconds};
 use super::event::{Event, Final, Partial, SegmentId};
 use super::segmenter::{Mark, Segment, Segmenter, Why};
 use super::settings::Settings;
-use super::voice::Voice;
 use crate::audio::resample;
+use crate::audio::voice::Voice;
 use crate::error::Error;
 use crate::job::work::Transcript;
 

@@ -25,7 +25,7 @@ use crate::job::input::{InputHash, InputHasher};
 use crate::job::work::{Audio, Transcribe, Transcript, Work};
 use crate::rng::{mix, unit};
 use crate::upstream::spool::{Replay, SpoolBudget};
-use crate::upstream::{Gate, Outgoing, Route, Served, Upload, Upstreams};
+use crate::upstream::{Gate, Long, Outgoing, Route, Served, Upload, Upstreams};
 
 /// How long the final decode of a segment is tried, engines that restart included.
 const FINAL_PATIENCE: Duration = Duration::from_secs(60);
@@ -108,6 +108,8 @@ impl Gateway {
             may_wait: matches!(order.key, Key::Final(_)),
             // The client has seen the beginning: a final goes before new work, and before all partials.
             continues: matches!(order.key, Key::Final(_)),
+            background: false,
+            long: Long::default(),
             avoid: None,
             prefer: None,
         }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::clock::samples;
-use super::voice::{FRAME, Voice};
+use crate::audio::voice::{FRAME, Voice};
 
 /// How far a score must fall below the threshold before it counts as silence.
 const HYSTERESIS: f32 = 0.15;

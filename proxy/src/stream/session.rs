@@ -18,8 +18,8 @@ use super::engines::{Ask, Engines};
 use super::event::{Event, SegmentId};
 use super::settings::Settings;
 use super::speech::{Say, Spoken};
-use super::voice::Earshot;
 use crate::audio::resample;
+use crate::audio::voice::Earshot;
 use crate::error::Error;
 use crate::job::work::Transcript;
 

@@ -12,7 +12,7 @@ use crate::audio::resample::Resampler;
 use crate::error::Error;
 use crate::job::speech;
 use crate::job::work::{Synthesize, Work};
-use crate::upstream::{Outgoing, Route, Served, Stop, Upstreams};
+use crate::upstream::{Long, Outgoing, Route, Served, Stop, Upstreams};
 
 /// Chunks that wait for the client. An engine's chunks are some tenths of a second long.
 const CHUNKS: usize = 256;
@@ -86,6 +86,8 @@ fn job(say: &Say, text: String, request_id: &HeaderValue, continues: bool) -> Ou
         request_id: request_id.clone(),
         may_wait: true,
         continues,
+        background: false,
+        long: Long::default(),
         avoid: None,
         prefer: None,
     }

@@ -56,11 +56,16 @@ impl Spacing {
 /// Joins words into text, trimmed. `spacing` must be that of the whole list the words are taken from.
 pub fn join(words: &[Word], spacing: Spacing) -> String {
     let mut text = String::with_capacity(words.iter().map(|word| word.text.len() + 1).sum());
+    extend(&mut text, words, spacing);
+    text
+}
+
+/// Appends words to text that ends without a space, and ends so again.
+pub fn extend(text: &mut String, words: &[Word], spacing: Spacing) {
     for word in words {
-        push(&mut text, &word.text, spacing);
+        push(text, &word.text, spacing);
     }
     text.truncate(text.trim_end().len());
-    text
 }
 
 /// Appends a word to text, with one space if one is due.

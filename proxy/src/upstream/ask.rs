@@ -44,11 +44,21 @@ impl Speech {
 }
 
 impl Upstreams {
-    /// Has a file transcribed. The work must be [`Work::Transcribe`].
+    /// Has a file transcribed, a long one in pieces. The work must be [`Work::Transcribe`].
     ///
     /// # Errors
-    /// As `Upstreams::run`.
+    /// As `Upstreams::run`; of a file that is split also [`Error::Undecodable`].
     pub async fn transcribe(&self, outgoing: &Outgoing) -> Result<Served<Transcript>, Error> {
+        if self.splits(outgoing)
+            && let Some(served) = Box::pin(self.in_pieces(outgoing)).await?
+        {
+            return Ok(served);
+        }
+        self.whole_transcript(outgoing).await
+    }
+
+    /// Has a file transcribed by one engine.
+    pub(super) async fn whole_transcript(&self, outgoing: &Outgoing) -> Result<Served<Transcript>, Error> {
         self.whole(outgoing, |protocol, reply| protocol.transcript(reply)).await
     }
 

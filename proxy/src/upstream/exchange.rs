@@ -159,6 +159,9 @@ impl Upstreams {
         if outgoing.continues {
             headers.insert(header::CONTINUES, HeaderValue::from_static("1"));
         }
+        if outgoing.background {
+            headers.insert(header::PRIORITY, HeaderValue::from_static("long"));
+        }
         *request.headers_mut() = headers;
         Ok(request)
     }

@@ -66,6 +66,9 @@ impl Hedged {
     const NAMES: [&str; 3] = ["won", "lost", "denied"];
 }
 
+/// How work on a long file ended.
+const RESULTS: [&str; 2] = ["ok", "failed"];
+
 /// The metrics, all present from the start.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -75,6 +78,10 @@ pub struct Metrics {
     pub(super) waiting: IntGauge,
     pub(super) waits_total: IntCounter,
     pub(super) replay_bytes: IntGauge,
+    /// Long files, and the pieces of them: heard, failed.
+    pub(super) long_files: [IntCounter; 2],
+    pub(super) long_pieces: [IntCounter; 2],
+    pub(super) long_bytes: IntGauge,
     hedges: [[IntCounter; Hedged::NAMES.len()]; Capability::ALL.len()],
     endpoint_state: IntGaugeVec,
 }
@@ -98,6 +105,14 @@ impl Metrics {
             ),
             &["capability", "result"],
         )?;
+        let long_files = IntCounterVec::new(
+            Opts::new("speechstack_gateway_long_files_total", "files that were split, by how that ended"),
+            &["result"],
+        )?;
+        let long_pieces = IntCounterVec::new(
+            Opts::new("speechstack_gateway_long_pieces_total", "pieces of long files, by how that ended"),
+            &["result"],
+        )?;
         let metrics = Self {
             attempts: Capability::ALL.map(|capability| {
                 Outcome::NAMES.map(|outcome| attempts.with_label_values(&[capability.as_str(), outcome]))
@@ -113,6 +128,12 @@ impl Metrics {
                 "replay_bytes",
                 "bytes of request bodies kept for replay, in memory and on disk",
             ))?,
+            long_files: RESULTS.map(|result| long_files.with_label_values(&[result])),
+            long_pieces: RESULTS.map(|result| long_pieces.with_label_values(&[result])),
+            long_bytes: IntGauge::new(
+                "speechstack_gateway_long_bytes",
+                "bytes of pieces of long files that are in memory",
+            )?,
             hedges: Capability::ALL.map(|capability| {
                 Hedged::NAMES.map(|result| hedges.with_label_values(&[capability.as_str(), result]))
             }),
@@ -124,6 +145,9 @@ impl Metrics {
         registry.register(Box::new(attempts))?;
         registry.register(Box::new(retries))?;
         registry.register(Box::new(hedges))?;
+        registry.register(Box::new(long_files))?;
+        registry.register(Box::new(long_pieces))?;
+        registry.register(Box::new(metrics.long_bytes.clone()))?;
         registry.register(Box::new(metrics.budget_exhausted.clone()))?;
         registry.register(Box::new(metrics.waiting.clone()))?;
         registry.register(Box::new(metrics.waits_total.clone()))?;

@@ -1,6 +1,7 @@
 //! A job on its way to engines.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::http::HeaderValue;
 use tokio::sync::OnceCell;
@@ -29,10 +30,40 @@ pub struct Outgoing {
     pub may_wait: bool,
     /// Whether it continues a job that the client already hears.
     pub continues: bool,
+    /// Whether it yields to short work of others.
+    pub background: bool,
+    /// What the client wants of a long file.
+    pub long: Long,
     /// An engine to use only when no other can be.
     pub avoid: Option<Arc<str>>,
     /// An engine to use if it can be.
     pub prefer: Option<Arc<str>>,
+}
+
+/// How a file is treated that is heard in pieces; nothing of it counts for others.
+#[derive(Clone, Default)]
+pub struct Long {
+    /// Score of voice activity from which sound is speech, 0 to 1; the configured one when unset.
+    pub threshold: Option<f32>,
+    /// Least pause to cut at; the configured one when unset.
+    pub pause: Option<Duration>,
+    /// Told of each piece.
+    pub listener: Option<Arc<dyn Listener>>,
+}
+
+/// Hears what became of a long file so far.
+pub trait Listener: Send + Sync {
+    /// Another piece was heard.
+    fn heard(&self, part: Part);
+}
+
+/// What is new of a long file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// What the text grew by: pieces are heard in any order, the text grows in its own. Often empty.
+    pub text: String,
+    /// Seconds of audio heard so far.
+    pub seconds: f64,
 }
 
 /// What a file turns out to be once all of it has arrived.

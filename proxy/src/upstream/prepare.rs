@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::protocol::Intake;
 
 /// Longest audio that is converted, a day: a small file can hold more silence than any engine takes.
-const MAX_SECONDS: f64 = 86_400.0;
+pub(super) const MAX_SECONDS: f64 = 86_400.0;
 /// Converted bytes that wait to be kept, in chunks of about 64 KiB.
 const CHUNKS: usize = 4;
 
@@ -62,7 +62,7 @@ impl Upstreams {
     }
 
     /// Resolves when all of the file is there and kept.
-    async fn complete(&self, file: &Upload) -> Result<(), Error> {
+    pub(super) async fn complete(&self, file: &Upload) -> Result<(), Error> {
         if !file.bytes.is_complete() {
             file.bytes.fill().await;
             file.bytes.failure().map_or(Ok(()), Err)?;
@@ -83,7 +83,7 @@ impl Upstreams {
         let (sender, receiver) = mpsc::channel::<Result<Bytes, Error>>(CHUNKS);
         let container = file.audio.container;
         let stop = StopOnDrop::default();
-        let limits = convert::Limits { max_seconds: MAX_SECONDS, stop: Arc::clone(&stop.0) };
+        let limits = convert::Limits { max_seconds: MAX_SECONDS, stop: stop.flag() };
         let work = tokio::task::spawn_blocking(move || {
             let mut out = Chunks { sender, chunk: Vec::with_capacity(CHUNK_BYTES) };
             let converted = convert::to_pcm(source, container, &limits, &mut out);
@@ -94,7 +94,7 @@ impl Upstreams {
         match done {
             Ok(Ok(())) if converted.is_replayable() => Ok(converted),
             Ok(Ok(())) => Err(Error::NoRoom { retry_after: self.retry_after_busy() }),
-            Ok(Err(error)) => Err(Error::Undecodable { message: error.to_string() }),
+            Ok(Err(error)) => Err(undecodable(&error)),
             Err(error) => {
                 tracing::error!(%error, "the conversion of a file ended early");
                 Err(Error::Undecodable { message: "the file cannot be decoded".into() })
@@ -103,9 +103,21 @@ impl Upstreams {
     }
 }
 
+/// What is wrong with a client's file.
+pub(super) fn undecodable(error: &convert::Error) -> Error {
+    Error::Undecodable { message: error.to_string() }
+}
+
 /// Ends a conversion that is not waited for any more.
 #[derive(Default)]
-struct StopOnDrop(Arc<AtomicBool>);
+pub(super) struct StopOnDrop(Arc<AtomicBool>);
+
+impl StopOnDrop {
+    /// What is set then.
+    pub(super) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+}
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {

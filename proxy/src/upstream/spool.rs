@@ -1,5 +1,7 @@
 //! Replay of request bodies: passed on at once, kept beside the stream in memory and then in an unlinked file.
 
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -154,6 +156,16 @@ impl Replay {
         Self::with(budget, State { kept, source, known_len, ..State::default() })
     }
 
+    /// A body that is a file already. It is read where it is, and counts for no budget.
+    ///
+    /// # Errors
+    /// When its length cannot be read.
+    pub fn of_file(file: File, budget: Arc<SpoolBudget>) -> io::Result<Self> {
+        let len = file.metadata()?.len();
+        let kept = Some(Kept::of_file(file, len, Arc::clone(&budget)));
+        Ok(Self::with(budget, State { kept, pulled: len, known_len: Some(len), ..State::default() }))
+    }
+
     /// A body that is in memory already.
     #[cfg(test)]
     pub fn full(body: Bytes, budget: Arc<SpoolBudget>) -> Self {
@@ -207,9 +219,9 @@ impl Replay {
         })
     }
 
-    /// Pulls the source to its end, or to its failure.
+    /// Pulls the source to its end, or to its failure, as fast as the file takes it: what is pulled so is to be read again.
     pub async fn fill(&self) {
-        let mut reader = self.reader();
+        let mut reader = self.reader().patient();
         while let Some(Ok(_)) = reader.frame().await {}
     }
 

@@ -76,6 +76,8 @@ impl Stack {
             request_id: HeaderValue::from_static("r-1"),
             may_wait: false,
             continues: false,
+            background: false,
+            long: Long::default(),
             avoid: None,
             prefer: None,
         }

@@ -36,6 +36,16 @@ impl Fields {
         Ok(fields)
     }
 
+    /// Fields as [`Fields::pairs`] gave them.
+    pub fn of_pairs(pairs: Vec<(String, String)>) -> Self {
+        Self(pairs)
+    }
+
+    /// Names and values in order.
+    pub fn pairs(&self) -> &[(String, String)] {
+        &self.0
+    }
+
     /// Adds one field.
     pub fn push(&mut self, name: String, value: String) {
         self.0.push((name, value));

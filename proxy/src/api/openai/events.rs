@@ -1,11 +1,15 @@
 //! A transcript as server-sent events: deltas that add up to the text, segments with their speakers, and the end.
 
+use std::future::ready;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::{FutureExt, StreamExt, stream};
 use serde::Serialize;
 
@@ -13,6 +17,7 @@ use crate::api::openai::wire::{DiarizedSegment, Language, Usage};
 use crate::api::sse;
 use crate::error::Error;
 use crate::transcript::text::ends_sentence;
+use crate::upstream::{Listener, Part};
 
 /// How long a client and what is between wait without a byte. Proxies cut idle connections after 60 s and less.
 pub(super) const PING_PERIOD: Duration = Duration::from_secs(15);
@@ -37,14 +42,56 @@ struct Done<'a> {
     usage: Option<Usage>,
 }
 
-/// The events of a text, sentence by sentence.
-pub(super) fn transcript(text: &str, languages: Option<[Language; 1]>, usage: Option<Usage>) -> String {
+/// The events of a text, sentence by sentence, of which the client has got so many bytes already.
+pub(super) fn transcript(
+    text: &str,
+    told: usize,
+    languages: Option<[Language; 1]>,
+    usage: Option<Usage>,
+) -> String {
+    let mut out = sentences(text.get(told..).unwrap_or_default());
+    end(&mut out, text, languages, usage);
+    out
+}
+
+fn sentences(text: &str) -> String {
     let mut out = String::new();
     for delta in deltas(text) {
         push(&mut out, DELTA, &Delta { r#type: DELTA, delta, segment_id: None });
     }
-    end(&mut out, text, languages, usage);
     out
+}
+
+/// Tells a client of a text that grows.
+pub(super) struct Teller {
+    events: UnboundedSender<Bytes>,
+    told: AtomicUsize,
+}
+
+/// What a [`Teller`] tells.
+pub(super) type Told = UnboundedReceiver<Bytes>;
+
+impl Teller {
+    /// One, and the events that it makes.
+    pub(super) fn new() -> (Arc<Self>, Told) {
+        let (events, told) = unbounded();
+        (Arc::new(Self { events, told: AtomicUsize::new(0) }), told)
+    }
+
+    /// Bytes told so far.
+    pub(super) fn told(&self) -> usize {
+        self.told.load(Ordering::Relaxed)
+    }
+}
+
+impl Listener for Teller {
+    fn heard(&self, part: Part) {
+        if !part.text.is_empty() {
+            self.told.fetch_add(part.text.len(), Ordering::Relaxed);
+            // A client that has left needs no events.
+            let _ = self.events.unbounded_send(sentences(&part.text).into());
+        }
+    }
 }
 
 /// The events of segments with speakers.
@@ -108,34 +155,57 @@ pub(super) fn response(events: String) -> Response {
     sse::response(Body::from(events))
 }
 
-/// The events of work that is not done yet: a comment each [`PING_PERIOD`], then its events or its error. Dropping the reply
-/// drops the work.
-pub(super) fn waiting(work: Pin<Box<dyn Future<Output = Result<Response, Error>> + Send>>) -> Response {
-    let ping = || Ok(Bytes::from_static(sse::PING.as_bytes()));
-    let pings = stream::unfold(Some(work), move |work| async move {
-        let mut work = work?;
-        match tokio::time::timeout(PING_PERIOD, &mut work).await {
-            Err(_) => Some((stream::once(async move { ping() }).boxed(), Some(work))),
-            Ok(Ok(response)) => Some((response.into_body().into_data_stream().boxed(), None)),
-            Ok(Err(error)) => {
-                let event = sse::failure(&error);
-                Some((stream::once(async move { Ok(Bytes::from(event)) }).boxed(), None))
-            }
+/// Work whose outcome is a response.
+type Work = Pin<Box<dyn Future<Output = Result<Response, Error>> + Send>>;
+
+/// The events of work that is not done yet: those it tells meanwhile, a comment each [`PING_PERIOD`] of silence, then its last
+/// events or its error. Dropping the reply drops the work.
+fn waiting(work: Work, first: Bytes, told: Told) -> Response {
+    let later = stream::unfold(Some((work, told)), |state| async move {
+        let (mut work, mut told) = state?;
+        tokio::select! {
+            biased;
+            Some(events) = told.next() => Some((stream::once(ready(Ok(events))).boxed(), Some((work, told)))),
+            outcome = tokio::time::timeout(PING_PERIOD, &mut work) => match outcome {
+                Err(_) => {
+                    let ping = Bytes::from_static(sse::PING.as_bytes());
+                    Some((stream::once(ready(Ok(ping))).boxed(), Some((work, told))))
+                }
+                Ok(outcome) => {
+                    let last = match outcome {
+                        Ok(response) => response.into_body().into_data_stream().boxed(),
+                        Err(error) => stream::once(ready(Ok(Bytes::from(sse::failure(&error))))).boxed(),
+                    };
+                    let mut rest = Vec::new();
+                    while let Ok(events) = told.try_recv() {
+                        rest.push(Ok(events));
+                    }
+                    Some((stream::iter(rest).chain(last).boxed(), None))
+                }
+            },
         }
     });
-    let first = stream::once(async move { ping() });
-    sse::response(Body::from_stream(first.chain(pings.flatten())))
+    sse::response(Body::from_stream(stream::once(ready(Ok(first))).chain(later.flatten())))
 }
 
-/// The outcome of work that is done within a [`PING_PERIOD`], as it is; else [`waiting`].
+/// The outcome of work that is done within a [`PING_PERIOD`] and tells nothing before, as it is; else its events as they come.
 pub(super) async fn soon(
     work: impl Future<Output = Result<Response, Error>> + Send + 'static,
+    mut told: Told,
 ) -> Result<Response, Error> {
     let mut work = work.boxed();
-    match tokio::time::timeout(PING_PERIOD, &mut work).await {
-        Ok(outcome) => outcome,
-        Err(_) => Ok(waiting(work)),
-    }
+    let first = tokio::select! {
+        biased;
+        Some(events) = told.next() => events,
+        outcome = tokio::time::timeout(PING_PERIOD, &mut work) => match outcome {
+            Ok(outcome) => match told.try_recv() {
+                Ok(events) => return Ok(waiting(ready(outcome).boxed(), events, told)),
+                Err(_) => return outcome,
+            },
+            Err(_) => Bytes::from_static(sse::PING.as_bytes()),
+        },
+    };
+    Ok(waiting(work, first, told))
 }
 
 #[cfg(test)]
@@ -153,13 +223,40 @@ mod tests {
     async fn a_long_job_is_kept_alive_and_then_ends_as_any_other() {
         let work = async {
             tokio::time::sleep(Duration::from_secs(40)).await;
-            Ok(response(transcript("Hello.", None, None)))
+            Ok(response(transcript("Hello.", 0, None, None)))
         };
-        let response = soon(work).await.unwrap();
+        let response = soon(work, Teller::new().1).await.unwrap();
         assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
         let events = text(response).await;
         assert!(events.starts_with(": ping\n\n: ping\n\nevent: transcript.text.delta"), "{events}");
         assert!(events.ends_with("data: [DONE]\n\n"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_told_before_the_end_comes_at_once_and_once() {
+        let (teller, told) = Teller::new();
+        let work = {
+            let teller = Arc::clone(&teller);
+            async move {
+                teller.heard(Part { text: "Hello there.".into(), seconds: 1.0 });
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                teller.heard(Part { text: " And on.".into(), seconds: 2.0 });
+                Ok(response(transcript("Hello there. And on. End.", teller.told(), None, None)))
+            }
+        };
+        let mut body = soon(work, told).await.unwrap().into_body().into_data_stream();
+        let first = body.next().await.unwrap().unwrap();
+        assert!(first.starts_with(b"event: transcript.text.delta"), "{first:?}");
+        let mut events = String::from_utf8(first.to_vec()).unwrap();
+        while let Some(more) = body.next().await {
+            events.push_str(str::from_utf8(&more.unwrap()).unwrap());
+        }
+        let data = events.lines().filter_map(|line| line.strip_prefix("data: {"));
+        let data: Vec<serde_json::Value> =
+            data.map(|data| serde_json::from_str(&format!("{{{data}")).unwrap()).collect();
+        let deltas: String = data.iter().filter_map(|event| event["delta"].as_str()).collect();
+        assert_eq!(deltas, "Hello there. And on. End.");
+        assert_eq!(data.last().unwrap()["text"], deltas.as_str());
     }
 
     #[tokio::test(start_paused = true)]
@@ -168,8 +265,11 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(20)).await;
             Err(Error::PoisonInput)
         };
-        let events = text(soon(work).await.unwrap()).await;
+        let events = text(soon(work, Teller::new().1).await.unwrap()).await;
         assert!(events.contains(r#"data: {"error":{"code":"poison_input""#), "{events}");
-        assert_eq!(soon(async { Err(Error::PoisonInput) }).await.err(), Some(Error::PoisonInput));
+        assert_eq!(
+            soon(async { Err(Error::PoisonInput) }, Teller::new().1).await.err(),
+            Some(Error::PoisonInput)
+        );
     }
 }

@@ -6,6 +6,7 @@
 
 use serde_json::Value;
 
+use super::chunking::Chunking;
 use crate::api::form::{Fields, is_unset};
 use crate::error::Error;
 use crate::job::language;
@@ -60,6 +61,8 @@ pub struct Parameters {
     pub segments: bool,
     /// Speakers in every format that can show them.
     pub speakers: bool,
+    /// Where a long file may be cut.
+    pub chunking: Chunking,
     /// The reply comes as events.
     pub stream: bool,
 }
@@ -75,6 +78,7 @@ impl Parameters {
         let model = fields.set("model").map(str::to_owned);
         let granularities = list(fields, "timestamp_granularities");
         let mut parameters = Self {
+            chunking: Chunking::read(fields)?,
             stream: fields.flag("stream")? && streams(fields),
             model,
             format,

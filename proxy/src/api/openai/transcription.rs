@@ -7,15 +7,16 @@ use axum::response::Response;
 
 use contract::Capability;
 
-use super::events;
+use super::events::{self, Teller};
 use super::form::{Parameters, streams};
+use super::jobs::{self, Wanted};
 use super::wire::{self, Heard};
 use crate::api::form::{Fields, Form};
 use crate::api::{Context, catalog, check_offers, may_wait, outgoing, rendered};
 use crate::edge::RequestId;
 use crate::error::Error;
-use crate::job::work::{Transcribe, Work};
-use crate::upstream::{Outgoing, Served};
+use crate::job::work::{Transcribe, Transcript, Turns, Work};
+use crate::upstream::{Listener, Long, Outgoing, Served};
 
 /// Takes the upload, has it transcribed, renders the transcript.
 pub async fn create(
@@ -33,13 +34,20 @@ pub async fn by(
     model: Option<String>,
     request: Request,
 ) -> Result<Response, Error> {
+    let wanted = Wanted::of(request.headers());
     let form = context.open(request).await?;
     form.fill().await?;
-    if form.says(streams) {
-        return events::soon(async move { serve(&context, &form, model.as_deref(), &request_id).await })
-            .await;
+    if wanted.prefers && context.jobs.is_some() || form.says(jobs::asks) {
+        let (context, form) = (&*context, &form);
+        let make = |fields| jobs::create(context, form, fields, model.as_deref(), &wanted, &request_id);
+        return form.serve(make).await;
     }
-    serve(&context, &form, model.as_deref(), &request_id).await
+    if form.says(streams) {
+        let (teller, told) = Teller::new();
+        let work = async move { serve(&context, &form, model.as_deref(), &request_id, Some(&teller)).await };
+        return events::soon(work, told).await;
+    }
+    serve(&context, &form, model.as_deref(), &request_id, None).await
 }
 
 /// `POST /v1/audio/translations`: a clear refusal, before anything of the upload is read.
@@ -54,8 +62,9 @@ async fn serve(
     form: &Form,
     model: Option<&str>,
     request_id: &RequestId,
+    teller: Option<&Arc<Teller>>,
 ) -> Result<Response, Error> {
-    form.serve(|fields| transcribe(context, form, fields, model, request_id)).await
+    form.serve(|fields| transcribe(context, form, fields, model, request_id, teller)).await
 }
 
 async fn transcribe(
@@ -64,18 +73,16 @@ async fn transcribe(
     fields: Fields,
     model: Option<&str>,
     request_id: &RequestId,
+    teller: Option<&Arc<Teller>>,
 ) -> Result<Response, Error> {
     let mut parameters = Parameters::read(&fields)?;
     parameters.model = parameters.model.or_else(|| model.map(str::to_owned));
-    let job = job(context, form, &fields, &parameters, request_id)?;
-    let (heard, engine, hedged) = if parameters.speakers {
-        let Served { value: (transcript, turns), engine, hedged } =
-            context.upstreams.transcribe_with_speakers(&job).await?;
-        (Heard { transcript, turns: Some(turns), playing: form.playing }, engine, hedged)
-    } else {
-        let Served { value: transcript, engine, hedged } = context.upstreams.transcribe(&job).await?;
-        (Heard { transcript, turns: None, playing: form.playing }, engine, hedged)
-    };
+    let mut job = job(context, form, &fields, &parameters, request_id)?;
+    let teller = teller.filter(|_| parameters.stream && !parameters.speakers);
+    job.long.listener = teller.map(|teller| Arc::clone(teller) as Arc<dyn Listener>);
+    let Served { value: (transcript, turns), engine, hedged } = hear(context, &job).await?;
+    let told = teller.map_or(0, |teller| teller.told());
+    let heard = Heard { transcript, turns, playing: form.playing, told };
     context.served(form, request_id, (&engine, hedged), heard.duration());
     let weight = heard.weight();
     let render = move || wire::render(heard, &parameters);
@@ -83,7 +90,22 @@ async fn transcribe(
         .await
 }
 
-fn job(
+/// Has a job's file transcribed, with speaker turns where it asks for them.
+pub(super) async fn hear(
+    context: &Context,
+    job: &Outgoing,
+) -> Result<Served<(Transcript, Option<Turns>)>, Error> {
+    if matches!(&job.work, Work::Transcribe(wanted) if wanted.speakers) {
+        let Served { value: (transcript, turns), engine, hedged } =
+            context.upstreams.transcribe_with_speakers(job).await?;
+        return Ok(Served { value: (transcript, Some(turns)), engine, hedged });
+    }
+    let Served { value: transcript, engine, hedged } = context.upstreams.transcribe(job).await?;
+    Ok(Served { value: (transcript, None), engine, hedged })
+}
+
+/// The job that a form asks for.
+pub(super) fn job(
     context: &Context,
     form: &Form,
     fields: &Fields,
@@ -105,5 +127,7 @@ fn job(
     let mut job = outgoing(route, work, form.playing.seconds, request_id);
     job.file = Some(form.upload(fields, &context.upstreams));
     job.may_wait = may_wait(&config, Capability::Stt, form.announced);
+    job.long =
+        Long { threshold: parameters.chunking.threshold, pause: parameters.chunking.pause, listener: None };
     Ok(job)
 }

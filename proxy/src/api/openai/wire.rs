@@ -21,6 +21,8 @@ pub(super) struct Heard {
     /// Speaker turns, if they were asked for.
     pub(super) turns: Option<Turns>,
     pub(super) playing: Playing,
+    /// Bytes of the text that the client has got as events.
+    pub(super) told: usize,
 }
 
 #[derive(Serialize)]
@@ -134,7 +136,7 @@ pub(super) fn render(mut heard: Heard, parameters: &Parameters) -> Response {
     let (words, merged) = (&heard.transcript.words, merged.as_ref());
     match parameters.format {
         Format::Json | Format::Text if parameters.stream => {
-            events::response(events::transcript(&text, heard.languages(), heard.usage()))
+            events::response(events::transcript(&text, heard.told, heard.languages(), heard.usage()))
         }
         Format::DiarizedJson if parameters.stream => {
             let segments = diarized(words, merged);

@@ -22,8 +22,8 @@ async fn a_file_comes_alone_with_its_fields_in_the_url() {
     let seen = stack.engines[0].seen.lock()[0].clone();
     assert_eq!(seen.field("language").as_deref(), Some("en-US"));
     assert_eq!(seen.headers["x-speechstack-audio-seconds"], "1.500");
-    // Long enough to be read while it is sent on.
-    let long: Value = send("audio/wav", wav(4_000_000)).await.unwrap().json().await.unwrap();
+    // Long enough to be read while it is sent on, and not to be split.
+    let long: Value = send("audio/wav", wav(3_600_000)).await.unwrap().json().await.unwrap();
     assert_eq!(long["text"], "So it is. Yes.");
     envelope(send("audio/wav", Vec::new()).await.unwrap(), 400, Some("file")).await;
     envelope(send("audio/wav", b"no audio".to_vec()).await.unwrap(), 400, Some("file")).await;

@@ -1,7 +1,7 @@
 //! A gateway on port 0 in front of fake engines that keep what they were sent.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -74,6 +74,9 @@ impl Seen {
 /// What the next reply is instead of the usual one.
 pub type Canned = (StatusCode, HeaderMap, Body);
 
+/// What is heard of a file.
+type Hears = fn(&[u8]) -> Value;
+
 /// An engine and its guard in one.
 pub struct Fake {
     /// Requests that began, complete or not.
@@ -84,6 +87,10 @@ pub struct Fake {
     /// Requests being served, and the most there were at the same time.
     busy: AtomicUsize,
     pub most_busy: AtomicUsize,
+    /// What it hears of a file, if not always the same.
+    pub hears: Mutex<Option<Hears>>,
+    /// Whether it keeps nothing of what it was sent.
+    pub forgets: AtomicBool,
     /// How long a job takes.
     pub pace: Mutex<Duration>,
     /// What its guard reports.
@@ -176,7 +183,9 @@ async fn job(Shared(fake): Shared<Arc<Fake>>, request: Request) -> Response {
     let seen = Seen { path: head.uri.path().to_owned(), headers: head.headers, body: body.to_bytes() };
     let busy = fake.busy.fetch_add(1, Ordering::SeqCst) + 1;
     fake.most_busy.fetch_max(busy, Ordering::SeqCst);
-    fake.seen.lock().push(seen.clone());
+    if !fake.forgets.load(Ordering::SeqCst) {
+        fake.seen.lock().push(seen.clone());
+    }
     let pace = *fake.pace.lock();
     tokio::time::sleep(pace).await;
     fake.busy.fetch_sub(1, Ordering::SeqCst);
@@ -190,6 +199,10 @@ async fn job(Shared(fake): Shared<Arc<Fake>>, request: Request) -> Response {
     match seen.path.as_str() {
         DIARIZE => axum::Json(diarization()).into_response(),
         SYNTHESIZE => samples().into_response(),
+        TRANSCRIBE if fake.hears.lock().is_some() => {
+            let hears = *fake.hears.lock();
+            axum::Json(hears.map(|hears| hears(&seen.file()))).into_response()
+        }
         _ if seen.field("response_format").as_deref() == Some("verbose_json") => {
             axum::Json(verbose_json()).into_response()
         }
@@ -268,6 +281,8 @@ impl Stack {
                 canned: Mutex::default(),
                 busy: AtomicUsize::new(0),
                 most_busy: AtomicUsize::new(0),
+                hears: Mutex::default(),
+                forgets: AtomicBool::new(false),
                 pace: Mutex::new(Duration::ZERO),
                 report: watch::Sender::new(report(&name, *capability)),
             });

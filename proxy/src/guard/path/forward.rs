@@ -243,8 +243,7 @@ impl Forward {
     ) -> Result<Response<Body>, Refusal> {
         let (audio, guessed) = audio(job.task, request.headers());
         let arrived = clock();
-        let continues = request.headers().get(contract::header::CONTINUES).is_some_and(|value| value == "1");
-        let claim = self.claim(job, audio, continues);
+        let claim = self.claim(job, audio, stated(request.headers()));
         let ticket = match self.admit(claim, arrived) {
             Ok(ticket) => ticket,
             Err(refusal) => {
@@ -267,7 +266,7 @@ impl Forward {
         if !self.standing.borrow().serves() {
             return Err(lane::Ejected.into());
         }
-        let slot = self.lane.converse(self.claim(job, 0.0, true), clock())?;
+        let slot = self.lane.converse(self.claim(job, 0.0, Some(Priority::Session)), clock())?;
         let (request, hold) = self.held(job, request);
         let call = Call {
             forward: Arc::clone(self),
@@ -343,13 +342,13 @@ impl Forward {
         call(slot, audio, upload.input).begin(engine).await
     }
 
-    /// A job as it asks for the lane.
-    fn claim(&self, job: Job, audio: f64, continues: bool) -> Claim {
+    /// A job as it asks for the lane: in the class that is stated, or that its predicted work gives.
+    fn claim(&self, job: Job, audio: f64, stated: Option<Priority>) -> Claim {
         let predicted = self.predict(job.task, audio);
-        let priority = match continues {
-            true => Priority::Session,
-            false if predicted <= SHORT_SECONDS => Priority::Short,
-            false => Priority::Long,
+        let priority = match stated {
+            Some(priority) => priority,
+            None if predicted <= SHORT_SECONDS => Priority::Short,
+            None => Priority::Long,
         };
         Claim { task: Some(job.task), protocol: job.protocol, predicted, priority }
     }
@@ -454,6 +453,14 @@ impl Forward {
     fn next_id(&self) -> u64 {
         self.serial.fetch_add(1, Ordering::Relaxed)
     }
+}
+
+/// The class that a gateway states, if it does.
+fn stated(headers: &HeaderMap) -> Option<Priority> {
+    if headers.get(contract::header::CONTINUES).is_some_and(|value| value == "1") {
+        return Some(Priority::Session);
+    }
+    headers.get(contract::header::PRIORITY).filter(|value| *value == "long").map(|_| Priority::Long)
 }
 
 /// The clock that paused tests control.

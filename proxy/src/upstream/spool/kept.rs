@@ -95,6 +95,14 @@ impl Kept {
         }
     }
 
+    /// All of a file that stays where it is.
+    pub(super) fn of_file(file: File, len: u64, budget: Arc<SpoolBudget>) -> Self {
+        budget.held.add(len as i64);
+        let mut kept = Self::new(budget);
+        (kept.len, kept.written, kept.file) = (len, len, Some(Arc::new(file)));
+        kept
+    }
+
     pub(super) fn push(&mut self, offset: u64, chunk: Bytes) {
         self.budget.held.add(chunk.len() as i64);
         self.len += chunk.len() as u64;

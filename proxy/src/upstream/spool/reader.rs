@@ -16,6 +16,9 @@ use crate::error;
 use crate::upstream::spool::kept::{self, Stored};
 use crate::upstream::spool::{Error, Shared, State};
 
+/// A file that lags longer in all than this is on a disk that does not answer.
+const PATIENT_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// A body of bytes; see [`Replay::reader`](super::Replay::reader).
 pub struct Reader {
     shared: Arc<Shared>,
@@ -31,6 +34,11 @@ impl Reader {
     pub(super) fn new(shared: Arc<Shared>, epoch: u64, position: u64) -> Self {
         let lag_timeout = shared.budget.lag_timeout;
         Self { shared, epoch, position, reading: None, lag_timeout, lagging: None }
+    }
+
+    /// As this one, but it waits for a file that lags as long as a disk may take.
+    pub(super) fn patient(self) -> Self {
+        Self { lag_timeout: PATIENT_TIMEOUT, ..self }
     }
 
     fn yields(&mut self, chunk: Bytes) -> Poll<Option<Result<Frame<Bytes>, Error>>> {

@@ -140,7 +140,11 @@ async fn a_fault_is_made_good_by_another_engine() {
 async fn audio_beyond_the_limit_of_a_message_goes_over_http_where_that_will_do() {
     let protocols = ["riva", "nim_http"].map(|name| Protocol::named(name).unwrap());
     let guard = Guard::start("nim").await;
-    let speaks = |config: &mut Config| config.engines[0].protocols = protocols.to_vec();
+    let speaks = |config: &mut Config| {
+        config.engines[0].protocols = protocols.to_vec();
+        // Pieces of a file fit a message.
+        config.gateway.long.split_after = Duration::ZERO;
+    };
     let stack = stack(&[&guard], speaks).start().await;
     for (seconds, words, path) in [
         (60.0, Need::Preferred, "/nvidia.riva.asr.RivaSpeechRecognition/Recognize"),

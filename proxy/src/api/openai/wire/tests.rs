@@ -20,7 +20,7 @@ fn heard() -> Heard {
         ..Transcript::default()
     };
     let turns = Some(Turns { turns, ..Turns::default() });
-    Heard { transcript, turns, playing: Playing { seconds: 4.5, exact: true } }
+    Heard { transcript, turns, playing: Playing { seconds: 4.5, exact: true }, told: 0 }
 }
 
 async fn body(heard: Heard, parameters: Parameters) -> String {

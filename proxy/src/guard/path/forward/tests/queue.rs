@@ -226,6 +226,25 @@ async fn a_continuation_is_served_before_newcomers_and_by_a_full_lane() {
 }
 
 #[tokio::test]
+async fn a_piece_of_a_long_file_lets_a_later_short_job_go_first() {
+    let stack = Stack::start().await;
+    let first = occupied(&stack).await;
+    let mut request = stack.request(TRANSCRIBE, Body::from("piece"));
+    request.headers_mut().insert("x-speechstack-priority", HeaderValue::from_static("long"));
+    let piece = tokio::spawn(stack.client.request(request));
+    eventually("the piece waits", || stack.lane.view().waiting == 1).await;
+    let short = stack.send(TRANSCRIBE, Body::from("short"));
+    eventually("both wait", || stack.lane.view().waiting == 2).await;
+    stack.engine.gate.add_permits(1);
+    first.await.unwrap();
+    eventually("the short job runs", || stack.inputs() == [InputHash::of(b"short")]).await;
+    assert!(!stack.engine.head.lock().clone().unwrap().1.contains_key("x-speechstack-priority"));
+    stack.engine.gate.add_permits(2);
+    assert_eq!(short.await.unwrap().status, 200);
+    assert_eq!(piece.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test]
 async fn an_upload_that_stalls_or_drips_is_given_up_and_charged_to_no_engine() {
     for drips in [false, true] {
         let mut stack =

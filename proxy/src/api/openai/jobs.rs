@@ -1,0 +1,292 @@
+//! Transcriptions in the background: `async=true` makes a job, `/v1/audio/jobs` tells of it and has its result.
+
+mod view;
+mod worker;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde_json::json;
+
+use super::events::PING_PERIOD;
+use super::form::Parameters;
+use super::transcription;
+use super::wire::{self, Heard};
+use crate::api::form::{Fields, Form, Playing};
+use crate::api::{Context, rendered, sse};
+use crate::edge::RequestId;
+use crate::error::Error;
+use crate::jobs::{Jobs, Record, Status, Webhook};
+use contract::Capability;
+
+pub use worker::Transcriber;
+
+/// Jobs of a page of the list.
+const PAGE: usize = 20;
+const MAX_PAGE: usize = 100;
+/// Longest idempotency key.
+const MAX_KEY: usize = 255;
+
+/// What the headers of a request say of jobs.
+pub struct Wanted {
+    /// The client prefers a job (RFC 7240).
+    pub prefers: bool,
+    key: Option<String>,
+    owner: String,
+}
+
+impl Wanted {
+    /// Reads them.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let prefers = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+        let prefers = prefers
+            .flat_map(|value| value.split(','))
+            .any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"));
+        Self { prefers, key: text("idempotency-key").map(str::to_owned), owner: owner(headers) }
+    }
+}
+
+/// A digest of the credential of a request: a job is seen with the one that made it alone. Without one all are the same.
+fn owner(headers: &HeaderMap) -> String {
+    let credential = [header::AUTHORIZATION.as_str(), "x-api-key", "api-key"];
+    let credential = credential.into_iter().find_map(|name| headers.get(name));
+    let bytes = credential.map_or(&[][..], HeaderValue::as_bytes);
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether the fields ask for a job, as far as they are there.
+pub fn asks(fields: &Fields) -> bool {
+    fields.flag("async") == Ok(true)
+}
+
+fn jobs(context: &Context) -> Result<&Jobs, Error> {
+    context.jobs.as_ref().ok_or_else(|| {
+        Error::param("async", "this gateway keeps no jobs: set gateway.jobs.dir, or leave async out")
+    })
+}
+
+/// Makes a job of a form: 202 once it is on disk.
+///
+/// # Errors
+/// What is wrong with the upload or a parameter; [`Error::TooManyJobs`]; [`Error::KeyReused`]; [`Error::Storage`].
+pub async fn create(
+    context: &Context,
+    form: &Form,
+    fields: Fields,
+    model: Option<&str>,
+    wanted: &Wanted,
+    request_id: &RequestId,
+) -> Result<Response, Error> {
+    let jobs = jobs(context)?;
+    let mut parameters = Parameters::read(&fields)?;
+    parameters.model = parameters.model.or_else(|| model.map(str::to_owned));
+    if parameters.stream {
+        return Err(Error::param("stream", "stream and async exclude each other; a job has /events"));
+    }
+    // Refuses now what no engine does.
+    let job = transcription::job(context, form, &fields, &parameters, request_id)?;
+    let key = wanted.key.clone().or_else(|| fields.set("idempotency_key").map(str::to_owned));
+    if key.as_ref().is_some_and(|key| key.is_empty() || key.len() > MAX_KEY) {
+        return Err(Error::param("Idempotency-Key", "Idempotency-Key must have 1 to 255 characters"));
+    }
+    let webhook = fields.set("webhook_url").map(|url| {
+        jobs.check_webhook(url).map(|()| Webhook { url: url.to_owned(), attempts: 0, delivered: None })
+    });
+    let webhook = webhook.transpose()?;
+    jobs.admit(form.announced.unwrap_or(0))?;
+    let (id, path) = jobs.reserve();
+    let bytes = form.save(&path, context.config.get().gateway.jobs.disk.as_u64()).await?;
+    let gate = job.file.as_ref().map_or(Ok(()), |file| file.gate.check());
+    if let Err(error) = gate.and_then(|()| jobs.admit(bytes)) {
+        jobs.discard(&id);
+        return Err(error);
+    }
+    let mut pairs = fields.pairs().to_vec();
+    pairs.retain(|(name, _)| !matches!(name.as_str(), "async" | "webhook_url" | "idempotency_key"));
+    if let (None, Some(model)) = (fields.set("model"), model) {
+        pairs.push(("model".into(), model.to_owned()));
+    }
+    let record = Record {
+        owner: wanted.owner.clone(),
+        status: Status::Queued,
+        created: view::now(),
+        started: None,
+        ended: None,
+        attempts: 0,
+        fields: pairs,
+        filename: form.filename().to_owned(),
+        bytes,
+        input: form.input().map(|input| input.to_string()).unwrap_or_default(),
+        seconds: form.playing.seconds,
+        heard: 0.0,
+        failure: None,
+        key,
+        webhook,
+        id,
+    };
+    let (record, _) = jobs.submit(record).await?;
+    let location = format!("/v1/audio/jobs/{}", record.id);
+    let mut response = (StatusCode::ACCEPTED, Json(view::job(context, jobs, &record))).into_response();
+    let headers = response.headers_mut();
+    if let Ok(location) = HeaderValue::try_from(location) {
+        headers.insert(header::LOCATION, location);
+    }
+    if wanted.prefers {
+        headers.insert("preference-applied", HeaderValue::from_static("respond-async"));
+    }
+    Ok(response)
+}
+
+/// `GET /v1/audio/jobs`: the newest first, `limit` of them, those before the job `after`.
+///
+/// # Errors
+/// A 400 when this gateway keeps no jobs, or for a limit that is none.
+pub async fn list(
+    State(context): State<Arc<Context>>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Error> {
+    let jobs = jobs(&context)?;
+    let query = Fields::of_query(query.as_deref().unwrap_or_default())?;
+    let limit = match query.set("limit").map(str::parse) {
+        None => PAGE,
+        Some(Ok(limit)) if (1..=MAX_PAGE).contains(&limit) => limit,
+        Some(_) => return Err(Error::param("limit", format!("limit must be a number from 1 to {MAX_PAGE}"))),
+    };
+    let (found, more) = jobs.list(&owner(&headers), query.set("after"), limit);
+    let data: Vec<_> = found.iter().map(|record| view::job(&context, jobs, record)).collect();
+    Ok(Json(json!({"object": "list", "data": data, "has_more": more})).into_response())
+}
+
+/// `GET /v1/audio/jobs/{id}`.
+///
+/// # Errors
+/// [`Error::JobNotFound`].
+pub async fn one(
+    State(context): State<Arc<Context>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Response, Error> {
+    let jobs = jobs(&context)?;
+    let record = jobs.get(&id, &owner(&headers))?;
+    Ok(Json(view::job(&context, jobs, &record)).into_response())
+}
+
+/// `POST /v1/audio/jobs/{id}/cancel`: ends a job; one that has ended stays as it is.
+///
+/// # Errors
+/// [`Error::JobNotFound`]; [`Error::Storage`].
+pub async fn cancel(
+    State(context): State<Arc<Context>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Response, Error> {
+    let jobs = jobs(&context)?;
+    let record = jobs.cancel(&id, &owner(&headers)).await?;
+    Ok(Json(view::job(&context, jobs, &record)).into_response())
+}
+
+/// `DELETE /v1/audio/jobs/{id}`: ends and forgets a job, its upload and its result.
+///
+/// # Errors
+/// [`Error::JobNotFound`]; [`Error::Storage`].
+pub async fn remove(
+    State(context): State<Arc<Context>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Response, Error> {
+    jobs(&context)?.remove(&id, &owner(&headers)).await?;
+    Ok(Json(json!({"id": id, "object": "audio.job", "deleted": true})).into_response())
+}
+
+/// `GET /v1/audio/jobs/{id}/events`: the job each time it changes, until it ends.
+///
+/// # Errors
+/// [`Error::JobNotFound`].
+pub async fn events(
+    State(context): State<Arc<Context>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Response, Error> {
+    let (jobs, owner) = (jobs(&context)?.clone(), owner(&headers));
+    jobs.get(&id, &owner)?;
+    let changes = jobs.changes();
+    let drain = context.drain.clone();
+    let state = (context, jobs, id, owner, changes, String::new(), false);
+    let events = stream::unfold(state, move |mut state| {
+        let drain = drain.clone();
+        async move {
+            let (context, jobs, id, owner, changes, last, ended) = &mut state;
+            if *ended {
+                return None;
+            }
+            loop {
+                changes.mark_unchanged();
+                // One that is removed meanwhile has no more events.
+                let Ok(record) = jobs.get(id, owner) else {
+                    *ended = true;
+                    return Some((sse::END.to_owned(), state));
+                };
+                let event = sse::event("job", &view::job(context, jobs, &record));
+                *ended = record.status.is_final();
+                if *ended {
+                    return Some((format!("{event}{}", sse::END), state));
+                }
+                if event != *last {
+                    last.clone_from(&event);
+                    return Some((event, state));
+                }
+                tokio::select! {
+                    changed = tokio::time::timeout(PING_PERIOD, changes.changed()) => match changed {
+                        Ok(Ok(())) => {}
+                        Ok(Err(_)) => return None,
+                        Err(_) => return Some((sse::PING.to_owned(), state)),
+                    },
+                    () = drain.begun() => return None,
+                }
+            }
+        }
+    });
+    Ok(sse::response(Body::from_stream(
+        events.map(|event| Ok::<_, std::convert::Infallible>(Bytes::from(event))),
+    )))
+}
+
+/// `GET /v1/audio/jobs/{id}/result`: the transcript, in the format of the query or of the job's form.
+///
+/// # Errors
+/// [`Error::JobNotFound`]; [`Error::JobUnfinished`]; [`Error::JobCanceled`]; a 400 for what the job did not ask engines for.
+pub async fn result(
+    State(context): State<Arc<Context>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Error> {
+    let (jobs, owner) = (jobs(&context)?, owner(&headers));
+    let asked = Fields::of_query(query.as_deref().unwrap_or_default())?;
+    let record = jobs.get(&id, &owner)?;
+    let outcome = match jobs.outcome(&id, &owner).await? {
+        Ok(outcome) => outcome,
+        Err(failure) => return Ok(view::failed(&failure)),
+    };
+    let parameters = view::parameters(&record, &asked, &outcome)?;
+    let (seconds, exact) = outcome.playing;
+    let heard = Heard {
+        transcript: outcome.transcript,
+        turns: outcome.turns.filter(|_| parameters.speakers),
+        playing: Playing { seconds, exact },
+        told: 0,
+    };
+    let weight = heard.weight();
+    let render = move || wire::render(heard, &parameters);
+    rendered(weight, render, || context.upstreams.failed(Capability::Stt, "its reply could not be read"))
+        .await
+}
