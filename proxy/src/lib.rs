@@ -13,6 +13,7 @@
 //! | `protocol` | what engines speak, one codec each |
 //! | `guard` | one engine: its path, its judgement, its repair |
 //! | `audio`, `multipart`, `rng`, `transcript` | pure: no network, no clock |
+//! | `grpc`, `riva_proto` | gRPC's framing and status; the messages of NVIDIA's Riva, which engines and clients speak |
 //! | `net` | connections and bodies |
 //! | `config`, `error` | what is configured, and what a client's error says |
 //! | `app`, `args`, `admin`, `banner`, `logging` | the process |
@@ -28,12 +29,14 @@ pub mod config;
 mod edge;
 mod error;
 mod gateway;
+mod grpc;
 mod guard;
 mod job;
 pub mod logging;
 mod multipart;
 mod net;
 mod protocol;
+mod riva_proto;
 mod rng;
 mod roundtrip;
 mod stream;

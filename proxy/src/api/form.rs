@@ -9,6 +9,7 @@
 
 mod fields;
 mod source;
+mod whole;
 
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ use crate::upstream::spool::{Replay, SpoolBudget};
 use crate::upstream::{Gate, Upload, Upstreams};
 
 pub use fields::{Fields, is_unset};
+pub use whole::Whole;
 
 use source::Source;
 

@@ -5,6 +5,7 @@ mod drain;
 mod edge;
 mod hedges;
 mod models;
+mod riva;
 mod speech;
 mod stack;
 mod transcription;

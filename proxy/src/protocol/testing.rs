@@ -3,14 +3,14 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::grpc::Deframer;
-use super::riva_proto::asr::{
-    RecognizeResponse, SpeechRecognitionAlternative, SpeechRecognitionResult, WordInfo,
-};
 use super::{Encoded, Protocol};
 use crate::audio::Container;
+use crate::grpc::Deframer;
 use crate::job::work::Audio;
 use crate::multipart::{Boundary, Event, Limits, Parser};
+use crate::riva_proto::asr::{
+    RecognizeResponse, SpeechRecognitionAlternative, SpeechRecognitionResult, WordInfo,
+};
 
 /// A mono WAV file.
 pub(super) fn wav() -> Audio {

@@ -82,6 +82,7 @@ impl Prober {
             voice,
             language: self.language().to_owned(),
             sample_rate: codec.sample_rate(SAMPLE_RATE),
+            dictionary: None,
         });
         codec.encode(&work, None, self.protocols.settings()).map_err(|_| Failure::Inexpressible)
     }

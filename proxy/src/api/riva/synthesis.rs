@@ -1,0 +1,212 @@
+//! Riva's synthesis service: texts to speech, whole or as it is made.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument;
+
+use contract::Capability;
+
+use super::{config, models, request_id, status};
+use crate::api::Context;
+use crate::api::live::Ending;
+use crate::api::speech::{self, Speech};
+use crate::audio::OutputFormat;
+use crate::edge::RequestId;
+use crate::error::Error;
+use crate::job::language;
+use crate::riva_proto::AudioEncoding;
+use crate::riva_proto::RequestId as Name;
+use crate::riva_proto::tts::riva_speech_synthesis_server::RivaSpeechSynthesis;
+use crate::riva_proto::tts::{
+    RivaSynthesisConfigRequest, RivaSynthesisConfigResponse, SynthesizeSpeechRequest,
+    SynthesizeSpeechResponse, SynthesizeSpeechResponseMetadata,
+};
+
+/// Samples per second when a request names none.
+const SAMPLE_RATE: u32 = 22_050;
+/// Those that a request may name.
+const RATES: std::ops::RangeInclusive<i32> = 8_000..=48_000;
+/// Rates of Opus, of which the next higher one is taken.
+const OPUS_RATES: [u32; 5] = [8_000, 12_000, 16_000, 24_000, 48_000];
+/// Longest list of pronunciations, bytes.
+const DICTIONARY_BYTES: usize = 16 * 1024;
+/// Responses that wait for the client.
+const RESPONSES: usize = 4;
+
+/// The service.
+pub(super) struct Synthesis {
+    pub(super) context: Arc<Context>,
+}
+
+type Responses = mpsc::Sender<Result<SynthesizeSpeechResponse, Status>>;
+
+#[tonic::async_trait]
+impl RivaSpeechSynthesis for Synthesis {
+    /// All of the speech in one message.
+    async fn synthesize(
+        &self,
+        request: Request<SynthesizeSpeechRequest>,
+    ) -> Result<Response<SynthesizeSpeechResponse>, Status> {
+        let (id, request) = (request_id(request.extensions())?, request.into_inner());
+        let speech = wanted(&self.context, &request).await?;
+        let audio = speech::speak(Arc::clone(&self.context), id, speech).await?;
+        let mut audio = std::pin::pin!(audio);
+        let mut whole = BytesMut::new();
+        while let Some(piece) = audio.next().await {
+            whole.extend_from_slice(&piece.map_err(Status::from)?);
+        }
+        Ok(Response::new(reply(whole.freeze(), Some(&request.text), request.id)))
+    }
+
+    type SynthesizeOnlineStream = BoxStream<'static, Result<SynthesizeSpeechResponse, Status>>;
+
+    /// The texts of the stream, one after the other, each piece as it is made.
+    async fn synthesize_online(
+        &self,
+        request: Request<Streaming<SynthesizeSpeechRequest>>,
+    ) -> Result<Response<Self::SynthesizeOnlineStream>, Status> {
+        let (id, requests) = (request_id(request.extensions())?, request.into_inner());
+        let context = Arc::clone(&self.context);
+        let (sender, receiver) = mpsc::channel(RESPONSES);
+        let speaking = async move {
+            tokio::select! {
+                ended = speak(context, id, requests, sender.clone()) => if let Err(status) = ended {
+                    let _ = sender.send(Err(status)).await;
+                },
+                // A client that leaves ends the speech, which frees the engine.
+                () = sender.closed() => {}
+            }
+        };
+        self.context.drain.spawn(speaking.in_current_span());
+        let responses =
+            stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
+        Ok(Response::new(responses.boxed()))
+    }
+
+    async fn get_riva_synthesis_config(
+        &self,
+        request: Request<RivaSynthesisConfigRequest>,
+    ) -> Result<Response<RivaSynthesisConfigResponse>, Status> {
+        let voices = self.context.voices.current().await;
+        let asked = request.into_inner().model_name;
+        Ok(Response::new(models::that_speak(&self.context.config.get(), &voices, &asked)))
+    }
+}
+
+async fn speak(
+    context: Arc<Context>,
+    id: RequestId,
+    mut requests: Streaming<SynthesizeSpeechRequest>,
+    responses: Responses,
+) -> Result<(), Status> {
+    let gateway = &context.config.get().gateway;
+    let (idle, max) = (gateway.sessions.idle_timeout, gateway.grpc.max_bytes());
+    let mut any = false;
+    loop {
+        let next = timeout(idle, requests.message()).await;
+        let next = next.map_err(|_| Status::deadline_exceeded(Ending::Idle.message()))?;
+        let Some(request) = next.map_err(|error| status::tidy(error, max))? else { break };
+        any = true;
+        let speech = wanted(&context, &request).await?;
+        let audio = speech::speak(Arc::clone(&context), id.clone(), speech).await?;
+        let mut audio = std::pin::pin!(audio);
+        // Only the first piece says what the text was.
+        let mut text = Some(request.text.as_str());
+        while let Some(piece) = audio.next().await {
+            let response = reply(piece.map_err(Status::from)?, text.take(), request.id.clone());
+            if responses.send(Ok(response)).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    if any { Ok(()) } else { Err(Error::param("text", "there is no request with a text").into()) }
+}
+
+fn reply(audio: Bytes, text: Option<&str>, id: Option<Name>) -> SynthesizeSpeechResponse {
+    let meta = text.map(|text| SynthesizeSpeechResponseMetadata {
+        text: text.to_owned(),
+        processed_text: text.trim().to_owned(),
+        ..SynthesizeSpeechResponseMetadata::default()
+    });
+    SynthesizeSpeechResponse { audio, meta, id }
+}
+
+/// What a request asks for. Times of words are the engine's to give and none does; a client that asks gets none.
+async fn wanted(context: &Context, request: &SynthesizeSpeechRequest) -> Result<Speech, Error> {
+    let input = speech::text("text", &request.text)?;
+    let format = format(request)?;
+    let sample_rate = sample_rate(request.sample_rate_hz, format)?;
+    if request.zero_shot_data.as_ref().is_some_and(|data| !data.audio_prompt.is_empty()) {
+        let message = "zero_shot_data is not supported; choose a voice with voice_name";
+        return Err(Error::param("zero_shot_data", message));
+    }
+    if request.custom_dictionary.len() > DICTIONARY_BYTES {
+        let message = format!("custom_dictionary must have at most {DICTIONARY_BYTES} bytes");
+        return Err(Error::param("custom_dictionary", message));
+    }
+    let dictionary =
+        Some(request.custom_dictionary.trim()).filter(|text| !text.is_empty()).map(str::to_owned);
+    let name = request.language_code.as_str();
+    let asked = language::requested(name).map_err(|_| {
+        let name: String = name.chars().take(32).collect();
+        Error::param("language_code", format!("'{name}' is not a language code such as en-US"))
+    })?;
+    let voice = match request.voice_name.trim() {
+        "" => speech::voice_in(context, "language_code", asked.as_deref()).await?,
+        name => speech::voice(context, "voice_name", name).await?,
+    };
+    let language = asked.unwrap_or_else(|| speech::language_of(&voice));
+    let route = config::route(context, "", Capability::Tts);
+    Ok(Speech { input, voice, language, format, sample_rate, speed: 1.0, dictionary, route })
+}
+
+fn format(request: &SynthesizeSpeechRequest) -> Result<OutputFormat, Error> {
+    match AudioEncoding::try_from(request.encoding) {
+        Ok(AudioEncoding::EncodingUnspecified | AudioEncoding::LinearPcm) => Ok(OutputFormat::Pcm),
+        Ok(AudioEncoding::Oggopus) => Ok(OutputFormat::Opus),
+        Ok(AudioEncoding::Flac) => Ok(OutputFormat::Flac),
+        Ok(AudioEncoding::Mulaw | AudioEncoding::Alaw) | Err(_) => {
+            Err(Error::param("encoding", "encoding must be LINEAR_PCM, OGGOPUS or FLAC"))
+        }
+    }
+}
+
+/// The rate of the audio. Opus has few rates; players take any of them for the same sound.
+fn sample_rate(wanted: i32, format: OutputFormat) -> Result<u32, Error> {
+    let rate = match wanted {
+        0 => SAMPLE_RATE,
+        wanted => u32::try_from(wanted).ok().filter(|_| RATES.contains(&wanted)).ok_or_else(|| {
+            Error::param("sample_rate_hz", format!("sample_rate_hz must be from 8000 to 48000, not {wanted}"))
+        })?,
+    };
+    let opus = OPUS_RATES.into_iter().find(|opus| *opus >= rate);
+    Ok(opus.filter(|_| format == OutputFormat::Opus).unwrap_or(rate))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_those_of_the_request_but_for_opus() {
+        for (wanted, format, expected) in [
+            (0, OutputFormat::Pcm, 22_050),
+            (44_100, OutputFormat::Pcm, 44_100),
+            (0, OutputFormat::Opus, 24_000),
+            (16_000, OutputFormat::Opus, 16_000),
+            (44_100, OutputFormat::Opus, 48_000),
+        ] {
+            assert_eq!(sample_rate(wanted, format).unwrap(), expected);
+        }
+        for wrong in [-1, 1, 7_999, 48_001] {
+            let error = sample_rate(wrong, OutputFormat::Pcm).unwrap_err();
+            assert_eq!(error.param_name(), Some("sample_rate_hz"), "{wrong}");
+        }
+    }
+}
