@@ -24,6 +24,7 @@ pub mod diarization;
 mod form;
 mod head;
 pub mod live;
+pub mod nim;
 pub mod openai;
 pub mod page;
 pub mod parakeet_fastapi;

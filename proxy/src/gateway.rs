@@ -19,11 +19,11 @@ use tower::ServiceExt;
 
 pub use crate::edge::Metrics;
 
-use crate::api::live::nim;
+use crate::api::live::nim as nim_live;
 use crate::api::live::tldw::status;
 use crate::api::openai::realtime::secrets;
 use crate::api::openai::{models, speech, transcription, voices};
-use crate::api::{Context, azure, diarization, live, page, parakeet_fastapi, riva, spark};
+use crate::api::{Context, azure, diarization, live, nim, page, parakeet_fastapi, riva, spark};
 use crate::config::Current;
 use crate::edge::{self, Edge, Passage, RequestId};
 use crate::error::Error;
@@ -157,13 +157,18 @@ impl Gateway {
             .route("/models/{*id}", gets(models::one))
             .route("/audio/models", gets(models::speaking))
             .route("/audio/voices", gets(voices::list))
+            .route("/audio/list_voices", gets(nim::list_voices))
+            .route("/audio/synthesize", posts(nim::synthesize))
+            .route("/audio/synthesize_online", posts(nim::synthesize_online))
+            .route("/metadata", gets(nim::metadata))
+            .route("/version", gets(nim::version))
             .route("/audio/diarizations", posts(diarization::create))
             .route("/audio/diarization", posts(diarization::create))
             .route(SPEECH, posts(speech::create))
             .route(TRANSCRIPTIONS, posts(transcription::create))
             .route("/audio/translations", posts(transcription::translate))
             .route("/realtime/client_secrets", posts(secrets::create))
-            .route("/realtime/transcription_sessions", posts(nim::create))
+            .route("/realtime/transcription_sessions", posts(nim_live::create))
             .route("/inference", posts(transcription::create))
             .route("/transcribe", posts(parakeet_fastapi::transcribe))
             .route("/api/v1/audio/stream/status", gets(status::status))

@@ -9,6 +9,7 @@
 
 mod fields;
 mod source;
+mod text;
 mod whole;
 
 use std::sync::Arc;

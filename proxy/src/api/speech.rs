@@ -1,6 +1,7 @@
 //! Speech as clients of every dialect get it: a text is spoken piece by piece, and encoded as the samples come.
 
 mod buffer;
+mod nvidia;
 mod rate;
 mod spoken;
 mod voice;
@@ -12,6 +13,7 @@ use futures::{Stream, StreamExt, stream};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
+pub use nvidia::Asked;
 pub use voice::{language_of, voice, voice_in};
 
 use self::buffer::{Reader, buffer};

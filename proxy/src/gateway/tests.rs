@@ -5,6 +5,7 @@ mod drain;
 mod edge;
 mod hedges;
 mod models;
+mod nim;
 mod riva;
 mod speech;
 mod stack;

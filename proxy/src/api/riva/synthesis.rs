@@ -10,16 +10,13 @@ use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
-use contract::Capability;
-
-use super::{config, models, request_id, status};
+use super::{models, request_id, status};
 use crate::api::Context;
 use crate::api::live::Ending;
-use crate::api::speech::{self, Speech};
+use crate::api::speech::{self, Asked, Speech};
 use crate::audio::OutputFormat;
 use crate::edge::RequestId;
 use crate::error::Error;
-use crate::job::language;
 use crate::riva_proto::AudioEncoding;
 use crate::riva_proto::RequestId as Name;
 use crate::riva_proto::tts::riva_speech_synthesis_server::RivaSpeechSynthesis;
@@ -29,13 +26,7 @@ use crate::riva_proto::tts::{
 };
 
 /// Samples per second when a request names none.
-const SAMPLE_RATE: u32 = 22_050;
-/// Those that a request may name.
-const RATES: std::ops::RangeInclusive<i32> = 8_000..=48_000;
-/// Rates of Opus, of which the next higher one is taken.
-const OPUS_RATES: [u32; 5] = [8_000, 12_000, 16_000, 24_000, 48_000];
-/// Longest list of pronunciations, bytes.
-const DICTIONARY_BYTES: usize = 16 * 1024;
+const SAMPLE_RATE: i64 = 22_050;
 /// Responses that wait for the client.
 const RESPONSES: usize = 4;
 
@@ -139,31 +130,19 @@ fn reply(audio: Bytes, text: Option<&str>, id: Option<Name>) -> SynthesizeSpeech
 
 /// What a request asks for. Times of words are the engine's to give and none does; a client that asks gets none.
 async fn wanted(context: &Context, request: &SynthesizeSpeechRequest) -> Result<Speech, Error> {
-    let input = speech::text("text", &request.text)?;
-    let format = format(request)?;
-    let sample_rate = sample_rate(request.sample_rate_hz, format)?;
     if request.zero_shot_data.as_ref().is_some_and(|data| !data.audio_prompt.is_empty()) {
         let message = "zero_shot_data is not supported; choose a voice with voice_name";
         return Err(Error::param("zero_shot_data", message));
     }
-    if request.custom_dictionary.len() > DICTIONARY_BYTES {
-        let message = format!("custom_dictionary must have at most {DICTIONARY_BYTES} bytes");
-        return Err(Error::param("custom_dictionary", message));
-    }
-    let dictionary =
-        Some(request.custom_dictionary.trim()).filter(|text| !text.is_empty()).map(str::to_owned);
-    let name = request.language_code.as_str();
-    let asked = language::requested(name).map_err(|_| {
-        let name: String = name.chars().take(32).collect();
-        Error::param("language_code", format!("'{name}' is not a language code such as en-US"))
-    })?;
-    let voice = match request.voice_name.trim() {
-        "" => speech::voice_in(context, "language_code", asked.as_deref()).await?,
-        name => speech::voice(context, "voice_name", name).await?,
+    let asked = Asked {
+        text: &request.text,
+        language: ("language_code", &request.language_code),
+        voice: ("voice_name", &request.voice_name),
+        sample_rate: if request.sample_rate_hz == 0 { SAMPLE_RATE } else { request.sample_rate_hz.into() },
+        format: format(request)?,
+        dictionary: &request.custom_dictionary,
     };
-    let language = asked.unwrap_or_else(|| speech::language_of(&voice));
-    let route = config::route(context, "", Capability::Tts);
-    Ok(Speech { input, voice, language, format, sample_rate, speed: 1.0, dictionary, route })
+    asked.check(context).await
 }
 
 fn format(request: &SynthesizeSpeechRequest) -> Result<OutputFormat, Error> {
@@ -173,40 +152,6 @@ fn format(request: &SynthesizeSpeechRequest) -> Result<OutputFormat, Error> {
         Ok(AudioEncoding::Flac) => Ok(OutputFormat::Flac),
         Ok(AudioEncoding::Mulaw | AudioEncoding::Alaw) | Err(_) => {
             Err(Error::param("encoding", "encoding must be LINEAR_PCM, OGGOPUS or FLAC"))
-        }
-    }
-}
-
-/// The rate of the audio. Opus has few rates; players take any of them for the same sound.
-fn sample_rate(wanted: i32, format: OutputFormat) -> Result<u32, Error> {
-    let rate = match wanted {
-        0 => SAMPLE_RATE,
-        wanted => u32::try_from(wanted).ok().filter(|_| RATES.contains(&wanted)).ok_or_else(|| {
-            Error::param("sample_rate_hz", format!("sample_rate_hz must be from 8000 to 48000, not {wanted}"))
-        })?,
-    };
-    let opus = OPUS_RATES.into_iter().find(|opus| *opus >= rate);
-    Ok(opus.filter(|_| format == OutputFormat::Opus).unwrap_or(rate))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rates_are_those_of_the_request_but_for_opus() {
-        for (wanted, format, expected) in [
-            (0, OutputFormat::Pcm, 22_050),
-            (44_100, OutputFormat::Pcm, 44_100),
-            (0, OutputFormat::Opus, 24_000),
-            (16_000, OutputFormat::Opus, 16_000),
-            (44_100, OutputFormat::Opus, 48_000),
-        ] {
-            assert_eq!(sample_rate(wanted, format).unwrap(), expected);
-        }
-        for wrong in [-1, 1, 7_999, 48_001] {
-            let error = sample_rate(wrong, OutputFormat::Pcm).unwrap_err();
-            assert_eq!(error.param_name(), Some("sample_rate_hz"), "{wrong}");
         }
     }
 }
