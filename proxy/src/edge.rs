@@ -87,6 +87,8 @@ pub struct Passage<'a> {
     pub takes_permit: bool,
     /// Whether its body must keep coming. What is spoken live has pauses.
     pub is_paced: bool,
+    /// Whether its reply ends with a status of gRPC.
+    pub is_grpc: bool,
     /// How the dialect says that a request is refused.
     pub refuse: fn(Error) -> Response,
 }
@@ -95,7 +97,8 @@ impl<'a> Passage<'a> {
     /// That of a request with OpenAI's envelope for errors.
     pub fn http(pattern: &'a str, method: &Method) -> Self {
         let takes_permit = method == Method::POST;
-        Self { pattern, takes_permit, is_paced: true, refuse: IntoResponse::into_response }
+        let refuse = IntoResponse::into_response;
+        Self { pattern, takes_permit, is_paced: true, is_grpc: false, refuse }
     }
 }
 
@@ -146,7 +149,10 @@ where
         None => serve(request, id.clone()).instrument(span).await,
     };
     finish(response.headers_mut(), &id, started);
-    in_flight.status = outcome(response.status(), response.headers()).as_u16();
+    in_flight.status = match passage.is_grpc {
+        true => outcome(response.status(), response.headers()).as_u16(),
+        false => response.status().as_u16(),
+    };
     response.map(|body| Body::new(Outbound::new(body, in_flight)))
 }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, Method, Version, header};
 use tonic::Status;
 use tower::{Service, ServiceExt};
 
@@ -71,7 +71,8 @@ const CALLS: [(&str, Call); 8] = [
 impl Call {
     /// The call that a request makes; `None` when it is not one of gRPC.
     pub fn of<B>(request: &http::Request<B>) -> Option<Self> {
-        if request.method() != Method::POST || !is_grpc(request.headers()) {
+        let version = request.version();
+        if version != Version::HTTP_2 || request.method() != Method::POST || !is_grpc(request.headers()) {
             return None;
         }
         let path = request.uri().path();
@@ -83,7 +84,7 @@ impl Call {
         let takes_permit = matches!(self, Self::Recognize | Self::Synthesize | Self::SynthesizeOnline);
         let is_paced = !matches!(self, Self::StreamingRecognize | Self::SynthesizeOnline);
         let pattern = CALLS.iter().find(|(_, call)| *call == self).map_or("unmatched", |(path, _)| *path);
-        Passage { pattern, takes_permit, is_paced, refuse }
+        Passage { pattern, takes_permit, is_paced, is_grpc: true, refuse }
     }
 
     /// Answers it within the client's deadline.
@@ -151,8 +152,8 @@ mod tests {
     use super::*;
 
     fn of(method: Method, path: &str, kind: &str) -> Option<Call> {
-        let request = http::Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, kind);
-        Call::of(&request.body(()).unwrap())
+        let request = http::Request::builder().version(Version::HTTP_2).method(method).uri(path);
+        Call::of(&request.header(header::CONTENT_TYPE, kind).body(()).unwrap())
     }
 
     #[test]

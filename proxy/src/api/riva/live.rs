@@ -37,6 +37,8 @@ const RESULTS: usize = 16;
 const MAX_UTTERANCE: u64 = 30_000;
 /// Rate that a session has until the header of a file says another one.
 const RATE: u32 = 16_000;
+/// How long a client may take no result.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest time for the last results when the gateway stops.
 const GOODBYE: Duration = Duration::from_secs(10);
 
@@ -63,7 +65,7 @@ pub(super) fn begin(
         let call = Call { context, request_id, requests, responses: sender.clone() };
         tokio::select! {
             ended = call.run() => if let Err(status) = ended {
-                let _ = sender.send(Err(status)).await;
+                let _ = timeout(READ_TIMEOUT, sender.send(Err(status))).await;
             },
             () = sender.closed() => {}
         }
@@ -83,9 +85,13 @@ struct Call {
 impl Call {
     async fn run(mut self) -> Result<(), Status> {
         let missing = || Status::invalid_argument("the first request must have a streaming_config");
-        let limits = self.context.config.get().gateway.sessions;
-        let first = timeout(limits.idle_timeout, self.message()).await;
-        let first = first.map_err(|_| ended(Ending::Idle))??.ok_or_else(missing)?;
+        let (idle, drain) =
+            (self.context.config.get().gateway.sessions.idle_timeout, self.context.drain.clone());
+        let first = tokio::select! {
+            first = timeout(idle, self.message()) => first.map_err(|_| ended(Ending::Idle))??,
+            () = drain.begun() => return Err(ended(Ending::Draining)),
+        };
+        let first = first.ok_or_else(missing)?;
         let Some(StreamingRequest::StreamingConfig(streaming)) = first.streaming_request else {
             return Err(missing());
         };
@@ -309,8 +315,11 @@ impl Live {
             | Event::Broken => return Ok(()),
         };
         let response = StreamingRecognizeResponse { results: vec![result], id: self.name.clone() };
-        let sent = self.call.responses.send(Ok(response)).await;
-        sent.map_err(|_| Status::cancelled("the client has left"))
+        match timeout(READ_TIMEOUT, self.call.responses.send(Ok(response))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Status::cancelled("the client has left")),
+            Err(_) => Err(Status::deadline_exceeded("the client takes no results")),
+        }
     }
 
     /// Text that a later result replaces. Its stability is the share of it that stays.
@@ -341,7 +350,7 @@ impl Live {
 }
 
 /// How a call ends that the gateway ends.
-fn ended(why: Ending) -> Status {
+pub(super) fn ended(why: Ending) -> Status {
     match why {
         Ending::Draining => Status::unavailable(why.message()),
         Ending::Idle | Ending::TooLong => Status::deadline_exceeded(why.message()),

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
+use super::live::ended;
 use super::{models, request_id, status};
 use crate::api::Context;
 use crate::api::live::Ending;
@@ -100,8 +101,10 @@ async fn speak(
     let (idle, max) = (gateway.sessions.idle_timeout, gateway.grpc.max_bytes());
     let mut any = false;
     loop {
-        let next = timeout(idle, requests.message()).await;
-        let next = next.map_err(|_| Status::deadline_exceeded(Ending::Idle.message()))?;
+        let next = tokio::select! {
+            next = timeout(idle, requests.message()) => next.map_err(|_| ended(Ending::Idle))?,
+            () = context.drain.begun() => return Err(ended(Ending::Draining)),
+        };
         let Some(request) = next.map_err(|error| status::tidy(error, max))? else { break };
         any = true;
         let speech = wanted(&context, &request).await?;

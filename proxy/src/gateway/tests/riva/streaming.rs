@@ -7,9 +7,9 @@ use bytes::Bytes;
 use contract::Capability;
 use http::HeaderMap;
 
-use super::STREAMING_RECOGNIZE;
 use super::client::{Answer, Client, Sending};
 use super::recognition::config;
+use super::{STREAMING_RECOGNIZE, SYNTHESIZE_ONLINE};
 use crate::audio::signal;
 use crate::audio::wav;
 use crate::gateway::tests::stack::Stack;
@@ -187,6 +187,22 @@ async fn a_stop_brings_the_last_text_and_asks_to_connect_again() {
     assert_eq!(results.iter().filter(|result| result.is_final).count(), 1);
     assert_eq!(ended.unwrap().code, Code::Unavailable);
     drop((sending, answer));
+    assert_eq!(stopping.await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn calls_in_which_nothing_was_said_hold_no_stop() {
+    let stack = Stack::start().await;
+    let mut client = Client::connect(&stack).await;
+    let (hearing, mut heard) = client.open(STREAMING_RECOGNIZE, HeaderMap::new()).await;
+    let (speaking, mut spoken) = client.open(SYNTHESIZE_ONLINE, HeaderMap::new()).await;
+    let drain = stack.drain.clone();
+    let stopping = tokio::spawn(async move { drain.finish(Duration::from_secs(60)).await });
+    for answer in [&mut heard, &mut spoken] {
+        let ended = answer.next::<StreamingRecognizeResponse>().await.unwrap().unwrap_err();
+        assert_eq!(ended.code, Code::Unavailable);
+    }
+    drop((hearing, speaking, heard, spoken));
     assert_eq!(stopping.await.unwrap(), 0);
 }
 
