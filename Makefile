@@ -55,7 +55,7 @@ PACKAGES_CLUSTER = binutils buildah conntrack containernetworking-plugins ethtoo
 	socat util-linux $(foreach program,containerd runc,$(shell command -v $(program) >/dev/null || echo $(program)))
 
 .PHONY: help run models voices clips build test check lint soak bench bench-instructions bench-gate bench-baseline gpu-test advisories cluster cluster-down cluster-test thrift cluster-bench images cargo packages \
-	packages-test packages-bench packages-count packages-cluster sdks cluster-binaries cluster-ready go fmt clippy doc deny rules \
+	packages-test packages-bench packages-count packages-cluster sdks clients cluster-binaries cluster-ready go fmt clippy doc deny rules \
 	chart chart-docs chart-landed crds
 
 help: ## Say what there is to run.
@@ -104,6 +104,9 @@ chart-docs: $(TOOLS)/bin/helm-docs ## Write the chart's table of values.
 
 soak: packages-test cargo ## Overload, cancels, errors, slow clients and starvation for MINUTES (60); fails on any restart, leak or loss.
 	SPEECHSTACK_SOAK_MINUTES=$(or $(MINUTES),60) $(CARGO) test --workspace --test soak -- --nocapture
+
+clients: target/clients/pyvenv.cfg ## Run the NVIDIA services of LiveKit and pipecat against a stack that runs, by default that of `make run`; SERVER=HOST:PORT.
+	NO_PROXY=127.0.0.1 target/clients/bin/python e2e/sdk/agents/contract.py --server $(or $(SERVER),127.0.0.1:8080)
 
 bench: packages-bench build $(if $(RIVALS),target/rivals/pyvenv.cfg) ## Measure speed and size against a direct call and nginx; RIVALS=1: and smg and LiteLLM.
 	$(CARGO) bench --workspace --bench merge
@@ -239,6 +242,13 @@ $(VENV)/pyvenv.cfg: e2e/sdk/requirements.txt | packages-test
 	@rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/pip install --quiet --requirement $< || { rm -rf $(VENV); exit 1; }
+	@touch $@
+
+# LiveKit and pipecat, for `make clients` alone: 760 MB.
+target/clients/pyvenv.cfg: e2e/sdk/agents/requirements.txt | packages-test
+	@rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --requirement $< || { rm -rf $(@D); exit 1; }
 	@touch $@
 
 # Other gateways, for the bench alone: 760 MB.

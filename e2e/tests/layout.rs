@@ -84,7 +84,7 @@ const ENGINE_WORDS: &[&str] = &[
     "nvidia.riva",
 ];
 /// Dialects whose clients use an engine's own paths.
-const SPEAK_ALIKE: &[&str] = &["api/nim", "api/parakeet_fastapi"];
+const SPEAK_ALIKE: &[&str] = &["api/nim", "api/parakeet_fastapi", "api/riva"];
 
 /// The room that a module belongs to: the longest name that it begins with.
 fn room<'a>(rooms: &BTreeSet<&'a str>, module: &str) -> Option<&'a str> {

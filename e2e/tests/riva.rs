@@ -1,12 +1,14 @@
-//! NVIDIA's own Riva client against live engines; the contract itself is in `sdk/riva.py`.
+//! NVIDIA's own Riva client against live engines and against the gateway; the contract itself is in `sdk/riva.py`.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 use speechstack_e2e::binaries::repository;
 use speechstack_e2e::client::{Client, say_into};
+use speechstack_e2e::stack::{Stack, StackOptions};
 use speechstack_e2e::{binaries, ports, processes};
 use tokio::process::{Child, Command};
 
@@ -36,8 +38,8 @@ async fn start(kind: &str, protocols: &str, state: &std::path::Path) -> Result<E
     Ok(Engine { grpc, _process: process })
 }
 
-#[tokio::test]
-async fn nvidias_client_recognizes_and_speaks_and_has_the_same_messages() -> Result<()> {
+/// Runs the contract against servers with recordings made for it.
+async fn contract(stt: &str, tts: &str, more: &[&str]) -> Result<()> {
     let python = repository().join(".venv/bin/python");
     ensure!(python.exists(), "{} is missing: `make sdks` makes it", python.display());
     let folder = tempfile::tempdir()?;
@@ -50,19 +52,14 @@ async fn nvidias_client_recognizes_and_speaks_and_has_the_same_messages() -> Res
             ("kal16", "The government will announce the new budget next week."),
         ],
     )?;
-    let (stt, tts) = tokio::try_join!(
-        start("stt", "nim_http,riva", folder.path()),
-        start("tts", "magpie,riva_tts", folder.path())
-    )?;
     let output = Command::new(&python)
         .arg(repository().join("e2e/sdk/riva.py"))
-        .args(["--stt", &stt.grpc.to_string(), "--tts", &tts.grpc.to_string(), "--word", "train"])
+        .args(["--stt", stt, "--tts", tts, "--word", "train"])
         .arg("--clip")
         .arg(&clip)
         .arg("--dialogue")
         .arg(&dialogue)
-        .arg("--protos")
-        .arg(repository().join("proto"))
+        .args(more)
         .env("NO_PROXY", "127.0.0.1")
         .kill_on_drop(true)
         .output()
@@ -73,4 +70,31 @@ async fn nvidias_client_recognizes_and_speaks_and_has_the_same_messages() -> Res
     println!("{shown}");
     ensure!(output.status.success(), "the contract does not hold:\n{shown}");
     Ok(())
+}
+
+#[tokio::test]
+async fn nvidias_client_recognizes_and_speaks_and_has_the_same_messages() -> Result<()> {
+    let state = tempfile::tempdir()?;
+    let (stt, tts) = tokio::try_join!(
+        start("stt", "nim_http,riva", state.path()),
+        start("tts", "magpie,riva_tts", state.path())
+    )?;
+    let protos = repository().join("proto");
+    let protos = ["--protos", protos.to_str().context("the path of proto/ is not UTF-8")?];
+    contract(&stt.grpc.to_string(), &tts.grpc.to_string(), &protos).await
+}
+
+/// Behind the gateway are engines that know nothing of gRPC; one of them fails every job until it is restarted.
+#[tokio::test]
+async fn nvidias_client_recognizes_and_speaks_over_the_gateway_while_an_engine_is_sick() -> Result<()> {
+    let grpc = ports::free()?;
+    let mut options = StackOptions::new("riva-gateway");
+    options.gateway = json!({"drain": "3s", "grpc": {"listen": grpc.to_string()}});
+    let stack = Stack::start(options).await?;
+    stack.arm("parakeet-0", &json!({"mode": "F1"})).await?;
+    let public = stack.url.strip_prefix("http://").context("the stack has no URL")?.to_owned();
+    // Both ports speak gRPC.
+    contract(&public, &grpc.to_string(), &[]).await?;
+    stack.healed("parakeet-0", 1).await?;
+    stack.stop().await
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::extract::Request;
-use axum::response::Response;
 
 use form::Form;
 
@@ -24,11 +23,15 @@ pub mod azure;
 pub mod catalog;
 pub mod diarization;
 mod form;
+mod head;
 pub mod live;
+pub mod nim;
 pub mod openai;
 pub mod page;
 pub mod parakeet_fastapi;
+pub mod riva;
 pub mod spark;
+mod speech;
 mod sse;
 
 /// What every dialect has at hand. Shared by all requests.
@@ -60,6 +63,22 @@ impl Context {
     async fn open(&self, request: Request) -> Result<Form, Error> {
         let limit = self.config.get().gateway.body_limit.as_u64();
         Form::open(request, limit, self.upstreams.budget()).await
+    }
+
+    /// Why the gateway is not ready: a capability that is configured has no engine that is proven to serve, or the gateway stops.
+    pub fn unready(&self) -> Option<Error> {
+        let config = self.config.get();
+        for capability in Capability::ALL {
+            let configured = config.has(capability);
+            let reason = match self.upstreams.ready(capability) {
+                _ if !configured => continue,
+                _ if self.drain.is_announced() => "the gateway is stopping",
+                true => continue,
+                false => "none is proven to serve yet",
+            };
+            return Some(Error::NoEngine { capability, reason, retry_after: config.gateway.retry_after.min });
+        }
+        None
     }
 
     /// Notes that an engine, which may have been asked as the second one, heard an upload of so many seconds.
@@ -96,11 +115,11 @@ fn outgoing(route: Route, work: Work, seconds: f64, request_id: &RequestId) -> O
 }
 
 /// Renders what engines made. Long replies are rendered away from the threads that move bytes.
-async fn rendered(
+async fn rendered<T: Send + 'static>(
     weight: usize,
-    render: impl FnOnce() -> Response + Send + 'static,
+    render: impl FnOnce() -> T + Send + 'static,
     failed: impl FnOnce() -> Error,
-) -> Result<Response, Error> {
+) -> Result<T, Error> {
     /// Words of some minutes of speech.
     const INLINE: usize = 1_000;
     if weight <= INLINE {

@@ -125,6 +125,10 @@ impl Bound {
         };
         let public = listen(config.listen).await?;
         let private = listen(config.admin).await?;
+        let grpc = match config.grpc.listen {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
         self.public = Some(public.local_addr()?);
         self.admin = Some(private.local_addr()?);
 
@@ -145,13 +149,16 @@ impl Bound {
         }
         let gateway = Gateway::new(self.config.clone(), upstreams, self.gateway_drain.clone(), &registry)?;
 
-        let service = gateway.service();
         let limits = config.connections.limits();
-        tokio::spawn(net::serve_within(public, service, limits, self.gateway_drain.clone()));
+        for listener in std::iter::once(public).chain(grpc) {
+            let drain = self.gateway_drain.clone();
+            tokio::spawn(net::serve_within(listener, gateway.service(), limits, drain));
+        }
         // The admin port outlives the public one: readiness and metrics tell of the drain.
         let routes = gateway.admin_router().merge(admin::router(registry));
         tokio::spawn(net::serve(private, TowerToHyperService::new(routes), self.admin_drain.clone()));
-        tracing::info!(address = %config.listen, admin = %config.admin, "gateway listens");
+        let further = config.grpc.listen.map(tracing::field::display);
+        tracing::info!(address = %config.listen, grpc = further, admin = %config.admin, "gateway listens");
         Ok(())
     }
 

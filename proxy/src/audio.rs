@@ -14,7 +14,7 @@ pub mod quality;
 pub mod resample;
 mod sample;
 #[cfg(test)]
-mod signal;
+pub(crate) mod signal;
 mod sniff;
 mod stretch;
 pub mod voice;

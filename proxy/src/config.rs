@@ -16,6 +16,7 @@ use crate::protocol::{self, Protocol};
 mod check;
 mod connections;
 mod current;
+mod grpc;
 mod hedge;
 mod jobs;
 mod kubernetes;
@@ -30,6 +31,7 @@ mod supervisors;
 
 pub use connections::Connections;
 pub use current::Current;
+pub use grpc::Grpc;
 pub use hedge::Hedge;
 pub use jobs::{Jobs, Webhooks};
 pub use kubernetes::{Discovery, Kubelet, Operator, Pool};
@@ -155,6 +157,8 @@ pub struct Gateway {
     pub listen: SocketAddr,
     /// Where `/state`, `/readyz`, `/livez` and `/metrics` are served.
     pub admin: SocketAddr,
+    /// Clients of gRPC.
+    pub grpc: Grpc,
     /// Largest request body; beyond it 413.
     pub body_limit: ByteSize,
     /// Requests in flight; beyond it 429.
@@ -200,6 +204,7 @@ impl Default for Gateway {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             admin: SocketAddr::from(([127, 0, 0, 1], 9090)),
+            grpc: Grpc::default(),
             body_limit: ByteSize::gib(2),
             max_in_flight: 1024,
             connections: Connections::default(),

@@ -27,6 +27,8 @@ use outbound::{InFlight, Outbound};
 
 use crate::config::Current;
 use crate::error::Error;
+use crate::grpc;
+use crate::net::body::Pace;
 use crate::net::drain::Drain;
 use crate::net::permits::Permits;
 use crate::rng::Rng;
@@ -81,20 +83,45 @@ pub struct Edge {
     pub rng: Rng,
 }
 
+/// How requests of a route pass the edge.
+#[derive(Clone, Copy, Debug)]
+pub struct Passage<'a> {
+    /// The route's pattern: a label with few values.
+    pub pattern: &'a str,
+    /// Whether a request takes one of the permits for requests that cost engine time.
+    pub takes_permit: bool,
+    /// Whether its body must keep coming. What is spoken live has pauses.
+    pub is_paced: bool,
+    /// Whether its reply ends with a status of gRPC.
+    pub is_grpc: bool,
+    /// How the dialect says that a request is refused.
+    pub refuse: fn(Error) -> Response,
+}
+
+impl<'a> Passage<'a> {
+    /// That of a request with OpenAI's envelope for errors.
+    pub fn http(pattern: &'a str, method: &Method) -> Self {
+        let takes_permit = method == Method::POST;
+        let refuse = IntoResponse::into_response;
+        Self { pattern, takes_permit, is_paced: true, is_grpc: false, refuse }
+    }
+}
+
 /// The layer around the router's routes.
 pub async fn layer(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
     let pattern = pattern(&request).to_owned();
+    let passage = Passage::http(&pattern, request.method());
     let serve = |mut request: Request, id| {
         request.extensions_mut().insert(id);
         next.run(request)
     };
-    pass(&edge, &pattern, request, serve).await
+    pass(&edge, passage, request, serve).await
 }
 
-/// What is around every route, of that pattern. Nothing of a request's body is read here.
+/// What is around every route. Nothing of a request's body is read here.
 pub async fn pass<B, F>(
     edge: &Edge,
-    pattern: &str,
+    passage: Passage<'_>,
     request: http::Request<B>,
     serve: impl FnOnce(Request, RequestId) -> F,
 ) -> Response
@@ -109,43 +136,53 @@ where
         finish(response.headers_mut(), &id, started);
         return response;
     }
-    let route = edge.metrics.route(pattern);
+    let route = edge.metrics.route(passage.pattern);
     // A span costs as much as all else of the edge. The log line has the same fields.
     let span = tracing::debug_span!("request", request_id = id.as_str(), route = route.pattern.as_str());
     let mut in_flight = InFlight::begin(edge.metrics.clone(), route, id.clone(), started);
     let mut refused = None;
-    if request.method() == Method::POST {
+    if passage.takes_permit {
         let config = edge.config.get();
         match edge.permits.take(config.gateway.max_in_flight) {
             Some(place) => in_flight.place = Some(place),
             None => refused = Some(overloaded(request.uri().path(), config.gateway.retry_after.min)),
         }
     }
-    let request = edge.wrap(request);
+    let request = edge.wrap(request, passage.is_paced);
     let mut response = match refused {
-        Some(error) => error.into_response(),
+        Some(error) => (passage.refuse)(error),
         None => serve(request, id.clone()).instrument(span).await,
     };
     finish(response.headers_mut(), &id, started);
-    in_flight.status = response.status().as_u16();
+    in_flight.status = match passage.is_grpc {
+        true => outcome(response.status(), response.headers()).as_u16(),
+        false => response.status().as_u16(),
+    };
     response.map(|body| Body::new(Outbound::new(body, in_flight)))
 }
 
 impl Edge {
-    fn wrap<B: Source>(&self, request: http::Request<B>) -> Request {
+    fn wrap<B: Source>(&self, request: http::Request<B>, is_paced: bool) -> Request {
         let awaits_continue = request.headers().contains_key(header::EXPECT);
         request.map(|body| {
             if body.is_end_stream() {
                 return Body::empty();
             }
-            let pace = self.config.get().gateway.connections.pace();
+            let pace = if is_paced { self.config.get().gateway.connections.pace() } else { Pace::NONE };
             Body::new(Inbound::new(body, pace, awaits_continue, self.metrics.bytes_in(), self.drain.clone()))
         })
     }
 }
 
+/// How a request ended, as far as headers or trailers say it: a call of gRPC has its own status.
+fn outcome(status: StatusCode, headers: &HeaderMap) -> StatusCode {
+    grpc::Status::read(headers).map_or(status, |ended| ended.http())
+}
+
 fn overloaded(path: &str, retry_after: Duration) -> Error {
-    let capability = if path.ends_with("/speech") { Capability::Tts } else { Capability::Stt };
+    let speaks = ["/speech", "/Synthesize", "/SynthesizeOnline", "/synthesize", "/synthesize_online"];
+    let capability =
+        if speaks.iter().any(|end| path.ends_with(end)) { Capability::Tts } else { Capability::Stt };
     Error::Overloaded { capability, retry_after }
 }
 

@@ -19,15 +19,13 @@ use tower::ServiceExt;
 
 pub use crate::edge::Metrics;
 
-use contract::Capability;
-
-use crate::api::live::nim;
+use crate::api::live::nim as nim_live;
 use crate::api::live::tldw::status;
 use crate::api::openai::realtime::secrets;
 use crate::api::openai::{jobs as transcription_jobs, models, speech, transcription, voices};
-use crate::api::{Context, azure, diarization, live, page, parakeet_fastapi, spark};
+use crate::api::{Context, azure, diarization, live, nim, page, parakeet_fastapi, riva, spark};
 use crate::config::Current;
-use crate::edge::{self, Edge, RequestId};
+use crate::edge::{self, Edge, Passage, RequestId};
 use crate::error::Error;
 use crate::jobs::{self, Jobs};
 use crate::net::drain::Drain;
@@ -37,7 +35,7 @@ use crate::stream;
 use crate::upstream::Upstreams;
 use crate::upstream::voices::Voices;
 
-/// What serves the public port: audio goes straight to its handler, everything else through the router.
+/// What serves the public port: calls of gRPC and audio go straight to their handlers, everything else through the router.
 #[derive(Clone)]
 pub struct Service {
     context: Arc<Context>,
@@ -51,14 +49,20 @@ impl hyper::service::Service<hyper::Request<Incoming>> for Service {
     type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+        if let Some(call) = riva::Call::of(&request) {
+            let (context, edge) = (Arc::clone(&self.context), Arc::clone(&self.edge));
+            let serve = move |request, id| call.serve(context, id, request);
+            return async move { Ok(edge::pass(&edge, call.passage(), request, serve).await) }.boxed();
+        }
         let request = without_slash(request);
         let Some(call) = Call::of(&request) else {
             return self.router.clone().oneshot(request).boxed();
         };
         let (context, edge) = (Arc::clone(&self.context), Arc::clone(&self.edge));
         async move {
+            let passage = Passage::http(call.pattern(), request.method());
             let serve = |request, id| call.serve(context, id, request);
-            Ok(edge::pass(&edge, call.pattern(), request, serve).await)
+            Ok(edge::pass(&edge, passage, request, serve).await)
         }
         .boxed()
     }
@@ -172,6 +176,11 @@ impl Gateway {
             .route("/models/{*id}", gets(models::one))
             .route("/audio/models", gets(models::speaking))
             .route("/audio/voices", gets(voices::list))
+            .route("/audio/list_voices", gets(nim::list_voices))
+            .route("/audio/synthesize", posts(nim::synthesize))
+            .route("/audio/synthesize_online", posts(nim::synthesize_online))
+            .route("/metadata", gets(nim::metadata))
+            .route("/version", gets(nim::version))
             .route("/audio/diarizations", posts(diarization::create))
             .route("/audio/diarization", posts(diarization::create))
             .route(SPEECH, posts(speech::create))
@@ -183,7 +192,7 @@ impl Gateway {
             .route("/audio/jobs/{id}/events", gets(transcription_jobs::events))
             .route("/audio/jobs/{id}/result", gets(transcription_jobs::result))
             .route("/realtime/client_secrets", posts(secrets::create))
-            .route("/realtime/transcription_sessions", posts(nim::create))
+            .route("/realtime/transcription_sessions", posts(nim_live::create))
             .route("/inference", posts(transcription::create))
             .route("/transcribe", posts(parakeet_fastapi::transcribe))
             .route("/api/v1/audio/stream/status", gets(status::status))
@@ -262,19 +271,7 @@ async fn health() -> Json<Value> {
 
 /// 200 once each capability that is configured has an engine that is proven to serve, until the gateway stops.
 async fn readyz(State(context): State<Arc<Context>>) -> Result<Json<Value>, Error> {
-    let config = context.config.get();
-    for capability in Capability::ALL {
-        let configured = config.has(capability);
-        let reason = match context.upstreams.ready(capability) {
-            _ if !configured => continue,
-            _ if context.drain.is_announced() => "the gateway is stopping",
-            true => continue,
-            false => "none is proven to serve yet",
-        };
-        let retry_after = config.gateway.retry_after.min;
-        return Err(Error::NoEngine { capability, reason, retry_after });
-    }
-    Ok(Json(json!({"status": "ready"})))
+    context.unready().map_or_else(|| Ok(Json(json!({"status": "ready"}))), Err)
 }
 
 /// 200 once it is known which engines there are, until the gateway stops: from then on every answer is a true one.

@@ -14,6 +14,7 @@
 //! | `protocol` | what engines speak, one codec each |
 //! | `guard` | one engine: its path, its judgement, its repair |
 //! | `audio`, `multipart`, `rng`, `transcript` | pure: no network, no clock |
+//! | `grpc`, `riva_proto` | gRPC's framing and status; the messages of NVIDIA's Riva, which engines and clients speak |
 //! | `net` | connections and bodies |
 //! | `config`, `error` | what is configured, and what a client's error says |
 //! | `app`, `args`, `admin`, `banner`, `logging` | the process |
@@ -29,6 +30,7 @@ pub mod config;
 mod edge;
 mod error;
 mod gateway;
+mod grpc;
 mod guard;
 mod job;
 mod jobs;
@@ -36,6 +38,7 @@ pub mod logging;
 mod multipart;
 mod net;
 mod protocol;
+mod riva_proto;
 mod rng;
 mod roundtrip;
 mod stream;

@@ -16,7 +16,6 @@ use crate::multipart;
 
 mod boost;
 mod form;
-pub mod grpc;
 mod json;
 mod locale;
 pub mod magpie;
@@ -27,7 +26,6 @@ pub mod parakeet;
 pub mod parakeet_fastapi;
 mod refusal;
 pub mod riva;
-mod riva_proto;
 pub mod riva_tts;
 mod samples;
 #[cfg(test)]
@@ -73,7 +71,7 @@ impl Protocol {
 
 /// What a protocol is made of.
 ///
-/// Over [`Transport::Grpc`] a whole reply is its messages without their prefixes, see [`grpc::joined`]; what
+/// Over [`Transport::Grpc`] a whole reply is its messages without their prefixes, see [`grpc::joined`](crate::grpc::joined); what
 /// [`Codec::samples`] reads still has the prefixes.
 pub trait Codec: Send + Sync {
     /// Its name in configuration and metrics.
@@ -348,7 +346,7 @@ pub enum Error {
     },
     /// The frames of gRPC cannot be read or written.
     #[error("unable to frame messages of gRPC")]
-    Frame(#[source] grpc::FrameError),
+    Frame(#[source] crate::grpc::FrameError),
     /// A message of gRPC begins with its length, which is that of the file too.
     #[error("the length of the file is unknown")]
     UnknownLength,
@@ -369,6 +367,10 @@ impl Error {
 
     fn no_words() -> Self {
         Self::Unsupported { param: "timestamp_granularities[]", what: "times of words" }
+    }
+
+    fn no_dictionary() -> Self {
+        Self::Unsupported { param: "custom_dictionary", what: "way to name pronunciations" }
     }
 
     fn no_speakers() -> Self {

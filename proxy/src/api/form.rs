@@ -10,6 +10,8 @@
 mod fields;
 mod source;
 mod stored;
+mod text;
+mod whole;
 
 use std::sync::Arc;
 
@@ -28,6 +30,7 @@ use crate::upstream::spool::{Replay, SpoolBudget};
 use crate::upstream::{Gate, Upload, Upstreams};
 
 pub use fields::{Fields, is_unset};
+pub use whole::Whole;
 
 use source::Source;
 

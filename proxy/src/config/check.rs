@@ -14,11 +14,17 @@ impl Config {
         let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
         let mut names = std::collections::HashSet::new();
         let mut addresses: BTreeMap<SocketAddr, String> = BTreeMap::new();
-        for (what, address) in
-            [("gateway.listen", self.gateway.listen), ("gateway.admin", self.gateway.admin)]
-        {
-            if address.port() != 0 {
-                addresses.insert(address, what.into());
+        let own = [
+            ("gateway.listen", Some(self.gateway.listen)),
+            ("gateway.admin", Some(self.gateway.admin)),
+            ("gateway.grpc.listen", self.gateway.grpc.listen),
+        ];
+        for (what, address) in own.into_iter().filter_map(|(what, address)| Some((what, address?))) {
+            if address.port() == 0 {
+                continue;
+            }
+            if let Some(other) = addresses.insert(address, what.into()) {
+                return invalid(what, format!("is {address}, which {other} has too"));
             }
         }
         for engine in &self.engines {
@@ -55,6 +61,9 @@ impl Config {
         }
         if let Some((field, reason)) = self.gateway.connections.fault() {
             return invalid("gateway.connections", format!("{field} {reason}"));
+        }
+        if let Some((field, reason)) = self.gateway.grpc.fault() {
+            return invalid("gateway.grpc", format!("{field} {reason}"));
         }
         if let Some((field, reason)) = self.gateway.sessions.fault() {
             return invalid("gateway.sessions", format!("{field} {reason}"));

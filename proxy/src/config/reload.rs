@@ -112,6 +112,7 @@ pub fn needs_restart(before: &Config, now: &Config) -> Vec<&'static str> {
     [
         ("gateway.listen", old.listen != new.listen),
         ("gateway.admin", old.admin != new.admin),
+        ("gateway.grpc.listen", old.grpc.listen != new.grpc.listen),
         ("gateway.spool", old.spool != new.spool),
         ("gateway.discovery", discovery),
         ("gateway.jobs.dir", old.jobs.dir != new.jobs.dir),

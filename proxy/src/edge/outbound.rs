@@ -7,11 +7,12 @@ use std::time::Instant;
 
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
+use http::StatusCode;
 use http_body::{Frame, SizeHint};
 use tracing::field;
 
-use crate::edge::RequestId;
 use crate::edge::metrics::{Metrics, Route};
+use crate::edge::{RequestId, outcome};
 use crate::net::permits::Permit;
 
 /// A request in flight; when dropped, it has ended.
@@ -90,6 +91,11 @@ impl HttpBody for Outbound {
                 self.request.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
                 // A body of known length is not polled again after its last frame.
                 self.request.complete = self.body.is_end_stream();
+                if let Some(trailers) = frame.trailers_ref() {
+                    self.request.complete = true;
+                    let status = StatusCode::from_u16(self.request.status).unwrap_or(StatusCode::OK);
+                    self.request.status = outcome(status, trailers).as_u16();
+                }
             }
             Some(Err(_)) => {}
             None => self.request.complete = true,

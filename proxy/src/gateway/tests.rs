@@ -7,6 +7,8 @@ mod hedges;
 mod jobs;
 mod long;
 mod models;
+mod nim;
+mod riva;
 mod speech;
 mod stack;
 mod transcription;

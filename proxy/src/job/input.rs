@@ -18,7 +18,6 @@ impl InputHash {
     }
 
     /// That of a whole input.
-    #[cfg(test)]
     pub fn of(input: &[u8]) -> Self {
         let mut hasher = InputHasher::default();
         hasher.push(input);

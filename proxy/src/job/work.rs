@@ -72,6 +72,8 @@ pub struct Synthesize {
     pub language: String,
     /// Wanted samples per second; what an engine gives may differ, see `Protocol::sample_rate`.
     pub sample_rate: u32,
+    /// How words are to be pronounced, `word  pronunciation` separated by commas; only some engines take it.
+    pub dictionary: Option<String>,
 }
 
 impl Synthesize {
@@ -128,6 +130,8 @@ pub struct Transcript {
     pub duration: Option<f64>,
     /// Words in spoken order; empty when none were asked for, or none are given.
     pub words: Vec<Word>,
+    /// How sure the engine is of each of the words, 0 to 1; empty when it does not say.
+    pub confidences: Vec<f32>,
     /// Speaker turns, when they were asked for in the same call.
     pub turns: Option<Turns>,
     /// The engine's name for its model.

@@ -71,7 +71,6 @@ impl Parser {
     ///
     /// # Errors
     /// [`Error::Truncated`] if its closing boundary is missing.
-    #[cfg(test)]
     pub fn finish(&self) -> Result<(), Error> {
         match self.state {
             State::Epilogue => Ok(()),

@@ -68,6 +68,7 @@ pub(super) fn text(reply: &[u8]) -> Result<Option<Cow<'_, str>>, Error> {
 }
 
 /// A number, or a number in quotes, as some servers write durations. NaN is a text that is no number.
+#[derive(Clone, Copy)]
 pub(super) struct Number(f64);
 
 impl Number {

@@ -43,7 +43,8 @@ impl Codec for Magpie {
             .field("language", &wanted.language)?
             .field("voice", &wanted.voice)?
             .field("sample_rate_hz", &wanted.sample_rate.to_string())?
-            .field("encoding", "LINEAR_PCM")?;
+            .field("encoding", "LINEAR_PCM")?
+            .optional("custom_dictionary", wanted.dictionary.as_deref())?;
         Ok(form.close())
     }
 
@@ -103,13 +104,20 @@ mod tests {
 
     #[test]
     fn the_form_reads_back() {
-        let work = Work::Synthesize(Synthesize {
+        let wanted = Synthesize {
             text: "Hello there.".into(),
             voice: "Magpie-Multilingual.EN-US.Mia".into(),
             language: "en-US".into(),
             sample_rate: 24_000,
-        });
-        let fields = fields(&Magpie.encode(&work, None, &Settings::default()).unwrap(), b"");
+            dictionary: None,
+        };
+        let read = |wanted: &Synthesize| {
+            let work = Work::Synthesize(wanted.clone());
+            fields(&Magpie.encode(&work, None, &Settings::default()).unwrap(), b"")
+        };
+        let with = Synthesize { dictionary: Some("there  ðɛə".into()), ..wanted.clone() };
+        assert_eq!(read(&with)[5], ("custom_dictionary".into(), "there  ðɛə".into()));
+        let fields = read(&wanted);
         assert_eq!(fields[0], ("text".into(), "Hello there.".into()));
         assert_eq!(fields[3], ("sample_rate_hz".into(), "24000".into()));
         assert_eq!(fields.len(), 5);

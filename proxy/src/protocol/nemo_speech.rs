@@ -57,6 +57,7 @@ impl Codec for NemoSpeech {
         match work {
             Work::Transcribe(wanted) => transcription(wanted, file.ok_or_else(Error::no_speech)?, engine),
             Work::Diarize => Ok(Form::new(DIARIZE).file(file.ok_or_else(Error::no_speech)?).close()),
+            Work::Synthesize(wanted) if wanted.dictionary.is_some() => Err(Error::no_dictionary()),
             Work::Synthesize(wanted) => Ok(speech(wanted, engine)),
         }
     }
@@ -71,18 +72,17 @@ impl Codec for NemoSpeech {
         }
         let reply: Reply = json::parse(reply).map_err(|source| Error::Shape { path: TRANSCRIBE, source })?;
         let duration = reply.duration.and_then(Number::finite);
-        let timed: Vec<(Option<NonZeroU32>, Word)> = reply
-            .words
-            .unwrap_or_default()
-            .into_iter()
-            .map(|word| (word.speaker(), word.into_word()))
-            .collect();
+        let words = reply.words.unwrap_or_default();
+        let confidences = words::confidences(words.iter().map(TimedWord::confidence));
+        let timed: Vec<(Option<NonZeroU32>, Word)> =
+            words.into_iter().map(|word| (word.speaker(), word.into_word())).collect();
         Ok(Transcript {
             text: reply.text,
             language: reply.language.filter(|language| !language.is_empty()),
             duration,
             turns: words::turns(timed.iter().map(|(speaker, word)| (*speaker, word)), duration),
             words: timed.into_iter().map(|(_, word)| word).collect(),
+            confidences,
             model: None,
         })
     }
@@ -217,6 +217,7 @@ mod tests {
             voice: "Mia".into(),
             language: "en-US".into(),
             sample_rate: 24_000,
+            dictionary: None,
         });
         let encoded = NemoSpeech.encode(&work, None, &Settings::default()).unwrap();
         let body: serde_json::Value = serde_json::from_slice(&encoded.before).unwrap();

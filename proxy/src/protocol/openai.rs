@@ -54,6 +54,7 @@ impl Codec for OpenAi {
         match work {
             Work::Transcribe(wanted) => transcription(wanted, file.ok_or_else(Error::no_speech)?, engine),
             Work::Diarize => Err(Error::no_speakers()),
+            Work::Synthesize(wanted) if wanted.dictionary.is_some() => Err(Error::no_dictionary()),
             Work::Synthesize(wanted) => Ok(speech(wanted, engine)),
         }
     }
@@ -78,8 +79,7 @@ impl Codec for OpenAi {
             language: reply.language.filter(|language| !language.is_empty()),
             duration: duration.and_then(Number::finite),
             words: reply.words.unwrap_or_default().into_iter().map(TimedWord::into_word).collect(),
-            turns: None,
-            model: None,
+            ..Transcript::default()
         })
     }
 
@@ -223,6 +223,7 @@ mod tests {
             voice: "alloy".into(),
             language: "en-US".into(),
             sample_rate: 48_000,
+            dictionary: None,
         });
         let encoded = OpenAi.encode(&work, None, &Settings::default()).unwrap();
         assert_eq!((encoded.path, encoded.content_type.to_str().unwrap()), (SPEAK, "application/json"));

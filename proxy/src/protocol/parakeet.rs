@@ -63,8 +63,8 @@ impl Codec for Parakeet {
             language: reply.language.filter(|language| !language.is_empty()),
             duration: reply.duration.and_then(Number::finite),
             words: reply.words.unwrap_or_default().into_iter().map(TimedWord::into_word).collect(),
-            turns: None,
             model: string(reply.model),
+            ..Transcript::default()
         })
     }
 

@@ -12,14 +12,15 @@ use prost::encoding::{WireType, encode_key, encode_varint};
 
 use super::boost::{BOOST, phrases};
 use super::locale::locale;
-use super::riva_proto::AudioEncoding;
-use super::riva_proto::asr::{
+use super::{Codec, Encoded, Error, File, Intake, Settings, Task, Transport, words};
+use crate::audio::Container;
+use crate::grpc;
+use crate::job::work::{Audio, Need, Offers, Speakers, Transcribe, Transcript, Work};
+use crate::riva_proto::AudioEncoding;
+use crate::riva_proto::asr::{
     RecognitionConfig, RecognizeRequest, RecognizeResponse, SpeakerDiarizationConfig, SpeechContext,
     SpeechRecognitionAlternative, WordInfo,
 };
-use super::{Codec, Encoded, Error, File, Intake, Settings, Task, Transport, grpc, words};
-use crate::audio::Container;
-use crate::job::work::{Audio, Need, Offers, Speakers, Transcribe, Transcript, Work};
 use crate::transcript::Word;
 use crate::transcript::text::{Spacing, join};
 
@@ -152,13 +153,14 @@ fn transcript(results: impl Iterator<Item = (f32, Vec<SpeechRecognitionAlternati
     let processed = processed.into_iter().map(seconds);
     let duration = processed.filter(|duration| *duration > 0.0 && duration.is_finite()).reduce(f64::max);
     let heard = best(alternatives.into_iter());
-    let timed: Vec<(Option<NonZeroU32>, Word)> =
-        latest(&heard).iter().flat_map(|best| &best.words).map(timed).collect();
+    let all = || latest(&heard).iter().flat_map(|best| &best.words);
+    let timed: Vec<(Option<NonZeroU32>, Word)> = all().map(timed).collect();
     Transcript {
         text: text(&heard),
         language: heard.iter().find_map(|best| best.language_code.first()).cloned(),
         duration,
         turns: words::turns(timed.iter().map(|(tag, word)| (*tag, word)), duration),
+        confidences: words::confidences(all().map(|word| word.confidence)),
         words: timed.into_iter().map(|(_, word)| word).collect(),
         model: None,
     }

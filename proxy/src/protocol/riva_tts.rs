@@ -10,12 +10,12 @@ use contract::Capability;
 use http::{HeaderValue, Method};
 use prost::Message;
 
-use super::grpc::{self, Deframer};
 use super::magpie::speakable;
-use super::riva_proto::AudioEncoding;
-use super::riva_proto::tts::{SynthesizeSpeechRequest, SynthesizeSpeechResponse};
 use super::{Codec, Encoded, Error, File, Intake, Samples, Settings, Task, Transport};
+use crate::grpc::{self, Deframer};
 use crate::job::work::{Audio, Transcript, Work};
+use crate::riva_proto::AudioEncoding;
+use crate::riva_proto::tts::{SynthesizeSpeechRequest, SynthesizeSpeechResponse};
 
 const SYNTHESIZE: &str = "/nvidia.riva.tts.RivaSpeechSynthesis/Synthesize";
 const SYNTHESIZE_ONLINE: &str = "/nvidia.riva.tts.RivaSpeechSynthesis/SynthesizeOnline";
@@ -48,6 +48,7 @@ impl Codec for RivaTts {
             encoding: AudioEncoding::LinearPcm.into(),
             sample_rate_hz: i32::try_from(wanted.sample_rate).unwrap_or(i32::MAX),
             voice_name: wanted.voice.clone(),
+            custom_dictionary: wanted.dictionary.clone().unwrap_or_default(),
             ..SynthesizeSpeechRequest::default()
         };
         Ok(Encoded {
@@ -109,8 +110,8 @@ mod tests {
 
     use super::*;
     use crate::job::work::Synthesize;
-    use crate::protocol::riva_proto::tts::SynthesizeSpeechResponseMetadata;
     use crate::protocol::testing::message;
+    use crate::riva_proto::tts::SynthesizeSpeechResponseMetadata;
 
     #[test]
     fn the_request_reads_back() {
@@ -119,6 +120,7 @@ mod tests {
             voice: "Magpie-Multilingual.EN-US.Mia".into(),
             language: "en-US".into(),
             sample_rate: 24_000,
+            dictionary: None,
         });
         let encoded = RivaTts.encode(&work, None, &Settings::default()).unwrap();
         assert_eq!(encoded.path, SYNTHESIZE_ONLINE);

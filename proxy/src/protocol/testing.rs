@@ -3,15 +3,15 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::grpc::Deframer;
-use super::riva_proto::asr::{
+use super::{Encoded, Protocol};
+use crate::audio::Container;
+use crate::grpc::Deframer;
+use crate::job::work::Audio;
+use crate::multipart::{Boundary, Event, Limits, Parser};
+use crate::riva_proto::asr::{
     RecognizeResponse, SpeechRecognitionAlternative, SpeechRecognitionResult, StreamingRecognitionResult,
     StreamingRecognizeResponse, WordInfo,
 };
-use super::{Encoded, Protocol};
-use crate::audio::Container;
-use crate::job::work::Audio;
-use crate::multipart::{Boundary, Event, Limits, Parser};
 
 /// A mono WAV file.
 pub(super) fn wav() -> Audio {

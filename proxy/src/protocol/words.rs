@@ -18,6 +18,8 @@ pub(super) struct TimedWord {
     text: Option<String>,
     /// From 1, where the engine tells speakers apart.
     speaker: Option<Value>,
+    /// 0 to 1, where the engine says it.
+    confidence: Option<Number>,
 }
 
 impl TimedWord {
@@ -26,10 +28,22 @@ impl TimedWord {
         Word { start: seconds(self.start), end: seconds(self.end), text: self.text.unwrap_or_default() }
     }
 
+    /// How sure the engine is of it; NaN when it does not say.
+    pub(super) fn confidence(&self) -> f32 {
+        seconds(self.confidence) as f32
+    }
+
     /// The number of its speaker, if it has one.
     pub(super) fn speaker(&self) -> Option<NonZeroU32> {
         NonZeroU32::new(self.speaker.as_ref()?.as_u64()?.try_into().ok()?)
     }
+}
+
+/// How sure an engine is of each of its words; none unless it says it of at least one. What is no share counts as 0.
+pub(super) fn confidences(words: impl Iterator<Item = f32>) -> Vec<f32> {
+    let share = |confidence: f32| if (0.0..=1.0).contains(&confidence) { confidence } else { 0.0 };
+    let said: Vec<f32> = words.map(share).collect();
+    if said.iter().any(|confidence| *confidence > 0.0) { said } else { Vec::new() }
 }
 
 /// The label of the speaker that an engine gives this number: `Speaker_0` for 1.

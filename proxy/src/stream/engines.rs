@@ -170,6 +170,8 @@ impl Engines for Gateway {
             request_id: self.request_id.clone(),
             may_wait: true,
             continues: true,
+            background: false,
+            long: Long::default(),
             avoid: None,
             prefer: None,
         };

@@ -77,6 +77,7 @@ fn job(say: &Say, text: String, request_id: &HeaderValue, continues: bool) -> Ou
         voice: say.voice.clone(),
         language: say.language.clone(),
         sample_rate: say.sample_rate,
+        dictionary: None,
     };
     Outgoing {
         route: say.route.clone(),

@@ -9,8 +9,9 @@ use super::reply::Reply;
 use super::send::Served;
 use super::{Route, Upstreams};
 use crate::error::Error;
+use crate::grpc;
 use crate::job::work::{Need, Offers, Speakers, Transcript, Turns, Work};
-use crate::protocol::{self, Protocol, Samples, grpc};
+use crate::protocol::{self, Protocol, Samples};
 
 /// Longer replies are parsed away from the threads that move bytes.
 const INLINE_BYTES: usize = 128 * 1024;

@@ -21,8 +21,9 @@ use super::reply::{Reply, ReplyBody};
 use super::send::Picked;
 use crate::config::Config;
 use crate::error::Error;
+use crate::grpc;
 use crate::net;
-use crate::protocol::{self, Encoded, File, Transport, grpc};
+use crate::protocol::{self, Encoded, File, Transport};
 
 /// Why an attempt came to nothing.
 #[derive(Debug)]

@@ -18,8 +18,9 @@ use super::exchange::Stop;
 use super::failure::Failure;
 use super::send::refused;
 use crate::error::Error;
+use crate::grpc;
 use crate::net;
-use crate::protocol::{Protocol, Transport, grpc, refusal};
+use crate::protocol::{Protocol, Transport, refusal};
 
 /// Longest whole reply: the words of more than a day.
 const MAX_REPLY: usize = 64 * 1024 * 1024;

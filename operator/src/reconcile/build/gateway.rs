@@ -19,6 +19,8 @@ use crate::reconcile::validate::ValidStack;
 
 /// Time beyond the drain that a pod has to end.
 const MARGIN_SECONDS: u64 = 15;
+/// Where clients of Riva look for a server.
+const GRPC_PORT: i32 = 50051;
 
 /// The account of gateways.
 pub fn service_account(stack: &ValidStack) -> ServiceAccount {
@@ -65,22 +67,27 @@ pub fn role_binding(stack: &ValidStack) -> RoleBinding {
     }
 }
 
-/// The Service that clients use.
+/// The Service that clients use. Those of Riva find the gateway's one port also where they look for it.
 pub fn service(stack: &ValidStack) -> Service {
     let wanted = &stack.gateway.spec.service;
     let kind = wanted.service_type;
+    let port = |name: &str, number: i32, protocol: &str| ServicePort {
+        name: Some(name.into()),
+        port: number,
+        target_port: Some(IntOrString::String("http".into())),
+        app_protocol: (kind != ServiceType::ClusterIP).then(|| protocol.into()),
+        ..ServicePort::default()
+    };
+    let mut ports = vec![port("http", wanted.port, "http")];
+    if wanted.port != GRPC_PORT {
+        ports.push(port("grpc", GRPC_PORT, "kubernetes.io/h2c"));
+    }
     Service {
         metadata: metadata::annotated(metadata::gateway(stack), &wanted.annotations),
         spec: Some(ServiceSpec {
             type_: Some(kind.as_str().into()),
             selector: metadata::gateway_selector(stack).match_labels,
-            ports: Some(vec![ServicePort {
-                name: Some("http".into()),
-                port: wanted.port,
-                target_port: Some(IntOrString::String("http".into())),
-                app_protocol: (kind != ServiceType::ClusterIP).then(|| "http".into()),
-                ..ServicePort::default()
-            }]),
+            ports: Some(ports),
             ..ServiceSpec::default()
         }),
         status: None,

@@ -307,6 +307,25 @@ fn network_policies_cover_gateway_scrapers_and_egress() {
 }
 
 #[test]
+fn clients_of_riva_find_the_gateway_on_their_own_port() {
+    let ports = |service: &str| {
+        let stack = format!("{MINIMAL}\ngateway: {{service: {service}}}");
+        let objects = all(built(&stack));
+        let is_gateway = |object: &&Value| {
+            object["kind"] == "Service"
+                && object["metadata"]["labels"]["app.kubernetes.io/component"] == "gateway"
+        };
+        let ports = objects.iter().find(is_gateway).unwrap()["spec"]["ports"].clone();
+        let port = |port: &Value| (port["name"].clone(), port["port"].clone(), port["appProtocol"].clone());
+        ports.as_array().unwrap().iter().map(port).collect::<Vec<_>>()
+    };
+    let balanced = ports("{type: LoadBalancer}");
+    assert_eq!(balanced[0], (json!("http"), json!(80), json!("http")));
+    assert_eq!(balanced[1], (json!("grpc"), json!(50051), json!("kubernetes.io/h2c")));
+    assert_eq!(ports("{port: 50051}"), [(json!("http"), json!(50051), Value::Null)]);
+}
+
+#[test]
 fn a_folder_of_the_node_is_given_to_the_engines_user_when_asked() {
     let init = |cache: &str| {
         let spec = format!("stt: [{{name: ears, preset: parakeet-rnnt-1.1b, cache: {{hostPath: {cache}}}}}]");

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use serde_json::{Map, Value, json};
 
 use contract::Capability;
 
 use super::{Dialect, Ending, Opened, Out, base64};
+use crate::api::head::{Begun, Head};
 use crate::api::{Context, catalog};
-use crate::audio::{Sample, wav};
+use crate::audio::Sample;
 use crate::error::Error;
 use crate::job::language;
 use crate::job::work::{Need, Transcribe, Transcript};
@@ -23,7 +24,7 @@ use crate::stream::{Ask, Event, Format, Input, Rules, Session, Settings, samples
 
 /// What the subprotocol that carries a NIM session's secret begins with.
 pub const TOKEN_PROTOCOL: &str = "realtime-token.";
-/// Largest body of a request for a session, and of a file's header.
+/// Largest body of a request for a session.
 const HEAD_BYTES: usize = 64 * 1024;
 
 /// `POST /v1/realtime/transcription_sessions`: the session as it is set without a word from the client, under what it sends.
@@ -84,17 +85,18 @@ pub fn is_update(session: Option<&Value>) -> bool {
 
 /// A session of a client that is known to speak this dialect.
 pub fn opened(context: &Arc<Context>, protocol: Option<&'static str>) -> Opened {
-    let (settings, ask) = (settings(16_000), ask(context, None, None, None));
+    let (settings, ask) = (settings(pcm(16_000)), ask(context, None, None, None));
     Opened { dialect: Box::new(Nim::new(context)), settings, ask, protocol }
 }
 
-fn settings(rate: u32) -> Settings {
+fn settings(format: Format) -> Settings {
     let rules = Rules { silence: samples(800), ..Rules::default() };
-    Settings {
-        rules: Some(rules),
-        max: samples(30_000),
-        ..Settings::new(Format { sample: Sample::S16, rate })
-    }
+    Settings { rules: Some(rules), max: samples(30_000), ..Settings::new(format) }
+}
+
+/// 16-bit samples of that rate.
+fn pcm(rate: u32) -> Format {
+    Format { sample: Sample::S16, rate }
 }
 
 fn ask(context: &Context, model: Option<&str>, language: Option<String>, prompt: Option<String>) -> Ask {
@@ -112,7 +114,7 @@ pub struct Nim {
     session: Value,
     events: u64,
     /// The client sends a file: its bytes up to the samples.
-    head: Option<BytesMut>,
+    head: Option<Head>,
     /// The client has sent all.
     done: bool,
     /// The last text after that, until it is known to be the last.
@@ -169,7 +171,7 @@ impl Nim {
         if now["speaker_diarization"]["enable_speaker_diarization"] == true {
             return self.error("speakers are not told apart in streaming", out);
         }
-        self.head = (now["input_audio_format"] == "none").then(BytesMut::new);
+        self.head = (now["input_audio_format"] == "none").then(Head::default);
         let text =
             |name: &str| now["input_audio_transcription"][name].as_str().filter(|text| !text.is_empty());
         let language = text("language").and_then(|name| language::requested(name).ok().flatten());
@@ -180,7 +182,7 @@ impl Nim {
             prompt.extend(phrases.filter_map(Value::as_str));
         }
         let prompt = (!prompt.is_empty()).then(|| prompt.join(", "));
-        session.push(Input::Settings(settings(rate)));
+        session.push(Input::Settings(settings(pcm(rate))));
         session.push(Input::Ask(ask(&self.context, text("model"), language, prompt)));
         self.session = now;
         let shown = self.session.clone();
@@ -202,20 +204,16 @@ impl Nim {
     /// The samples of what came: past its header, where a file is sent.
     fn samples(&mut self, bytes: Bytes, session: &mut Session) -> Result<Bytes, &'static str> {
         let Some(head) = &mut self.head else { return Ok(bytes) };
-        head.extend_from_slice(&bytes);
-        let file = match wav::search(head) {
-            wav::Search::Found(file) => file,
-            wav::Search::Incomplete if head.len() < HEAD_BYTES => return Ok(Bytes::new()),
-            // Raw samples without any header.
-            wav::Search::NotWav => return Ok(self.head.take().unwrap_or_default().freeze()),
-            wav::Search::Incomplete => return Err("the header of the file does not end"),
+        let samples = match head.push(&bytes)? {
+            Begun::More => return Ok(Bytes::new()),
+            Begun::Raw(samples) => samples,
+            Begun::Wav(format, samples) => {
+                session.push(Input::Settings(settings(format)));
+                samples
+            }
         };
-        if file.channels != 1 || file.bits != 16 || file.coding != wav::Coding::Pcm {
-            return Err("send a WAV file of 16-bit PCM with one channel, or raw samples");
-        }
-        session.push(Input::Settings(settings(file.rate.clamp(8_000, 48_000))));
-        let mut all = self.head.take().unwrap_or_default().freeze();
-        Ok(all.split_off(file.data_offset.min(all.len())))
+        self.head = None;
+        Ok(samples)
     }
 
     fn completed(&self, segment: u64, start: f64, transcript: &Transcript) -> Value {

@@ -1,9 +1,6 @@
 //! `POST /v1/audio/speech`: text in, audio out as the engine makes it.
 
-mod body;
-mod buffer;
 mod events;
-mod rate;
 mod request;
 
 use std::sync::Arc;
@@ -11,15 +8,10 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
-use futures::{StreamExt, stream};
 use http::{HeaderValue, header};
-use tokio_util::task::AbortOnDropHandle;
-use tracing::Instrument;
 
-use self::body::{Spoken, first};
-use self::buffer::buffer;
 use self::request::Wanted;
-use crate::api::Context;
+use crate::api::{Context, speech};
 use crate::edge::RequestId;
 use crate::error::Error;
 
@@ -49,18 +41,9 @@ pub async fn by(
     if let Some(model) = model {
         wanted.model_unless_given(model);
     }
-    let speech = wanted.check(&context).await?;
-    let (content_type, input) = (speech.format.content_type(), speech.events.then(|| speech.input.clone()));
-    let (writer, mut reader) = buffer();
-    let spoken = Spoken::new(context, request_id, speech, writer)?;
-    // A client that leaves drops the body, and with it the task and the engine's job.
-    let task = AbortOnDropHandle::new(tokio::spawn(spoken.make().in_current_span()));
-    let begun = first(&mut reader).await?;
-    let rest = stream::unfold((reader, task), |(mut reader, task)| async move {
-        let next = reader.next().await?;
-        Some((next, (reader, task)))
-    });
-    let audio = stream::iter(begun.map(Ok)).chain(rest);
+    let (speech, events) = wanted.check(&context).await?;
+    let (content_type, input) = (speech.format.content_type(), events.then(|| speech.input.clone()));
+    let audio = speech::speak(context, request_id, speech).await?;
     if let Some(input) = input {
         return Ok(events::response(audio, &input));
     }

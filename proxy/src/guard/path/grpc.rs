@@ -3,7 +3,7 @@
 use http::Request;
 use http::header::{self, HeaderName, HeaderValue};
 
-use crate::protocol::grpc::{CONTENT_TYPE, PREFIX_LEN};
+use crate::grpc::{CONTENT_TYPE, PREFIX_LEN};
 
 /// Content-Type of the guard's own replies.
 pub const REPLY_TYPE: HeaderValue = HeaderValue::from_static(CONTENT_TYPE);

@@ -78,6 +78,7 @@ impl Joined {
             duration: Some(duration),
             words: self.words,
             turns: None,
+            confidences: Vec::new(),
             model: self.model,
         };
         (transcript, delta)

@@ -10,11 +10,12 @@ use http::{HeaderValue, Method};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-use super::super::{Codec, Encoded, Error, File, Intake, Live, Pieces, Settings, Task, Transport, grpc};
+use super::super::{Codec, Encoded, Error, File, Intake, Live, Pieces, Settings, Task, Transport};
 use super::{STREAMING_RECOGNIZE, best, config, task, text, transcript};
+use crate::grpc;
 use crate::job::work::{Audio, Offers, Transcript, Work};
-use crate::protocol::riva_proto::asr::streaming_recognize_request::StreamingRequest;
-use crate::protocol::riva_proto::asr::{
+use crate::riva_proto::asr::streaming_recognize_request::StreamingRequest;
+use crate::riva_proto::asr::{
     SpeechRecognitionAlternative, StreamingRecognitionConfig, StreamingRecognizeRequest,
     StreamingRecognizeResponse,
 };
@@ -116,7 +117,7 @@ mod tests {
     use super::*;
     use crate::audio::Container;
     use crate::job::work::{Need, Transcribe};
-    use crate::protocol::riva_proto::asr::{StreamingRecognitionResult, WordInfo};
+    use crate::riva_proto::asr::{StreamingRecognitionResult, WordInfo};
 
     fn encoded(file: &[u8]) -> (Encoded, Vec<StreamingRequest>) {
         let audio =

@@ -1,8 +1,8 @@
 //! Tests of the requests and replies of recognition over gRPC.
 
 use super::*;
-use crate::protocol::riva_proto::asr::SpeechRecognitionResult;
 use crate::protocol::testing::{audio, message};
+use crate::riva_proto::asr::SpeechRecognitionResult;
 use crate::transcript::Turn;
 
 fn encode(wanted: Transcribe, container: Container, file: &'static [u8]) -> RecognizeRequest {

@@ -2,9 +2,10 @@
 
 use super::fake::{End, Script};
 use super::*;
+use crate::grpc;
 use crate::job::work::Need;
 use crate::protocol::testing::replies;
-use crate::protocol::{Protocol, Transport, grpc};
+use crate::protocol::{Protocol, Transport};
 
 /// What an engine of the protocol sends for a good reply, in chunks of a few bytes.
 fn script(protocol: Protocol, reply: &[u8]) -> Script {

@@ -6,42 +6,19 @@ use serde_json::{Map, Value};
 
 use contract::Capability;
 
+use crate::api::speech::{self, Speech};
 use crate::api::{Context, catalog};
 use crate::audio::{OutputFormat, SPEEDS};
 use crate::error::Error;
 use crate::job::language;
 use crate::job::voice::VoiceName;
 use crate::net::body::late;
-use crate::upstream::Route;
 
 /// Largest body: 4096 code points in the longest escapes, instructions, and room.
 const BODY_BYTES: usize = 256 * 1024;
-/// Longest input, Unicode code points.
-const INPUT_CODE_POINTS: usize = 4096;
 /// Rate of OpenAI's audio, and of all that names no other.
 const SAMPLE_RATE: u32 = 24_000;
 const SUPPORTED: &str = "mp3, opus, flac, wav, pcm";
-
-/// A speech that can be made.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Speech {
-    /// The text, trimmed.
-    pub(super) input: String,
-    /// Full name of the engine's voice.
-    pub(super) voice: String,
-    /// `en-US`.
-    pub(super) language: String,
-    /// What the client gets.
-    pub(super) format: OutputFormat,
-    /// Samples per second.
-    pub(super) sample_rate: u32,
-    /// 1 is the voice's own speed.
-    pub(super) speed: f64,
-    /// The audio comes as events.
-    pub(super) events: bool,
-    /// Which engines can speak it.
-    pub(super) route: Route,
-}
 
 /// What the client sent.
 #[derive(Debug)]
@@ -72,8 +49,8 @@ impl Wanted {
         }
     }
 
-    /// Judges everything that needs no list of voices, then the voice.
-    pub(super) async fn check(&self, context: &Context) -> Result<Speech, Error> {
+    /// Judges everything that needs no list of voices, then the voice. The flag says whether the audio comes as events.
+    pub(super) async fn check(&self, context: &Context) -> Result<(Speech, bool), Error> {
         let input = self.input()?;
         let model = self.text("model")?;
         let config = context.config.get();
@@ -86,25 +63,14 @@ impl Wanted {
         // Before names are looked up: what is left can only fail by the voice.
         let language = self.language()?;
         let voice = voice(context, self.voice()?, model).await?;
-        let language = language.unwrap_or_else(|| {
-            VoiceName::parse(&voice).map_or_else(|| "en-US".into(), |name| name.language())
-        });
-        Ok(Speech { input, voice, language, format, sample_rate, speed, events, route })
+        let language = language.unwrap_or_else(|| speech::language_of(&voice));
+        let dictionary = None;
+        let speech = Speech { input, voice, language, format, sample_rate, speed, dictionary, route };
+        Ok((speech, events))
     }
 
     fn input(&self) -> Result<String, Error> {
-        let input = self.text("input")?.map(str::trim).unwrap_or_default();
-        if input.is_empty() {
-            return Err(Error::param("input", "input text is required"));
-        }
-        if input.chars().count() > INPUT_CODE_POINTS {
-            return Err(Error::InvalidRequest {
-                param: Some("input"),
-                code: Some("string_too_long"),
-                message: format!("input: String should have at most {INPUT_CODE_POINTS} characters"),
-            });
-        }
-        Ok(input.to_owned())
+        speech::text("input", self.text("input")?.unwrap_or_default())
     }
 
     /// OpenAI's default is MP3. Who names no model, or a sample rate, speaks spark-control's dialect, whose default is WAV.
@@ -213,19 +179,7 @@ async fn voice(context: &Context, name: Option<&str>, model: Option<&str>) -> Re
         let model = model.filter(|model| VoiceName::parse(model).is_some());
         return Ok(model.unwrap_or(&settings.default_voice).to_owned());
     };
-    if let Some(voice) = catalog::voice(&config, &context.voices.known(), name) {
-        return Ok(voice);
-    }
-    let voices = context.voices.current().await;
-    match catalog::voice(&config, &voices, name) {
-        Some(voice) => Ok(voice),
-        // With no list to look it up in, the engine judges a name that is built like its own.
-        None if voices.is_empty() && VoiceName::parse(name).is_some() => Ok(name.to_owned()),
-        None => {
-            let name: String = name.chars().take(128).collect();
-            Err(Error::param("voice", format!("no voice '{name}'; see GET /v1/audio/voices")))
-        }
-    }
+    speech::voice(context, "voice", name).await
 }
 
 /// A number, or a number in quotes.

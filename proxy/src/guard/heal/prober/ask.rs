@@ -9,10 +9,10 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use crate::grpc::{Code, Status};
 use crate::guard::heal::prober::Failure;
 use crate::net::{Client, Clients};
 use crate::protocol::Transport;
-use crate::protocol::grpc::{Code, Status};
 
 /// What probes are sent with.
 pub trait Exchange: fmt::Debug + Send + Sync {

@@ -6,11 +6,12 @@ use http::{HeaderValue, Request, header};
 use uuid::Uuid;
 
 use crate::audio::Container;
+use crate::grpc;
 use crate::guard::heal::golden::{self, CLIP_A, CLIP_B, Clip, SENTENCE};
 use crate::guard::heal::prober::{Failure, Prober, Which, ask};
 use crate::job::voice::VoiceName;
 use crate::job::work::{Audio, Synthesize, Transcribe, Work};
-use crate::protocol::{Codec, Encoded, File, Intake, Transport, grpc};
+use crate::protocol::{Codec, Encoded, File, Intake, Transport};
 
 /// Header of probes, so that engines' logs can tell them from traffic.
 pub(super) const PROBE: &str = "x-speechstack-probe";
@@ -81,6 +82,7 @@ impl Prober {
             voice,
             language: self.language().to_owned(),
             sample_rate: codec.sample_rate(SAMPLE_RATE),
+            dictionary: None,
         });
         codec.encode(&work, None, self.protocols.settings()).map_err(|_| Failure::Inexpressible)
     }

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use contract::Class;
 
+use crate::grpc::{Code, Status};
 use crate::guard::judge::observation::{Hint, Observation, Success};
 use crate::guard::path::classify::{Finding, classify, is_busy};
 use crate::guard::path::forward::answer::{Answer, Shown};
@@ -28,7 +29,6 @@ use crate::guard::path::signatures::SEARCHED_BYTES;
 use crate::guard::protocols::Job;
 use crate::job::input::InputHash;
 use crate::net::{self, within};
-use crate::protocol::grpc::{Code, Status};
 use crate::protocol::{Task, Transport};
 use contract::redact::redact;
 

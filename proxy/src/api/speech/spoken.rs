@@ -6,13 +6,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use contract::Capability;
 
+use super::Speech;
 use super::buffer::Writer;
 use super::rate::Rate;
-use super::request::Speech;
 use crate::api::{Context, outgoing};
 use crate::audio::{Encoder, Samples, Stretch, encode};
 use crate::edge::RequestId;
@@ -88,6 +86,7 @@ impl Spoken {
             voice: self.speech.voice.clone(),
             language: self.speech.language.clone(),
             sample_rate: self.speech.sample_rate,
+            dictionary: self.speech.dictionary.clone(),
         };
         let seconds = work.expected_seconds();
         let work = Work::Synthesize(work);
@@ -136,9 +135,4 @@ impl Spoken {
 fn unencodable(context: &Context, error: &encode::Error) -> Error {
     tracing::error!(error = error as &dyn std::error::Error, "unable to encode speech");
     context.upstreams.failed(Capability::Tts, "its speech cannot be encoded")
-}
-
-/// The first bytes of a speech that is being made, or why there are none.
-pub(super) async fn first(reader: &mut super::buffer::Reader) -> Result<Option<Bytes>, Error> {
-    reader.next().await.transpose()
 }
