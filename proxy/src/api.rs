@@ -10,7 +10,7 @@ use form::Form;
 use contract::Capability;
 
 use crate::config::{Config, Current};
-use crate::edge::{Metrics, RequestId};
+use crate::edge::{Access, Metrics, RequestId};
 use crate::error::Error;
 use crate::job::work::{Need, Speakers, Work};
 use crate::net::drain::Drain;
@@ -34,6 +34,8 @@ mod sse;
 pub struct Context {
     /// The configuration.
     pub config: Current,
+    /// Who is let in.
+    pub access: Access,
     /// The way to the engines.
     pub upstreams: Upstreams,
     /// The voices that engines have.
@@ -48,6 +50,8 @@ pub struct Context {
     pub session_metrics: stream::Metrics,
     /// Free permits for sessions.
     pub sessions: Permits,
+    /// Permits for connections whose clients have not proven who they are.
+    pub unproven: Permits,
     /// Unix time of the start, seconds: when models count as created.
     pub started_unix: u64,
 }
@@ -57,6 +61,28 @@ impl Context {
     async fn open(&self, request: Request) -> Result<Form, Error> {
         let limit = self.config.get().gateway.body_limit.as_u64();
         Form::open(request, limit, self.upstreams.budget()).await
+    }
+
+    /// The engines of a request for that capability, by the model it names; those of the first one when it names none.
+    ///
+    /// # Errors
+    /// There is no such model, it is for something else, or the caller may not use it.
+    fn route(
+        &self,
+        request_id: &RequestId,
+        name: Option<&str>,
+        capability: Capability,
+    ) -> Result<Route, Error> {
+        let (config, caller) = (self.config.get(), request_id.caller());
+        if name.is_none() && caller.is_none() {
+            return Ok(catalog::default_route(&config, capability));
+        }
+        let voices = self.voices.known();
+        let known = catalog::known_for(&config, &voices, name, capability)?;
+        if let Some(caller) = caller {
+            caller.may_use(&known.id, name)?;
+        }
+        Ok(known.route)
     }
 
     /// Notes that an engine, which may have been asked as the second one, heard an upload of so many seconds.

@@ -13,6 +13,7 @@ use contract::Capability;
 
 use crate::protocol::{self, Protocol};
 
+mod auth;
 mod check;
 mod connections;
 mod current;
@@ -26,6 +27,7 @@ pub mod reload;
 mod sessions;
 mod supervisors;
 
+pub use auth::{Auth, AuthMode, Limits, Quotas};
 pub use connections::Connections;
 pub use current::Current;
 pub use hedge::Hedge;
@@ -175,6 +177,10 @@ pub struct Gateway {
     pub hedge: Hedge,
     /// Bounds of the Retry-After header.
     pub retry_after: RetryAfter,
+    /// Who may call.
+    pub auth: Auth,
+    /// How much of it.
+    pub quotas: Quotas,
     /// The page for people at `/`.
     pub page: Page,
     /// Limits of streaming sessions.
@@ -203,6 +209,8 @@ impl Default for Gateway {
             retry: Retry::default(),
             hedge: Hedge::default(),
             retry_after: RetryAfter::default(),
+            auth: Auth::default(),
+            quotas: Quotas::default(),
             page: Page::default(),
             sessions: Sessions::default(),
             models: Model::defaults(),

@@ -1,8 +1,14 @@
-//! What every request passes on its way in and out: its id, its place among those in flight, CORS, and the common headers.
+//! What every request passes on its way in and out: its id, its caller, its place among those in flight, CORS, and the common headers.
 
+mod access;
+mod credential;
 mod inbound;
 mod metrics;
+mod need;
 mod outbound;
+mod principal;
+mod refused;
+mod tries;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,16 +22,20 @@ use parking_lot::Mutex;
 use tracing::Instrument;
 use uuid::Builder;
 
+pub use access::{Access, Denied, EPHEMERAL, Peer};
 pub use metrics::Metrics;
+pub use principal::Principal;
+pub use refused::Refused;
 
 use contract::Capability;
 use contract::header::REQUEST_ID;
 pub use inbound::Source;
 
 use inbound::Inbound;
+use need::Need;
 use outbound::{InFlight, Outbound};
 
-use crate::config::Current;
+use crate::config::{Config, Current};
 use crate::error::Error;
 use crate::net::drain::Drain;
 use crate::net::permits::Permits;
@@ -44,9 +54,10 @@ pub struct RequestId {
     noted: Arc<Mutex<Noted>>,
 }
 
-/// Which engine served a request, and whether it was the second one that was asked.
+/// Whose request it is, which engine served it, and whether it was the second one that was asked.
 #[derive(Clone, Debug, Default)]
 struct Noted {
+    caller: Option<Arc<Principal>>,
     engine: Option<Arc<str>>,
     hedged: bool,
 }
@@ -54,7 +65,18 @@ struct Noted {
 impl RequestId {
     /// Notes which engine served it.
     pub fn served_by(&self, engine: &Arc<str>, hedged: bool) {
-        *self.noted.lock() = Noted { engine: Some(Arc::clone(engine)), hedged };
+        let mut noted = self.noted.lock();
+        (noted.engine, noted.hedged) = (Some(Arc::clone(engine)), hedged);
+    }
+
+    /// Notes whose request it is.
+    pub fn called_by(&self, caller: Arc<Principal>) {
+        self.noted.lock().caller = Some(caller);
+    }
+
+    /// Whose request it is; `None` where no key is asked for.
+    pub fn caller(&self) -> Option<Arc<Principal>> {
+        self.noted.lock().caller.clone()
     }
 
     fn as_str(&self) -> &str {
@@ -72,6 +94,8 @@ pub struct Edge {
     pub permits: Permits,
     /// How many permits there are, and the Retry-After of a refusal.
     pub config: Current,
+    /// Who is let in.
+    pub access: Access,
     /// For request ids: a call of the system for each costs more than the rest of an id.
     pub rng: Rng,
 }
@@ -83,14 +107,16 @@ pub async fn layer(State(edge): State<Arc<Edge>>, request: Request, next: Next) 
         request.extensions_mut().insert(id);
         next.run(request)
     };
-    pass(&edge, &pattern, request, serve).await
+    let peer = request.extensions().get().copied().unwrap_or_default();
+    pass(&edge, &pattern, request, peer, serve).await
 }
 
 /// What is around every route, of that pattern. Nothing of a request's body is read here.
 pub async fn pass<B, F>(
     edge: &Edge,
     pattern: &str,
-    request: http::Request<B>,
+    mut request: http::Request<B>,
+    peer: Peer,
     serve: impl FnOnce(Request, RequestId) -> F,
 ) -> Response
 where
@@ -104,19 +130,22 @@ where
         finish(response.headers_mut(), &id, started);
         return response;
     }
+    let config = edge.config.get();
+    let mut refused = None;
+    if config.gateway.auth.is_on() {
+        refused = edge.admit(&config, pattern, &mut request, peer, &id).err().map(Error::from);
+    }
     let route = edge.metrics.route(pattern);
     // A span costs as much as all else of the edge. The log line has the same fields.
     let span = tracing::debug_span!("request", request_id = id.as_str(), route = route.pattern.as_str());
     let mut in_flight = InFlight::begin(edge.metrics.clone(), route, id.clone(), started);
-    let mut refused = None;
-    if request.method() == Method::POST {
-        let config = edge.config.get();
+    if request.method() == Method::POST && refused.is_none() {
         match edge.permits.take(config.gateway.max_in_flight) {
             Some(place) => in_flight.place = Some(place),
             None => refused = Some(overloaded(request.uri().path(), config.gateway.retry_after.min)),
         }
     }
-    let request = edge.wrap(request);
+    let request = edge.wrap(&config, request);
     let mut response = match refused {
         Some(error) => error.into_response(),
         None => serve(request, id.clone()).instrument(span).await,
@@ -127,13 +156,38 @@ where
 }
 
 impl Edge {
-    fn wrap<B: Source>(&self, request: http::Request<B>) -> Request {
+    /// Notes whose request it is. One for a session goes on although it is refused: its dialect says so in its own way.
+    fn admit<B>(
+        &self,
+        config: &Config,
+        pattern: &str,
+        request: &mut http::Request<B>,
+        peer: Peer,
+        id: &RequestId,
+    ) -> Result<(), Refused> {
+        let need = need::of(pattern);
+        match self.access.admit(&config.gateway.auth, need, request, peer, unix_seconds()) {
+            Ok(caller) => {
+                if let Some(caller) = caller {
+                    id.called_by(caller);
+                }
+                Ok(())
+            }
+            Err(refused) if matches!(need, Need::Session(_)) && request.method() == Method::GET => {
+                request.extensions_mut().insert(Denied { refused, peer });
+                Ok(())
+            }
+            Err(refused) => Err(refused),
+        }
+    }
+
+    fn wrap<B: Source>(&self, config: &Config, request: http::Request<B>) -> Request {
         let awaits_continue = request.headers().contains_key(header::EXPECT);
         request.map(|body| {
             if body.is_end_stream() {
                 return Body::empty();
             }
-            let pace = self.config.get().gateway.connections.pace();
+            let pace = config.gateway.connections.pace();
             Body::new(Inbound::new(body, pace, awaits_continue, self.metrics.bytes_in(), self.drain.clone()))
         })
     }
@@ -188,6 +242,11 @@ fn preflight(asked: &HeaderMap) -> Response {
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, OPTIONS"));
     response
+}
+
+/// Unix time, seconds.
+pub fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Sets the headers of every reply.

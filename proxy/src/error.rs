@@ -9,6 +9,7 @@ use serde_json::json;
 
 use contract::Capability;
 
+use crate::edge::Refused;
 use crate::net::websocket;
 
 /// Why a request is not served.
@@ -63,6 +64,9 @@ pub enum Error {
     /// The path speaks WebSocket, and the request is no handshake of it.
     #[error(transparent)]
     NoHandshake(#[from] websocket::Refused),
+    /// The caller is not known, or may not do this.
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// An ephemeral key that is not valid any more, or never was.
     #[error(
         "the client secret has expired or is not valid; POST /v1/realtime/client_secrets makes a new one"
@@ -158,6 +162,7 @@ impl Error {
             Self::ModelNotFound { .. } | Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoHandshake(_) => StatusCode::UPGRADE_REQUIRED,
+            Self::Refused(refused) => refused.status(),
             Self::InvalidSecret => StatusCode::UNAUTHORIZED,
             Self::TooManySessions { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::PoisonInput => StatusCode::UNPROCESSABLE_ENTITY,
@@ -181,6 +186,7 @@ impl Error {
             Self::NotFound { .. } => Some("not_found"),
             Self::MethodNotAllowed { .. } => Some("method_not_allowed"),
             Self::NoHandshake(_) => Some("upgrade_required"),
+            Self::Refused(refused) => Some(refused.code()),
             Self::InvalidSecret => Some("invalid_api_key"),
             Self::TooManySessions { .. } => Some("too_many_sessions"),
             Self::Undecodable { .. } => Some("invalid_value"),
@@ -211,6 +217,7 @@ impl Error {
             Self::NotFound { .. }
             | Self::MethodNotAllowed { .. }
             | Self::NoHandshake(_)
+            | Self::Refused(_)
             | Self::InvalidSecret
             | Self::TooManySessions { .. }
             | Self::Overloaded { .. }
@@ -242,6 +249,7 @@ impl Error {
             | Self::NoRoom { retry_after }
             | Self::TooManySessions { retry_after }
             | Self::EngineFailed { retry_after, .. } => Some(*retry_after),
+            Self::Refused(refused) => refused.retry_after(),
             Self::InvalidRequest { .. }
             | Self::Truncated
             | Self::BodyTimeout
@@ -279,6 +287,9 @@ impl IntoResponse for Error {
         }
         if let Self::MethodNotAllowed { allowed } = self {
             headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Self::NoHandshake(_) = self {
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));

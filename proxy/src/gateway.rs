@@ -1,6 +1,7 @@
 //! The gateway: routes of the public port and of the admin port, and the edge that all requests pass.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -27,8 +28,9 @@ use crate::api::openai::realtime::secrets;
 use crate::api::openai::{models, speech, transcription, voices};
 use crate::api::{Context, azure, diarization, live, page, parakeet_fastapi, spark};
 use crate::config::Current;
-use crate::edge::{self, Edge, RequestId};
+use crate::edge::{self, Access, Edge, Peer, RequestId};
 use crate::error::Error;
+use crate::keys;
 use crate::net::drain::Drain;
 use crate::net::permits::Permits;
 use crate::rng::Rng;
@@ -42,6 +44,15 @@ pub struct Service {
     context: Arc<Context>,
     edge: Arc<Edge>,
     router: Router,
+    /// At the other end of the connection that it serves.
+    peer: Peer,
+}
+
+impl Service {
+    /// What serves a connection from that address.
+    pub fn for_peer(&self, address: SocketAddr) -> Self {
+        Self { peer: Peer(address.ip()), ..self.clone() }
+    }
 }
 
 impl hyper::service::Service<hyper::Request<Incoming>> for Service {
@@ -50,14 +61,15 @@ impl hyper::service::Service<hyper::Request<Incoming>> for Service {
     type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
-        let request = without_slash(request);
+        let mut request = without_slash(request);
         let Some(call) = Call::of(&request) else {
+            request.extensions_mut().insert(self.peer);
             return self.router.clone().oneshot(request).boxed();
         };
-        let (context, edge) = (Arc::clone(&self.context), Arc::clone(&self.edge));
+        let (context, edge, peer) = (Arc::clone(&self.context), Arc::clone(&self.edge), self.peer);
         async move {
             let serve = |request, id| call.serve(context, id, request);
-            Ok(edge::pass(&edge, call.pattern(), request, serve).await)
+            Ok(edge::pass(&edge, call.pattern(), request, peer, serve).await)
         }
         .boxed()
     }
@@ -109,18 +121,21 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway in front of `upstreams`, with its metrics in `registry`.
+    /// A gateway in front of `upstreams` that lets in whom `keys` know, with its metrics in `registry`.
     ///
     /// # Errors
     /// When its metrics are registered already.
     pub fn new(
         config: Current,
         upstreams: Upstreams,
+        keys: keys::Store,
         drain: Drain,
         registry: &prometheus::Registry,
     ) -> prometheus::Result<Self> {
         let metrics = Metrics::register(registry)?;
+        let access = Access::new(keys, registry)?;
         let edge = Edge {
+            access: access.clone(),
             metrics: metrics.clone(),
             drain: drain.clone(),
             permits: Permits::default(),
@@ -134,6 +149,7 @@ impl Gateway {
         let sessions = Permits::default();
         let context = Context {
             config,
+            access,
             upstreams,
             voices,
             metrics,
@@ -141,6 +157,7 @@ impl Gateway {
             engines,
             session_metrics,
             sessions,
+            unproven: Permits::default(),
             started_unix,
         };
         Ok(Self { context: Arc::new(context), edge: Arc::new(edge) })
@@ -191,7 +208,8 @@ impl Gateway {
 
     /// What serves the public port, with and without a slash at the end of a path.
     pub fn service(&self) -> Service {
-        Service { context: Arc::clone(&self.context), edge: Arc::clone(&self.edge), router: self.router() }
+        let (context, edge) = (Arc::clone(&self.context), Arc::clone(&self.edge));
+        Service { context, edge, router: self.router(), peer: Peer::default() }
     }
 
     /// Routes of the admin port.

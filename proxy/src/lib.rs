@@ -14,7 +14,7 @@
 //! | `guard` | one engine: its path, its judgement, its repair |
 //! | `audio`, `multipart`, `rng`, `transcript` | pure: no network, no clock |
 //! | `net` | connections and bodies |
-//! | `config`, `error` | what is configured, and what a client's error says |
+//! | `config`, `keys`, `error` | what is configured, the API keys, and what a client's error says |
 //! | `app`, `args`, `admin`, `banner`, `logging` | the process |
 //! | `roundtrip` | the proof from outside |
 
@@ -30,6 +30,7 @@ mod error;
 mod gateway;
 mod guard;
 mod job;
+mod keys;
 pub mod logging;
 mod multipart;
 mod net;

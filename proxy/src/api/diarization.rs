@@ -13,7 +13,7 @@ use serde::Serialize;
 use contract::Capability;
 
 use super::form::{Fields, Form, Playing};
-use super::{Context, catalog, may_wait, outgoing, rendered};
+use super::{Context, may_wait, outgoing, rendered};
 use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::work::{Turns, Work};
@@ -66,7 +66,7 @@ async fn diarize(
 ) -> Result<Response, Error> {
     let format = format(&fields)?;
     let config = context.config.get();
-    let route = catalog::route_for(&config, &context.voices.known(), fields.set("model"), Capability::Stt)?;
+    let route = context.route(request_id, fields.set("model"), Capability::Stt)?;
     let mut job = outgoing(route, Work::Diarize, form.playing.seconds, request_id);
     job.file = Some(form.upload(&fields, &context.upstreams));
     job.may_wait = may_wait(&config, Capability::Stt, form.announced);

@@ -15,24 +15,41 @@ use contract::Capability;
 
 use super::Context;
 use super::form::Fields;
-use crate::edge::RequestId;
+use crate::edge::{Denied, RequestId};
 use crate::error::Error;
+use crate::net::permits::Permit;
 use crate::net::websocket::{Gone, Handshake, Message, Received, Socket};
 use crate::stream::{Ask, Event, Input, Session, Settings};
+use admission::Manner;
 
+mod admission;
 mod deepgram;
 pub mod nim;
 mod parakeet_fastapi;
 pub mod tldw;
 
+/// A streaming dialect.
+#[derive(Clone, Copy)]
+struct Spoken {
+    path: &'static str,
+    /// In logs and metrics.
+    name: &'static str,
+    open: Open,
+    manner: Manner,
+}
+
 /// The dialects that are spoken over WebSocket: adding one is a line here.
-const DIALECTS: [(&str, &str, Open); 5] = [
-    ("/realtime", "openai_realtime", super::openai::realtime::open),
-    ("/ws", "parakeet_fastapi", parakeet_fastapi::open),
-    ("/listen", "deepgram", deepgram::open),
-    ("/api/v1/audio/stream/transcribe", "tldw", tldw::open),
-    ("/core/parakeet/stream", "tldw_core", tldw::open_core),
+const DIALECTS: [Spoken; 5] = [
+    spoken("/realtime", "openai_realtime", super::openai::realtime::open, Manner::Realtime),
+    spoken("/ws", "parakeet_fastapi", parakeet_fastapi::open, Manner::Handshake),
+    spoken("/listen", "deepgram", deepgram::open, Manner::Handshake),
+    spoken("/api/v1/audio/stream/transcribe", "tldw", tldw::open, Manner::Tldw),
+    spoken("/core/parakeet/stream", "tldw_core", tldw::open_core, Manner::Tldw),
 ];
+
+const fn spoken(path: &'static str, name: &'static str, open: Open, manner: Manner) -> Spoken {
+    Spoken { path, name, open, manner }
+}
 
 /// How often a client that sends nothing is asked for a sign of life.
 const PING_EVERY: Duration = Duration::from_secs(20);
@@ -41,8 +58,8 @@ const SILENT_FOR: Duration = Duration::from_secs(60);
 /// Longest time for the last texts of a session when the gateway stops.
 const GOODBYE: Duration = Duration::from_secs(10);
 
-/// Begins a session of a dialect, or refuses its request.
-type Open = fn(&Arc<Context>, &Request, &Handshake) -> Result<Opened, Error>;
+/// Begins a session of a dialect, or refuses its request. The last is the subprotocols that the client offers.
+type Open = fn(&Arc<Context>, &RequestId, &Request, &[String]) -> Result<Opened, Error>;
 
 /// A session that can begin.
 pub struct Opened {
@@ -129,13 +146,12 @@ impl Out {
 
 /// The routes of all dialects.
 pub fn routes() -> Router<Arc<Context>> {
-    DIALECTS.iter().fold(Router::new(), |router, (path, name, open)| {
-        let (name, open) = (*name, *open);
-        let serve =
-            move |State(context): State<Arc<Context>>,
-                  Extension(id): Extension<RequestId>,
-                  request: Request| async move { begin(context, id, request, name, open) };
-        router.route(path, get(serve).fallback(|| async { Error::MethodNotAllowed { allowed: "GET" } }))
+    DIALECTS.into_iter().fold(Router::new(), |router, spoken| {
+        let serve = move |State(context): State<Arc<Context>>,
+                          Extension(id): Extension<RequestId>,
+                          request: Request| async move { begin(context, id, request, spoken) };
+        router
+            .route(spoken.path, get(serve).fallback(|| async { Error::MethodNotAllowed { allowed: "GET" } }))
     })
 }
 
@@ -144,29 +160,113 @@ fn begin(
     context: Arc<Context>,
     request_id: RequestId,
     mut request: Request,
-    name: &'static str,
-    open: Open,
+    spoken: Spoken,
 ) -> Result<Response, Error> {
-    let limits = context.config.get().gateway.sessions;
-    let handshake = Handshake::of(&mut request)?;
-    let opened = open(&context, &request, &handshake)?;
+    let denied = request.extensions_mut().remove::<Denied>();
+    let handshake = match (Handshake::of(&mut request), &denied) {
+        (Err(_), Some(denied)) => return Err(denied.refused.clone().into()),
+        (handshake, _) => handshake?,
+    };
+    if let Some(denied) = denied {
+        return deny(context, request_id, request, handshake, spoken, denied);
+    }
+    let admitted = admit(&context, &request_id, &request, &handshake.offered, spoken)?;
+    let response = handshake.response(admitted.protocol);
+    let max_message = max_message(&context);
+    let task_context = Arc::clone(&context);
+    context.drain.spawn(async move {
+        let Ok(socket) = handshake.connect(max_message).await else { return };
+        run(task_context, request_id, socket, admitted, spoken).await;
+    });
+    Ok(response)
+}
+
+/// Answers the handshake of a caller who is not known: with a refusal, or with time to say who it is.
+fn deny(
+    context: Arc<Context>,
+    request_id: RequestId,
+    request: Request,
+    handshake: Handshake,
+    spoken: Spoken,
+    denied: Denied,
+) -> Result<Response, Error> {
+    if spoken.manner == Manner::Handshake {
+        return Err(denied.refused.into());
+    }
     let retry_after = context.config.get().gateway.retry_after.min;
-    let permit = context.sessions.take(limits.max).ok_or(Error::TooManySessions { retry_after })?;
+    let permit =
+        context.unproven.take(admission::MAX_UNPROVEN).ok_or(Error::TooManySessions { retry_after })?;
+    let offered = handshake.offered.clone();
+    let response =
+        handshake.response(offered.iter().any(|offered| offered == "realtime").then_some("realtime"));
+    let max_message = max_message(&context).min(admission::MAX_MESSAGE);
+    let task_context = Arc::clone(&context);
+    context.drain.spawn(async move {
+        let context = task_context;
+        let Ok(mut socket) = handshake.connect(max_message).await else { return };
+        if !spoken.manner.asks_later(&denied.refused) {
+            return spoken.manner.refuse(socket, &denied.refused.into()).await;
+        }
+        let proven = tokio::select! {
+            proven = admission::first_message(&context, &request_id, &denied, &mut socket) => proven,
+            () = context.drain.begun() => return,
+        };
+        let admitted = proven.and_then(|()| admit(&context, &request_id, &request, &offered, spoken));
+        drop(permit);
+        match admitted {
+            Ok(admitted) => run(context, request_id, socket, admitted, spoken).await,
+            Err(error) => spoken.manner.refuse(socket, &error).await,
+        }
+    });
+    Ok(response)
+}
+
+/// A session that may run, and what it holds meanwhile.
+struct Admitted {
+    session: Session,
+    dialect: Box<dyn Dialect>,
+    protocol: Option<&'static str>,
+    _permit: Permit,
+}
+
+/// Opens a session, if there is room for it.
+fn admit(
+    context: &Arc<Context>,
+    request_id: &RequestId,
+    request: &Request,
+    offered: &[String],
+    spoken: Spoken,
+) -> Result<Admitted, Error> {
+    let config = context.config.get();
+    let opened = (spoken.open)(context, request_id, request, offered)?;
+    let retry_after = config.gateway.retry_after.min;
+    let permit =
+        context.sessions.take(config.gateway.sessions.max).ok_or(Error::TooManySessions { retry_after })?;
     let engines = Arc::new(context.engines.of(request_id.value.clone()));
     let session = Session::new(opened.settings, opened.ask, engines)
         .map_err(|error| Error::param("sample_rate", error.to_string()))?;
-    let response = handshake.response(opened.protocol);
-    let max_message = usize::try_from(limits.max_message.as_u64()).unwrap_or(usize::MAX);
-    let counted = context.session_metrics.begin(name);
-    let task_context = Arc::clone(&context);
-    context.drain.spawn(async move {
-        let _held = (permit, counted);
-        let Ok(socket) = handshake.connect(max_message).await else { return };
-        let live = Live { context: task_context, socket, session, dialect: opened.dialect, draining: false };
-        let seconds = live.run().await;
-        tracing::info!(request_id = ?request_id.value, dialect = name, seconds, "session ended");
-    });
-    Ok(response)
+    Ok(Admitted { session, dialect: opened.dialect, protocol: opened.protocol, _permit: permit })
+}
+
+fn max_message(context: &Context) -> usize {
+    usize::try_from(context.config.get().gateway.sessions.max_message.as_u64()).unwrap_or(usize::MAX)
+}
+
+/// Runs a session to its end.
+async fn run(
+    context: Arc<Context>,
+    request_id: RequestId,
+    socket: Socket,
+    admitted: Admitted,
+    spoken: Spoken,
+) {
+    let Admitted { session, dialect, _permit, .. } = admitted;
+    let _counted = context.session_metrics.begin(spoken.name);
+    let live = Live { context, socket, session, dialect, draining: false };
+    let seconds = live.run().await;
+    let caller = request_id.caller();
+    let key = caller.as_ref().map(|caller| tracing::field::display(caller.name()));
+    tracing::info!(request_id = ?request_id.value, dialect = spoken.name, key, seconds, "session ended");
 }
 
 /// A session with its connection.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use contract::Capability;
 
 use super::form::{Fields, Form};
-use super::{Context, catalog, check_offers, may_wait, outgoing, rendered};
+use super::{Context, check_offers, may_wait, outgoing, rendered};
 use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::work::{Need, Transcribe, Transcript, Work};
@@ -76,7 +76,7 @@ async fn serve(
     // `should_chunk` is accepted: how a recording is cut changes no word.
     let timed = fields.flag("include_timestamps")?;
     let config = context.config.get();
-    let route = catalog::default_route(&config, Capability::Stt);
+    let route = context.route(request_id, None, Capability::Stt)?;
     let words = if timed { Need::Required } else { Need::No };
     let work = Work::Transcribe(Transcribe { words, ..Transcribe::default() });
     check_offers(&context.upstreams, &route, &work)?;

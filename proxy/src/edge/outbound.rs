@@ -52,6 +52,7 @@ impl Drop for InFlight {
             request_id = %self.id.as_str(),
             route = %self.route.pattern,
             status = self.status,
+            key = noted.caller.as_ref().map(|caller| field::display(caller.name().clone())),
             engine = noted.engine.as_deref().map(field::display),
             hedged = noted.hedged.then_some(true),
             complete = self.complete,

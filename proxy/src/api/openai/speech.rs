@@ -49,7 +49,7 @@ pub async fn by(
     if let Some(model) = model {
         wanted.model_unless_given(model);
     }
-    let speech = wanted.check(&context).await?;
+    let speech = wanted.check(&context, &request_id).await?;
     let (content_type, input) = (speech.format.content_type(), speech.events.then(|| speech.input.clone()));
     let (writer, mut reader) = buffer();
     let spoken = Spoken::new(context, request_id, speech, writer)?;

@@ -11,7 +11,7 @@ use super::events;
 use super::form::{Parameters, streams};
 use super::wire::{self, Heard};
 use crate::api::form::{Fields, Form};
-use crate::api::{Context, catalog, check_offers, may_wait, outgoing, rendered};
+use crate::api::{Context, check_offers, may_wait, outgoing, rendered};
 use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::work::{Transcribe, Work};
@@ -91,8 +91,7 @@ fn job(
     request_id: &RequestId,
 ) -> Result<Outgoing, Error> {
     let config = context.config.get();
-    let voices = context.voices.known();
-    let route = catalog::route_for(&config, &voices, parameters.model.as_deref(), Capability::Stt)?;
+    let route = context.route(request_id, parameters.model.as_deref(), Capability::Stt)?;
     let work = Work::Transcribe(Transcribe {
         words: parameters.needs_words(),
         language: parameters.language.clone(),

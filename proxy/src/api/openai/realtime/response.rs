@@ -10,6 +10,7 @@ use super::config::Config;
 use super::frames::Frames;
 use crate::api::live::{Out, to_base64};
 use crate::api::{Context, catalog};
+use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::voice::VoiceName;
 use crate::stream::{Say, Session};
@@ -80,6 +81,7 @@ impl Responses {
     pub(super) fn order(
         &mut self,
         context: &Context,
+        request_id: &RequestId,
         config: &Config,
         event: &Map<String, Value>,
     ) -> Result<Order, Error> {
@@ -113,7 +115,7 @@ impl Responses {
         let voice = voice.map(str::to_owned).or_else(|| config.voice.clone());
         let (known, voices) = (context.config.get(), context.voices.known());
         let model = config.model.as_deref();
-        let route = catalog::route_for(&known, &voices, model, Capability::Tts)?;
+        let route = context.route(request_id, model, Capability::Tts)?;
         let full = match &voice {
             None => {
                 let named = model.filter(|model| VoiceName::parse(model).is_some());

@@ -8,6 +8,7 @@ use contract::Capability;
 
 use crate::api::{Context, catalog};
 use crate::audio::{OutputFormat, SPEEDS};
+use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::language;
 use crate::job::voice::VoiceName;
@@ -73,11 +74,10 @@ impl Wanted {
     }
 
     /// Judges everything that needs no list of voices, then the voice.
-    pub(super) async fn check(&self, context: &Context) -> Result<Speech, Error> {
+    pub(super) async fn check(&self, context: &Context, request_id: &RequestId) -> Result<Speech, Error> {
         let input = self.input()?;
         let model = self.text("model")?;
-        let config = context.config.get();
-        let route = catalog::route_for(&config, &context.voices.known(), model, Capability::Tts)?;
+        let route = context.route(request_id, model, Capability::Tts)?;
         let format = self.format(model)?;
         let sample_rate = self.sample_rate(format)?;
         let speed = self.speed()?;
