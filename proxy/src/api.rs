@@ -10,7 +10,7 @@ use form::Form;
 use contract::Capability;
 
 use crate::config::{Config, Current};
-use crate::edge::{Access, Metrics, RequestId};
+use crate::edge::{Access, Charge, Metrics, RequestId};
 use crate::error::Error;
 use crate::job::work::{Need, Speakers, Work};
 use crate::net::drain::Drain;
@@ -29,6 +29,7 @@ pub mod page;
 pub mod parakeet_fastapi;
 pub mod spark;
 mod sse;
+pub mod usage;
 
 /// What every dialect has at hand. Shared by all requests.
 pub struct Context {
@@ -86,12 +87,22 @@ impl Context {
     }
 
     /// Notes that an engine, which may have been asked as the second one, heard an upload of so many seconds.
-    fn served(&self, form: &Form, request_id: &RequestId, (engine, hedged): (&Arc<str>, bool), seconds: f64) {
+    fn served(
+        &self,
+        form: &Form,
+        request_id: &RequestId,
+        (engine, hedged): (&Arc<str>, bool),
+        charge: Option<Charge>,
+        seconds: f64,
+    ) {
         request_id.served_by(engine, hedged);
         if let Some(input) = form.input() {
             self.upstreams.served(input);
         }
         self.metrics.audio_seconds(Capability::Stt).inc_by(seconds);
+        if let Some(charge) = charge {
+            charge.settle(seconds);
+        }
     }
 }
 

@@ -27,7 +27,7 @@ pub mod reload;
 mod sessions;
 mod supervisors;
 
-pub use auth::{Auth, AuthMode, Limits, Quotas};
+pub use auth::{Auth, AuthMode, Limits, Quotas, Usage};
 pub use connections::Connections;
 pub use current::Current;
 pub use hedge::Hedge;
@@ -181,6 +181,8 @@ pub struct Gateway {
     pub auth: Auth,
     /// How much of it.
     pub quotas: Quotas,
+    /// What is kept of it.
+    pub usage: Usage,
     /// The page for people at `/`.
     pub page: Page,
     /// Limits of streaming sessions.
@@ -211,6 +213,7 @@ impl Default for Gateway {
             retry_after: RetryAfter::default(),
             auth: Auth::default(),
             quotas: Quotas::default(),
+            usage: Usage::default(),
             page: Page::default(),
             sessions: Sessions::default(),
             models: Model::defaults(),

@@ -1,14 +1,18 @@
 //! What every request passes on its way in and out: its id, its caller, its place among those in flight, CORS, and the common headers.
 
 mod access;
+mod account;
+mod charge;
 mod credential;
 mod inbound;
 mod metrics;
 mod need;
 mod outbound;
 mod principal;
+mod quota;
 mod refused;
 mod tries;
+mod usage;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -23,8 +27,10 @@ use tracing::Instrument;
 use uuid::Builder;
 
 pub use access::{Access, Denied, EPHEMERAL, Peer};
+pub use charge::Charge;
 pub use metrics::Metrics;
 pub use principal::Principal;
+pub use quota::Unit;
 pub use refused::Refused;
 
 use contract::Capability;
@@ -34,15 +40,18 @@ pub use inbound::Source;
 use inbound::Inbound;
 use need::Need;
 use outbound::{InFlight, Outbound};
+use quota::Rate;
 
 use crate::config::{Config, Current};
 use crate::error::Error;
 use crate::net::drain::Drain;
-use crate::net::permits::Permits;
+use crate::net::permits::{Permit, Permits};
 use crate::rng::Rng;
 
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
 const VERSION: HeaderName = HeaderName::from_static("openai-version");
+/// The target of log lines that say who did what, and who was refused.
+pub const AUDIT: &str = "audit";
 /// Longest request id taken over from a client.
 const ID_BYTES: usize = 128;
 
@@ -77,6 +86,16 @@ impl RequestId {
     /// Whose request it is; `None` where no key is asked for.
     pub fn caller(&self) -> Option<Arc<Principal>> {
         self.noted.lock().caller.clone()
+    }
+
+    /// Sets an amount aside for work of its caller; `None` where no key is asked for.
+    ///
+    /// # Errors
+    /// The caller's quota does not allow it.
+    pub fn charge(&self, unit: Unit, amount: f64) -> Result<Option<Charge>, Error> {
+        let Some(caller) = self.caller() else { return Ok(None) };
+        caller.reserve(unit, amount, unix_millis())?;
+        Ok(Some(Charge::new(caller, self.clone(), unit, amount)))
     }
 
     fn as_str(&self) -> &str {
@@ -131,14 +150,18 @@ where
         return response;
     }
     let config = edge.config.get();
-    let mut refused = None;
+    let (mut refused, mut rate, mut job) = (None, None, None);
     if config.gateway.auth.is_on() {
-        refused = edge.admit(&config, pattern, &mut request, peer, &id).err().map(Error::from);
+        match edge.admit(&config, pattern, &mut request, peer, &id) {
+            Ok(admitted) => (rate, job) = admitted,
+            Err(error) => refused = Some(Error::from(error)),
+        }
     }
     let route = edge.metrics.route(pattern);
     // A span costs as much as all else of the edge. The log line has the same fields.
     let span = tracing::debug_span!("request", request_id = id.as_str(), route = route.pattern.as_str());
     let mut in_flight = InFlight::begin(edge.metrics.clone(), route, id.clone(), started);
+    in_flight.job = job;
     if request.method() == Method::POST && refused.is_none() {
         match edge.permits.take(config.gateway.max_in_flight) {
             Some(place) => in_flight.place = Some(place),
@@ -151,12 +174,16 @@ where
         None => serve(request, id.clone()).instrument(span).await,
     };
     finish(response.headers_mut(), &id, started);
+    if let Some(rate) = rate {
+        show(response.headers_mut(), rate);
+    }
     in_flight.status = response.status().as_u16();
     response.map(|body| Body::new(Outbound::new(body, in_flight)))
 }
 
 impl Edge {
-    /// Notes whose request it is. One for a session goes on although it is refused: its dialect says so in its own way.
+    /// Notes whose request it is, and counts it. Returns what is left of a minute's requests, and its place among those of its
+    /// caller. One for a session goes on although it is refused: its dialect says so in its own way.
     fn admit<B>(
         &self,
         config: &Config,
@@ -164,20 +191,25 @@ impl Edge {
         request: &mut http::Request<B>,
         peer: Peer,
         id: &RequestId,
-    ) -> Result<(), Refused> {
+    ) -> Result<(Option<Rate>, Option<Permit>), Refused> {
         let need = need::of(pattern);
-        match self.access.admit(&config.gateway.auth, need, request, peer, unix_seconds()) {
-            Ok(caller) => {
-                if let Some(caller) = caller {
-                    id.called_by(caller);
-                }
-                Ok(())
+        let admitted = self.access.admit(config, need, request, peer, unix_seconds());
+        let is_session = matches!(need, Need::Session(_)) && request.method() == Method::GET;
+        let admitted = admitted.and_then(|caller| {
+            let Some(caller) = caller else { return Ok((None, None)) };
+            id.called_by(Arc::clone(&caller));
+            match request.method() {
+                // A session counts once its dialect has opened it.
+                &Method::POST => Ok((caller.request(unix_millis())?, Some(caller.job()?))),
+                _ => Ok((None, None)),
             }
-            Err(refused) if matches!(need, Need::Session(_)) && request.method() == Method::GET => {
+        });
+        match admitted {
+            Err(refused) if is_session => {
                 request.extensions_mut().insert(Denied { refused, peer });
-                Ok(())
+                Ok((None, None))
             }
-            Err(refused) => Err(refused),
+            admitted => admitted,
         }
     }
 
@@ -244,6 +276,22 @@ fn preflight(asked: &HeaderMap) -> Response {
     response
 }
 
+/// Tells what is left of a minute's requests, as OpenAI does.
+fn show(headers: &mut HeaderMap, rate: Rate) {
+    let seconds = rate.full_in.as_secs_f64().ceil() as u64;
+    headers.insert("x-ratelimit-limit-requests", HeaderValue::from(rate.limit));
+    headers.insert("x-ratelimit-remaining-requests", HeaderValue::from(rate.left));
+    if let Ok(reset) = HeaderValue::try_from(format!("{seconds}s")) {
+        headers.insert("x-ratelimit-reset-requests", reset);
+    }
+}
+
+/// Unix time, milliseconds.
+pub fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
 /// Unix time, seconds.
 pub fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
@@ -258,7 +306,8 @@ fn finish(headers: &mut HeaderMap, id: &RequestId, started: Instant) {
     headers.insert(
         header::ACCESS_CONTROL_EXPOSE_HEADERS,
         HeaderValue::from_static(
-            "x-request-id, retry-after, retry-after-ms, x-should-retry, openai-processing-ms",
+            "x-request-id, retry-after, retry-after-ms, x-should-retry, openai-processing-ms, \
+             x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests",
         ),
     );
 }

@@ -12,6 +12,9 @@ use contract::Capability;
 use crate::edge::Refused;
 use crate::net::websocket;
 
+/// Longest time that an SDK is told to wait and retry by itself; those of a day's quota are not.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
+
 /// Why a request is not served.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -278,7 +281,7 @@ impl IntoResponse for Error {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         // SDKs retry 5xx by themselves; a long job that timed out must not run three times.
-        let retry = self.retry_after().is_some();
+        let retry = self.retry_after().is_some_and(|after| after <= MAX_RETRY_AFTER);
         headers.insert("x-should-retry", HeaderValue::from_static(if retry { "true" } else { "false" }));
         if let Some(after) = self.retry_after() {
             let seconds = after.as_secs_f64().ceil().max(1.0) as u64;

@@ -26,7 +26,7 @@ use crate::api::live::nim;
 use crate::api::live::tldw::status;
 use crate::api::openai::realtime::secrets;
 use crate::api::openai::{models, speech, transcription, voices};
-use crate::api::{Context, azure, diarization, live, page, parakeet_fastapi, spark};
+use crate::api::{Context, azure, diarization, live, page, parakeet_fastapi, spark, usage};
 use crate::config::Current;
 use crate::edge::{self, Access, Edge, Peer, RequestId};
 use crate::error::Error;
@@ -133,7 +133,7 @@ impl Gateway {
         registry: &prometheus::Registry,
     ) -> prometheus::Result<Self> {
         let metrics = Metrics::register(registry)?;
-        let access = Access::new(keys, registry)?;
+        let access = Access::new(keys, config.clone(), registry)?;
         let edge = Edge {
             access: access.clone(),
             metrics: metrics.clone(),
@@ -170,6 +170,7 @@ impl Gateway {
             .route("/models/{*id}", gets(models::one))
             .route("/audio/models", gets(models::speaking))
             .route("/audio/voices", gets(voices::list))
+            .route("/usage", gets(usage::usage))
             .route("/audio/diarizations", posts(diarization::create))
             .route("/audio/diarization", posts(diarization::create))
             .route(SPEECH, posts(speech::create))

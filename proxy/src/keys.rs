@@ -10,8 +10,6 @@ mod store;
 pub mod testing;
 
 pub use command::{Order, run};
-#[cfg(test)]
-pub use file::Record;
 pub use key::masked;
 pub use set::{Holder, Refused};
 pub use store::{Metrics, Store};

@@ -15,15 +15,17 @@ use contract::Capability;
 
 use super::Context;
 use super::form::Fields;
-use crate::edge::{Denied, RequestId};
+use crate::edge::{Denied, Peer, RequestId, Unit, unix_millis};
 use crate::error::Error;
 use crate::net::permits::Permit;
 use crate::net::websocket::{Gone, Handshake, Message, Received, Socket};
 use crate::stream::{Ask, Event, Input, Session, Settings};
 use admission::Manner;
+use meter::Meter;
 
 mod admission;
 mod deepgram;
+mod meter;
 pub mod nim;
 mod parakeet_fastapi;
 pub mod tldw;
@@ -102,6 +104,8 @@ pub enum Ending {
     TooLong,
     /// The session cannot go on.
     Broken,
+    /// The caller's quota is used up.
+    Quota,
 }
 
 impl Ending {
@@ -112,6 +116,7 @@ impl Ending {
             Self::Idle => "the session was idle for too long",
             Self::TooLong => "the session has reached its maximum length",
             Self::Broken => "the session failed",
+            Self::Quota => "the quota of audio a day is used up",
         }
     }
 
@@ -121,6 +126,7 @@ impl Ending {
             Self::Draining => 1012,
             Self::Idle | Self::TooLong => 1000,
             Self::Broken => 1011,
+            Self::Quota => 1008,
         }
     }
 }
@@ -170,7 +176,13 @@ fn begin(
     if let Some(denied) = denied {
         return deny(context, request_id, request, handshake, spoken, denied);
     }
-    let admitted = admit(&context, &request_id, &request, &handshake.offered, spoken)?;
+    let admitted = match admit(&context, &request_id, &request, &handshake.offered, spoken) {
+        Err(Error::Refused(refused)) => {
+            let denied = Denied { refused, peer: Peer::default() };
+            return deny(context, request_id, request, handshake, spoken, denied);
+        }
+        admitted => admitted?,
+    };
     let response = handshake.response(admitted.protocol);
     let max_message = max_message(&context);
     let task_context = Arc::clone(&context);
@@ -227,6 +239,8 @@ struct Admitted {
     dialect: Box<dyn Dialect>,
     protocol: Option<&'static str>,
     _permit: Permit,
+    /// Among the sessions of its caller.
+    _place: Option<Permit>,
 }
 
 /// Opens a session, if there is room for it.
@@ -238,6 +252,15 @@ fn admit(
     spoken: Spoken,
 ) -> Result<Admitted, Error> {
     let config = context.config.get();
+    let caller = request_id.caller();
+    let place = match &caller {
+        Some(caller) => {
+            caller.request(unix_millis())?;
+            drop(request_id.charge(Unit::AudioSeconds, 0.0)?);
+            Some(caller.stream()?)
+        }
+        None => None,
+    };
     let opened = (spoken.open)(context, request_id, request, offered)?;
     let retry_after = config.gateway.retry_after.min;
     let permit =
@@ -245,7 +268,13 @@ fn admit(
     let engines = Arc::new(context.engines.of(request_id.value.clone()));
     let session = Session::new(opened.settings, opened.ask, engines)
         .map_err(|error| Error::param("sample_rate", error.to_string()))?;
-    Ok(Admitted { session, dialect: opened.dialect, protocol: opened.protocol, _permit: permit })
+    Ok(Admitted {
+        session,
+        dialect: opened.dialect,
+        protocol: opened.protocol,
+        _permit: permit,
+        _place: place,
+    })
 }
 
 fn max_message(context: &Context) -> usize {
@@ -260,10 +289,15 @@ async fn run(
     admitted: Admitted,
     spoken: Spoken,
 ) {
-    let Admitted { session, dialect, _permit, .. } = admitted;
+    let Admitted { session, dialect, _permit, _place, .. } = admitted;
     let _counted = context.session_metrics.begin(spoken.name);
-    let live = Live { context, socket, session, dialect, draining: false };
+    let meter = Meter::of(&request_id);
+    let live = Live { context, socket, session, dialect, meter: meter.clone(), draining: false };
     let seconds = live.run().await;
+    if let Some(meter) = meter {
+        // Beyond the quota it counts as well: the next session is refused.
+        let _ = meter.settle(seconds);
+    }
     let caller = request_id.caller();
     let key = caller.as_ref().map(|caller| tracing::field::display(caller.name()));
     tracing::info!(request_id = ?request_id.value, dialect = spoken.name, key, seconds, "session ended");
@@ -275,6 +309,7 @@ struct Live {
     socket: Socket,
     session: Session,
     dialect: Box<dyn Dialect>,
+    meter: Option<Meter>,
     /// The gateway stops: nothing more is read.
     draining: bool,
 }
@@ -286,6 +321,7 @@ enum Step {
     Drain,
     Ping,
     Silent,
+    Settle,
     Ending(Ending),
 }
 
@@ -299,6 +335,7 @@ impl Live {
         let began = Instant::now();
         let (mut heard, mut active, mut pinged) = (began, began, began);
         let mut too_long = began + limits.max_length;
+        let mut settle_at = began + meter::EVERY;
         loop {
             if self.flush(&mut out).await.is_err() {
                 return self.session.seconds();
@@ -317,6 +354,7 @@ impl Live {
                 () = sleep_until(active + limits.idle_timeout), if !self.draining && !self.session.speaks() => Step::Ending(Ending::Idle),
                 () = sleep_until(heard + SILENT_FOR), if !self.draining && self.session.has_room() => Step::Silent,
                 () = sleep_until(heard.max(pinged) + PING_EVERY) => Step::Ping,
+                () = sleep_until(settle_at), if self.meter.is_some() && !self.draining => Step::Settle,
             };
             match step {
                 Step::Event(event) => self.event(*event, &mut out),
@@ -348,6 +386,13 @@ impl Live {
                     out.messages.push(Message::Ping);
                 }
                 Step::Silent => return self.session.seconds(),
+                Step::Settle => {
+                    settle_at = Instant::now() + meter::EVERY;
+                    let seconds = self.session.seconds();
+                    if self.meter.as_ref().is_some_and(|meter| meter.settle(seconds).is_err()) {
+                        self.dialect.ending(Ending::Quota, &mut out);
+                    }
+                }
                 Step::Ending(ending) => self.dialect.ending(ending, &mut out),
             }
         }

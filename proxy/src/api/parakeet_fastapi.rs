@@ -12,7 +12,7 @@ use contract::Capability;
 
 use super::form::{Fields, Form};
 use super::{Context, check_offers, may_wait, outgoing, rendered};
-use crate::edge::RequestId;
+use crate::edge::{RequestId, Unit};
 use crate::error::Error;
 use crate::job::work::{Need, Transcribe, Transcript, Work};
 use crate::transcript::repair;
@@ -83,9 +83,10 @@ async fn serve(
     let mut job = outgoing(route, work, form.playing.seconds, request_id);
     job.file = Some(form.upload(&fields, &context.upstreams));
     job.may_wait = may_wait(&config, Capability::Stt, form.announced);
+    let charge = request_id.charge(Unit::AudioSeconds, form.playing.seconds)?;
     let Served { value: transcript, engine, hedged } = context.upstreams.transcribe(&job).await?;
     let seconds = transcript.duration.unwrap_or(form.playing.seconds);
-    context.served(form, request_id, (&engine, hedged), seconds);
+    context.served(form, request_id, (&engine, hedged), charge, seconds);
     let weight = transcript.words.len();
     let render = move || Json(reply(transcript, timed)).into_response();
     rendered(weight, render, || context.upstreams.failed(Capability::Stt, "its reply could not be read"))

@@ -12,7 +12,7 @@ use contract::Capability;
 
 use super::form::{Fields, Form};
 use super::{Context, may_wait, outgoing, rendered};
-use crate::edge::RequestId;
+use crate::edge::{RequestId, Unit};
 use crate::error::Error;
 use crate::job::work::{Need, Transcribe, Transcript, Turns, Work};
 use crate::transcript::{self, Params, Rule};
@@ -79,10 +79,11 @@ async fn serve(
     request_id: &RequestId,
 ) -> Result<Response, Error> {
     let job = job(context, form, &fields, request_id)?;
+    let charge = request_id.charge(Unit::AudioSeconds, form.playing.seconds)?;
     let served = context.upstreams.transcribe_with_speakers(&job).await?;
     let (transcript, turns) = served.value;
     let seconds = known(transcript.duration).or_else(|| known(turns.duration)).unwrap_or(0.0);
-    context.served(form, request_id, (&served.engine, served.hedged), seconds);
+    context.served(form, request_id, (&served.engine, served.hedged), charge, seconds);
     let weight = transcript.words.len() + turns.turns.len();
     let render = move || Json(merge(transcript, turns, rule)).into_response();
     rendered(weight, render, || context.upstreams.failed(Capability::Stt, "its reply could not be read"))

@@ -144,6 +144,14 @@ impl Quotas {
     }
 }
 
+/// What is kept of usage.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Usage {
+    /// A file to which a line of JSON is added for each piece of work.
+    pub file: Option<PathBuf>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

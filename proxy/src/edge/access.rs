@@ -6,12 +6,15 @@ use std::sync::Arc;
 use http::Request;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
-use crate::config::Auth;
+use crate::config::{Config, Current};
+use crate::edge::AUDIT;
+use crate::edge::account::Accounts;
 use crate::edge::credential;
 use crate::edge::need::Need;
-use crate::edge::principal::Principal;
+use crate::edge::principal::{Principal, Usage};
 use crate::edge::refused::Refused;
 use crate::edge::tries::Tries;
+use crate::edge::usage::Export;
 use crate::keys::{self, Store};
 
 /// What the short-lived keys of browsers begin with. They open sessions and nothing else.
@@ -43,6 +46,8 @@ pub struct Denied {
 pub struct Access {
     keys: Store,
     tries: Arc<Tries>,
+    accounts: Arc<Accounts>,
+    export: Arc<Export>,
     checks: IntCounterVec,
     accepted: IntCounter,
 }
@@ -52,13 +57,15 @@ impl Access {
     ///
     /// # Errors
     /// When its metrics are registered already.
-    pub fn new(keys: Store, registry: &Registry) -> prometheus::Result<Self> {
+    pub fn new(keys: Store, config: Current, registry: &Registry) -> prometheus::Result<Self> {
         let help = "Requests to routes that need an API key, by what came of the key";
         let checks =
             IntCounterVec::new(Opts::new("speechstack_gateway_key_checks_total", help), &["result"])?;
         registry.register(Box::new(checks.clone()))?;
         let accepted = checks.with_label_values(&["accepted"]);
-        Ok(Self { keys, tries: Arc::default(), checks, accepted })
+        let (accounts, export) =
+            (Arc::new(Accounts::new(registry)?), Arc::new(Export::start(config, registry)?));
+        Ok(Self { keys, tries: Arc::default(), accounts, export, checks, accepted })
     }
 
     /// The caller of a request; `None` where none is needed and no key was given.
@@ -67,7 +74,7 @@ impl Access {
     /// Why it is refused.
     pub(super) fn admit<B>(
         &self,
-        auth: &Auth,
+        config: &Config,
         need: Need,
         request: &Request<B>,
         peer: Peer,
@@ -76,10 +83,10 @@ impl Access {
         if need == Need::Nothing {
             return Ok(None);
         }
-        match credential::of(auth, request) {
-            None if need == Need::Lists && auth.anonymous_models => Ok(None),
+        match credential::of(&config.gateway.auth, request) {
+            None if need == Need::Lists && config.gateway.auth.anonymous_models => Ok(None),
             None => Err(self.counted(Refused::Missing)),
-            Some(key) => self.check(auth, need, &key, peer, now).map(Some),
+            Some(key) => self.check(config, need, &key, peer, now).map(Some),
         }
     }
 
@@ -89,24 +96,24 @@ impl Access {
     /// Why it is refused.
     pub fn session(
         &self,
-        auth: &Auth,
+        config: &Config,
         dialect: &'static str,
         key: &str,
         peer: Peer,
         now: u64,
     ) -> Result<Arc<Principal>, Refused> {
-        self.check(auth, Need::Session(dialect), key, peer, now)
+        self.check(config, Need::Session(dialect), key, peer, now)
     }
 
     fn check(
         &self,
-        auth: &Auth,
+        config: &Config,
         need: Need,
         key: &str,
         Peer(address): Peer,
         now: u64,
     ) -> Result<Arc<Principal>, Refused> {
-        let set = self.keys.get();
+        let (auth, set) = (&config.gateway.auth, self.keys.get());
         let opens = matches!(need, Need::Session("realtime")) && key.starts_with(EPHEMERAL);
         let holder = match key.len() {
             ..=KEY_BYTES if opens => set.signer(key, now),
@@ -115,7 +122,9 @@ impl Access {
         };
         let checked = match holder {
             Ok(holder) => {
-                let principal = Principal::new(Arc::clone(holder));
+                let limits = config.gateway.quotas.of(holder.tier.as_deref(), holder.limits);
+                let account = self.accounts.of(&holder.name, now * 1000);
+                let principal = Principal::new(Arc::clone(holder), limits, account, Arc::clone(&self.export));
                 need.dialect()
                     .map_or(Ok(()), |dialect| principal.may_speak(dialect))
                     .map(|()| Arc::new(principal))
@@ -126,6 +135,7 @@ impl Access {
                 None => {
                     self.tries.failed(address, now);
                     let masked = keys::masked(key);
+                    tracing::warn!(target: AUDIT, key = masked, peer = %address, reason = ?refused, "key refused");
                     match refused {
                         keys::Refused::Unknown => Refused::Wrong { masked },
                         keys::Refused::Expired => Refused::Expired { masked },
@@ -140,6 +150,11 @@ impl Access {
             }
             Err(refused) => Err(self.counted(refused)),
         }
+    }
+
+    /// What all names have used.
+    pub fn usage(&self) -> Vec<(Arc<str>, Usage)> {
+        self.accounts.all().into_iter().map(|(name, account)| (name, Usage::of(&account))).collect()
     }
 
     fn counted(&self, refused: Refused) -> Refused {

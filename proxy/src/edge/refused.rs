@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::edge::quota::Unit;
+
 /// Why a caller is refused.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Refused {
@@ -34,6 +36,49 @@ pub enum Refused {
         /// What it may not do.
         what: String,
     },
+    /// Too many requests came in a minute.
+    #[error("the limit of {limit} requests a minute is reached; retry in {} s", seconds(*retry_after))]
+    Requests {
+        /// Requests a minute.
+        limit: u32,
+        /// When the next one may come.
+        retry_after: Duration,
+    },
+    /// Too many requests run.
+    #[error("{limit} requests of this API key are in progress, which is its limit; retry when one has ended")]
+    Jobs {
+        /// Requests at a time.
+        limit: u32,
+    },
+    /// Too many sessions are open.
+    #[error("{limit} sessions of this API key are open, which is its limit; retry when one has ended")]
+    Streams {
+        /// Sessions at a time.
+        limit: u32,
+    },
+    /// The day's quota is used up, or too small for this.
+    #[error(
+        "the quota of {} does not allow this; it begins anew in {} s", quota(*unit, *limit), seconds(*retry_after)
+    )]
+    Day {
+        /// What is used up.
+        unit: Unit,
+        /// What there is in a day: seconds, characters.
+        limit: f64,
+        /// When the next day begins.
+        retry_after: Duration,
+    },
+}
+
+fn seconds(time: Duration) -> u64 {
+    time.as_secs_f64().ceil() as u64
+}
+
+fn quota(unit: Unit, limit: f64) -> String {
+    match unit {
+        Unit::AudioSeconds => format!("{} minutes of audio a day", limit / 60.0),
+        Unit::Characters => format!("{limit} characters a day"),
+    }
 }
 
 impl Refused {
@@ -42,7 +87,11 @@ impl Refused {
         match self {
             Self::Missing | Self::Wrong { .. } | Self::Expired { .. } => StatusCode::UNAUTHORIZED,
             Self::Scope { .. } => StatusCode::FORBIDDEN,
-            Self::TooManyTries { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyTries { .. }
+            | Self::Requests { .. }
+            | Self::Jobs { .. }
+            | Self::Streams { .. }
+            | Self::Day { .. } => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -53,13 +102,36 @@ impl Refused {
             Self::Wrong { .. } | Self::Expired { .. } => "invalid_api_key",
             Self::TooManyTries { .. } => "too_many_failed_tries",
             Self::Scope { .. } => "insufficient_permissions",
+            Self::Requests { .. } | Self::Jobs { .. } => "rate_limit_exceeded",
+            Self::Streams { .. } => "too_many_sessions",
+            Self::Day { .. } => "insufficient_quota",
+        }
+    }
+
+    /// The quota that is used up, by the name that metrics and tldw's clients have for it.
+    pub fn quota(&self) -> Option<&'static str> {
+        match self {
+            Self::Requests { .. } => Some("requests_per_minute"),
+            Self::Jobs { .. } => Some("concurrent_jobs"),
+            Self::Streams { .. } => Some("concurrent_streams"),
+            Self::Day { unit: Unit::AudioSeconds, .. } => Some("daily_minutes"),
+            Self::Day { unit: Unit::Characters, .. } => Some("daily_characters"),
+            Self::Missing
+            | Self::Wrong { .. }
+            | Self::Expired { .. }
+            | Self::TooManyTries { .. }
+            | Self::Scope { .. } => None,
         }
     }
 
     /// When a retry may help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::TooManyTries { retry_after } => Some(*retry_after),
+            Self::TooManyTries { retry_after }
+            | Self::Requests { retry_after, .. }
+            | Self::Day { retry_after, .. } => Some(*retry_after),
+            // When one ends cannot be known.
+            Self::Jobs { .. } | Self::Streams { .. } => Some(Duration::from_secs(1)),
             Self::Missing | Self::Wrong { .. } | Self::Expired { .. } | Self::Scope { .. } => None,
         }
     }

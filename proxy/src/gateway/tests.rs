@@ -6,6 +6,7 @@ mod edge;
 mod hedges;
 mod keys;
 mod models;
+mod quotas;
 mod sessions;
 mod speech;
 mod stack;

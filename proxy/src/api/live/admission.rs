@@ -44,10 +44,7 @@ impl Manner {
                 let reason = format!("invalid_request_error.{}", error.code().unwrap_or("refused"));
                 (json!({"type": "error", "event_id": "event_1", "error": envelope}), 3000, reason)
             }
-            Self::Tldw => {
-                let code = error.code().unwrap_or("refused");
-                (failed(error), tldw_close(error), code.to_owned())
-            }
+            Self::Tldw => (failed(error), tldw_close(error), tldw_code(error).to_owned()),
         };
         if socket.send(Message::Text(frame.to_string())).await.is_ok() {
             socket.close(code, &reason).await;
@@ -57,8 +54,22 @@ impl Manner {
 
 /// An error as tldw's clients read it.
 fn failed(error: &Error) -> Value {
-    let code = error.code().unwrap_or("refused");
-    json!({"type": "error", "code": code, "error_type": code, "message": error.to_string()})
+    let code = tldw_code(error);
+    let mut frame = json!({"type": "error", "code": code, "error_type": code, "message": error.to_string()});
+    if let Error::Refused(refused) = error
+        && let Some(quota) = refused.quota()
+    {
+        let after = refused.retry_after().map(|after| after.as_secs_f64().ceil());
+        frame["data"] = json!({"quota": quota, "retry_after": after});
+    }
+    frame
+}
+
+fn tldw_code(error: &Error) -> &'static str {
+    match error {
+        Error::Refused(refused) if refused.quota().is_some() => "quota_exceeded",
+        error => error.code().unwrap_or("refused"),
+    }
 }
 
 fn tldw_close(error: &Error) -> u16 {
@@ -93,7 +104,7 @@ pub(super) async fn first_message(
     let text = timeout(FIRST_MESSAGE, received).await.ok().flatten().ok_or(Refused::Missing)?;
     let key = key(&text).ok_or(Refused::Missing)?;
     let config = context.config.get();
-    let caller = context.access.session(&config.gateway.auth, "tldw", &key, denied.peer, unix_seconds())?;
+    let caller = context.access.session(&config, "tldw", &key, denied.peer, unix_seconds())?;
     request_id.called_by(Arc::clone(&caller));
     Ok(())
 }

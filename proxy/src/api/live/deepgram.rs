@@ -257,7 +257,7 @@ impl Dialect for Deepgram {
         out.json(&self.metadata());
         let code = match ending {
             Ending::Idle | Ending::Broken => 1011,
-            Ending::Draining | Ending::TooLong => ending.code(),
+            Ending::Draining | Ending::TooLong | Ending::Quota => ending.code(),
         };
         out.close(code, ending.message());
     }

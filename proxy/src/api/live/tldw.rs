@@ -378,8 +378,13 @@ impl Dialect for Tldw {
             Ending::Idle => (1000, "idle_timeout"),
             Ending::TooLong => (1000, "session_too_long"),
             Ending::Broken => (1011, "internal_error"),
+            Ending::Quota => (4003, "quota_exceeded"),
         };
-        out.json(&failed(reason, ending.message()));
+        let mut frame = failed(reason, ending.message());
+        if ending == Ending::Quota {
+            frame["data"] = json!({"quota": "daily_minutes"});
+        }
+        out.json(&frame);
         out.close(code, reason);
     }
 }

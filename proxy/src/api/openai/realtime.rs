@@ -363,6 +363,7 @@ impl Dialect for Realtime {
             Ending::Idle => "session_idle",
             Ending::TooLong => "session_expired",
             Ending::Broken => "session_failed",
+            Ending::Quota => "insufficient_quota",
         };
         let error = Error::InvalidRequest { param: None, code: Some(code), message: ending.message().into() };
         self.frames.error(&error, None, out);

@@ -20,7 +20,7 @@ use self::body::{Spoken, first};
 use self::buffer::buffer;
 use self::request::Wanted;
 use crate::api::Context;
-use crate::edge::RequestId;
+use crate::edge::{RequestId, Unit};
 use crate::error::Error;
 
 /// Has the text spoken. The reply's head leaves with the first audio, so that a failure before it is a clean error.
@@ -52,7 +52,8 @@ pub async fn by(
     let speech = wanted.check(&context, &request_id).await?;
     let (content_type, input) = (speech.format.content_type(), speech.events.then(|| speech.input.clone()));
     let (writer, mut reader) = buffer();
-    let spoken = Spoken::new(context, request_id, speech, writer)?;
+    let charge = request_id.charge(Unit::Characters, speech.input.chars().count() as f64)?;
+    let spoken = Spoken::new(context, request_id, speech, charge, writer)?;
     // A client that leaves drops the body, and with it the task and the engine's job.
     let task = AbortOnDropHandle::new(tokio::spawn(spoken.make().in_current_span()));
     let begun = first(&mut reader).await?;

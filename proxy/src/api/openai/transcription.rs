@@ -12,7 +12,7 @@ use super::form::{Parameters, streams};
 use super::wire::{self, Heard};
 use crate::api::form::{Fields, Form};
 use crate::api::{Context, check_offers, may_wait, outgoing, rendered};
-use crate::edge::RequestId;
+use crate::edge::{RequestId, Unit};
 use crate::error::Error;
 use crate::job::work::{Transcribe, Work};
 use crate::upstream::{Outgoing, Served};
@@ -68,6 +68,7 @@ async fn transcribe(
     let mut parameters = Parameters::read(&fields)?;
     parameters.model = parameters.model.or_else(|| model.map(str::to_owned));
     let job = job(context, form, &fields, &parameters, request_id)?;
+    let charge = request_id.charge(Unit::AudioSeconds, form.playing.seconds)?;
     let (heard, engine, hedged) = if parameters.speakers {
         let Served { value: (transcript, turns), engine, hedged } =
             context.upstreams.transcribe_with_speakers(&job).await?;
@@ -76,7 +77,7 @@ async fn transcribe(
         let Served { value: transcript, engine, hedged } = context.upstreams.transcribe(&job).await?;
         (Heard { transcript, turns: None, playing: form.playing }, engine, hedged)
     };
-    context.served(form, request_id, (&engine, hedged), heard.duration());
+    context.served(form, request_id, (&engine, hedged), charge, heard.duration());
     let weight = heard.weight();
     let render = move || wire::render(heard, &parameters);
     rendered(weight, render, || context.upstreams.failed(Capability::Stt, "its reply could not be read"))

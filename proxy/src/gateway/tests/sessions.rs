@@ -40,10 +40,6 @@ impl Client {
         self.socket.send(Message::text(message.to_string())).await.unwrap();
     }
 
-    pub async fn binary(&mut self, bytes: Vec<u8>) {
-        self.socket.send(Message::binary(bytes)).await.unwrap();
-    }
-
     /// The next frame as JSON, or the code and the reason of the close.
     pub async fn next(&mut self) -> Result<Value, (u16, String)> {
         loop {
