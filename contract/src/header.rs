@@ -16,6 +16,9 @@ pub const ENGINE: HeaderName = HeaderName::from_static("x-speechstack-engine");
 pub const AUDIO_SECONDS: HeaderName = HeaderName::from_static("x-speechstack-audio-seconds");
 /// Request: `1` when it is the next piece of a job whose earlier pieces were served, such as a long speech.
 pub const CONTINUES: HeaderName = HeaderName::from_static("x-speechstack-continues");
+/// Request: 16 hexadecimal digits that stand for the client's name where the gateway asks for API keys. A lane serves those that
+/// wait for it in turn.
+pub const TENANT: HeaderName = HeaderName::from_static("x-speechstack-tenant");
 /// Request: xxh3-64 of the client's file, hexadecimal, where it is known before the request is sent. The engine may get the file
 /// converted; the hash stays that of the file.
 pub const INPUT: HeaderName = HeaderName::from_static("x-speechstack-input");

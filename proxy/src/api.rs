@@ -23,6 +23,7 @@ pub mod azure;
 pub mod catalog;
 pub mod diarization;
 mod form;
+pub mod keys;
 pub mod live;
 pub mod openai;
 pub mod page;
@@ -120,6 +121,7 @@ fn outgoing(route: Route, work: Work, seconds: f64, request_id: &RequestId) -> O
         file: None,
         audio_seconds: seconds,
         request_id: request_id.value.clone(),
+        tenant: request_id.tenant(),
         may_wait: false,
         continues: false,
         avoid: None,

@@ -27,7 +27,7 @@ pub mod reload;
 mod sessions;
 mod supervisors;
 
-pub use auth::{Auth, AuthMode, Limits, Quotas, Usage};
+pub use auth::{Auth, AuthMode, Jwt, Limits, Quotas, Usage};
 pub use connections::Connections;
 pub use current::Current;
 pub use hedge::Hedge;

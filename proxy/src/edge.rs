@@ -10,7 +10,6 @@ mod need;
 mod outbound;
 mod principal;
 mod quota;
-mod refused;
 mod tries;
 mod usage;
 
@@ -24,14 +23,13 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use parking_lot::Mutex;
 use tracing::Instrument;
+use twox_hash::XxHash3_64;
 use uuid::Builder;
 
 pub use access::{Access, Denied, EPHEMERAL, Peer};
 pub use charge::Charge;
 pub use metrics::Metrics;
 pub use principal::Principal;
-pub use quota::Unit;
-pub use refused::Refused;
 
 use contract::Capability;
 use contract::header::REQUEST_ID;
@@ -43,7 +41,7 @@ use outbound::{InFlight, Outbound};
 use quota::Rate;
 
 use crate::config::{Config, Current};
-use crate::error::Error;
+use crate::error::{Error, Refused, Unit};
 use crate::net::drain::Drain;
 use crate::net::permits::{Permit, Permits};
 use crate::rng::Rng;
@@ -96,6 +94,12 @@ impl RequestId {
         let Some(caller) = self.caller() else { return Ok(None) };
         caller.reserve(unit, amount, unix_millis())?;
         Ok(Some(Charge::new(caller, self.clone(), unit, amount)))
+    }
+
+    /// Whom it is for, as engines' guards see it: a number that is the same for all keys of a name.
+    pub fn tenant(&self) -> Option<HeaderValue> {
+        let hash = XxHash3_64::oneshot(self.caller()?.name().as_bytes());
+        HeaderValue::try_from(format!("{hash:016x}")).ok()
     }
 
     fn as_str(&self) -> &str {
@@ -269,10 +273,12 @@ fn preflight(asked: &HeaderMap) -> Response {
         HeaderValue::from_static("authorization, content-type, x-api-key, x-request-id, openai-beta")
     });
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
-    headers
-        .insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, OPTIONS"));
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("GET, HEAD, POST, DELETE, OPTIONS"),
+    );
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
-    headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, OPTIONS"));
+    headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, DELETE, OPTIONS"));
     response
 }
 

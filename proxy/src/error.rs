@@ -9,8 +9,11 @@ use serde_json::json;
 
 use contract::Capability;
 
-use crate::edge::Refused;
 use crate::net::websocket;
+
+mod refused;
+
+pub use refused::{Refused, Unit};
 
 /// Longest time that an SDK is told to wait and retry by itself; those of a day's quota are not.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
@@ -70,6 +73,9 @@ pub enum Error {
     /// The caller is not known, or may not do this.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// The file of API keys cannot be read or written here.
+    #[error("the file of API keys cannot be changed by the gateway; where it is a Secret, change that")]
+    KeysFile,
     /// An ephemeral key that is not valid any more, or never was.
     #[error(
         "the client secret has expired or is not valid; POST /v1/realtime/client_secrets makes a new one"
@@ -166,6 +172,7 @@ impl Error {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoHandshake(_) => StatusCode::UPGRADE_REQUIRED,
             Self::Refused(refused) => refused.status(),
+            Self::KeysFile => StatusCode::CONFLICT,
             Self::InvalidSecret => StatusCode::UNAUTHORIZED,
             Self::TooManySessions { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::PoisonInput => StatusCode::UNPROCESSABLE_ENTITY,
@@ -190,6 +197,7 @@ impl Error {
             Self::MethodNotAllowed { .. } => Some("method_not_allowed"),
             Self::NoHandshake(_) => Some("upgrade_required"),
             Self::Refused(refused) => Some(refused.code()),
+            Self::KeysFile => Some("keys_not_writable"),
             Self::InvalidSecret => Some("invalid_api_key"),
             Self::TooManySessions { .. } => Some("too_many_sessions"),
             Self::Undecodable { .. } => Some("invalid_value"),
@@ -221,6 +229,7 @@ impl Error {
             | Self::MethodNotAllowed { .. }
             | Self::NoHandshake(_)
             | Self::Refused(_)
+            | Self::KeysFile
             | Self::InvalidSecret
             | Self::TooManySessions { .. }
             | Self::Overloaded { .. }
@@ -262,6 +271,7 @@ impl Error {
             | Self::NotFound { .. }
             | Self::MethodNotAllowed { .. }
             | Self::NoHandshake(_)
+            | Self::KeysFile
             | Self::InvalidSecret
             | Self::PoisonInput
             | Self::Undecodable { .. }

@@ -10,7 +10,7 @@ use axum::extract::{Extension, Request, State};
 use axum::handler::Handler;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Json, Router, middleware};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -26,7 +26,7 @@ use crate::api::live::nim;
 use crate::api::live::tldw::status;
 use crate::api::openai::realtime::secrets;
 use crate::api::openai::{models, speech, transcription, voices};
-use crate::api::{Context, azure, diarization, live, page, parakeet_fastapi, spark, usage};
+use crate::api::{self, Context, azure, diarization, live, page, parakeet_fastapi, spark, usage};
 use crate::config::Current;
 use crate::edge::{self, Access, Edge, Peer, RequestId};
 use crate::error::Error;
@@ -171,6 +171,8 @@ impl Gateway {
             .route("/audio/models", gets(models::speaking))
             .route("/audio/voices", gets(voices::list))
             .route("/usage", gets(usage::usage))
+            .route("/keys", gets(api::keys::list).post(api::keys::create))
+            .route("/keys/{key}", delete(api::keys::revoke).fallback(only_delete))
             .route("/audio/diarizations", posts(diarization::create))
             .route("/audio/diarization", posts(diarization::create))
             .route(SPEECH, posts(speech::create))
@@ -245,6 +247,10 @@ fn gets<H: Handler<T, Arc<Context>>, T: 'static>(handler: H) -> MethodRouter<Arc
 
 fn posts<H: Handler<T, Arc<Context>>, T: 'static>(handler: H) -> MethodRouter<Arc<Context>> {
     post(handler).fallback(|| async { Error::MethodNotAllowed { allowed: "POST" } })
+}
+
+async fn only_delete() -> Error {
+    Error::MethodNotAllowed { allowed: "DELETE" }
 }
 
 async fn unknown_path(request: Request) -> Error {

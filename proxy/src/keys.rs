@@ -8,8 +8,10 @@ mod set;
 mod store;
 #[cfg(test)]
 pub mod testing;
+mod token;
 
 pub use command::{Order, run};
+pub use file::{Error, NewKey};
 pub use key::masked;
 pub use set::{Holder, Refused};
 pub use store::{Metrics, Store};

@@ -14,8 +14,8 @@ use contract::Capability;
 
 use super::form::{Fields, Form, Playing};
 use super::{Context, may_wait, outgoing, rendered};
-use crate::edge::{RequestId, Unit};
-use crate::error::Error;
+use crate::edge::RequestId;
+use crate::error::{Error, Unit};
 use crate::job::work::{Turns, Work};
 use crate::upstream::Served;
 

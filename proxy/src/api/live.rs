@@ -15,8 +15,8 @@ use contract::Capability;
 
 use super::Context;
 use super::form::Fields;
-use crate::edge::{Denied, Peer, RequestId, Unit, unix_millis};
-use crate::error::Error;
+use crate::edge::{Denied, Peer, RequestId, unix_millis};
+use crate::error::{Error, Unit};
 use crate::net::permits::Permit;
 use crate::net::websocket::{Gone, Handshake, Message, Received, Socket};
 use crate::stream::{Ask, Event, Input, Session, Settings};
@@ -265,7 +265,7 @@ fn admit(
     let retry_after = config.gateway.retry_after.min;
     let permit =
         context.sessions.take(config.gateway.sessions.max).ok_or(Error::TooManySessions { retry_after })?;
-    let engines = Arc::new(context.engines.of(request_id.value.clone()));
+    let engines = Arc::new(context.engines.of(request_id.value.clone(), request_id.tenant()));
     let session = Session::new(opened.settings, opened.ask, engines)
         .map_err(|error| Error::param("sample_rate", error.to_string()))?;
     Ok(Admitted {

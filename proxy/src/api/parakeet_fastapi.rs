@@ -12,8 +12,8 @@ use contract::Capability;
 
 use super::form::{Fields, Form};
 use super::{Context, check_offers, may_wait, outgoing, rendered};
-use crate::edge::{RequestId, Unit};
-use crate::error::Error;
+use crate::edge::RequestId;
+use crate::error::{Error, Unit};
 use crate::job::work::{Need, Transcribe, Transcript, Work};
 use crate::transcript::repair;
 use crate::transcript::segments::segments;

@@ -12,8 +12,8 @@ use contract::Capability;
 
 use super::form::{Fields, Form};
 use super::{Context, may_wait, outgoing, rendered};
-use crate::edge::{RequestId, Unit};
-use crate::error::Error;
+use crate::edge::RequestId;
+use crate::error::{Error, Unit};
 use crate::job::work::{Need, Transcribe, Transcript, Turns, Work};
 use crate::transcript::{self, Params, Rule};
 use crate::upstream::Outgoing;

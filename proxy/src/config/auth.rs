@@ -13,6 +13,8 @@ pub struct Auth {
     pub mode: AuthMode,
     /// The file with the API keys; see `speechstack-proxy keys`.
     pub keys_file: Option<PathBuf>,
+    /// An identity provider whose tokens count as keys.
+    pub jwt: Option<Jwt>,
     /// A header that carries a key beside `Authorization` and `api-key`.
     pub header: String,
     /// Whether a key may come in the URL, as `api_key`, `token` or `access_token`.
@@ -28,12 +30,43 @@ impl Default for Auth {
         Self {
             mode: AuthMode::None,
             keys_file: None,
+            jwt: None,
             header: "x-api-key".into(),
             query: false,
             anonymous_models: false,
             failed_tries: 30,
         }
     }
+}
+
+/// An identity provider of OpenID Connect.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Jwt {
+    /// What its tokens have as `iss`; its URL.
+    pub issuer: String,
+    /// What tokens for this gateway have as `aud`.
+    pub audience: String,
+    /// Where its public keys are; found by the issuer's URL when unset.
+    #[serde(default)]
+    pub jwks_url: Option<String>,
+    /// A file with them, where the gateway cannot reach the provider.
+    #[serde(default)]
+    pub jwks_file: Option<PathBuf>,
+    /// The claim that names the caller.
+    #[serde(default = "sub")]
+    pub name_claim: String,
+    /// The claim with `tier`, `dialects`, `models` and `admin`; a token without it may do what a plain key may.
+    #[serde(default = "speechstack")]
+    pub grants_claim: String,
+}
+
+fn sub() -> String {
+    "sub".into()
+}
+
+fn speechstack() -> String {
+    "speechstack".into()
 }
 
 /// What is asked of clients.
@@ -58,11 +91,18 @@ impl Auth {
         if http::HeaderName::from_bytes(self.header.as_bytes()).is_err() {
             return Some(("header", "is not the name of a header, as in x-api-key"));
         }
-        if self.is_on() && self.keys_file.is_none() {
-            return Some((
-                "keys_file",
-                "is not set, and mode keys needs it: make it with `speechstack-proxy keys add`",
-            ));
+        if self.is_on() && self.keys_file.is_none() && self.jwt.is_none() {
+            let reason =
+                "is not set, and mode keys needs it or jwt: make it with `speechstack-proxy keys add`";
+            return Some(("keys_file", reason));
+        }
+        if let Some(jwt) = &self.jwt {
+            if jwt.issuer.is_empty() || jwt.audience.is_empty() {
+                return Some(("jwt", "has no issuer or no audience: the tokens of others would count"));
+            }
+            if jwt.jwks_url.is_some() && jwt.jwks_file.is_some() {
+                return Some(("jwt", "has both jwks_url and jwks_file: keep one"));
+            }
         }
         if self.failed_tries == 0 {
             return Some(("failed_tries", "must be at least 1"));

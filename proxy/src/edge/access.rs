@@ -12,9 +12,9 @@ use crate::edge::account::Accounts;
 use crate::edge::credential;
 use crate::edge::need::Need;
 use crate::edge::principal::{Principal, Usage};
-use crate::edge::refused::Refused;
 use crate::edge::tries::Tries;
 use crate::edge::usage::Export;
+use crate::error::Refused;
 use crate::keys::{self, Store};
 
 /// What the short-lived keys of browsers begin with. They open sessions and nothing else.
@@ -113,18 +113,18 @@ impl Access {
         Peer(address): Peer,
         now: u64,
     ) -> Result<Arc<Principal>, Refused> {
-        let (auth, set) = (&config.gateway.auth, self.keys.get());
+        let auth = &config.gateway.auth;
         let opens = matches!(need, Need::Session("realtime")) && key.starts_with(EPHEMERAL);
         let holder = match key.len() {
-            ..=KEY_BYTES if opens => set.signer(key, now),
-            ..=KEY_BYTES => set.check(key, now),
+            ..=KEY_BYTES if opens => self.keys.signer(key, now),
+            ..=KEY_BYTES => self.keys.check(auth, key, now),
             _ => Err(keys::Refused::Unknown),
         };
         let checked = match holder {
             Ok(holder) => {
                 let limits = config.gateway.quotas.of(holder.tier.as_deref(), holder.limits);
                 let account = self.accounts.of(&holder.name, now * 1000);
-                let principal = Principal::new(Arc::clone(holder), limits, account, Arc::clone(&self.export));
+                let principal = Principal::new(holder, limits, account, Arc::clone(&self.export));
                 need.dialect()
                     .map_or(Ok(()), |dialect| principal.may_speak(dialect))
                     .map(|()| Arc::new(principal))
@@ -150,6 +150,11 @@ impl Access {
             }
             Err(refused) => Err(self.counted(refused)),
         }
+    }
+
+    /// The keys.
+    pub fn keys(&self) -> &Store {
+        &self.keys
     }
 
     /// What all names have used.

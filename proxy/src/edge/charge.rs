@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::edge::principal::Principal;
-use crate::edge::quota::Unit;
 use crate::edge::{RequestId, unix_millis};
+use crate::error::Unit;
 
 /// An amount that is set aside for work. Dropped without being settled, it is given back.
 #[derive(Debug)]

@@ -10,9 +10,9 @@ use serde::Serialize;
 use crate::config::Limits;
 use crate::edge::RequestId;
 use crate::edge::account::Account;
-use crate::edge::quota::{Rate, Unit, Used};
-use crate::edge::refused::Refused;
+use crate::edge::quota::{Rate, Used};
 use crate::edge::usage::{Amount, Export, Line};
+use crate::error::{Refused, Unit};
 use crate::keys::Holder;
 use crate::net::permits::{Permit, Permits};
 
@@ -84,8 +84,12 @@ impl Principal {
     }
 
     /// Signs a text that counts as this caller's key for sessions until `expires`, seconds of Unix time.
-    pub fn sign(&self, text: &str, expires: u64) -> String {
-        self.holder.sign(text, expires)
+    ///
+    /// # Errors
+    /// [`Refused::Scope`]: it is no key but a token.
+    pub fn sign(&self, text: &str, expires: u64) -> Result<String, Refused> {
+        let what = "make client secrets: it is a token, which sessions take as it is";
+        self.holder.sign(text, expires).ok_or_else(|| Refused::Scope { what: what.into() })
     }
 
     /// Counts a request at `now`, milliseconds of Unix time. Returns what is left of a minute's, if they are limited.

@@ -3,19 +3,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::error::Unit;
+
 /// Milliseconds of a day.
 const DAY_MS: u64 = 86_400_000;
 /// Days that are kept.
 const MAX_DAYS: usize = 31;
-
-/// What is used up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    /// Seconds of audio that are heard.
-    AudioSeconds,
-    /// Characters that are spoken.
-    Characters,
-}
 
 /// What was used in a day.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

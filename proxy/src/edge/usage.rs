@@ -10,7 +10,7 @@ use prometheus::{IntCounter, Registry};
 use serde::Serialize;
 
 use crate::config::Current;
-use crate::edge::quota::Unit;
+use crate::error::Unit;
 
 /// Lines that wait to be written; beyond it they are lost, and counted.
 const MAX_WAITING: usize = 8192;

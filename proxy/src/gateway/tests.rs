@@ -10,5 +10,6 @@ mod quotas;
 mod sessions;
 mod speech;
 mod stack;
+mod tokens;
 mod transcription;
 mod with_speakers;

@@ -7,8 +7,7 @@ use clap::{Args, Subcommand};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::Limits;
-use crate::keys::file::{Error, File, Record, Scopes};
-use crate::keys::key;
+use crate::keys::file::{Error, File, NewKey, Record, Scopes};
 
 /// What to do with the keys of a file.
 #[derive(Clone, Debug, Args)]
@@ -98,7 +97,7 @@ pub fn run(order: &Order) -> Result<(), Error> {
         }
         Command::List => table(&File::read(&order.file)?),
         Command::Revoke { key } => {
-            let count = File::change(&order.file, |file| revoke(file, key))?;
+            let count = File::change(&order.file, |file| file.revoke(key))?;
             format!("{count} revoked\n")
         }
     };
@@ -109,12 +108,8 @@ pub fn run(order: &Order) -> Result<(), Error> {
 
 /// The record of a new key, and its text.
 fn new(wanted: &Add) -> Result<(Record, String), Error> {
-    let made = key::make().ok_or_else(|| Error::Order("the system has no random numbers".into()))?;
-    let record = Record {
-        sha256: key::hex(&key::hash(&made.text)),
-        id: made.id,
+    let wanted = NewKey {
         name: wanted.name.clone(),
-        created: Timestamp::from_second(Timestamp::now().as_second()).ok(),
         expires: wanted.expires,
         tier: wanted.tier.clone(),
         scopes: Scopes {
@@ -130,20 +125,7 @@ fn new(wanted: &Add) -> Result<(Record, String), Error> {
             characters_per_day: wanted.characters_per_day,
         },
     };
-    match record.fault() {
-        Some((field, reason)) => Err(Error::Order(format!("{field} {reason}"))),
-        None => Ok((record, made.text)),
-    }
-}
-
-/// Removes a key by its id, or all of a name. Returns how many.
-fn revoke(file: &mut File, key: &str) -> Result<usize, Error> {
-    let before = file.keys.len();
-    file.keys.retain(|record| record.id != key && record.name != key);
-    match before - file.keys.len() {
-        0 => Err(Error::Order(format!("there is no key of the id or name {key:?}"))),
-        count => Ok(count),
-    }
+    wanted.make()
 }
 
 fn table(file: &File) -> String {
@@ -213,8 +195,8 @@ mod tests {
         let set = Set::of(read);
         assert_eq!(set.check(&text, now).unwrap().limits.jobs, Some(2));
         assert!(set.check(&text, now + 89 * 86_400).is_ok() && set.check(&text, now + 91 * 86_400).is_err());
-        assert!(File::change(&path, |file| revoke(file, "bob")).is_err());
-        assert_eq!(File::change(&path, |file| revoke(file, "alice")).unwrap(), 1);
+        assert!(File::change(&path, |file| file.revoke("bob")).is_err());
+        assert_eq!(File::change(&path, |file| file.revoke("alice")).unwrap(), 1);
         assert!(File::read(&path).unwrap().keys.is_empty());
     }
 

@@ -13,11 +13,13 @@ use crate::keys::set::{Holder, Refused, Set};
 const PURPOSE: &[u8] = b"speechstack client secret\n";
 
 impl Holder {
-    /// The text, signed: it counts until `expires`, seconds of Unix time. `text` has no full stop.
-    pub fn sign(&self, text: &str, expires: u64) -> String {
+    /// The text, signed: it counts until `expires`, seconds of Unix time. `text` has no full stop. `None` for tokens, of which
+    /// other gateways keep nothing to check it by.
+    pub fn sign(&self, text: &str, expires: u64) -> Option<String> {
+        let hash = self.hash.as_ref()?;
         let signed = format!("{text}.{}.{expires}", self.id);
-        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.hash), &message(&signed));
-        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag))
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, hash), &message(&signed));
+        Some(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag)))
     }
 }
 
@@ -32,7 +34,8 @@ impl Set {
         let (_, id) = rest.rsplit_once('.').ok_or(Refused::Unknown)?;
         let holder = self.by_id(id, now)?;
         let tag = URL_SAFE_NO_PAD.decode(tag).map_err(|_| Refused::Unknown)?;
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &holder.hash);
+        let hash = holder.hash.as_ref().ok_or(Refused::Unknown)?;
+        let key = hmac::Key::new(hmac::HMAC_SHA256, hash);
         hmac::verify(&key, &message(signed), &tag).map_err(|_| Refused::Unknown)?;
         let expires: u64 = expires.parse().map_err(|_| Refused::Unknown)?;
         if expires < now { Err(Refused::Expired) } else { Ok(holder) }
@@ -58,7 +61,7 @@ mod tests {
         let record = |hash: &str| format!("keys: [{{id: \"{}\", name: alice, sha256: \"{hash}\"}}]", made.id);
         let set = |hash: &str| Set::of(File::parse(Path::new("k"), &record(hash)).unwrap());
         let mine = set(&key::hex(&key::hash(&made.text)));
-        let signed = mine.check(&made.text, 0).unwrap().sign("ek_e30", 100);
+        let signed = mine.check(&made.text, 0).unwrap().sign("ek_e30", 100).unwrap();
         assert_eq!(&*mine.signer(&signed, 100).unwrap().name, "alice");
         assert_eq!(mine.signer(&signed, 101), Err(Refused::Expired));
         assert_eq!(set(&"0".repeat(64)).signer(&signed, 0), Err(Refused::Unknown), "of another key");

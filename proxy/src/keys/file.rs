@@ -82,6 +82,7 @@ pub struct Record {
     /// Whose it is. Keys of one name share quotas and usage, so that one can take the other's place.
     pub name: String,
     /// The SHA-256 of its text, in hexadecimal.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub sha256: String,
     /// When it was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -125,7 +126,64 @@ impl Scopes {
     }
 }
 
+/// A key to make.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewKey {
+    /// Whose key it is.
+    pub name: String,
+    /// As of a record.
+    #[serde(default)]
+    pub expires: Option<Timestamp>,
+    /// As of a record.
+    #[serde(default)]
+    pub tier: Option<String>,
+    /// As of a record.
+    #[serde(default)]
+    pub scopes: Scopes,
+    /// As of a record.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+impl NewKey {
+    /// The record of the key, and its text.
+    ///
+    /// # Errors
+    /// [`Error::Order`]: a field that cannot be.
+    pub fn make(self) -> Result<(Record, String), Error> {
+        let made = key::make().ok_or_else(|| Error::Order("the system has no random numbers".into()))?;
+        let record = Record {
+            sha256: key::hex(&key::hash(&made.text)),
+            id: made.id,
+            name: self.name,
+            created: Timestamp::from_second(Timestamp::now().as_second()).ok(),
+            expires: self.expires,
+            tier: self.tier,
+            scopes: self.scopes,
+            limits: self.limits,
+        };
+        match record.fault() {
+            Some((field, reason)) => Err(Error::Order(format!("{field} {reason}"))),
+            None => Ok((record, made.text)),
+        }
+    }
+}
+
 impl File {
+    /// Removes the key of that id, or all of that name. Returns how many.
+    ///
+    /// # Errors
+    /// [`Error::Order`]: there is none.
+    pub fn revoke(&mut self, key: &str) -> Result<usize, Error> {
+        let before = self.keys.len();
+        self.keys.retain(|record| record.id != key && record.name != key);
+        match before - self.keys.len() {
+            0 => Err(Error::Order(format!("there is no key of the id or name {key:?}"))),
+            count => Ok(count),
+        }
+    }
+
     /// Reads and checks the text of the file `path`.
     ///
     /// # Errors

@@ -10,8 +10,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use twox_hash::XxHash3_64;
 
 use crate::config::{Auth, Current};
-use crate::keys::file::{Error, File};
-use crate::keys::set::Set;
+use crate::keys::file::{Error, File, NewKey, Record};
+use crate::keys::set::{Holder, Refused, Set};
+use crate::keys::token::{self, Tokens};
 
 /// How often the file is looked at.
 const POLL: Duration = Duration::from_secs(2);
@@ -43,6 +44,7 @@ impl Metrics {
 #[derive(Clone)]
 pub struct Store {
     set: Arc<RwLock<Arc<Set>>>,
+    tokens: Tokens,
     metrics: Metrics,
 }
 
@@ -56,12 +58,65 @@ struct Seen {
 impl Store {
     /// Without keys.
     pub fn new(metrics: Metrics) -> Self {
-        Self { set: Arc::default(), metrics }
+        Self { set: Arc::default(), tokens: Tokens::default(), metrics }
     }
 
     /// The keys now.
-    pub fn get(&self) -> Arc<Set> {
+    fn get(&self) -> Arc<Set> {
         Arc::clone(&self.set.read())
+    }
+
+    /// Whose key or token it is, at `now`, seconds of Unix time.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn check(&self, auth: &Auth, text: &str, now: u64) -> Result<Arc<Holder>, Refused> {
+        match &auth.jwt {
+            Some(jwt) if token::is_token(text) => self.tokens.check(jwt, text, now),
+            _ => self.get().check(text, now).cloned(),
+        }
+    }
+
+    /// Whose client secret it is, at `now`, seconds of Unix time.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn signer(&self, text: &str, now: u64) -> Result<Arc<Holder>, Refused> {
+        self.get().signer(text, now).cloned()
+    }
+
+    /// What is kept of the keys of the file, but for what they are checked by.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn list(&self, auth: &Auth) -> Result<Vec<Record>, Error> {
+        let hidden = |record| Record { sha256: String::new(), ..record };
+        Ok(File::read(path(auth)?)?.keys.into_iter().map(hidden).collect())
+    }
+
+    /// Adds a key to the file; it counts at once. Returns what is shown of it, and its text.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn add(&self, auth: &Auth, wanted: NewKey) -> Result<(Record, String), Error> {
+        let (record, text) = wanted.make()?;
+        let kept = record.clone();
+        let file = File::change(path(auth)?, |file| {
+            file.keys.push(kept);
+            Ok(file.clone())
+        })?;
+        self.replace(Set::of(file));
+        Ok((Record { sha256: String::new(), ..record }, text))
+    }
+
+    /// Revokes the key of that id, or all of that name, at once. Returns how many.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn revoke(&self, auth: &Auth, key: &str) -> Result<usize, Error> {
+        let (count, file) = File::change(path(auth)?, |file| Ok((file.revoke(key)?, file.clone())))?;
+        self.replace(Set::of(file));
+        Ok(count)
     }
 
     /// Reads the file for the first time, if keys are asked for.
@@ -75,8 +130,13 @@ impl Store {
         Ok(())
     }
 
-    /// Follows the file that is configured, for ever. An invalid one changes nothing.
+    /// Follows the file and the identity provider that are configured, for ever.
     pub async fn follow(self, config: Current) {
+        tokio::join!(self.tokens.clone().follow(config.clone()), self.follow_file(config));
+    }
+
+    /// Follows the file. An invalid one changes nothing.
+    async fn follow_file(&self, config: Current) {
         let mut tick = interval(POLL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = Seen::default();
@@ -115,6 +175,11 @@ impl Store {
         self.metrics.keys.set(i64::try_from(set.len()).unwrap_or(i64::MAX));
         *self.set.write() = Arc::new(set);
     }
+}
+
+fn path(auth: &Auth) -> Result<&Path, Error> {
+    let none = || Error::Order("gateway.auth.keys_file is not set: there are no keys to change".into());
+    auth.keys_file.as_deref().ok_or_else(none)
 }
 
 #[cfg(test)]

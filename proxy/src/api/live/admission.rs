@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::api::Context;
-use crate::edge::{Denied, Refused, RequestId, unix_seconds};
-use crate::error::Error;
+use crate::edge::{Denied, RequestId, unix_seconds};
+use crate::error::{Error, Refused};
 use crate::net::websocket::{Message, Received, Socket};
 
 /// How long a client may take for the message with its key.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::edge::{Principal, Refused, RequestId, Unit, unix_millis};
+use crate::edge::{Principal, RequestId, unix_millis};
+use crate::error::{Refused, Unit};
 
 /// How often what was heard is counted.
 pub(super) const EVERY: Duration = Duration::from_secs(10);

@@ -20,8 +20,8 @@ use self::body::{Spoken, first};
 use self::buffer::buffer;
 use self::request::Wanted;
 use crate::api::Context;
-use crate::edge::{RequestId, Unit};
-use crate::error::Error;
+use crate::edge::RequestId;
+use crate::error::{Error, Unit};
 
 /// Has the text spoken. The reply's head leaves with the first audio, so that a failure before it is a clean error.
 ///

@@ -12,8 +12,8 @@ use super::form::{Parameters, streams};
 use super::wire::{self, Heard};
 use crate::api::form::{Fields, Form};
 use crate::api::{Context, check_offers, may_wait, outgoing, rendered};
-use crate::edge::{RequestId, Unit};
-use crate::error::Error;
+use crate::edge::RequestId;
+use crate::error::{Error, Unit};
 use crate::job::work::{Transcribe, Work};
 use crate::upstream::{Outgoing, Served};
 

@@ -30,7 +30,9 @@ impl Keyed {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("keys.yaml");
         let alice = add(&path, "alice", |_| {});
-        let (file, mut auth) = (path.clone(), Auth { mode: AuthMode::Keys, ..Auth::default() });
+        // Tests wait for keys by trying them.
+        let (file, mut auth) =
+            (path.clone(), Auth { mode: AuthMode::Keys, failed_tries: 100_000, ..Auth::default() });
         settings(&mut auth);
         let stack = Stack::with(&[Capability::Stt, Capability::Tts], |config| {
             config.gateway.auth = Auth { keys_file: Some(file), ..auth };
@@ -95,7 +97,8 @@ async fn every_route_asks_for_a_key_but_those_that_tell_nothing() {
         let path = route
             .replace("{*id}", "whisper-1")
             .replace("{deployment}", "whisper-1")
-            .replace("{name}", "main.js");
+            .replace("{name}", "main.js")
+            .replace("{key}", "nobody");
         for method in [reqwest::Method::GET, reqwest::Method::POST] {
             let url = format!("{}{path}", keyed.stack.url);
             let send = |key: Option<&str>| {
@@ -231,4 +234,42 @@ async fn lists_can_be_for_everyone() {
     }
     envelope(keyed.stack.transcribe(&[]).await, 401, None).await;
     envelope(keyed.get("/v1/models", "sk-wrong").await, 401, None).await;
+}
+
+#[tokio::test]
+async fn keys_are_administered_over_the_api_by_those_who_may() {
+    let (keyed, alice) = Keyed::start().await;
+    let root = add(&keyed.path, "root", |record| record.scopes.admin = true);
+    keyed.until(&root, 200).await;
+    let send = |method: reqwest::Method, path: &str, key: &str, body: Value| {
+        let request = keyed.stack.client.request(method, format!("{}{path}", keyed.stack.url));
+        let request = request.bearer_auth(key).json(&body);
+        async { request.send().await.unwrap() }
+    };
+    let (post, delete) = (reqwest::Method::POST, reqwest::Method::DELETE);
+    envelope(send(post.clone(), "/v1/keys", &alice, json!({"name": "eve"})).await, 403, None).await;
+    envelope(send(delete.clone(), "/v1/keys/root", &alice, json!({})).await, 403, None).await;
+    envelope(keyed.get("/v1/keys", &alice).await, 403, None).await;
+    for wrong in
+        [json!({}), json!({"name": "two words"}), json!({"name": "a", "limits": {"jobs": "many"}}), json!([])]
+    {
+        envelope(send(post.clone(), "/v1/keys", &root, wrong).await, 400, None).await;
+    }
+    let wanted =
+        json!({"name": "bob", "tier": "free", "scopes": {"dialects": ["openai"]}, "limits": {"jobs": 2}});
+    let made: Value = send(post, "/v1/keys", &root, wanted).await.json().await.unwrap();
+    let bob = made["value"].as_str().unwrap().to_owned();
+    assert_eq!((&made["key"]["name"], &made["key"]["limits"]["jobs"]), (&json!("bob"), &json!(2)));
+    assert_eq!(keyed.get("/v1/models", &bob).await.status(), 200, "it counts at once");
+    let listed: Value = keyed.get("/v1/keys", &root).await.json().await.unwrap();
+    assert_eq!(listed["data"].as_array().unwrap().len(), 3);
+    assert!(!listed.to_string().contains("sha256"), "{listed}");
+    let id = made["key"]["id"].as_str().unwrap();
+    let revoked: Value =
+        send(delete.clone(), &format!("/v1/keys/{id}"), &root, json!({})).await.json().await.unwrap();
+    assert_eq!(revoked["count"], 1);
+    envelope(keyed.get("/v1/models", &bob).await, 401, None).await;
+    envelope(send(delete, &format!("/v1/keys/{id}"), &root, json!({})).await, 400, None).await;
+    let kept = std::fs::read_to_string(&keyed.path).unwrap();
+    assert!(kept.contains("sha256") && !kept.contains("bob"), "{kept}");
 }

@@ -58,7 +58,7 @@ pub use metrics::Metrics;
 use metrics::Tally;
 use reply::Refusal;
 use target::Target;
-use work::{PREDICTORS, audio, audio_of_bytes, is_hidden, predictor};
+use work::{PREDICTORS, audio, audio_of_bytes, is_hidden, predictor, tenant};
 
 /// Seconds of work up to which a job is short.
 const SHORT_SECONDS: f64 = 5.0;
@@ -244,7 +244,7 @@ impl Forward {
         let (audio, guessed) = audio(job.task, request.headers());
         let arrived = clock();
         let continues = request.headers().get(contract::header::CONTINUES).is_some_and(|value| value == "1");
-        let claim = self.claim(job, audio, continues);
+        let claim = Claim { tenant: tenant(request.headers()), ..self.claim(job, audio, continues) };
         let ticket = match self.admit(claim, arrived) {
             Ok(ticket) => ticket,
             Err(refusal) => {
@@ -351,7 +351,7 @@ impl Forward {
             false if predicted <= SHORT_SECONDS => Priority::Short,
             false => Priority::Long,
         };
-        Claim { task: Some(job.task), protocol: job.protocol, predicted, priority }
+        Claim { task: Some(job.task), protocol: job.protocol, predicted, priority, tenant: None }
     }
 
     /// Takes a place in the lane. Decided without reading: a client that expects 100-continue never sends its audio.

@@ -10,8 +10,8 @@ use super::config::Config;
 use super::frames::Frames;
 use crate::api::live::{Out, to_base64};
 use crate::api::{Context, catalog};
-use crate::edge::{Charge, RequestId, Unit};
-use crate::error::Error;
+use crate::edge::{Charge, RequestId};
+use crate::error::{Error, Unit};
 use crate::job::voice::VoiceName;
 use crate::stream::{Say, Session};
 

@@ -67,7 +67,7 @@ pub async fn create(
     let content = Content { expires_at: unix_seconds() + seconds, session, nonce };
     let value = value(&content).ok_or_else(|| Error::param("session", "session cannot be kept in a key"))?;
     let value = match request_id.caller() {
-        Some(caller) => caller.sign(&value, content.expires_at),
+        Some(caller) => caller.sign(&value, content.expires_at)?,
         None => value,
     };
     let id = format!("sess_{nonce:016x}");

@@ -87,7 +87,12 @@ impl Forward {
     /// The same request, addressed to the engine.
     fn upstream(&self, mut parts: http::request::Parts, body: Body, transport: Transport) -> Request<Body> {
         reply::strip_hop_by_hop(&mut parts.headers);
-        let own = [contract::header::AUDIO_SECONDS, contract::header::CONTINUES, contract::header::INPUT];
+        let own = [
+            contract::header::AUDIO_SECONDS,
+            contract::header::CONTINUES,
+            contract::header::INPUT,
+            contract::header::TENANT,
+        ];
         for name in own.into_iter().chain([header::HOST, header::EXPECT]) {
             parts.headers.remove(name);
         }

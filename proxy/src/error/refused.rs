@@ -4,7 +4,14 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::edge::quota::Unit;
+/// What is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Seconds of audio that are heard.
+    AudioSeconds,
+    /// Characters that are spoken.
+    Characters,
+}
 
 /// Why a caller is refused.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
