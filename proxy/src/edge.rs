@@ -204,7 +204,9 @@ impl Edge {
             id.called_by(Arc::clone(&caller));
             match request.method() {
                 // A session counts once its dialect has opened it.
-                &Method::POST => Ok((caller.request(unix_millis())?, Some(caller.job()?))),
+                &Method::POST => {
+                    Ok((caller.request(unix_millis())?, Some(caller.job(config.gateway.max_in_flight)?)))
+                }
                 _ => Ok((None, None)),
             }
         });

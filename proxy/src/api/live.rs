@@ -257,7 +257,7 @@ fn admit(
         Some(caller) => {
             caller.request(unix_millis())?;
             drop(request_id.charge(Unit::AudioSeconds, 0.0)?);
-            Some(caller.stream()?)
+            Some(caller.stream(config.gateway.sessions.max)?)
         }
         None => None,
     };

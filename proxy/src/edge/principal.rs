@@ -113,20 +113,21 @@ impl Principal {
         Ok(rate)
     }
 
-    /// A place among the requests of this name that cost engine time.
+    /// A place among the requests of this name that cost engine time, of so many of all names.
     ///
     /// # Errors
     /// [`Refused::Jobs`].
-    pub(super) fn job(&self) -> Result<Permit, Refused> {
-        take(&self.account.jobs, self.limits.jobs).map_err(|limit| self.counted(Refused::Jobs { limit }))
+    pub(super) fn job(&self, of_all: usize) -> Result<Permit, Refused> {
+        take(&self.account.jobs, self.limits.jobs, of_all)
+            .map_err(|limit| self.counted(Refused::Jobs { limit }))
     }
 
-    /// A place among the sessions of this name.
+    /// A place among the sessions of this name, of so many of all names.
     ///
     /// # Errors
     /// [`Refused::Streams`].
-    pub fn stream(&self) -> Result<Permit, Refused> {
-        take(&self.account.streams, self.limits.streams)
+    pub fn stream(&self, of_all: usize) -> Result<Permit, Refused> {
+        take(&self.account.streams, self.limits.streams, of_all)
             .map_err(|limit| self.counted(Refused::Streams { limit }))
     }
 
@@ -191,8 +192,10 @@ impl Principal {
     }
 }
 
-fn take(permits: &Permits, limit: Option<u32>) -> Result<Permit, u32> {
-    let limit = limit.unwrap_or(u32::MAX);
+/// Takes a place within a limit, and within three quarters of the places of all names: the rest is for others.
+fn take(permits: &Permits, limit: Option<u32>, of_all: usize) -> Result<Permit, u32> {
+    let share = u32::try_from(of_all - of_all / 4).unwrap_or(u32::MAX).max(1);
+    let limit = limit.map_or(share, |limit| limit.min(share));
     permits.take(usize::try_from(limit).unwrap_or(usize::MAX)).ok_or(limit)
 }
 

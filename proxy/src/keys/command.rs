@@ -92,7 +92,10 @@ pub fn run(order: &Order) -> Result<(), Error> {
     let said = match &order.command {
         Command::Add(wanted) => {
             let (record, text) = new(wanted)?;
-            File::change(&order.file, |file| Ok(file.keys.push(record)))?;
+            File::change(&order.file, |file| {
+                file.keys.push(record);
+                Ok(())
+            })?;
             text + "\n"
         }
         Command::List => table(&File::read(&order.file)?),
@@ -184,7 +187,11 @@ mod tests {
         ]);
         let Command::Add(wanted) = order.unwrap().command else { panic!() };
         let (record, text) = new(&wanted).unwrap();
-        File::change(&path, |file| Ok(file.keys.push(record))).unwrap();
+        File::change(&path, |file| {
+            file.keys.push(record);
+            Ok(())
+        })
+        .unwrap();
         let kept = std::fs::read_to_string(&path).unwrap();
         let secret = text.rsplit_once('_').unwrap().1;
         assert!(!kept.contains(secret) && kept.contains("alice"), "{kept}");

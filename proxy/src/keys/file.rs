@@ -224,7 +224,7 @@ impl File {
     /// [`Error`]; the file is then as it was.
     pub fn change<T>(path: &Path, change: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
         let unwritable = |source| Error::Write { path: path.into(), source };
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         let lock = fs::File::open(dir).map_err(unwritable)?;
         lock.lock().map_err(unwritable)?;
         let mut file = match Self::read(path) {
@@ -303,12 +303,23 @@ mod tests {
             limits: Limits { audio_minutes_per_day: Some(1.5), ..Limits::default() },
             ..record("0123456789abcdef")
         };
-        File::change(&path, |file| Ok(file.keys.push(full.clone()))).unwrap();
-        File::change(&path, |file| Ok(file.keys.push(record("0123456789abcde0")))).unwrap();
+        File::change(&path, |file| {
+            file.keys.push(full.clone());
+            Ok(())
+        })
+        .unwrap();
+        File::change(&path, |file| {
+            file.keys.push(record("0123456789abcde0"));
+            Ok(())
+        })
+        .unwrap();
         assert_eq!(File::read(&path).unwrap().keys, [full, record("0123456789abcde0")]);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let before = fs::read_to_string(&path).unwrap();
-        let twice = File::change(&path, |file| Ok(file.keys.push(record("0123456789abcde0"))));
+        let twice = File::change(&path, |file| {
+            file.keys.push(record("0123456789abcde0"));
+            Ok(())
+        });
         assert!(matches!(twice, Err(Error::Invalid { field: "id", .. })));
         assert_eq!(fs::read_to_string(&path).unwrap(), before);
     }

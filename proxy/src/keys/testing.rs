@@ -20,11 +20,19 @@ pub fn add(path: &Path, name: &str, edit: impl FnOnce(&mut Record)) -> String {
         limits: Limits::default(),
     };
     edit(&mut record);
-    File::change(path, |file| Ok(file.keys.push(record))).unwrap();
+    File::change(path, |file| {
+        file.keys.push(record);
+        Ok(())
+    })
+    .unwrap();
     made.text
 }
 
 /// Removes all keys of a name.
 pub fn revoke(path: &Path, name: &str) {
-    File::change(path, |file| Ok(file.keys.retain(|record| record.name != name))).unwrap();
+    File::change(path, |file| {
+        file.keys.retain(|record| record.name != name);
+        Ok(())
+    })
+    .unwrap();
 }

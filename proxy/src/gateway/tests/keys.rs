@@ -91,7 +91,9 @@ fn routes() -> BTreeSet<String> {
 
 #[tokio::test]
 async fn every_route_asks_for_a_key_but_those_that_tell_nothing() {
-    let (keyed, alice) = Keyed::start().await;
+    let (keyed, _) = Keyed::start().await;
+    let root = add(&keyed.path, "root", |record| record.scopes.admin = true);
+    keyed.until(&root, 200).await;
     // Routes of the admin port stand in the same file.
     for route in routes().into_iter().filter(|route| !["/state", "/startz"].contains(&route.as_str())) {
         let path = route
@@ -103,17 +105,17 @@ async fn every_route_asks_for_a_key_but_those_that_tell_nothing() {
             let url = format!("{}{path}", keyed.stack.url);
             let send = |key: Option<&str>| {
                 let request = keyed.stack.client.request(method.clone(), &url);
-                let request = key.map_or(request.try_clone().unwrap(), |key| request.bearer_auth(key));
+                let request = match key {
+                    Some(key) => request.bearer_auth(key),
+                    None => request,
+                };
                 async { request.send().await.unwrap() }
             };
             let status = send(None).await.status().as_u16();
             assert_eq!(status == 401, !OPEN.contains(&route.as_str()), "{method} {route}: {status}");
             let status = send(Some("sk-ss-0123456789abcdef_wrong")).await.status().as_u16();
-            assert!(
-                OPEN.contains(&route.as_str()) || [401, 429].contains(&status),
-                "{method} {route}: {status}"
-            );
-            let status = send(Some(&alice)).await.status().as_u16();
+            assert_eq!(status == 401, !OPEN.contains(&route.as_str()), "{method} {route}: {status}");
+            let status = send(Some(&root)).await.status().as_u16();
             assert!(![401, 403, 429].contains(&status) && status < 500, "{method} {route}: {status}");
         }
     }
@@ -137,12 +139,11 @@ async fn a_key_is_taken_where_clients_put_it_and_goes_no_further() {
         assert_eq!(response.status(), 200, "{name}");
     }
     let secret = alice.rsplit('_').next().unwrap();
-    let seen = keyed.stack.engines[0].seen.lock();
+    let seen = keyed.stack.engines[0].seen.lock().clone();
     assert_eq!(seen.len(), 3);
-    for request in &*seen {
+    for request in &seen {
         assert!(!format!("{:?}", request.headers).contains(secret));
     }
-    drop(seen);
     let path = format!("/v1/models?api_key={alice}");
     envelope(keyed.stack.get(&path).await, 401, None).await;
     let mut config = (*keyed.stack.config.get()).clone();

@@ -79,6 +79,31 @@ async fn so_many_requests_run_at_a_time() {
 }
 
 #[tokio::test]
+async fn one_name_leaves_places_for_others() {
+    let (keyed, bob) = limited(Limits::default()).await;
+    let mut config = (*keyed.stack.config.get()).clone();
+    (config.gateway.max_in_flight, config.gateway.sessions.max) = (4, 1);
+    keyed.stack.config.replace(config);
+    *keyed.stack.engines[0].pace.lock() = Duration::from_secs(60);
+    let send = || {
+        let request = keyed.stack.post("/v1/audio/transcriptions").bearer_auth(&bob);
+        tokio::spawn(request.multipart(form(&[], wav(100))).send())
+    };
+    let held = [send(), send(), send()];
+    let deadline = Instant::now() + DEADLINE;
+    while keyed.stack.counted("speechstack_gateway_key_requests_total", "bob") < 3.0 {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let body: Value = keyed.transcribe(&bob, &[]).await.json().await.unwrap();
+    assert!(body["error"]["message"].as_str().unwrap().starts_with("3 requests of this API key"), "{body}");
+    let carol = add(&keyed.path, "carol", |_| {});
+    keyed.until(&carol, 200).await;
+    assert_eq!(speak(&keyed, &carol, "So it is.").await.status(), 200, "the fourth place");
+    held.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
 async fn audio_is_charged_before_and_given_back_when_an_engine_refuses_it() {
     let (keyed, bob) = limited(Limits { audio_minutes_per_day: Some(0.05), ..Limits::default() }).await;
     keyed.stack.engines[0].answer(422, &[], r#"{"detail": "no speech"}"#);
