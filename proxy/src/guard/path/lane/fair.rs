@@ -20,6 +20,9 @@ pub struct Turns {
 impl Turns {
     /// When a tenant's next job starts, in virtual time: the least is next.
     pub fn start(&self, tenant: Option<u64>) -> f64 {
+        if self.ends.is_empty() {
+            return self.now;
+        }
         self.ends.get(&tenant).map_or(self.now, |end| end.max(self.now))
     }
 

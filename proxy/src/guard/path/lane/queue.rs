@@ -61,7 +61,10 @@ impl Queue {
         // The first of equals, as they are in the order of arrival.
         let (next, _) = ranked.reduce(|best, other| if other.1 < best.1 { other } else { best })?;
         let next = self.waiting.remove(next);
-        if next.claim.priority != Priority::Probe {
+        // Where no job tells whose it is, there are no turns to count.
+        let has_tenants = |waiter: &Waiter| waiter.claim.tenant.is_some();
+        let counts = has_tenants(&next) || self.waiting.iter().any(has_tenants);
+        if counts && next.claim.priority != Priority::Probe {
             self.turns.serve(next.claim.tenant, next.claim.predicted);
         }
         Some(next)
