@@ -62,10 +62,14 @@ help: ## Say what there is to run.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 # Without its models the engine still starts, with voices and words of a lesser kind.
-run: packages cargo ## Build and start a whole speech stack on this machine; ARGS='...' are passed on. MODELS=none for no models.
+# With KEYS the gateway asks for an API key of that file, which is made when missing.
+KEYS =
+run: packages cargo ## Build and start a whole speech stack on this machine; ARGS='...' are passed on. MODELS=none for no models, KEYS=FILE asks for API keys.
 	@$(MAKE) --no-print-directory models || true
 	$(CARGO) build --profile demo --package speechstack-proxy --package speechstack-engine
-	@SPEECHSTACK_ENGINE_MODELS='$(MODELS)' exec target/demo/speechstack-proxy standalone --config demo/stack.yaml $(ARGS)
+	@[ -z '$(KEYS)' ] || [ -e '$(KEYS)' ] || { printf 'API key: '; target/demo/speechstack-proxy keys add demo --file '$(KEYS)'; }
+	@SPEECHSTACK_ENGINE_MODELS='$(MODELS)' exec target/demo/speechstack-proxy standalone --config demo/stack.yaml \
+		$(if $(KEYS),--set gateway.auth.mode=keys --set 'gateway.auth.keys_file=$(KEYS)') $(ARGS)
 
 models: packages ## Fetch the neural models of the CPU engine, about 230 MB, into MODELS (~/.cache/speechstack/models).
 	@[ '$(MODELS)' = none ] || PYTHON='$(PYTHON)' engine/fetch.sh models '$(MODELS)'

@@ -18,6 +18,9 @@ pub const AUDIO_SECONDS: HeaderName = HeaderName::from_static("x-speechstack-aud
 pub const CONTINUES: HeaderName = HeaderName::from_static("x-speechstack-continues");
 /// Request: `long` when it is a piece of a long file or a job that runs in the background: short work of others goes first.
 pub const PRIORITY: HeaderName = HeaderName::from_static("x-speechstack-priority");
+/// Request: 16 hexadecimal digits that stand for the client's name where the gateway asks for API keys. A lane serves those that
+/// wait for it in turn.
+pub const TENANT: HeaderName = HeaderName::from_static("x-speechstack-tenant");
 /// Request: xxh3-64 of the client's file, hexadecimal, where it is known before the request is sent. The engine may get the file
 /// converted; the hash stays that of the file.
 pub const INPUT: HeaderName = HeaderName::from_static("x-speechstack-input");

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Image, Span, schema};
+use crate::{GatewayAuth, Image, Quotas, Span, schema};
 
 /// The gateway: Deployment, Service and how clients reach it.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
@@ -18,6 +18,8 @@ use crate::{Image, Span, schema};
      "set either gateway.replicas or gateway.autoscaling: an autoscaler owns the number of replicas"),
     ("!(has(self.ingress) && has(self.httpRoute))",
      "set either gateway.ingress or gateway.httpRoute"),
+    ("!has(self.quotas) || has(self.auth)",
+     "gateway.quotas are those of API keys: set gateway.auth too"),
 ])))]
 pub struct GatewaySpec {
     /// Pods; 2 when neither this nor autoscaling is set.
@@ -41,6 +43,12 @@ pub struct GatewaySpec {
     /// An HTTPRoute (Gateway API) to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_route: Option<HttpRoute>,
+    /// API keys of clients; unset serves every client that reaches the gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<GatewayAuth>,
+    /// What API keys may use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quotas: Option<Quotas>,
     /// Limits on what clients send.
     pub limits: Limits,
     /// Further names of models: client's name onto a model's name.

@@ -3,6 +3,7 @@
 //! Doc comments of fields are what `kubectl explain` shows. Rules are CEL and run in the API server; there is no
 //! admission webhook.
 
+mod access;
 mod capability;
 pub mod condition;
 mod engine;
@@ -15,6 +16,7 @@ mod stack;
 mod status;
 mod window;
 
+pub use access::{GatewayAuth, KeysSecret, QuotaLimits, Quotas};
 pub use capability::{Capability, Protocol};
 pub use engine::{
     Autoscaling, Cache, Drain, EngineSpec, Ephemeral, Gpu, HostPath, Image, Ports, Profile, PullPolicy,

@@ -61,6 +61,8 @@ pub mod volume {
     pub const RUN: &str = "speechstack-run";
     /// Configuration of guard or gateway.
     pub const CONFIG: &str = "speechstack-config";
+    /// API keys of clients.
+    pub const KEYS: &str = "speechstack-keys";
     /// Token of guard or gateway.
     pub const IDENTITY: &str = "speechstack-identity";
     /// Temporary files of guard or gateway.

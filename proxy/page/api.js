@@ -1,13 +1,63 @@
 // Calls of the gateway. Every path is relative, so that the page works behind a prefix.
 
-/** The reply, or an Error with what the server says. */
-export async function call(path, options) {
+const KEY = "speechstack-key";
+
+/** The API key of this tab, if there is one. It ends with the tab. */
+export const key = () => sessionStorage.getItem(KEY) ?? "";
+
+let asking = null;
+/** The dialog was closed without a key: it is not shown again by itself. */
+let declined = false;
+
+/** Asks for an API key, once for all calls that wait for it. Resolves to whether one was given. */
+function login(problem) {
+  if (declined) return Promise.resolve(false);
+  asking ??= new Promise((resolve) => {
+    const dialog = byId("login");
+    status(byId("login-problem"), problem, Boolean(problem));
+    byId("login-key").value = "";
+    const given = (event) => {
+      event.preventDefault();
+      sessionStorage.setItem(KEY, byId("login-key").value.trim());
+      dialog.close("given");
+    };
+    byId("login-form").addEventListener("submit", given);
+    dialog.addEventListener("close", () => {
+      byId("login-form").removeEventListener("submit", given);
+      asking = null;
+      declined = dialog.returnValue !== "given";
+      resolve(!declined);
+    }, { once: true });
+    dialog.returnValue = "";
+    dialog.showModal();
+  });
+  return asking;
+}
+
+/** Forgets the API key, and asks for another one where one is needed. */
+export function logout() {
+  sessionStorage.removeItem(KEY);
+  location.reload();
+}
+
+/** The reply, or an Error with what the server says. Asks for an API key where the gateway wants one. */
+export async function call(path, options = {}) {
   let reply;
-  try {
-    reply = await fetch(path, options);
-  } catch {
-    throw new Error("the gateway does not answer");
+  for (;;) {
+    const used = key();
+    try {
+      const headers = used ? { ...options.headers, authorization: `Bearer ${used}` } : options.headers;
+      reply = await fetch(path, { ...options, headers });
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new Error("the gateway does not answer");
+    }
+    if (reply.status !== 401) break;
+    // Another call may have been given one meanwhile.
+    if (key() === used && !(await login(used ? "this key is not valid" : ""))) break;
   }
+  byId("logout").hidden = !key() && !declined;
+  byId("logout").textContent = declined ? "Log in" : "Log out";
   if (reply.ok) return reply;
   const text = await reply.text();
   let message = text.slice(0, 300) || reply.statusText;

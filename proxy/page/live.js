@@ -1,5 +1,7 @@
 // What is said now, over OpenAI's Realtime API: 24 kHz samples out, text in.
 
+import { key } from "./api.js";
+
 const RATE = 24_000;
 /** Bytes that wait to be sent beyond which the microphone is ahead of the network. */
 const MOST_WAITING = 1_000_000;
@@ -47,7 +49,8 @@ export class Live {
     }
     const url = new URL("v1/realtime?intent=transcription", location.href);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-    this.socket = new WebSocket(url);
+    // A browser cannot set headers here.
+    this.socket = new WebSocket(url, key() ? ["realtime", `openai-insecure-api-key.${key()}`] : []);
     this.socket.addEventListener("open", () => this.opened());
     this.socket.addEventListener("message", ({ data }) => this.received(JSON.parse(data)));
     this.socket.addEventListener("close", ({ code, reason }) => {

@@ -1,4 +1,4 @@
-import { byId, json, status } from "./api.js";
+import { byId, json, logout, status } from "./api.js";
 import * as engines from "./engines.js";
 import * as speak from "./speak.js";
 import * as transcribe from "./transcribe.js";
@@ -16,6 +16,7 @@ async function choices() {
   byId("voice").replaceChildren(...voices.voices.map(({ id, name, language }) => option(id, [name, language].filter(Boolean).join(", "))));
 }
 
+byId("logout").addEventListener("click", logout);
 transcribe.start();
 speak.start();
 engines.start();

@@ -9,7 +9,7 @@ use form::Form;
 use contract::Capability;
 
 use crate::config::{Config, Current};
-use crate::edge::{Metrics, RequestId};
+use crate::edge::{Access, Charge, Metrics, RequestId};
 use crate::error::Error;
 use crate::job::work::{Need, Speakers, Work};
 use crate::jobs::Jobs;
@@ -24,6 +24,7 @@ pub mod catalog;
 pub mod diarization;
 mod form;
 mod head;
+pub mod keys;
 pub mod live;
 pub mod nim;
 pub mod openai;
@@ -33,11 +34,14 @@ pub mod riva;
 pub mod spark;
 mod speech;
 mod sse;
+pub mod usage;
 
 /// What every dialect has at hand. Shared by all requests.
 pub struct Context {
     /// The configuration.
     pub config: Current,
+    /// Who is let in.
+    pub access: Access,
     /// The way to the engines.
     pub upstreams: Upstreams,
     /// The voices that engines have.
@@ -54,6 +58,8 @@ pub struct Context {
     pub jobs: Option<Jobs>,
     /// Free permits for sessions.
     pub sessions: Permits,
+    /// Permits for connections whose clients have not proven who they are.
+    pub unproven: Permits,
     /// Unix time of the start, seconds: when models count as created.
     pub started_unix: u64,
 }
@@ -81,13 +87,45 @@ impl Context {
         None
     }
 
+    /// The engines of a request for that capability, by the model it names; those of the first one when it names none.
+    ///
+    /// # Errors
+    /// There is no such model, it is for something else, or the caller may not use it.
+    fn route(
+        &self,
+        request_id: &RequestId,
+        name: Option<&str>,
+        capability: Capability,
+    ) -> Result<Route, Error> {
+        let (config, caller) = (self.config.get(), request_id.caller());
+        if name.is_none() && caller.is_none() {
+            return Ok(catalog::default_route(&config, capability));
+        }
+        let voices = self.voices.known();
+        let known = catalog::known_for(&config, &voices, name, capability)?;
+        if let Some(caller) = caller {
+            caller.may_use(&known.id, name)?;
+        }
+        Ok(known.route)
+    }
+
     /// Notes that an engine, which may have been asked as the second one, heard an upload of so many seconds.
-    fn served(&self, form: &Form, request_id: &RequestId, (engine, hedged): (&Arc<str>, bool), seconds: f64) {
+    fn served(
+        &self,
+        form: &Form,
+        request_id: &RequestId,
+        (engine, hedged): (&Arc<str>, bool),
+        charge: Option<Charge>,
+        seconds: f64,
+    ) {
         request_id.served_by(engine, hedged);
         if let Some(input) = form.input() {
             self.upstreams.served(input);
         }
         self.metrics.audio_seconds(Capability::Stt).inc_by(seconds);
+        if let Some(charge) = charge {
+            charge.settle(seconds);
+        }
     }
 }
 
@@ -105,6 +143,7 @@ fn outgoing(route: Route, work: Work, seconds: f64, request_id: &RequestId) -> O
         file: None,
         audio_seconds: seconds,
         request_id: request_id.value.clone(),
+        tenant: request_id.tenant(),
         may_wait: false,
         continues: false,
         background: false,

@@ -15,7 +15,7 @@ use crate::guard::Guard;
 use crate::net::drain::{self, Drain};
 use crate::rng::Rng;
 use crate::upstream::{self, Upstreams, slices};
-use crate::{admin, banner, net, roundtrip};
+use crate::{admin, banner, keys, net, roundtrip};
 
 /// Runs a command until SIGTERM or Ctrl-C, then drains.
 pub async fn run(command: Command) -> anyhow::Result<()> {
@@ -37,6 +37,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
             }
             (bound, watch)
         }
+        Command::Keys(order) => return Ok(keys::run(&order)?),
         Command::Roundtrip(order) => return Ok(roundtrip::run(&order).await?),
     };
     bound.follow(watch)?;
@@ -123,6 +124,8 @@ impl Bound {
             Some(_) => Some(slices::client().context("gateway.discovery needs a cluster")?),
             None => None,
         };
+        let keys = keys::Store::new(keys::Metrics::register(&self.registry)?);
+        keys.open(&config.auth)?;
         let public = listen(config.listen).await?;
         let private = listen(config.admin).await?;
         let grpc = match config.grpc.listen {
@@ -147,12 +150,26 @@ impl Bound {
                 }
             });
         }
-        let gateway = Gateway::new(self.config.clone(), upstreams, self.gateway_drain.clone(), &registry)?;
+        let (current, drain) = (self.config.clone(), self.gateway_drain.clone());
+        let gateway = Gateway::new(current, upstreams, keys.clone(), drain.clone(), &registry)?;
+        let follow = keys.follow(self.config.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = follow => {}
+                () = drain.forced() => {}
+            }
+        });
+        if !config.auth.is_on() && !config.listen.ip().is_loopback() {
+            tracing::warn!(
+                address = %config.listen,
+                "every client that reaches this address may use the engines; set gateway.auth.mode to keys to ask for API keys"
+            );
+        }
 
         let limits = config.connections.limits();
         for listener in std::iter::once(public).chain(grpc) {
-            let drain = self.gateway_drain.clone();
-            tokio::spawn(net::serve_within(listener, gateway.service(), limits, drain));
+            let (service, drain) = (gateway.service(), self.gateway_drain.clone());
+            tokio::spawn(net::serve_within(listener, move |peer| service.for_peer(peer), limits, drain));
         }
         // The admin port outlives the public one: readiness and metrics tell of the drain.
         let routes = gateway.admin_router().merge(admin::router(registry));

@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::reload::File;
+use crate::keys;
 use crate::roundtrip::Roundtrip;
 
 /// OpenAI-compatible audio gateway and self-healing guard for speech engines.
@@ -36,6 +37,8 @@ pub enum Command {
     },
     /// Gateway and guards in one process, engines as its children: a whole stack on one machine.
     Standalone(File),
+    /// Makes, lists and revokes API keys in a file.
+    Keys(keys::Order),
     /// Speaks a sentence through a gateway, transcribes it back, and compares.
     Roundtrip(Roundtrip),
 }

@@ -32,6 +32,7 @@ pub fn start(
     let dialogue = std::path::absolute(&dialogue).unwrap_or(dialogue);
     let dialogue = dialogue.exists().then_some(dialogue);
     let wedgeable = settings.engines.iter().find(|engine| takes_faults(engine)).cloned();
+    let keyed = settings.gateway.auth.is_on();
 
     print(&format!("speechstack: gateway on http://{public}, waiting for {} engines", guards.len()));
     tokio::spawn(async move {
@@ -41,7 +42,7 @@ pub fn start(
             if report.weight > 0.0 && !missing.is_empty() {
                 missing.retain(|capability| *capability != report.capability);
                 if missing.is_empty() {
-                    print(&lines(public, admin, dialogue.as_deref(), wedgeable.as_ref()));
+                    print(&lines(public, admin, dialogue.as_deref(), wedgeable.as_ref(), keyed));
                 }
             }
             changes.push(next_state(reports));
@@ -71,20 +72,22 @@ fn lines(
     admin: Option<SocketAddr>,
     dialogue: Option<&Path>,
     wedgeable: Option<&Engine>,
+    keyed: bool,
 ) -> String {
+    let key = if keyed { " -H \"authorization: Bearer $KEY\"" } else { "" };
     let mut text = format!(
         "\nReady: http://{public}/v1 speaks OpenAI's audio API. Try, in another terminal:\n\n\
          # speak\n\
-         curl -s http://{public}/v1/audio/speech -H 'content-type: application/json' -o hello.wav -d \
+         curl -s http://{public}/v1/audio/speech{key} -H 'content-type: application/json' -o hello.wav -d \
          '{{\"model\":\"tts-1\",\"voice\":\"nova\",\"response_format\":\"wav\",\"input\":\"good morning and welcome to our little town\"}}'\n\
          # transcribe\n\
-         curl -s http://{public}/v1/audio/transcriptions -F model=whisper-1 -F file=@hello.wav\n"
+         curl -s http://{public}/v1/audio/transcriptions{key} -F model=whisper-1 -F file=@hello.wav\n"
     );
     if let Some(dialogue) = dialogue {
         let _ = writeln!(
             text,
             "# transcribe with speakers\n\
-             curl -s http://{public}/api/audio/transcribe-with-speakers -F 'file=@{}'",
+             curl -s http://{public}/api/audio/transcribe-with-speakers{key} -F 'file=@{}'",
             dialogue.display()
         );
     }

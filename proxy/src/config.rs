@@ -13,6 +13,7 @@ use contract::Capability;
 
 use crate::protocol::{self, Protocol};
 
+mod auth;
 mod check;
 mod connections;
 mod current;
@@ -29,6 +30,7 @@ pub mod reload;
 mod sessions;
 mod supervisors;
 
+pub use auth::{Auth, AuthMode, Jwt, Limits, Quotas, Usage};
 pub use connections::Connections;
 pub use current::Current;
 pub use grpc::Grpc;
@@ -187,6 +189,12 @@ pub struct Gateway {
     pub jobs: Jobs,
     /// Bounds of the Retry-After header.
     pub retry_after: RetryAfter,
+    /// Who may call.
+    pub auth: Auth,
+    /// How much of it.
+    pub quotas: Quotas,
+    /// What is kept of it.
+    pub usage: Usage,
     /// The page for people at `/`.
     pub page: Page,
     /// Limits of streaming sessions.
@@ -218,6 +226,9 @@ impl Default for Gateway {
             long: Long::default(),
             jobs: Jobs::default(),
             retry_after: RetryAfter::default(),
+            auth: Auth::default(),
+            quotas: Quotas::default(),
+            usage: Usage::default(),
             page: Page::default(),
             sessions: Sessions::default(),
             models: Model::defaults(),

@@ -1,8 +1,17 @@
-//! What every request passes on its way in and out: its id, its place among those in flight, CORS, and the common headers.
+//! What every request passes on its way in and out: its id, its caller, its place among those in flight, CORS, and the common headers.
 
+mod access;
+mod account;
+mod charge;
+mod credential;
 mod inbound;
 mod metrics;
+mod need;
 mod outbound;
+mod principal;
+mod quota;
+mod tries;
+mod usage;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,27 +23,35 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use parking_lot::Mutex;
 use tracing::Instrument;
+use twox_hash::XxHash3_64;
 use uuid::Builder;
 
+pub use access::{Access, Denied, EPHEMERAL, Peer};
+pub use charge::Charge;
 pub use metrics::Metrics;
+pub use principal::Principal;
 
 use contract::Capability;
 use contract::header::REQUEST_ID;
 pub use inbound::Source;
 
 use inbound::Inbound;
+use need::Need;
 use outbound::{InFlight, Outbound};
+use quota::Rate;
 
-use crate::config::Current;
-use crate::error::Error;
+use crate::config::{Config, Current};
+use crate::error::{Error, Refused, Unit};
 use crate::grpc;
 use crate::net::body::Pace;
 use crate::net::drain::Drain;
-use crate::net::permits::Permits;
+use crate::net::permits::{Permit, Permits};
 use crate::rng::Rng;
 
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
 const VERSION: HeaderName = HeaderName::from_static("openai-version");
+/// The target of log lines that say who did what, and who was refused.
+pub const AUDIT: &str = "audit";
 /// Longest request id taken over from a client.
 const ID_BYTES: usize = 128;
 
@@ -46,9 +63,10 @@ pub struct RequestId {
     noted: Arc<Mutex<Noted>>,
 }
 
-/// Which engine served a request, and whether it was the second one that was asked.
+/// Whose request it is, which engine served it, and whether it was the second one that was asked.
 #[derive(Clone, Debug, Default)]
 struct Noted {
+    caller: Option<Arc<Principal>>,
     engine: Option<Arc<str>>,
     hedged: bool,
 }
@@ -61,7 +79,34 @@ impl RequestId {
 
     /// Notes which engine served it.
     pub fn served_by(&self, engine: &Arc<str>, hedged: bool) {
-        *self.noted.lock() = Noted { engine: Some(Arc::clone(engine)), hedged };
+        let mut noted = self.noted.lock();
+        (noted.engine, noted.hedged) = (Some(Arc::clone(engine)), hedged);
+    }
+
+    /// Notes whose request it is.
+    pub fn called_by(&self, caller: Arc<Principal>) {
+        self.noted.lock().caller = Some(caller);
+    }
+
+    /// Whose request it is; `None` where no key is asked for.
+    pub fn caller(&self) -> Option<Arc<Principal>> {
+        self.noted.lock().caller.clone()
+    }
+
+    /// Sets an amount aside for work of its caller; `None` where no key is asked for.
+    ///
+    /// # Errors
+    /// The caller's quota does not allow it.
+    pub fn charge(&self, unit: Unit, amount: f64) -> Result<Option<Charge>, Error> {
+        let Some(caller) = self.caller() else { return Ok(None) };
+        caller.reserve(unit, amount, unix_millis())?;
+        Ok(Some(Charge::new(caller, self.clone(), unit, amount)))
+    }
+
+    /// Whom it is for, as engines' guards see it: a number that is the same for all keys of a name.
+    pub fn tenant(&self) -> Option<HeaderValue> {
+        let hash = XxHash3_64::oneshot(self.caller()?.name().as_bytes());
+        HeaderValue::try_from(format!("{hash:016x}")).ok()
     }
 
     fn as_str(&self) -> &str {
@@ -79,6 +124,8 @@ pub struct Edge {
     pub permits: Permits,
     /// How many permits there are, and the Retry-After of a refusal.
     pub config: Current,
+    /// Who is let in.
+    pub access: Access,
     /// For request ids: a call of the system for each costs more than the rest of an id.
     pub rng: Rng,
 }
@@ -115,14 +162,16 @@ pub async fn layer(State(edge): State<Arc<Edge>>, request: Request, next: Next) 
         request.extensions_mut().insert(id);
         next.run(request)
     };
-    pass(&edge, passage, request, serve).await
+    let peer = request.extensions().get().copied().unwrap_or_default();
+    pass(&edge, passage, request, peer, serve).await
 }
 
 /// What is around every route. Nothing of a request's body is read here.
 pub async fn pass<B, F>(
     edge: &Edge,
     passage: Passage<'_>,
-    request: http::Request<B>,
+    mut request: http::Request<B>,
+    peer: Peer,
     serve: impl FnOnce(Request, RequestId) -> F,
 ) -> Response
 where
@@ -136,24 +185,34 @@ where
         finish(response.headers_mut(), &id, started);
         return response;
     }
+    let config = edge.config.get();
+    let (mut refused, mut rate, mut job) = (None, None, None);
+    if config.gateway.auth.is_on() {
+        match edge.admit(&config, passage.pattern, &mut request, peer, &id) {
+            Ok(admitted) => (rate, job) = admitted,
+            Err(error) => refused = Some(Error::from(error)),
+        }
+    }
     let route = edge.metrics.route(passage.pattern);
     // A span costs as much as all else of the edge. The log line has the same fields.
     let span = tracing::debug_span!("request", request_id = id.as_str(), route = route.pattern.as_str());
     let mut in_flight = InFlight::begin(edge.metrics.clone(), route, id.clone(), started);
-    let mut refused = None;
-    if passage.takes_permit {
-        let config = edge.config.get();
+    in_flight.job = job;
+    if passage.takes_permit && refused.is_none() {
         match edge.permits.take(config.gateway.max_in_flight) {
             Some(place) => in_flight.place = Some(place),
             None => refused = Some(overloaded(request.uri().path(), config.gateway.retry_after.min)),
         }
     }
-    let request = edge.wrap(request, passage.is_paced);
+    let request = edge.wrap(&config, request, passage.is_paced);
     let mut response = match refused {
         Some(error) => (passage.refuse)(error),
         None => serve(request, id.clone()).instrument(span).await,
     };
     finish(response.headers_mut(), &id, started);
+    if let Some(rate) = rate {
+        show(response.headers_mut(), rate);
+    }
     in_flight.status = match passage.is_grpc {
         true => outcome(response.status(), response.headers()).as_u16(),
         false => response.status().as_u16(),
@@ -162,13 +221,46 @@ where
 }
 
 impl Edge {
-    fn wrap<B: Source>(&self, request: http::Request<B>, is_paced: bool) -> Request {
+    /// Notes whose request it is, and counts it. Returns what is left of a minute's requests, and its place among those of its
+    /// caller. One for a session goes on although it is refused: its dialect says so in its own way.
+    fn admit<B>(
+        &self,
+        config: &Config,
+        pattern: &str,
+        request: &mut http::Request<B>,
+        peer: Peer,
+        id: &RequestId,
+    ) -> Result<(Option<Rate>, Option<Permit>), Refused> {
+        let need = need::of(pattern);
+        let admitted = self.access.admit(config, need, request, peer, unix_seconds());
+        let is_session = matches!(need, Need::Session(_)) && request.method() == Method::GET;
+        let admitted = admitted.and_then(|caller| {
+            let Some(caller) = caller else { return Ok((None, None)) };
+            id.called_by(Arc::clone(&caller));
+            match request.method() {
+                // A session counts once its dialect has opened it.
+                &Method::POST => {
+                    Ok((caller.request(unix_millis())?, Some(caller.job(config.gateway.max_in_flight)?)))
+                }
+                _ => Ok((None, None)),
+            }
+        });
+        match admitted {
+            Err(refused) if is_session => {
+                request.extensions_mut().insert(Denied { refused, peer });
+                Ok((None, None))
+            }
+            admitted => admitted,
+        }
+    }
+
+    fn wrap<B: Source>(&self, config: &Config, request: http::Request<B>, is_paced: bool) -> Request {
         let awaits_continue = request.headers().contains_key(header::EXPECT);
         request.map(|body| {
             if body.is_end_stream() {
                 return Body::empty();
             }
-            let pace = if is_paced { self.config.get().gateway.connections.pace() } else { Pace::NONE };
+            let pace = if is_paced { config.gateway.connections.pace() } else { Pace::NONE };
             Body::new(Inbound::new(body, pace, awaits_continue, self.metrics.bytes_in(), self.drain.clone()))
         })
     }
@@ -234,6 +326,27 @@ fn preflight(asked: &HeaderMap) -> Response {
     response
 }
 
+/// Tells what is left of a minute's requests, as OpenAI does.
+fn show(headers: &mut HeaderMap, rate: Rate) {
+    let seconds = rate.full_in.as_secs_f64().ceil() as u64;
+    headers.insert("x-ratelimit-limit-requests", HeaderValue::from(rate.limit));
+    headers.insert("x-ratelimit-remaining-requests", HeaderValue::from(rate.left));
+    if let Ok(reset) = HeaderValue::try_from(format!("{seconds}s")) {
+        headers.insert("x-ratelimit-reset-requests", reset);
+    }
+}
+
+/// Unix time, milliseconds.
+pub fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Unix time, seconds.
+pub fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// Sets the headers of every reply.
 fn finish(headers: &mut HeaderMap, id: &RequestId, started: Instant) {
     headers.insert(REQUEST_ID, id.value.clone());
@@ -243,7 +356,8 @@ fn finish(headers: &mut HeaderMap, id: &RequestId, started: Instant) {
     headers.insert(
         header::ACCESS_CONTROL_EXPOSE_HEADERS,
         HeaderValue::from_static(
-            "location, x-request-id, retry-after, retry-after-ms, x-should-retry, openai-processing-ms",
+            "location, x-request-id, retry-after, retry-after-ms, x-should-retry, openai-processing-ms, \
+             x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests",
         ),
     );
 }

@@ -11,6 +11,13 @@ use contract::Capability;
 
 use crate::net::websocket;
 
+mod refused;
+
+pub use refused::{Refused, Unit};
+
+/// Longest time that an SDK is told to wait and retry by itself; those of a day's quota are not.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
+
 /// Why a request is not served.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -63,6 +70,12 @@ pub enum Error {
     /// The path speaks WebSocket, and the request is no handshake of it.
     #[error(transparent)]
     NoHandshake(#[from] websocket::Refused),
+    /// The caller is not known, or may not do this.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The file of API keys cannot be read or written here.
+    #[error("the file of API keys cannot be changed by the gateway; where it is a Secret, change that")]
+    KeysFile,
     /// An ephemeral key that is not valid any more, or never was.
     #[error(
         "the client secret has expired or is not valid; POST /v1/realtime/client_secrets makes a new one"
@@ -185,6 +198,8 @@ impl Error {
             Self::ModelNotFound { .. } | Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoHandshake(_) => StatusCode::UPGRADE_REQUIRED,
+            Self::Refused(refused) => refused.status(),
+            Self::KeysFile => StatusCode::CONFLICT,
             Self::InvalidSecret => StatusCode::UNAUTHORIZED,
             Self::TooManySessions { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::PoisonInput | Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
@@ -212,6 +227,8 @@ impl Error {
             Self::NotFound { .. } => Some("not_found"),
             Self::MethodNotAllowed { .. } => Some("method_not_allowed"),
             Self::NoHandshake(_) => Some("upgrade_required"),
+            Self::Refused(refused) => Some(refused.code()),
+            Self::KeysFile => Some("keys_not_writable"),
             Self::InvalidSecret => Some("invalid_api_key"),
             Self::TooManySessions { .. } => Some("too_many_sessions"),
             Self::Undecodable { .. } => Some("invalid_value"),
@@ -248,6 +265,8 @@ impl Error {
             Self::NotFound { .. }
             | Self::MethodNotAllowed { .. }
             | Self::NoHandshake(_)
+            | Self::Refused(_)
+            | Self::KeysFile
             | Self::InvalidSecret
             | Self::JobNotFound
             | Self::TooManyJobs { .. }
@@ -288,6 +307,7 @@ impl Error {
             | Self::JobUnfinished { retry_after }
             | Self::Storage { retry_after }
             | Self::EngineFailed { retry_after, .. } => Some(*retry_after),
+            Self::Refused(refused) => refused.retry_after(),
             Self::InvalidRequest { .. }
             | Self::Truncated
             | Self::BodyTimeout
@@ -297,6 +317,7 @@ impl Error {
             | Self::NotFound { .. }
             | Self::MethodNotAllowed { .. }
             | Self::NoHandshake(_)
+            | Self::KeysFile
             | Self::InvalidSecret
             | Self::JobNotFound
             | Self::JobCanceled
@@ -319,7 +340,7 @@ impl IntoResponse for Error {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         // SDKs retry 5xx by themselves; a long job that timed out must not run three times.
-        let retry = self.retry_after().is_some();
+        let retry = self.retry_after().is_some_and(|after| after <= MAX_RETRY_AFTER);
         headers.insert("x-should-retry", HeaderValue::from_static(if retry { "true" } else { "false" }));
         if let Some(after) = self.retry_after() {
             let seconds = after.as_secs_f64().ceil().max(1.0) as u64;
@@ -328,6 +349,9 @@ impl IntoResponse for Error {
         }
         if let Self::MethodNotAllowed { allowed } = self {
             headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Self::NoHandshake(_) = self {
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));

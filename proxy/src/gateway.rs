@@ -1,6 +1,7 @@
 //! The gateway: routes of the public port and of the admin port, and the edge that all requests pass.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,7 +10,7 @@ use axum::extract::{Extension, Request, State};
 use axum::handler::Handler;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Json, Router, middleware};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -23,11 +24,12 @@ use crate::api::live::nim as nim_live;
 use crate::api::live::tldw::status;
 use crate::api::openai::realtime::secrets;
 use crate::api::openai::{jobs as transcription_jobs, models, speech, transcription, voices};
-use crate::api::{Context, azure, diarization, live, nim, page, parakeet_fastapi, riva, spark};
+use crate::api::{self, Context, azure, diarization, live, nim, page, parakeet_fastapi, riva, spark, usage};
 use crate::config::Current;
-use crate::edge::{self, Edge, Passage, RequestId};
+use crate::edge::{self, Access, Edge, Passage, Peer, RequestId};
 use crate::error::Error;
 use crate::jobs::{self, Jobs};
+use crate::keys;
 use crate::net::drain::Drain;
 use crate::net::permits::Permits;
 use crate::rng::Rng;
@@ -41,6 +43,15 @@ pub struct Service {
     context: Arc<Context>,
     edge: Arc<Edge>,
     router: Router,
+    /// At the other end of the connection that it serves.
+    peer: Peer,
+}
+
+impl Service {
+    /// What serves a connection from that address.
+    pub fn for_peer(&self, address: SocketAddr) -> Self {
+        Self { peer: Peer(address.ip()), ..self.clone() }
+    }
 }
 
 impl hyper::service::Service<hyper::Request<Incoming>> for Service {
@@ -50,19 +61,20 @@ impl hyper::service::Service<hyper::Request<Incoming>> for Service {
 
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
         if let Some(call) = riva::Call::of(&request) {
-            let (context, edge) = (Arc::clone(&self.context), Arc::clone(&self.edge));
+            let (context, edge, peer) = (Arc::clone(&self.context), Arc::clone(&self.edge), self.peer);
             let serve = move |request, id| call.serve(context, id, request);
-            return async move { Ok(edge::pass(&edge, call.passage(), request, serve).await) }.boxed();
+            return async move { Ok(edge::pass(&edge, call.passage(), request, peer, serve).await) }.boxed();
         }
-        let request = without_slash(request);
+        let mut request = without_slash(request);
         let Some(call) = Call::of(&request) else {
+            request.extensions_mut().insert(self.peer);
             return self.router.clone().oneshot(request).boxed();
         };
-        let (context, edge) = (Arc::clone(&self.context), Arc::clone(&self.edge));
+        let (context, edge, peer) = (Arc::clone(&self.context), Arc::clone(&self.edge), self.peer);
         async move {
             let passage = Passage::http(call.pattern(), request.method());
             let serve = |request, id| call.serve(context, id, request);
-            Ok(edge::pass(&edge, passage, request, serve).await)
+            Ok(edge::pass(&edge, passage, request, peer, serve).await)
         }
         .boxed()
     }
@@ -125,18 +137,21 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway in front of `upstreams`, with its metrics in `registry`.
+    /// A gateway in front of `upstreams` that lets in whom `keys` know, with its metrics in `registry`.
     ///
     /// # Errors
     /// When its metrics are registered already, or the jobs that it keeps cannot be.
     pub fn new(
         config: Current,
         upstreams: Upstreams,
+        keys: keys::Store,
         drain: Drain,
         registry: &prometheus::Registry,
     ) -> Result<Self, StartError> {
         let metrics = Metrics::register(registry)?;
+        let access = Access::new(keys, config.clone(), registry)?;
         let edge = Edge {
+            access: access.clone(),
             metrics: metrics.clone(),
             drain: drain.clone(),
             permits: Permits::default(),
@@ -151,6 +166,7 @@ impl Gateway {
         let jobs = Jobs::open(&config, jobs::Metrics::register(registry)?)?;
         let context = Context {
             config,
+            access,
             upstreams,
             voices,
             metrics,
@@ -159,6 +175,7 @@ impl Gateway {
             session_metrics,
             jobs,
             sessions,
+            unproven: Permits::default(),
             started_unix,
         };
         let context = Arc::new(context);
@@ -181,6 +198,9 @@ impl Gateway {
             .route("/audio/synthesize_online", posts(nim::synthesize_online))
             .route("/metadata", gets(nim::metadata))
             .route("/version", gets(nim::version))
+            .route("/usage", gets(usage::usage))
+            .route("/keys", gets(api::keys::list).post(api::keys::create))
+            .route("/keys/{key}", delete(api::keys::revoke).fallback(only_delete))
             .route("/audio/diarizations", posts(diarization::create))
             .route("/audio/diarization", posts(diarization::create))
             .route(SPEECH, posts(speech::create))
@@ -224,7 +244,8 @@ impl Gateway {
 
     /// What serves the public port, with and without a slash at the end of a path.
     pub fn service(&self) -> Service {
-        Service { context: Arc::clone(&self.context), edge: Arc::clone(&self.edge), router: self.router() }
+        let (context, edge) = (Arc::clone(&self.context), Arc::clone(&self.edge));
+        Service { context, edge, router: self.router(), peer: Peer::default() }
     }
 
     /// Routes of the admin port.
@@ -259,6 +280,10 @@ fn gets<H: Handler<T, Arc<Context>>, T: 'static>(handler: H) -> MethodRouter<Arc
 
 fn posts<H: Handler<T, Arc<Context>>, T: 'static>(handler: H) -> MethodRouter<Arc<Context>> {
     post(handler).fallback(|| async { Error::MethodNotAllowed { allowed: "POST" } })
+}
+
+async fn only_delete() -> Error {
+    Error::MethodNotAllowed { allowed: "DELETE" }
 }
 
 async fn unknown_path(request: Request) -> Error {

@@ -231,7 +231,12 @@ impl Guard {
             let forward = forward.clone();
             async move { Ok(forward.handle(request).await) }
         });
-        tokio::spawn(net::serve_within(traffic, service, policy.connections.limits(), drain.clone()));
+        tokio::spawn(net::serve_within(
+            traffic,
+            move |_| service.clone(),
+            policy.connections.limits(),
+            drain.clone(),
+        ));
         let routes =
             admin::router(admin::Admin { snapshot, registry, orders, operator, drain: drain.clone() });
         let service = hyper_util::service::TowerToHyperService::new(routes);

@@ -16,7 +16,7 @@
 //! | `audio`, `multipart`, `rng`, `transcript` | pure: no network, no clock |
 //! | `grpc`, `riva_proto` | gRPC's framing and status; the messages of NVIDIA's Riva, which engines and clients speak |
 //! | `net` | connections and bodies |
-//! | `config`, `error` | what is configured, and what a client's error says |
+//! | `config`, `keys`, `error` | what is configured, the API keys, and what a client's error says |
 //! | `app`, `args`, `admin`, `banner`, `logging` | the process |
 //! | `roundtrip` | the proof from outside |
 
@@ -34,6 +34,7 @@ mod grpc;
 mod guard;
 mod job;
 mod jobs;
+mod keys;
 pub mod logging;
 mod multipart;
 mod net;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use http::{HeaderMap, HeaderValue, header};
 use reqwest::multipart::{Form, Part};
 use serde::Deserialize;
 use serde_json::json;
@@ -20,6 +21,9 @@ pub struct Roundtrip {
     /// The gateway, such as http://speech-gateway.
     #[arg(long, env = "SPEECHSTACK_URL")]
     pub url: String,
+    /// An API key of the gateway, where it asks for one.
+    #[arg(long, env = "SPEECHSTACK_API_KEY", hide_env_values = true)]
+    pub key: Option<String>,
     /// The sentence.
     #[arg(long, default_value = "good morning everyone")]
     pub text: String,
@@ -43,6 +47,9 @@ pub enum Error {
     /// No HTTP client could be made.
     #[error("unable to make an HTTP client")]
     Client(#[source] reqwest::Error),
+    /// The key is not what a header can carry.
+    #[error("--key is no API key: one line of visible ASCII")]
+    Key(#[source] http::header::InvalidHeaderValue),
     /// No whole answer.
     #[error("{call}: no answer from {url}; does the stack exist, and is it Ready?")]
     Silent {
@@ -97,8 +104,14 @@ pub enum Error {
 /// # Errors
 /// When a call fails or other words come back.
 pub async fn run(order: &Roundtrip) -> Result<(), Error> {
-    let client =
-        reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).build().map_err(Error::Client)?;
+    let mut headers = HeaderMap::new();
+    if let Some(key) = &order.key {
+        let mut bearer = HeaderValue::try_from(format!("Bearer {key}")).map_err(Error::Key)?;
+        bearer.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, bearer);
+    }
+    let client = reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).default_headers(headers);
+    let client = client.build().map_err(Error::Client)?;
     let base = order.url.trim_end_matches('/').trim_end_matches("/v1");
 
     let begun = Instant::now();

@@ -66,6 +66,8 @@ pub struct Observed {
     pub now: jiff::Timestamp,
     /// The NGC key.
     pub ngc_secret: Found,
+    /// The file with API keys.
+    pub keys_secret: Found,
     /// Claims that the stack names and that do not exist.
     pub missing_claims: BTreeSet<String>,
     /// Labels of all nodes.
@@ -117,9 +119,13 @@ pub async fn observe(context: &Context, stack: &SpeechStack) -> Result<Observed,
     let nodes = context.nodes.state();
     let pods = context.pods.of_stack(&ObjectRef::from_obj(stack));
     let workloads = workloads(context, &namespace, &name);
+    let ngc = stack.spec.auth.ngc_secret_ref.as_ref().map(|key| (&*key.name, &*key.key));
+    let keys = stack.spec.gateway.auth.as_ref().map(|auth| &auth.keys_secret_ref);
+    let keys = keys.map(|key| (&*key.name, &*key.key));
     Ok(Observed {
         now,
-        ngc_secret: secret(context, stack, &namespace).await?,
+        ngc_secret: secret(context, ngc, &namespace).await?,
+        keys_secret: secret(context, keys, &namespace).await?,
         missing_claims: missing_claims(context, stack, &namespace).await?,
         nodes_not_ready: nodes.iter().filter(|node| !is_ready(node)).map(|node| node.name_any()).collect(),
         node_labels: nodes.iter().map(|node| node.labels().clone()).collect(),
@@ -134,24 +140,25 @@ pub async fn observe(context: &Context, stack: &SpeechStack) -> Result<Observed,
     })
 }
 
-async fn secret(context: &Context, stack: &SpeechStack, namespace: &str) -> Result<Found, Error> {
-    let Some(wanted) = stack.spec.auth.ngc_secret_ref.as_ref().filter(|_| context.check_secrets) else {
+/// Whether there is a Secret of that name with that key.
+async fn secret(context: &Context, wanted: Option<(&str, &str)>, namespace: &str) -> Result<Found, Error> {
+    let Some((name, key)) = wanted.filter(|_| context.check_secrets) else {
         return Ok(Found::Yes);
     };
-    let key = format!("secret/{namespace}/{}/{}", wanted.name, wanted.key);
-    if context.found.knows(&key) {
+    let known = format!("secret/{namespace}/{name}/{key}");
+    if context.found.knows(&known) {
         return Ok(Found::Yes);
     }
     let api = Api::<Secret>::namespaced(context.client.clone(), namespace);
-    let found = match within("Secret", &wanted.name, api.get_opt(&wanted.name)).await? {
+    let found = match within("Secret", name, api.get_opt(name)).await? {
         None => Found::No,
         Some(secret) => {
-            let data = secret.data.as_ref().is_some_and(|data| data.contains_key(&wanted.key));
+            let data = secret.data.as_ref().is_some_and(|data| data.contains_key(key));
             if data { Found::Yes } else { Found::WithoutKey }
         }
     };
     if found == Found::Yes {
-        context.found.learn(key);
+        context.found.learn(known);
     }
     Ok(found)
 }

@@ -48,7 +48,7 @@ pub fn model(config: &Config, voices: &[String], name: &str) -> Option<Known> {
     }
     let undated = undated(name);
     let (_, capability) = OPENAI_MODELS.iter().find(|(known, _)| *known == undated)?;
-    let first = config.gateway.models.iter().find(|model| model.capability == *capability)?;
+    let first = first(config, *capability)?;
     Some(Known { id: first.id.clone(), route: route(first) })
 }
 
@@ -63,20 +63,23 @@ fn undated(name: &str) -> &str {
     if is_date { &name[..at] } else { name }
 }
 
-/// The engines of a request for that capability, by the model it names.
+/// The model of a request for that capability, by the name it gives; the first one when it gives none.
 ///
 /// # Errors
 /// [`Error::ModelNotFound`]; a 400 when the model is for something else.
-pub fn route_for(
+pub fn known_for(
     config: &Config,
     voices: &[String],
     name: Option<&str>,
     capability: Capability,
-) -> Result<Route, Error> {
-    let Some(name) = name else { return Ok(default_route(config, capability)) };
-    let route = model(config, voices, name).ok_or_else(|| unknown(name))?.route;
-    if route.capability == capability {
-        return Ok(route);
+) -> Result<Known, Error> {
+    let Some(name) = name else {
+        let id = first(config, capability).map_or(capability.as_str(), |model| model.id.as_str());
+        return Ok(Known { id: id.to_owned(), route: default_route(config, capability) });
+    };
+    let known = model(config, voices, name).ok_or_else(|| unknown(name))?;
+    if known.route.capability == capability {
+        return Ok(known);
     }
     let does = match capability {
         Capability::Stt => "transcribe",
@@ -94,8 +97,11 @@ pub fn voice(config: &Config, voices: &[String], name: &str) -> Option<String> {
 
 /// The engines of a request that names no model: those of the first one configured.
 pub fn default_route(config: &Config, capability: Capability) -> Route {
-    let first = config.gateway.models.iter().find(|model| model.capability == capability);
-    first.map_or_else(|| capability.into(), route)
+    first(config, capability).map_or_else(|| capability.into(), route)
+}
+
+fn first(config: &Config, capability: Capability) -> Option<&config::Model> {
+    config.gateway.models.iter().find(|model| model.capability == capability)
 }
 
 /// There is no model of that name.

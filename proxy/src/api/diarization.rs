@@ -13,9 +13,9 @@ use serde::Serialize;
 use contract::Capability;
 
 use super::form::{Fields, Form, Playing};
-use super::{Context, catalog, may_wait, outgoing, rendered};
+use super::{Context, may_wait, outgoing, rendered};
 use crate::edge::RequestId;
-use crate::error::Error;
+use crate::error::{Error, Unit};
 use crate::job::work::{Turns, Work};
 use crate::upstream::Served;
 
@@ -66,13 +66,14 @@ async fn diarize(
 ) -> Result<Response, Error> {
     let format = format(&fields)?;
     let config = context.config.get();
-    let route = catalog::route_for(&config, &context.voices.known(), fields.set("model"), Capability::Stt)?;
+    let route = context.route(request_id, fields.set("model"), Capability::Stt)?;
     let mut job = outgoing(route, Work::Diarize, form.playing.seconds, request_id);
     job.file = Some(form.upload(&fields, &context.upstreams));
     job.may_wait = may_wait(&config, Capability::Stt, form.announced);
+    let charge = request_id.charge(Unit::AudioSeconds, form.playing.seconds)?;
     let Served { value: turns, engine, hedged } = context.upstreams.speaker_turns(&job).await?;
     let playing = form.playing;
-    context.served(form, request_id, (&engine, hedged), duration(&turns, playing));
+    context.served(form, request_id, (&engine, hedged), charge, duration(&turns, playing));
     let weight = turns.turns.len();
     let render = move || render(&turns, format, playing);
     rendered(weight, render, || context.upstreams.failed(Capability::Stt, "its reply could not be read"))

@@ -15,24 +15,43 @@ use contract::Capability;
 
 use super::Context;
 use super::form::Fields;
-use crate::edge::RequestId;
-use crate::error::Error;
+use crate::edge::{Denied, Peer, RequestId, unix_millis};
+use crate::error::{Error, Unit};
+use crate::net::permits::Permit;
 use crate::net::websocket::{Gone, Handshake, Message, Received, Socket};
 use crate::stream::{Ask, Event, Input, Session, Settings};
+use admission::Manner;
+use meter::Meter;
 
+mod admission;
 mod deepgram;
+pub mod meter;
 pub mod nim;
 mod parakeet_fastapi;
 pub mod tldw;
 
+/// A streaming dialect.
+#[derive(Clone, Copy)]
+struct Spoken {
+    path: &'static str,
+    /// In logs and metrics.
+    name: &'static str,
+    open: Open,
+    manner: Manner,
+}
+
 /// The dialects that are spoken over WebSocket: adding one is a line here.
-const DIALECTS: [(&str, &str, Open); 5] = [
-    ("/realtime", "openai_realtime", super::openai::realtime::open),
-    ("/ws", "parakeet_fastapi", parakeet_fastapi::open),
-    ("/listen", "deepgram", deepgram::open),
-    ("/api/v1/audio/stream/transcribe", "tldw", tldw::open),
-    ("/core/parakeet/stream", "tldw_core", tldw::open_core),
+const DIALECTS: [Spoken; 5] = [
+    spoken("/realtime", "openai_realtime", super::openai::realtime::open, Manner::Realtime),
+    spoken("/ws", "parakeet_fastapi", parakeet_fastapi::open, Manner::Handshake),
+    spoken("/listen", "deepgram", deepgram::open, Manner::Handshake),
+    spoken("/api/v1/audio/stream/transcribe", "tldw", tldw::open, Manner::Tldw),
+    spoken("/core/parakeet/stream", "tldw_core", tldw::open_core, Manner::Tldw),
 ];
+
+const fn spoken(path: &'static str, name: &'static str, open: Open, manner: Manner) -> Spoken {
+    Spoken { path, name, open, manner }
+}
 
 /// How often a client that sends nothing is asked for a sign of life.
 const PING_EVERY: Duration = Duration::from_secs(20);
@@ -41,8 +60,8 @@ const SILENT_FOR: Duration = Duration::from_secs(60);
 /// Longest time for the last texts of a session when the gateway stops.
 const GOODBYE: Duration = Duration::from_secs(10);
 
-/// Begins a session of a dialect, or refuses its request.
-type Open = fn(&Arc<Context>, &Request, &Handshake) -> Result<Opened, Error>;
+/// Begins a session of a dialect, or refuses its request. The last is the subprotocols that the client offers.
+type Open = fn(&Arc<Context>, &RequestId, &Request, &[String]) -> Result<Opened, Error>;
 
 /// A session that can begin.
 pub struct Opened {
@@ -85,6 +104,8 @@ pub enum Ending {
     TooLong,
     /// The session cannot go on.
     Broken,
+    /// The caller's quota is used up.
+    Quota,
 }
 
 impl Ending {
@@ -95,6 +116,7 @@ impl Ending {
             Self::Idle => "the session was idle for too long",
             Self::TooLong => "the session has reached its maximum length",
             Self::Broken => "the session failed",
+            Self::Quota => "the quota of audio a day is used up",
         }
     }
 
@@ -104,6 +126,7 @@ impl Ending {
             Self::Draining => 1012,
             Self::Idle | Self::TooLong => 1000,
             Self::Broken => 1011,
+            Self::Quota => 1008,
         }
     }
 }
@@ -129,13 +152,12 @@ impl Out {
 
 /// The routes of all dialects.
 pub fn routes() -> Router<Arc<Context>> {
-    DIALECTS.iter().fold(Router::new(), |router, (path, name, open)| {
-        let (name, open) = (*name, *open);
-        let serve =
-            move |State(context): State<Arc<Context>>,
-                  Extension(id): Extension<RequestId>,
-                  request: Request| async move { begin(context, id, request, name, open) };
-        router.route(path, get(serve).fallback(|| async { Error::MethodNotAllowed { allowed: "GET" } }))
+    DIALECTS.into_iter().fold(Router::new(), |router, spoken| {
+        let serve = move |State(context): State<Arc<Context>>,
+                          Extension(id): Extension<RequestId>,
+                          request: Request| async move { begin(context, id, request, spoken) };
+        router
+            .route(spoken.path, get(serve).fallback(|| async { Error::MethodNotAllowed { allowed: "GET" } }))
     })
 }
 
@@ -144,29 +166,141 @@ fn begin(
     context: Arc<Context>,
     request_id: RequestId,
     mut request: Request,
-    name: &'static str,
-    open: Open,
+    spoken: Spoken,
 ) -> Result<Response, Error> {
-    let limits = context.config.get().gateway.sessions;
-    let handshake = Handshake::of(&mut request)?;
-    let opened = open(&context, &request, &handshake)?;
-    let retry_after = context.config.get().gateway.retry_after.min;
-    let permit = context.sessions.take(limits.max).ok_or(Error::TooManySessions { retry_after })?;
-    let engines = Arc::new(context.engines.of(request_id.value.clone()));
-    let session = Session::new(opened.settings, opened.ask, engines)
-        .map_err(|error| Error::param("sample_rate", error.to_string()))?;
-    let response = handshake.response(opened.protocol);
-    let max_message = usize::try_from(limits.max_message.as_u64()).unwrap_or(usize::MAX);
-    let counted = context.session_metrics.begin(name);
+    let denied = request.extensions_mut().remove::<Denied>();
+    let handshake = match (Handshake::of(&mut request), &denied) {
+        (Err(_), Some(denied)) => return Err(denied.refused.clone().into()),
+        (handshake, _) => handshake?,
+    };
+    if let Some(denied) = denied {
+        return deny(context, request_id, request, handshake, spoken, denied);
+    }
+    let admitted = match admit(&context, &request_id, &request, &handshake.offered, spoken) {
+        Err(Error::Refused(refused)) => {
+            let denied = Denied { refused, peer: Peer::default() };
+            return deny(context, request_id, request, handshake, spoken, denied);
+        }
+        admitted => admitted?,
+    };
+    let response = handshake.response(admitted.protocol);
+    let max_message = max_message(&context);
     let task_context = Arc::clone(&context);
     context.drain.spawn(async move {
-        let _held = (permit, counted);
         let Ok(socket) = handshake.connect(max_message).await else { return };
-        let live = Live { context: task_context, socket, session, dialect: opened.dialect, draining: false };
-        let seconds = live.run().await;
-        tracing::info!(request_id = ?request_id.value, dialect = name, seconds, "session ended");
+        run(task_context, request_id, socket, admitted, spoken).await;
     });
     Ok(response)
+}
+
+/// Answers the handshake of a caller who is not known: with a refusal, or with time to say who it is.
+fn deny(
+    context: Arc<Context>,
+    request_id: RequestId,
+    request: Request,
+    handshake: Handshake,
+    spoken: Spoken,
+    denied: Denied,
+) -> Result<Response, Error> {
+    if spoken.manner == Manner::Handshake {
+        return Err(denied.refused.into());
+    }
+    let retry_after = context.config.get().gateway.retry_after.min;
+    let permit =
+        context.unproven.take(admission::MAX_UNPROVEN).ok_or(Error::TooManySessions { retry_after })?;
+    let offered = handshake.offered.clone();
+    let response =
+        handshake.response(offered.iter().any(|offered| offered == "realtime").then_some("realtime"));
+    let max_message = max_message(&context).min(admission::MAX_MESSAGE);
+    let task_context = Arc::clone(&context);
+    context.drain.spawn(async move {
+        let context = task_context;
+        let Ok(mut socket) = handshake.connect(max_message).await else { return };
+        if !spoken.manner.asks_later(&denied.refused) {
+            return spoken.manner.refuse(socket, &denied.refused.into()).await;
+        }
+        let proven = tokio::select! {
+            proven = admission::first_message(&context, &request_id, &denied, &mut socket) => proven,
+            () = context.drain.begun() => return,
+        };
+        let admitted = proven.and_then(|()| admit(&context, &request_id, &request, &offered, spoken));
+        drop(permit);
+        match admitted {
+            Ok(admitted) => run(context, request_id, socket, admitted, spoken).await,
+            Err(error) => spoken.manner.refuse(socket, &error).await,
+        }
+    });
+    Ok(response)
+}
+
+/// A session that may run, and what it holds meanwhile.
+struct Admitted {
+    session: Session,
+    dialect: Box<dyn Dialect>,
+    protocol: Option<&'static str>,
+    _permit: Permit,
+    /// Among the sessions of its caller.
+    _place: Option<Permit>,
+}
+
+/// Opens a session, if there is room for it.
+fn admit(
+    context: &Arc<Context>,
+    request_id: &RequestId,
+    request: &Request,
+    offered: &[String],
+    spoken: Spoken,
+) -> Result<Admitted, Error> {
+    let config = context.config.get();
+    let caller = request_id.caller();
+    let place = match &caller {
+        Some(caller) => {
+            caller.request(unix_millis())?;
+            drop(request_id.charge(Unit::AudioSeconds, 0.0)?);
+            Some(caller.stream(config.gateway.sessions.max)?)
+        }
+        None => None,
+    };
+    let opened = (spoken.open)(context, request_id, request, offered)?;
+    let retry_after = config.gateway.retry_after.min;
+    let permit =
+        context.sessions.take(config.gateway.sessions.max).ok_or(Error::TooManySessions { retry_after })?;
+    let engines = Arc::new(context.engines.of(request_id.value.clone(), request_id.tenant()));
+    let session = Session::new(opened.settings, opened.ask, engines)
+        .map_err(|error| Error::param("sample_rate", error.to_string()))?;
+    Ok(Admitted {
+        session,
+        dialect: opened.dialect,
+        protocol: opened.protocol,
+        _permit: permit,
+        _place: place,
+    })
+}
+
+fn max_message(context: &Context) -> usize {
+    usize::try_from(context.config.get().gateway.sessions.max_message.as_u64()).unwrap_or(usize::MAX)
+}
+
+/// Runs a session to its end.
+async fn run(
+    context: Arc<Context>,
+    request_id: RequestId,
+    socket: Socket,
+    admitted: Admitted,
+    spoken: Spoken,
+) {
+    let Admitted { session, dialect, _permit, _place, .. } = admitted;
+    let _counted = context.session_metrics.begin(spoken.name);
+    let meter = Meter::of(&request_id);
+    let live = Live { context, socket, session, dialect, meter: meter.clone(), draining: false };
+    let seconds = live.run().await;
+    if let Some(meter) = meter {
+        // Beyond the quota it counts as well: the next session is refused.
+        let _ = meter.settle(seconds);
+    }
+    let caller = request_id.caller();
+    let key = caller.as_ref().map(|caller| tracing::field::display(caller.name()));
+    tracing::info!(request_id = ?request_id.value, dialect = spoken.name, key, seconds, "session ended");
 }
 
 /// A session with its connection.
@@ -175,6 +309,7 @@ struct Live {
     socket: Socket,
     session: Session,
     dialect: Box<dyn Dialect>,
+    meter: Option<Meter>,
     /// The gateway stops: nothing more is read.
     draining: bool,
 }
@@ -186,6 +321,7 @@ enum Step {
     Drain,
     Ping,
     Silent,
+    Settle,
     Ending(Ending),
 }
 
@@ -199,6 +335,7 @@ impl Live {
         let began = Instant::now();
         let (mut heard, mut active, mut pinged) = (began, began, began);
         let mut too_long = began + limits.max_length;
+        let mut settle_at = began + meter::EVERY;
         loop {
             if self.flush(&mut out).await.is_err() {
                 return self.session.seconds();
@@ -217,6 +354,7 @@ impl Live {
                 () = sleep_until(active + limits.idle_timeout), if !self.draining && !self.session.speaks() => Step::Ending(Ending::Idle),
                 () = sleep_until(heard + SILENT_FOR), if !self.draining && self.session.has_room() => Step::Silent,
                 () = sleep_until(heard.max(pinged) + PING_EVERY) => Step::Ping,
+                () = sleep_until(settle_at), if self.meter.is_some() && !self.draining => Step::Settle,
             };
             match step {
                 Step::Event(event) => self.event(*event, &mut out),
@@ -248,6 +386,13 @@ impl Live {
                     out.messages.push(Message::Ping);
                 }
                 Step::Silent => return self.session.seconds(),
+                Step::Settle => {
+                    settle_at = Instant::now() + meter::EVERY;
+                    let seconds = self.session.seconds();
+                    if self.meter.as_ref().is_some_and(|meter| meter.settle(seconds).is_err()) {
+                        self.dialect.ending(Ending::Quota, &mut out);
+                    }
+                }
                 Step::Ending(ending) => self.dialect.ending(ending, &mut out),
             }
         }

@@ -56,7 +56,7 @@ pub async fn synthesize(
     Extension(request_id): Extension<RequestId>,
     request: Request,
 ) -> Result<Response, Error> {
-    let speech = wanted(&context, request, WHOLE_HZ).await?;
+    let speech = wanted(&context, &request_id, request, WHOLE_HZ).await?;
     let (format, rate) = (speech.format, speech.sample_rate);
     let audio = speech::speak(context, request_id, speech).await?;
     let mut audio = std::pin::pin!(audio);
@@ -82,7 +82,7 @@ pub async fn synthesize_online(
     Extension(request_id): Extension<RequestId>,
     request: Request,
 ) -> Result<Response, Error> {
-    let speech = wanted(&context, request, ONLINE_HZ).await?;
+    let speech = wanted(&context, &request_id, request, ONLINE_HZ).await?;
     let format = speech.format;
     let audio = speech::speak(context, request_id, speech).await?;
     Ok(([(header::CONTENT_TYPE, content_type(format))], Body::from_stream(audio)).into_response())
@@ -113,7 +113,12 @@ fn content_type(format: OutputFormat) -> &'static str {
     }
 }
 
-async fn wanted(context: &Context, request: Request, rate: i64) -> Result<Speech, Error> {
+async fn wanted(
+    context: &Context,
+    request_id: &RequestId,
+    request: Request,
+    rate: i64,
+) -> Result<Speech, Error> {
     let fields = Fields::of_body(request).await?;
     let format = match fields.set("encoding") {
         None | Some("LINEAR_PCM") => OutputFormat::Pcm,
@@ -135,5 +140,5 @@ async fn wanted(context: &Context, request: Request, rate: i64) -> Result<Speech
         format,
         dictionary: fields.set("custom_dictionary").unwrap_or_default(),
     };
-    asked.check(context).await
+    asked.check(context, request_id).await
 }

@@ -11,9 +11,9 @@ use serde::Serialize;
 use contract::Capability;
 
 use super::form::{Fields, Form};
-use super::{Context, catalog, check_offers, may_wait, outgoing, rendered};
+use super::{Context, check_offers, may_wait, outgoing, rendered};
 use crate::edge::RequestId;
-use crate::error::Error;
+use crate::error::{Error, Unit};
 use crate::job::work::{Need, Transcribe, Transcript, Work};
 use crate::transcript::repair;
 use crate::transcript::segments::segments;
@@ -76,16 +76,17 @@ async fn serve(
     // `should_chunk` is accepted: how a recording is cut changes no word.
     let timed = fields.flag("include_timestamps")?;
     let config = context.config.get();
-    let route = catalog::default_route(&config, Capability::Stt);
+    let route = context.route(request_id, None, Capability::Stt)?;
     let words = if timed { Need::Required } else { Need::No };
     let work = Work::Transcribe(Transcribe { words, ..Transcribe::default() });
     check_offers(&context.upstreams, &route, &work)?;
     let mut job = outgoing(route, work, form.playing.seconds, request_id);
     job.file = Some(form.upload(&fields, &context.upstreams));
     job.may_wait = may_wait(&config, Capability::Stt, form.announced);
+    let charge = request_id.charge(Unit::AudioSeconds, form.playing.seconds)?;
     let Served { value: transcript, engine, hedged } = context.upstreams.transcribe(&job).await?;
     let seconds = transcript.duration.unwrap_or(form.playing.seconds);
-    context.served(form, request_id, (&engine, hedged), seconds);
+    context.served(form, request_id, (&engine, hedged), charge, seconds);
     let weight = transcript.words.len();
     let render = move || Json(reply(transcript, timed)).into_response();
     rendered(weight, render, || context.upstreams.failed(Capability::Stt, "its reply could not be read"))

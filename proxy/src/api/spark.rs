@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use contract::Capability;
 
 use super::form::{Fields, Form};
-use super::{Context, catalog, may_wait, outgoing, rendered};
+use super::{Context, may_wait, outgoing, rendered};
 use crate::edge::RequestId;
-use crate::error::Error;
+use crate::error::{Error, Unit};
 use crate::job::work::{Need, Transcribe, Transcript, Turns, Work};
 use crate::transcript::{self, Params, Rule};
 use crate::upstream::Outgoing;
@@ -78,26 +78,27 @@ async fn serve(
     rule: MergeRule,
     request_id: &RequestId,
 ) -> Result<Response, Error> {
-    let job = job(context, form, &fields, request_id);
+    let job = job(context, form, &fields, request_id)?;
+    let charge = request_id.charge(Unit::AudioSeconds, form.playing.seconds)?;
     let served = context.upstreams.transcribe_with_speakers(&job).await?;
     let (transcript, turns) = served.value;
     let seconds = known(transcript.duration).or_else(|| known(turns.duration)).unwrap_or(0.0);
-    context.served(form, request_id, (&served.engine, served.hedged), seconds);
+    context.served(form, request_id, (&served.engine, served.hedged), charge, seconds);
     let weight = transcript.words.len() + turns.turns.len();
     let render = move || Json(merge(transcript, turns, rule)).into_response();
     rendered(weight, render, || context.upstreams.failed(Capability::Stt, "its reply could not be read"))
         .await
 }
 
-fn job(context: &Context, form: &Form, fields: &Fields, request_id: &RequestId) -> Outgoing {
+fn job(context: &Context, form: &Form, fields: &Fields, request_id: &RequestId) -> Result<Outgoing, Error> {
     let config = context.config.get();
-    let route = catalog::default_route(&config, Capability::Stt);
+    let route = context.route(request_id, None, Capability::Stt)?;
     let work =
         Work::Transcribe(Transcribe { words: Need::Required, speakers: true, ..Transcribe::default() });
     let mut job = outgoing(route, work, form.playing.seconds, request_id);
     job.file = Some(form.upload(fields, &context.upstreams));
     job.may_wait = may_wait(&config, Capability::Stt, form.announced);
-    job
+    Ok(job)
 }
 
 fn merge(mut transcript: Transcript, turns: Turns, rule: MergeRule) -> Reply {

@@ -21,7 +21,7 @@ use self::spoken::Spoken;
 use super::Context;
 use crate::audio::OutputFormat;
 use crate::edge::RequestId;
-use crate::error::Error;
+use crate::error::{Error, Unit};
 use crate::upstream::Route;
 
 /// Longest text of a request, Unicode code points: OpenAI's limit, and twice that of an engine.
@@ -52,14 +52,15 @@ pub struct Speech {
 /// Dropping it ends the engine's job.
 ///
 /// # Errors
-/// A rate that the format does not have; what the engines showed.
+/// A rate that the format does not have; the caller's quota; what the engines showed.
 pub async fn speak(
     context: Arc<Context>,
     request_id: RequestId,
     speech: Speech,
 ) -> Result<impl Stream<Item = Result<Bytes, Error>> + Send + use<>, Error> {
     let (writer, mut reader) = buffer();
-    let spoken = Spoken::new(context, request_id, speech, writer)?;
+    let charge = request_id.charge(Unit::Characters, speech.input.chars().count() as f64)?;
+    let spoken = Spoken::new(context, request_id, speech, charge, writer)?;
     let task = AbortOnDropHandle::new(tokio::spawn(spoken.make().in_current_span()));
     let begun = reader.next().await.transpose()?;
     let rest = stream::unfold((reader, task), |(mut reader, task): (Reader, _)| async move {

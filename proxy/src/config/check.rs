@@ -77,6 +77,12 @@ impl Config {
         if let Some((field, reason)) = self.gateway.jobs.fault() {
             return invalid("gateway.jobs", format!("{field} {reason}"));
         }
+        if let Some((field, reason)) = self.gateway.auth.fault() {
+            return invalid("gateway.auth", format!("{field} {reason}"));
+        }
+        if let Some((field, reason)) = self.gateway.quotas.fault() {
+            return invalid("gateway.quotas", format!("{field} {reason}"));
+        }
         self.check_pools()?;
         let mut models = std::collections::HashSet::new();
         for model in &self.gateway.models {

@@ -12,7 +12,7 @@ use http_body::{Frame, SizeHint};
 use tracing::field;
 
 use crate::edge::metrics::{Metrics, Route};
-use crate::edge::{RequestId, outcome};
+use crate::edge::{AUDIT, RequestId, outcome};
 use crate::net::permits::Permit;
 
 /// A request in flight; when dropped, it has ended.
@@ -29,6 +29,8 @@ pub(super) struct InFlight {
     pub(super) complete: bool,
     /// Its place among the requests in flight, if it needs one.
     pub(super) place: Option<Permit>,
+    /// Its place among those of its caller.
+    pub(super) job: Option<Permit>,
 }
 
 /// Status of a request whose client left before the reply.
@@ -38,7 +40,8 @@ impl InFlight {
     /// Counts the request in.
     pub(super) fn begin(metrics: Metrics, route: Arc<Route>, id: RequestId, started: Instant) -> Self {
         metrics.in_flight().inc();
-        Self { metrics, route, id, started, status: CLIENT_GONE, bytes: 0, complete: false, place: None }
+        let (status, bytes, complete) = (CLIENT_GONE, 0, false);
+        Self { metrics, route, id, started, status, bytes, complete, place: None, job: None }
     }
 }
 
@@ -48,18 +51,29 @@ impl Drop for InFlight {
         self.metrics.in_flight().dec();
         self.metrics.ended(&self.route, self.status, self.complete, took.as_secs_f64(), self.bytes);
         let noted = self.id.noted.lock();
-        tracing::info!(
-            parent: None,
-            request_id = %self.id.as_str(),
-            route = %self.route.pattern,
-            status = self.status,
-            engine = noted.engine.as_deref().map(field::display),
-            hedged = noted.hedged.then_some(true),
-            complete = self.complete,
-            bytes = self.bytes,
-            took_ms = took.as_millis() as u64,
-            "request ended"
-        );
+        // Who did what is a record of its own; the fields are the same.
+        macro_rules! ended {
+            ($target:expr) => {
+                tracing::info!(
+                    target: $target,
+                    parent: None,
+                    request_id = %self.id.as_str(),
+                    route = %self.route.pattern,
+                    status = self.status,
+                    key = noted.caller.as_ref().map(|caller| field::display(caller.name())),
+                    engine = noted.engine.as_deref().map(field::display),
+                    hedged = noted.hedged.then_some(true),
+                    complete = self.complete,
+                    bytes = self.bytes,
+                    took_ms = took.as_millis() as u64,
+                    "request ended"
+                )
+            };
+        }
+        match &noted.caller {
+            Some(_) => ended!(AUDIT),
+            None => ended!(module_path!()),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,14 +57,20 @@ where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
-    serve_within(listener, service, Limits::default(), drain).await;
+    serve_within(listener, move |_| service.clone(), Limits::default(), drain).await;
 }
 
 /// Serves until the drain begins; connections then finish the exchanges they are in.
 ///
 /// A request's future is dropped when its client goes away. A request that asks for an upgrade gets one.
-pub async fn serve_within<S>(listener: TcpListener, service: S, limits: Limits, drain: Drain)
-where
+///
+/// `serve` gives what serves the connection from an address.
+pub async fn serve_within<S>(
+    listener: TcpListener,
+    serve: impl Fn(SocketAddr) -> S,
+    limits: Limits,
+    drain: Drain,
+) where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
@@ -74,10 +81,10 @@ where
             let permit = Arc::clone(&open).acquire_owned().await;
             (permit, listener.accept().await)
         };
-        let (permit, stream) = tokio::select! {
+        let (permit, stream, peer) = tokio::select! {
             () = drain.begun() => break,
             accepted = accepted => match accepted {
-                (Ok(permit), Ok((stream, _))) => (permit, stream),
+                (Ok(permit), Ok((stream, peer))) => (permit, stream, peer),
                 (Ok(_), Err(error)) => {
                     // Out of descriptors or memory: give the connections in flight time to end.
                     tracing::warn!(%error, "unable to accept");
@@ -93,7 +100,7 @@ where
         }
         let activity = Activity::new();
         let socket = Socket { stream, activity: Arc::clone(&activity), _permit: permit };
-        let (protocol, service, begun) = (Arc::clone(&protocol), service.clone(), drain.clone());
+        let (protocol, service, begun) = (Arc::clone(&protocol), serve(peer), drain.clone());
         drain.spawn(async move { connection(&protocol, socket, service, activity, limits, &begun).await });
     }
 }

@@ -76,6 +76,7 @@ pub struct Gateway {
     budget: Arc<SpoolBudget>,
     metrics: Metrics,
     request_id: HeaderValue,
+    tenant: Option<HeaderValue>,
 }
 
 impl Gateway {
@@ -83,12 +84,12 @@ impl Gateway {
     pub fn new(upstreams: Upstreams, metrics: Metrics) -> Self {
         let spool = config::Spool { memory_per_request: MEMORY_PER_DECODE, disk: ByteSize::b(0), dir: None };
         let budget = SpoolBudget::new(&spool, metrics.held.clone());
-        Self { upstreams, budget, metrics, request_id: HeaderValue::from_static("") }
+        Self { upstreams, budget, metrics, request_id: HeaderValue::from_static(""), tenant: None }
     }
 
     /// The same engines, for the session of that request.
-    pub fn of(&self, request_id: HeaderValue) -> Self {
-        Self { request_id, ..self.clone() }
+    pub fn of(&self, request_id: HeaderValue, tenant: Option<HeaderValue>) -> Self {
+        Self { request_id, tenant, ..self.clone() }
     }
 
     fn outgoing(&self, ask: Ask, order: &Order) -> Outgoing {
@@ -105,6 +106,7 @@ impl Gateway {
             file: Some(Upload::new(audio, bytes, Arc::new(Whole(hasher.finish())))),
             audio_seconds: order.seconds(),
             request_id: self.request_id.clone(),
+            tenant: self.tenant.clone(),
             may_wait: matches!(order.key, Key::Final(_)),
             // The client has seen the beginning: a final goes before new work, and before all partials.
             continues: matches!(order.key, Key::Final(_)),
@@ -168,6 +170,7 @@ impl Engines for Gateway {
             file: Some(Upload::live(Replay::new(audio, None, Arc::clone(&self.budget)))),
             audio_seconds: LIVE_SECONDS,
             request_id: self.request_id.clone(),
+            tenant: self.tenant.clone(),
             may_wait: true,
             continues: true,
             background: false,
@@ -202,7 +205,7 @@ impl Engines for Gateway {
     }
 
     fn speak(&self, say: Say) -> Spoken {
-        speech::start(self.upstreams.clone(), self.request_id.clone(), say)
+        speech::start(self.upstreams.clone(), (self.request_id.clone(), self.tenant.clone()), say)
     }
 }
 

@@ -55,12 +55,12 @@ impl Spoken {
 }
 
 /// Begins to speak.
-pub(super) fn start(upstreams: Upstreams, request_id: HeaderValue, say: Say) -> Spoken {
+pub(super) fn start(upstreams: Upstreams, asker: Asker, say: Say) -> Spoken {
     let (sender, chunks) = mpsc::channel(CHUNKS);
     let task = tokio::spawn(async move {
         let mut continues = false;
         for text in speech::pieces(&say.text) {
-            let job = job(&say, text, &request_id, continues);
+            let job = job(&say, text, &asker, continues);
             continues = true;
             if let Err(error) = piece(&upstreams, &job, say.sample_rate, &sender).await {
                 let _ = sender.send(Err(error)).await;
@@ -71,7 +71,10 @@ pub(super) fn start(upstreams: Upstreams, request_id: HeaderValue, say: Say) -> 
     Spoken { chunks, _task: Some(AbortOnDropHandle::new(task)) }
 }
 
-fn job(say: &Say, text: String, request_id: &HeaderValue, continues: bool) -> Outgoing {
+/// A request's id, and its tenant.
+type Asker = (HeaderValue, Option<HeaderValue>);
+
+fn job(say: &Say, text: String, (request_id, tenant): &Asker, continues: bool) -> Outgoing {
     let work = Synthesize {
         text,
         voice: say.voice.clone(),
@@ -85,6 +88,7 @@ fn job(say: &Say, text: String, request_id: &HeaderValue, continues: bool) -> Ou
         work: Work::Synthesize(work),
         file: None,
         request_id: request_id.clone(),
+        tenant: tenant.clone(),
         may_wait: true,
         continues,
         background: false,

@@ -157,6 +157,9 @@ impl Upstreams {
         if let Some(input) = outgoing.file.as_ref().and_then(|file| file.gate.input()) {
             headers.insert(header::INPUT, input.header());
         }
+        if let Some(tenant) = &outgoing.tenant {
+            headers.insert(header::TENANT, tenant.clone());
+        }
         if outgoing.continues {
             headers.insert(header::CONTINUES, HeaderValue::from_static("1"));
         }

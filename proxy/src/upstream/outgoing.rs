@@ -26,6 +26,8 @@ pub struct Outgoing {
     pub audio_seconds: f64,
     /// The request's id from end to end.
     pub request_id: HeaderValue,
+    /// Who asks, where the gateway asks for API keys; see [`contract::header::TENANT`].
+    pub tenant: Option<HeaderValue>,
     /// Whether it is short enough to wait for an engine to come back.
     pub may_wait: bool,
     /// Whether it continues a job that the client already hears.

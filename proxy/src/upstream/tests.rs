@@ -74,6 +74,7 @@ impl Stack {
             file: Some(Upload::new(audio, bytes, Arc::new(Hashed(None)))),
             audio_seconds: 2.0,
             request_id: HeaderValue::from_static("r-1"),
+            tenant: None,
             may_wait: false,
             continues: false,
             background: false,

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::ObjectMeta;
 use serde::Serialize;
-use speechstack_crds::{ContainerRestarts, Span};
+use speechstack_crds::{ContainerRestarts, GatewayAuth, QuotaLimits, Span};
 
 use super::guard::RUN_PATH;
 use super::metadata;
+use super::pod::KEYS_FILE;
 use crate::names;
 use crate::reconcile::validate::{ValidEngine, ValidStack};
 
@@ -126,6 +127,37 @@ struct GatewayFile {
 }
 
 #[derive(Serialize)]
+struct Auth {
+    mode: &'static str,
+    keys_file: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    header: Option<String>,
+    query: bool,
+    anonymous_models: bool,
+}
+
+#[derive(Serialize)]
+struct Quotas {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    default_tier: Option<String>,
+    tiers: BTreeMap<String, Tier>,
+}
+
+#[derive(Serialize)]
+struct Tier {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requests_per_minute: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jobs: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    streams: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audio_minutes_per_day: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    characters_per_day: Option<u32>,
+}
+
+#[derive(Serialize)]
 struct Gateway {
     listen: String,
     admin: String,
@@ -135,6 +167,10 @@ struct Gateway {
     drain_delay: Span,
     wait: Wait,
     discovery: Discovery,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth: Option<Auth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quotas: Option<Quotas>,
     models: Vec<Model>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     voices: BTreeMap<String, String>,
@@ -261,12 +297,38 @@ pub fn gateway(stack: &ValidStack) -> ConfigMap {
             drain_delay: DRAIN_DELAY,
             wait: Wait { max_wait: gateway.spec.limits.queue_timeout },
             discovery: Discovery { namespace: stack.namespace.clone(), pools: pools.collect() },
+            auth: gateway.spec.auth.as_ref().map(auth),
+            quotas: gateway.spec.quotas.as_ref().map(quotas),
             models: models.collect(),
             voices: voices(&gateway.spec.voice_aliases),
             default_voice: gateway.spec.default_voice.clone().unwrap_or_else(|| DEFAULT_VOICE.into()),
         },
     };
     config_map(metadata::gateway(stack), &file)
+}
+
+fn auth(auth: &GatewayAuth) -> Auth {
+    Auth {
+        mode: "keys",
+        keys_file: KEYS_FILE,
+        header: auth.header.clone(),
+        query: auth.query,
+        anonymous_models: auth.anonymous_models,
+    }
+}
+
+fn quotas(quotas: &speechstack_crds::Quotas) -> Quotas {
+    let tier = |(name, limits): (&String, &QuotaLimits)| {
+        let limits = Tier {
+            requests_per_minute: limits.requests_per_minute,
+            jobs: limits.jobs,
+            streams: limits.streams,
+            audio_minutes_per_day: limits.audio_minutes_per_day,
+            characters_per_day: limits.characters_per_day,
+        };
+        (name.clone(), limits)
+    };
+    Quotas { default_tier: quotas.default_tier.clone(), tiers: quotas.tiers.iter().map(tier).collect() }
 }
 
 /// How long a stopping gateway waits for work in flight: as long as a job may take.

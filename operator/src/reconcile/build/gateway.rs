@@ -140,8 +140,13 @@ fn pod_spec(stack: &ValidStack) -> PodSpec {
     let (config, config_mount) = pod::config(metadata::of_gateway(stack));
     let (identity, identity_mount) = pod::identity();
     let mut mounts = vec![config_mount, identity_mount, pod::mount(volume::TMP, "/tmp")];
-    mounts.extend(gateway.mounts.clone());
     let mut volumes = vec![config, identity, pod::empty_dir(volume::TMP, None, None)];
+    if let Some(auth) = &spec.auth {
+        let (keys, keys_mount) = pod::keys(&auth.keys_secret_ref);
+        volumes.push(keys);
+        mounts.push(keys_mount);
+    }
+    mounts.extend(gateway.mounts.clone());
     volumes.extend(gateway.volumes.clone());
     let drain = super::config::drain(stack).0.as_secs() + DRAIN_DELAY.0.as_secs();
     let port = |name: &str, port: i32| ContainerPort {

@@ -3,11 +3,13 @@
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapProjection, ConfigMapVolumeSource, DownwardAPIProjection, DownwardAPIVolumeFile,
     EmptyDirVolumeSource, EnvVar, HTTPGetAction, KeyToPath, ObjectFieldSelector, PodSecurityContext, Probe,
-    ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecurityContext,
+    ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext,
     ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use speechstack_crds::KeysSecret;
 
 use crate::names::volume;
 
@@ -15,6 +17,10 @@ use crate::names::volume;
 const IDENTITY_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Folder of the configuration file.
 const CONFIG_PATH: &str = "/etc/speechstack";
+/// Folder of the file with API keys. A folder and not a file, so that a change of the Secret reaches the pod.
+const KEYS_PATH: &str = "/etc/speechstack-keys";
+/// The file with API keys.
+pub const KEYS_FILE: &str = "/etc/speechstack-keys/keys.yaml";
 /// User and group of all our processes.
 const ID: i64 = 1000;
 
@@ -89,6 +95,20 @@ pub fn config(config_map: String) -> (Volume, VolumeMount) {
         ..Volume::default()
     };
     (volume, read_only(mount(volume::CONFIG, CONFIG_PATH)))
+}
+
+/// The API keys of clients.
+pub fn keys(secret: &KeysSecret) -> (Volume, VolumeMount) {
+    let volume = Volume {
+        name: volume::KEYS.into(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret.name.clone()),
+            items: Some(vec![KeyToPath { key: secret.key.clone(), path: "keys.yaml".into(), mode: None }]),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    };
+    (volume, read_only(mount(volume::KEYS, KEYS_PATH)))
 }
 
 /// A volume that ends with the pod.

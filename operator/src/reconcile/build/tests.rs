@@ -191,6 +191,33 @@ fn rendered_configuration_is_read_by_the_proxy() {
 }
 
 #[test]
+fn api_keys_are_mounted_and_quotas_reach_the_gateway_by_its_file() {
+    let spec = format!(
+        "{MINIMAL}\ngateway: {{auth: {{keysSecretRef: {{name: people}}, anonymousModels: true}}, \
+         quotas: {{defaultTier: free, tiers: {{free: {{requestsPerMinute: 6, audioMinutesPerDay: 30}}}}}}}}\n"
+    );
+    let objects = built(&spec);
+    let text = objects.config_maps.iter().filter_map(|config| config.data.as_ref()?.get("config.yaml"));
+    let text = text.filter(|text| text.contains("keys_file")).collect::<Vec<_>>();
+    let gateway = read(text[0], &[]).unwrap().gateway;
+    assert!(gateway.auth.is_on() && gateway.auth.anonymous_models);
+    assert_eq!(gateway.auth.keys_file.as_deref(), Some(std::path::Path::new(super::pod::KEYS_FILE)));
+    let limits = gateway.quotas.of(None, Default::default());
+    assert_eq!((limits.requests_per_minute, limits.audio_minutes_per_day), (Some(6), Some(30.0)));
+    let all = all(objects);
+    let deployment = all
+        .iter()
+        .find(|object| object["kind"] == "Deployment" && object["metadata"]["name"] == "demo-gateway");
+    let pod = &deployment.unwrap()["spec"]["template"]["spec"];
+    let secret = pod["volumes"].as_array().unwrap().iter().find_map(|volume| volume.get("secret")).unwrap();
+    assert_eq!((&secret["secretName"], &secret["items"][0]["key"]), (&"people".into(), &"keys.yaml".into()));
+    let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+    assert!(
+        mounts.iter().any(|mount| mount["mountPath"] == "/etc/speechstack-keys" && mount["readOnly"] == true)
+    );
+}
+
+#[test]
 fn a_policy_change_reaches_guards_by_their_file_and_rolls_no_pod() {
     let before = built(MINIMAL);
     let after = built(&format!("{MINIMAL}\nrepair: {{policy: Eject}}\ndeepProbe: {{interval: 10s}}\n"));

@@ -17,12 +17,11 @@ const ARCH: &str = "kubernetes.io/arch";
 pub fn concerns(spec: &SpeechStackSpec, engines: &[ValidEngine], observed: &Observed) -> Vec<Problem> {
     let mut concerns = Vec::new();
     if let Some(key) = &spec.auth.ngc_secret_ref {
-        let message = match observed.ngc_secret {
-            Found::Yes => None,
-            Found::No => Some(format!("there is no Secret {}", key.name)),
-            Found::WithoutKey => Some(format!("the Secret {} has no key {}", key.name, key.key)),
-        };
-        concerns.extend(message.map(|message| Problem { reason: reason::AUTH_SECRET_MISSING, message }));
+        concerns.extend(secret(observed.ngc_secret, &key.name, &key.key));
+    }
+    if let Some(auth) = &spec.gateway.auth {
+        let key = &auth.keys_secret_ref;
+        concerns.extend(secret(observed.keys_secret, &key.name, &key.key));
     }
     for engine in engines {
         let name = &engine.spec.name;
@@ -41,6 +40,15 @@ pub fn concerns(spec: &SpeechStackSpec, engines: &[ValidEngine], observed: &Obse
         concerns.push(Problem { reason: reason::INVALID_SPEC, message: message.into() });
     }
     concerns
+}
+
+fn secret(found: Found, name: &str, key: &str) -> Option<Problem> {
+    let message = match found {
+        Found::Yes => return None,
+        Found::No => format!("there is no Secret {name}"),
+        Found::WithoutKey => format!("the Secret {name} has no key {key}"),
+    };
+    Some(Problem { reason: reason::AUTH_SECRET_MISSING, message })
 }
 
 fn architecture(engine: &ValidEngine, observed: &Observed) -> Option<Problem> {

@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use contract::Capability;
 
 use super::{Dialect, Ending, Opened, Out, query};
-use crate::api::{Context, catalog};
+use crate::api::Context;
 use crate::audio::Sample;
+use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::language;
 use crate::job::work::{Need, Transcribe, Transcript};
-use crate::net::websocket::Handshake;
 use crate::rng::Rng;
 use crate::stream::{Ask, Event, Format, Input, Rules, Session, Settings, Why, samples, seconds};
 use crate::transcript::repair;
@@ -29,7 +29,12 @@ const ENDPOINTING: u64 = 300;
 ///
 /// # Errors
 /// A parameter that cannot be met.
-pub fn open(context: &Arc<Context>, request: &Request, _: &Handshake) -> Result<Opened, Error> {
+pub fn open(
+    context: &Arc<Context>,
+    request_id: &RequestId,
+    request: &Request,
+    _: &[String],
+) -> Result<Opened, Error> {
     let is_on = |name: &str| query(request, name).is_some_and(|value| !["", "false", "0"].contains(&&*value));
     if let Some(name) = REFUSED.into_iter().find(|name| is_on(name)) {
         return Err(Error::param(name, format!("{name} is not supported in streaming")));
@@ -61,10 +66,9 @@ pub fn open(context: &Arc<Context>, request: &Request, _: &Handshake) -> Result<
     let format = Format { sample, rate: u32::try_from(rate).unwrap_or(16_000) };
     let settings =
         Settings { rules: Some(rules), partials: is_on("interim_results"), ..Settings::new(format) };
-    let config = context.config.get();
     // Deepgram's own models stand for the first one here.
     let model = query(request, "model").filter(|model| !model.is_empty() && !is_deepgrams(model));
-    let route = catalog::route_for(&config, &context.voices.known(), model.as_deref(), Capability::Stt)?;
+    let route = context.route(request_id, model.as_deref(), Capability::Stt)?;
     let language = match query(request, "language").as_deref().map(language::requested) {
         None => None,
         Some(Ok(language)) => language,
@@ -253,7 +257,7 @@ impl Dialect for Deepgram {
         out.json(&self.metadata());
         let code = match ending {
             Ending::Idle | Ending::Broken => 1011,
-            Ending::Draining | Ending::TooLong => ending.code(),
+            Ending::Draining | Ending::TooLong | Ending::Quota => ending.code(),
         };
         out.close(code, ending.message());
     }

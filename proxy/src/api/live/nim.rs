@@ -13,9 +13,10 @@ use serde_json::{Map, Value, json};
 use contract::Capability;
 
 use super::{Dialect, Ending, Opened, Out, base64};
+use crate::api::Context;
 use crate::api::head::{Begun, Head};
-use crate::api::{Context, catalog};
 use crate::audio::Sample;
+use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::language;
 use crate::job::work::{Need, Transcribe, Transcript};
@@ -84,9 +85,16 @@ pub fn is_update(session: Option<&Value>) -> bool {
 }
 
 /// A session of a client that is known to speak this dialect.
-pub fn opened(context: &Arc<Context>, protocol: Option<&'static str>) -> Opened {
-    let (settings, ask) = (settings(pcm(16_000)), ask(context, None, None, None));
-    Opened { dialect: Box::new(Nim::new(context)), settings, ask, protocol }
+///
+/// # Errors
+/// The caller may not use the model.
+pub fn opened(
+    context: &Arc<Context>,
+    request_id: &RequestId,
+    protocol: Option<&'static str>,
+) -> Result<Opened, Error> {
+    let (settings, ask) = (settings(pcm(16_000)), ask(context, request_id, None, None, None)?);
+    Ok(Opened { dialect: Box::new(Nim::new(context, request_id)), settings, ask, protocol })
 }
 
 fn settings(format: Format) -> Settings {
@@ -99,17 +107,26 @@ fn pcm(rate: u32) -> Format {
     Format { sample: Sample::S16, rate }
 }
 
-fn ask(context: &Context, model: Option<&str>, language: Option<String>, prompt: Option<String>) -> Ask {
-    let (config, voices) = (context.config.get(), context.voices.known());
-    // NVIDIA's own names of models are not ours: those that are unknown stand for the first one.
-    let route = catalog::route_for(&config, &voices, model, Capability::Stt)
-        .unwrap_or_else(|_| catalog::default_route(&config, Capability::Stt));
-    Ask { route, work: Transcribe { language, prompt, words: Need::Preferred, ..Transcribe::default() } }
+fn ask(
+    context: &Context,
+    request_id: &RequestId,
+    model: Option<&str>,
+    language: Option<String>,
+    prompt: Option<String>,
+) -> Result<Ask, Error> {
+    let route = match context.route(request_id, model, Capability::Stt) {
+        Err(refused @ Error::Refused(_)) => return Err(refused),
+        // NVIDIA's own names of models are not ours: those that are unknown stand for the first one.
+        Err(_) => context.route(request_id, None, Capability::Stt)?,
+        Ok(route) => route,
+    };
+    Ok(Ask { route, work: Transcribe { language, prompt, words: Need::Preferred, ..Transcribe::default() } })
 }
 
 /// One client's session.
 pub struct Nim {
     context: Arc<Context>,
+    request_id: RequestId,
     tag: String,
     session: Value,
     events: u64,
@@ -123,10 +140,11 @@ pub struct Nim {
 
 impl Nim {
     /// A session that was not updated yet.
-    pub fn new(context: &Arc<Context>) -> Self {
+    pub fn new(context: &Arc<Context>, request_id: &RequestId) -> Self {
         let tag = tag();
         Self {
             context: Arc::clone(context),
+            request_id: request_id.clone(),
             session: default_session(&tag),
             tag,
             events: 0,
@@ -182,8 +200,12 @@ impl Nim {
             prompt.extend(phrases.filter_map(Value::as_str));
         }
         let prompt = (!prompt.is_empty()).then(|| prompt.join(", "));
+        let ask = match ask(&self.context, &self.request_id, text("model"), language, prompt) {
+            Ok(ask) => ask,
+            Err(error) => return self.error(&error.to_string(), out),
+        };
         session.push(Input::Settings(settings(pcm(rate))));
-        session.push(Input::Ask(ask(&self.context, text("model"), language, prompt)));
+        session.push(Input::Ask(ask));
         self.session = now;
         let shown = self.session.clone();
         self.send("transcription_session.updated", json!({"session": shown}), out);

@@ -9,16 +9,23 @@ use serde_json::json;
 use contract::Capability;
 
 use super::{Dialect, Ending, Opened, Out};
-use crate::api::{Context, catalog};
+use crate::api::Context;
 use crate::audio::Sample;
+use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::work::Transcribe;
-use crate::net::websocket::Handshake;
 use crate::stream::{Ask, Event, Format, Input, Rules, Session, Settings, samples};
 
 /// A session with the wrapper's own rules.
-pub fn open(context: &Arc<Context>, _: &Request, _: &Handshake) -> Result<Opened, Error> {
-    let config = context.config.get();
+///
+/// # Errors
+/// The caller may not use the model.
+pub fn open(
+    context: &Arc<Context>,
+    request_id: &RequestId,
+    _: &Request,
+    _: &[String],
+) -> Result<Opened, Error> {
     let rules = Rules { threshold: 0.6, silence: samples(250), pad: samples(120), ..Rules::default() };
     let settings = Settings {
         rules: Some(rules),
@@ -26,7 +33,7 @@ pub fn open(context: &Arc<Context>, _: &Request, _: &Handshake) -> Result<Opened
         max: samples(8_000),
         ..Settings::new(Format { sample: Sample::S16, rate: 16_000 })
     };
-    let route = catalog::default_route(&config, Capability::Stt);
+    let route = context.route(request_id, None, Capability::Stt)?;
     let ask = Ask { route, work: Transcribe::default() };
     Ok(Opened { dialect: Box::new(Wrapper), settings, ask, protocol: None })
 }

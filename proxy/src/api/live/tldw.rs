@@ -15,12 +15,12 @@ use contract::Capability;
 
 use self::joint::Joint;
 use super::{Dialect, Ending, Opened, Out, base64};
-use crate::api::{Context, catalog};
+use crate::api::Context;
 use crate::audio::Sample;
+use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::language;
 use crate::job::work::{Need, Transcribe};
-use crate::net::websocket::Handshake;
 use crate::stream::{
     Ask, Event, Final, Format, Input, Partial, SegmentId, Session, Settings, samples, seconds,
 };
@@ -34,17 +34,27 @@ const CHUNKS: std::ops::RangeInclusive<f64> = 0.5..=30.0;
 /// A session of the unified route, which confirms nothing that works.
 ///
 /// # Errors
-/// None: the name of the route is all that it takes.
-pub fn open(context: &Arc<Context>, _: &Request, _: &Handshake) -> Result<Opened, Error> {
-    Ok(opened(context, Route::Unified))
+/// The caller may not use the model.
+pub fn open(
+    context: &Arc<Context>,
+    request_id: &RequestId,
+    _: &Request,
+    _: &[String],
+) -> Result<Opened, Error> {
+    opened(context, request_id, Route::Unified)
 }
 
 /// A session of the core route.
 ///
 /// # Errors
-/// None.
-pub fn open_core(context: &Arc<Context>, _: &Request, _: &Handshake) -> Result<Opened, Error> {
-    Ok(opened(context, Route::Core))
+/// The caller may not use the model.
+pub fn open_core(
+    context: &Arc<Context>,
+    request_id: &RequestId,
+    _: &Request,
+    _: &[String],
+) -> Result<Opened, Error> {
+    opened(context, request_id, Route::Core)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +63,7 @@ enum Route {
     Core,
 }
 
-fn opened(context: &Arc<Context>, route: Route) -> Opened {
+fn opened(context: &Arc<Context>, request_id: &RequestId, route: Route) -> Result<Opened, Error> {
     let settings = Settings {
         rules: None,
         max: length(CHUNK),
@@ -61,9 +71,10 @@ fn opened(context: &Arc<Context>, route: Route) -> Opened {
         ..Settings::new(Format { sample: Sample::F32, rate: 16_000 })
     };
     let work = Transcribe { words: Need::Preferred, ..Transcribe::default() };
-    let ask = Ask { route: catalog::default_route(&context.config.get(), Capability::Stt), work };
+    let ask = Ask { route: context.route(request_id, None, Capability::Stt)?, work };
     let dialect = Tldw {
         context: Arc::clone(context),
+        request_id: request_id.clone(),
         route,
         settings: settings.clone(),
         ask: ask.clone(),
@@ -78,7 +89,7 @@ fn opened(context: &Arc<Context>, route: Route) -> Opened {
         paused: false,
         stopping: false,
     };
-    Opened { dialect: Box::new(dialect), settings, ask, protocol: None }
+    Ok(Opened { dialect: Box::new(dialect), settings, ask, protocol: None })
 }
 
 fn length(seconds: f64) -> u64 {
@@ -87,6 +98,7 @@ fn length(seconds: f64) -> u64 {
 
 struct Tldw {
     context: Arc<Context>,
+    request_id: RequestId,
     route: Route,
     settings: Settings,
     ask: Ask,
@@ -145,8 +157,7 @@ impl Tldw {
             self.ask.work.language = language;
         }
         if let Some(model) = text("model").filter(|model| !model.starts_with("parakeet")) {
-            let (known, voices) = (self.context.config.get(), self.context.voices.known());
-            match catalog::route_for(&known, &voices, Some(model), Capability::Stt) {
+            match self.context.route(&self.request_id, Some(model), Capability::Stt) {
                 Ok(route) => self.ask.route = route,
                 Err(error) => self.model_unavailable(model, &error, out),
             }
@@ -225,7 +236,7 @@ impl Tldw {
                 session.push(Input::End);
             }
             "ping" => out.json(&json!({"type": "pong"})),
-            // No key is asked for.
+            // Where a key is asked for, it came before this.
             "auth" => {}
             "control" => {
                 let action = message.get("action").and_then(Value::as_str).unwrap_or_default();
@@ -367,8 +378,13 @@ impl Dialect for Tldw {
             Ending::Idle => (1000, "idle_timeout"),
             Ending::TooLong => (1000, "session_too_long"),
             Ending::Broken => (1011, "internal_error"),
+            Ending::Quota => (4003, "quota_exceeded"),
         };
-        out.json(&failed(reason, ending.message()));
+        let mut frame = failed(reason, ending.message());
+        if ending == Ending::Quota {
+            frame["data"] = json!({"quota": "daily_minutes"});
+        }
+        out.json(&frame);
         out.close(code, reason);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Extension, Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -21,7 +21,7 @@ use super::wire::{self, Heard};
 use crate::api::form::{Fields, Form, Playing};
 use crate::api::{Context, rendered, sse};
 use crate::edge::RequestId;
-use crate::error::Error;
+use crate::error::{Error, Unit};
 use crate::jobs::{Jobs, Record, Status, Webhook};
 use contract::Capability;
 
@@ -42,23 +42,25 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// Reads them.
-    pub fn of(headers: &HeaderMap) -> Self {
+    /// Reads them, of a request.
+    pub fn of(request_id: &RequestId, headers: &HeaderMap) -> Self {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let prefers = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
         let prefers = prefers
             .flat_map(|value| value.split(','))
             .any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"));
-        Self { prefers, key: text("idempotency-key").map(str::to_owned), owner: owner(headers) }
+        Self { prefers, key: text("idempotency-key").map(str::to_owned), owner: owner(request_id, headers) }
     }
 }
 
-/// A digest of the credential of a request: a job is seen with the one that made it alone. Without one all are the same.
-fn owner(headers: &HeaderMap) -> String {
+/// A digest of who asks: a job is seen by the name of the API key that made it. Where no key is asked for, by the credential that
+/// the request has all the same; without one all are the same.
+fn owner(request_id: &RequestId, headers: &HeaderMap) -> String {
+    let caller = request_id.caller().map(|caller| format!("name {}", caller.name()));
     let credential = [header::AUTHORIZATION.as_str(), "x-api-key", "api-key"];
     let credential = credential.into_iter().find_map(|name| headers.get(name));
-    let bytes = credential.map_or(&[][..], HeaderValue::as_bytes);
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    let bytes = caller.as_ref().map(String::as_bytes).or_else(|| credential.map(HeaderValue::as_bytes));
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes.unwrap_or_default());
     digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -132,7 +134,13 @@ pub async fn create(
         webhook,
         id,
     };
-    let (record, _) = jobs.submit(record).await?;
+    let charge =
+        request_id.charge(Unit::AudioSeconds, record.seconds).inspect_err(|_| jobs.discard(&record.id))?;
+    let (record, is_new) = jobs.submit(record).await?;
+    // It will be heard, if not now.
+    if let Some(charge) = charge.filter(|_| is_new) {
+        charge.settle_all();
+    }
     let location = format!("/v1/audio/jobs/{}", record.id);
     let mut response = (StatusCode::ACCEPTED, Json(view::job(context, jobs, &record))).into_response();
     let headers = response.headers_mut();
@@ -151,6 +159,7 @@ pub async fn create(
 /// A 400 when this gateway keeps no jobs, or for a limit that is none.
 pub async fn list(
     State(context): State<Arc<Context>>,
+    Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Error> {
@@ -161,7 +170,7 @@ pub async fn list(
         Some(Ok(limit)) if (1..=MAX_PAGE).contains(&limit) => limit,
         Some(_) => return Err(Error::param("limit", format!("limit must be a number from 1 to {MAX_PAGE}"))),
     };
-    let (found, more) = jobs.list(&owner(&headers), query.set("after"), limit);
+    let (found, more) = jobs.list(&owner(&request_id, &headers), query.set("after"), limit);
     let data: Vec<_> = found.iter().map(|record| view::job(&context, jobs, record)).collect();
     Ok(Json(json!({"object": "list", "data": data, "has_more": more})).into_response())
 }
@@ -172,11 +181,12 @@ pub async fn list(
 /// [`Error::JobNotFound`].
 pub async fn one(
     State(context): State<Arc<Context>>,
+    Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let jobs = jobs(&context)?;
-    let record = jobs.get(&id, &owner(&headers))?;
+    let record = jobs.get(&id, &owner(&request_id, &headers))?;
     Ok(Json(view::job(&context, jobs, &record)).into_response())
 }
 
@@ -186,11 +196,12 @@ pub async fn one(
 /// [`Error::JobNotFound`]; [`Error::Storage`].
 pub async fn cancel(
     State(context): State<Arc<Context>>,
+    Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let jobs = jobs(&context)?;
-    let record = jobs.cancel(&id, &owner(&headers)).await?;
+    let record = jobs.cancel(&id, &owner(&request_id, &headers)).await?;
     Ok(Json(view::job(&context, jobs, &record)).into_response())
 }
 
@@ -200,10 +211,11 @@ pub async fn cancel(
 /// [`Error::JobNotFound`]; [`Error::Storage`].
 pub async fn remove(
     State(context): State<Arc<Context>>,
+    Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
-    jobs(&context)?.remove(&id, &owner(&headers)).await?;
+    jobs(&context)?.remove(&id, &owner(&request_id, &headers)).await?;
     Ok(Json(json!({"id": id, "object": "audio.job", "deleted": true})).into_response())
 }
 
@@ -213,10 +225,11 @@ pub async fn remove(
 /// [`Error::JobNotFound`].
 pub async fn events(
     State(context): State<Arc<Context>>,
+    Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
-    let (jobs, owner) = (jobs(&context)?.clone(), owner(&headers));
+    let (jobs, owner) = (jobs(&context)?.clone(), owner(&request_id, &headers));
     jobs.get(&id, &owner)?;
     let changes = jobs.changes();
     let drain = context.drain.clone();
@@ -266,11 +279,12 @@ pub async fn events(
 /// [`Error::JobNotFound`]; [`Error::JobUnfinished`]; [`Error::JobCanceled`]; a 400 for what the job did not ask engines for.
 pub async fn result(
     State(context): State<Arc<Context>>,
+    Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Error> {
-    let (jobs, owner) = (jobs(&context)?, owner(&headers));
+    let (jobs, owner) = (jobs(&context)?, owner(&request_id, &headers));
     let asked = Fields::of_query(query.as_deref().unwrap_or_default())?;
     let record = jobs.get(&id, &owner)?;
     let outcome = match jobs.outcome(&id, &owner).await? {

@@ -7,7 +7,6 @@ mod response;
 pub mod secrets;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::Request;
 use bytes::Bytes;
@@ -22,9 +21,9 @@ use self::response::Responses;
 use crate::api::live::nim::{self, Nim};
 use crate::api::live::{Dialect, Ending, Opened, Out, base64, query};
 use crate::api::{Context, catalog};
+use crate::edge::{EPHEMERAL, RequestId, unix_seconds};
 use crate::error::Error;
 use crate::job::work::{Need, Transcribe};
-use crate::net::websocket::Handshake;
 use crate::rng::Rng;
 use crate::stream::{Ask, Event, Final, Input, SegmentId, Session, Why, millis, seconds};
 
@@ -37,9 +36,14 @@ const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
 ///
 /// # Errors
 /// A model that is not there, a secret that is not valid, an intent that is not served.
-pub fn open(context: &Arc<Context>, request: &Request, handshake: &Handshake) -> Result<Opened, Error> {
-    if handshake.offered.iter().any(|offered| offered.starts_with(nim::TOKEN_PROTOCOL)) {
-        return Ok(nim::opened(context, protocol(handshake)));
+pub fn open(
+    context: &Arc<Context>,
+    request_id: &RequestId,
+    request: &Request,
+    offered: &[String],
+) -> Result<Opened, Error> {
+    if offered.iter().any(|offered| offered.starts_with(nim::TOKEN_PROTOCOL)) {
+        return nim::opened(context, request_id, protocol(offered));
     }
     let intent = query(request, "intent");
     let model = query(request, "model").filter(|model| !model.is_empty());
@@ -57,8 +61,8 @@ pub fn open(context: &Arc<Context>, request: &Request, handshake: &Handshake) ->
         None | Some("" | "realtime" | "conversation") => Kind::Conversation,
         Some(_) => return Err(Error::param("intent", "intent must be transcription, or missing")),
     };
-    let mut config = match secret(request, handshake) {
-        Some(secret) => secrets::session(&secret, now())?.unwrap_or_else(|| Config::new(kind)),
+    let mut config = match secret(request, offered) {
+        Some(secret) => secrets::session(&secret, unix_seconds())?.unwrap_or_else(|| Config::new(kind)),
         None => Config::new(kind),
     };
     match (config.kind, model) {
@@ -67,46 +71,42 @@ pub fn open(context: &Arc<Context>, request: &Request, handshake: &Handshake) ->
         }
         (_, model) => config.model = config.model.take().or(model),
     }
-    let ask = ask(context, &config)?;
+    let ask = ask(context, request_id, &config)?;
     let beta_header = request.headers().get("openai-beta").is_some_and(|value| value == "realtime=v1");
-    let beta = beta_header || handshake.offered.iter().any(|offered| offered == BETA_PROTOCOL);
+    let beta = beta_header || offered.iter().any(|offered| offered == BETA_PROTOCOL);
     let tag = format!("{:016x}", Rng::random().roll());
     let max_length = known.gateway.sessions.max_length.as_secs();
     let settings = config.settings();
     let realtime = Realtime {
         context: Arc::clone(context),
+        request_id: request_id.clone(),
         frames: Frames::new(beta),
         responses: Responses::new(&tag),
-        expires_at: now() + max_length,
+        expires_at: unix_seconds() + max_length,
         config,
         tag,
         previous: None,
         nim: None,
     };
-    Ok(Opened { dialect: Box::new(realtime), settings, ask, protocol: protocol(handshake) })
+    Ok(Opened { dialect: Box::new(realtime), settings, ask, protocol: protocol(offered) })
 }
 
 /// The subprotocol that is spoken, if the client offers it. Those that carry keys are never sent back.
-fn protocol(handshake: &Handshake) -> Option<&'static str> {
-    handshake.offered.iter().any(|offered| offered == PROTOCOL).then_some(PROTOCOL)
+fn protocol(offered: &[String]) -> Option<&'static str> {
+    offered.iter().any(|offered| offered == PROTOCOL).then_some(PROTOCOL)
 }
 
-/// The ephemeral key, if the client has one. Other keys mean nothing here.
-fn secret(request: &Request, handshake: &Handshake) -> Option<String> {
+/// The ephemeral key, if the client has one. Other keys mean nothing to a session.
+fn secret(request: &Request, offered: &[String]) -> Option<String> {
     let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let bearer = bearer.and_then(|value| value.strip_prefix("Bearer "));
-    let offered = handshake.offered.iter().find_map(|offered| offered.strip_prefix(KEY_PROTOCOL));
-    bearer.or(offered).filter(|key| key.starts_with(secrets::PREFIX)).map(str::to_owned)
+    let offered = offered.iter().find_map(|offered| offered.strip_prefix(KEY_PROTOCOL));
+    bearer.or(offered).filter(|key| key.starts_with(EPHEMERAL)).map(str::to_owned)
 }
 
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-fn ask(context: &Context, config: &Config) -> Result<Ask, Error> {
+fn ask(context: &Context, request_id: &RequestId, config: &Config) -> Result<Ask, Error> {
     let wanted = config.transcription.clone().unwrap_or_default();
-    let voices = context.voices.known();
-    let route = catalog::route_for(&context.config.get(), &voices, wanted.model.as_deref(), Capability::Stt)?;
+    let route = context.route(request_id, wanted.model.as_deref(), Capability::Stt)?;
     let work = Transcribe {
         language: wanted.language,
         prompt: wanted.prompt,
@@ -119,6 +119,7 @@ fn ask(context: &Context, config: &Config) -> Result<Ask, Error> {
 /// One client's session.
 struct Realtime {
     context: Arc<Context>,
+    request_id: RequestId,
     frames: Frames,
     responses: Responses,
     config: Config,
@@ -176,7 +177,7 @@ impl Realtime {
         } else {
             config.update(wanted)?;
         }
-        let ask = ask(&self.context, &config)?;
+        let ask = ask(&self.context, &self.request_id, &config)?;
         if config.settings() != self.config.settings() {
             session.push(Input::Settings(config.settings()));
         }
@@ -212,7 +213,7 @@ impl Realtime {
                 self.show_session("updated", out);
             }
             "response.create" => {
-                let say = self.responses.order(&self.context, &self.config, event)?;
+                let say = self.responses.order(&self.context, &self.request_id, &self.config, event)?;
                 self.responses.push(say, session, &mut self.frames, out)?;
             }
             "response.cancel" => self.responses.cancel(session, &mut self.frames, out)?,
@@ -288,7 +289,7 @@ impl Dialect for Realtime {
             return self.frames.error(&error, id.as_deref(), out);
         };
         if kind == "transcription_session.update" && nim::is_update(event.get("session")) {
-            return self.nim.insert(Nim::new(&self.context)).text(text, session, out);
+            return self.nim.insert(Nim::new(&self.context, &self.request_id)).text(text, session, out);
         }
         if let Err(error) = self.client_event(kind, &event, session, out) {
             self.frames.error(&error, id.as_deref(), out);
@@ -362,6 +363,7 @@ impl Dialect for Realtime {
             Ending::Idle => "session_idle",
             Ending::TooLong => "session_expired",
             Ending::Broken => "session_failed",
+            Ending::Quota => "insufficient_quota",
         };
         let error = Error::InvalidRequest { param: None, code: Some(code), message: ending.message().into() };
         self.frames.error(&error, None, out);

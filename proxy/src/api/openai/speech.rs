@@ -41,7 +41,7 @@ pub async fn by(
     if let Some(model) = model {
         wanted.model_unless_given(model);
     }
-    let (speech, events) = wanted.check(&context).await?;
+    let (speech, events) = wanted.check(&context, &request_id).await?;
     let (content_type, input) = (speech.format.content_type(), events.then(|| speech.input.clone()));
     let audio = speech::speak(context, request_id, speech).await?;
     if let Some(input) = input {

@@ -12,9 +12,9 @@ use super::form::{Parameters, streams};
 use super::jobs::{self, Wanted};
 use super::wire::{self, Heard};
 use crate::api::form::{Fields, Form};
-use crate::api::{Context, catalog, check_offers, may_wait, outgoing, rendered};
+use crate::api::{Context, check_offers, may_wait, outgoing, rendered};
 use crate::edge::RequestId;
-use crate::error::Error;
+use crate::error::{Error, Unit};
 use crate::job::work::{Transcribe, Transcript, Turns, Work};
 use crate::upstream::{Listener, Long, Outgoing, Served};
 
@@ -34,7 +34,7 @@ pub async fn by(
     model: Option<String>,
     request: Request,
 ) -> Result<Response, Error> {
-    let wanted = Wanted::of(request.headers());
+    let wanted = Wanted::of(&request_id, request.headers());
     let form = context.open(request).await?;
     form.fill().await?;
     if wanted.prefers && context.jobs.is_some() || form.says(jobs::asks) {
@@ -78,12 +78,13 @@ async fn transcribe(
     let mut parameters = Parameters::read(&fields)?;
     parameters.model = parameters.model.or_else(|| model.map(str::to_owned));
     let mut job = job(context, form, &fields, &parameters, request_id)?;
+    let charge = request_id.charge(Unit::AudioSeconds, form.playing.seconds)?;
     let teller = teller.filter(|_| parameters.stream && !parameters.speakers);
     job.long.listener = teller.map(|teller| Arc::clone(teller) as Arc<dyn Listener>);
     let Served { value: (transcript, turns), engine, hedged } = hear(context, &job).await?;
     let told = teller.map_or(0, |teller| teller.told());
     let heard = Heard { transcript, turns, playing: form.playing, told };
-    context.served(form, request_id, (&engine, hedged), heard.duration());
+    context.served(form, request_id, (&engine, hedged), charge, heard.duration());
     let weight = heard.weight();
     let render = move || wire::render(heard, &parameters);
     rendered(weight, render, || context.upstreams.failed(Capability::Stt, "its reply could not be read"))
@@ -113,8 +114,7 @@ pub(super) fn job(
     request_id: &RequestId,
 ) -> Result<Outgoing, Error> {
     let config = context.config.get();
-    let voices = context.voices.known();
-    let route = catalog::route_for(&config, &voices, parameters.model.as_deref(), Capability::Stt)?;
+    let route = context.route(request_id, parameters.model.as_deref(), Capability::Stt)?;
     let work = Work::Transcribe(Transcribe {
         words: parameters.needs_words(),
         language: parameters.language.clone(),

@@ -5,7 +5,8 @@
 
 use contract::Capability;
 
-use crate::api::{Context, catalog};
+use crate::api::Context;
+use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::language;
 use crate::riva_proto::asr::RecognitionConfig;
@@ -82,12 +83,18 @@ fn tag(language: &str) -> String {
     }
 }
 
-/// The engines of a model. NVIDIA's own names of models are not ours: those that are unknown stand for the first one.
-pub(super) fn route(context: &Context, model: &str, capability: Capability) -> Route {
-    let config = context.config.get();
+/// The engines of a model that recognizes. NVIDIA's own names of models are not ours: those that are unknown stand for the
+/// first one.
+///
+/// # Errors
+/// The caller may not use the model.
+pub(super) fn route(context: &Context, request_id: &RequestId, model: &str) -> Result<Route, Error> {
     let name = Some(model.trim()).filter(|name| !name.is_empty());
-    catalog::route_for(&config, &context.voices.known(), name, capability)
-        .unwrap_or_else(|_| catalog::default_route(&config, capability))
+    match context.route(request_id, name, Capability::Stt) {
+        Err(refused @ Error::Refused(_)) => Err(refused),
+        Err(_) => context.route(request_id, None, Capability::Stt),
+        Ok(route) => Ok(route),
+    }
 }
 
 /// A word that can be shown: its text is not empty.

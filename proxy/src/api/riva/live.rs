@@ -19,8 +19,9 @@ use super::{endpointing, status};
 use crate::api::Context;
 use crate::api::head::{Begun, Head};
 use crate::api::live::Ending;
+use crate::api::live::meter::{self, Meter};
 use crate::edge::RequestId;
-use crate::error::Error;
+use crate::error::{Error, Unit};
 use crate::job::work::{Need, Transcribe, Transcript};
 use crate::riva_proto::RequestId as Name;
 use crate::riva_proto::asr::streaming_recognize_request::StreamingRequest;
@@ -95,13 +96,19 @@ impl Call {
         let Some(StreamingRequest::StreamingConfig(streaming)) = first.streaming_request else {
             return Err(missing());
         };
-        let wanted = Wanted::check(&streaming, &self.context)?;
-        let engines = Arc::new(self.context.engines.of(self.request_id.value.clone()));
+        let wanted = Wanted::check(&streaming, &self.context, &self.request_id)?;
+        let engines =
+            Arc::new(self.context.engines.of(self.request_id.value.clone(), self.request_id.tenant()));
         let session = Session::new(wanted.settings(wanted.format), wanted.ask.clone(), engines);
         let session = session.map_err(|error| Error::param("sample_rate_hertz", error.to_string()))?;
-        let live = Live { call: self, wanted, session, name: first.id, head: Some(Head::default()) };
+        // What is used up takes no session.
+        drop(self.request_id.charge(Unit::AudioSeconds, 0.0)?);
+        let meter = Meter::of(&self.request_id);
+        let live = Live { call: self, wanted, session, name: first.id, head: Some(Head::default()), meter };
         let (seconds, ended, request_id) = live.run().await;
-        tracing::info!(request_id = ?request_id.value, dialect = "riva", seconds, "session ended");
+        let caller = request_id.caller();
+        let key = caller.as_ref().map(|caller| tracing::field::display(caller.name()));
+        tracing::info!(request_id = ?request_id.value, dialect = "riva", key, seconds, "session ended");
         ended
     }
 
@@ -125,7 +132,11 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn check(streaming: &StreamingRecognitionConfig, context: &Context) -> Result<Self, Error> {
+    fn check(
+        streaming: &StreamingRecognitionConfig,
+        context: &Context,
+        request_id: &RequestId,
+    ) -> Result<Self, Error> {
         let config = streaming.config.as_ref();
         let config = config.ok_or_else(|| Error::param("config", "streaming_config.config is missing"))?;
         let options = Options::check(config)?;
@@ -154,7 +165,7 @@ impl Wanted {
             words: if options.words { Need::Preferred } else { Need::No },
             ..Transcribe::default()
         };
-        let ask = Ask { route: route(context, &config.model, Capability::Stt), work };
+        let ask = Ask { route: route(context, request_id, &config.model)?, work };
         let rules = endpointing::rules(config.endpointing_config.as_ref())?;
         Ok(Self { options, ask, rules, interim: streaming.interim_results, format, is_named })
     }
@@ -178,6 +189,7 @@ struct Live {
     name: Option<Name>,
     /// Until it is known whether the audio has a header.
     head: Option<Head>,
+    meter: Option<Meter>,
 }
 
 /// What the loop goes on with.
@@ -185,6 +197,7 @@ enum Step {
     Event(Box<Event>),
     Received(Box<Result<Option<StreamingRecognizeRequest>, Status>>),
     Drain,
+    Settle,
     Ending(Ending),
 }
 
@@ -192,6 +205,10 @@ impl Live {
     /// Runs to the end. Returns the seconds of audio as well.
     async fn run(mut self) -> (f64, Result<(), Status>, RequestId) {
         let ended = self.results().await;
+        if let Some(meter) = &self.meter {
+            // Beyond the quota it counts as well: the next session is refused.
+            let _ = meter.settle(self.session.seconds());
+        }
         (self.session.seconds(), ended, self.call.request_id)
     }
 
@@ -200,13 +217,14 @@ impl Live {
         let (limits, drain) = (config.gateway.sessions, self.call.context.drain.clone());
         let began = Instant::now();
         let (mut active, mut too_long) = (began, began + limits.max_length);
-        let (mut open, mut draining) = (true, false);
+        let (mut open, mut draining, mut settle_at) = (true, false, began + meter::EVERY);
         loop {
             let step = tokio::select! {
                 biased;
                 () = drain.begun(), if !draining => Step::Drain,
                 event = self.session.next() => Step::Event(Box::new(event)),
                 received = self.call.message(), if open && self.session.has_room() => Step::Received(Box::new(received)),
+                () = sleep_until(settle_at), if self.meter.is_some() && !draining => Step::Settle,
                 () = sleep_until(too_long) => Step::Ending(if draining { Ending::Draining } else { Ending::TooLong }),
                 () = sleep_until(active + limits.idle_timeout), if open => Step::Ending(Ending::Idle),
             };
@@ -232,6 +250,13 @@ impl Live {
                     self.session.push(Input::End);
                     // The stop itself drops what is not over in time.
                     too_long = Instant::now() + config.gateway.drain.mul_f64(0.75).min(GOODBYE);
+                }
+                Step::Settle => {
+                    settle_at = Instant::now() + meter::EVERY;
+                    let seconds = self.session.seconds();
+                    if self.meter.as_ref().is_some_and(|meter| meter.settle(seconds).is_err()) {
+                        return Err(ended(Ending::Quota));
+                    }
                 }
                 Step::Ending(why) => return Err(ended(why)),
             }
@@ -355,5 +380,6 @@ pub(super) fn ended(why: Ending) -> Status {
         Ending::Draining => Status::unavailable(why.message()),
         Ending::Idle | Ending::TooLong => Status::deadline_exceeded(why.message()),
         Ending::Broken => Status::internal(why.message()),
+        Ending::Quota => Status::resource_exhausted(why.message()),
     }
 }

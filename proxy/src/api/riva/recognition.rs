@@ -13,7 +13,7 @@ use super::{audio, live, models, request_id};
 use crate::api::form::Whole;
 use crate::api::{Context, may_wait, outgoing, rendered};
 use crate::edge::RequestId;
-use crate::error::Error;
+use crate::error::{Error, Unit};
 use crate::job::work::{Need, Speakers, Transcribe, Transcript, Turns, Work};
 use crate::riva_proto::asr::riva_speech_recognition_server::RivaSpeechRecognition;
 use crate::riva_proto::asr::{
@@ -76,10 +76,11 @@ async fn recognize(
         ..Transcribe::default()
     });
     let mut job =
-        outgoing(route(context, &config.model, Capability::Stt), work, file.playing.seconds, request_id);
+        outgoing(route(context, request_id, &config.model)?, work, file.playing.seconds, request_id);
     check_offers(context, &job, &options)?;
     job.file = Some(file.upload);
     job.may_wait = may_wait(&context.config.get(), Capability::Stt, Some(file.len));
+    let charge = request_id.charge(Unit::AudioSeconds, file.playing.seconds)?;
     let Served { value: (transcript, turns), engine, hedged } = if options.speakers {
         let Served { value, engine, hedged } = context.upstreams.transcribe_with_speakers(&job).await?;
         Served { value: (value.0, Some(value.1)), engine, hedged }
@@ -91,6 +92,9 @@ async fn recognize(
     request_id.served_by(&engine, hedged);
     context.upstreams.served(file.input);
     context.metrics.audio_seconds(Capability::Stt).inc_by(seconds);
+    if let Some(charge) = charge {
+        charge.settle(seconds);
+    }
     let weight = transcript.words.len() + turns.as_ref().map_or(0, |turns| turns.turns.len());
     let render = move || render(transcript, turns.as_ref(), &options, seconds);
     let failed = || context.upstreams.failed(Capability::Stt, "its reply could not be read");

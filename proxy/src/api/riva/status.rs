@@ -38,6 +38,12 @@ fn code(error: &Error) -> Code {
         Error::JobCanceled => Code::Cancelled,
         Error::MethodNotAllowed { .. } | Error::NoHandshake(_) => Code::Unimplemented,
         Error::InvalidSecret => Code::Unauthenticated,
+        Error::Refused(refused) => match refused.status() {
+            StatusCode::UNAUTHORIZED => Code::Unauthenticated,
+            StatusCode::FORBIDDEN => Code::PermissionDenied,
+            _ => Code::ResourceExhausted,
+        },
+        Error::KeysFile => Code::FailedPrecondition,
         Error::FormChanged => Code::Internal,
         Error::NoRoom { .. }
         | Error::NoEngine { .. }

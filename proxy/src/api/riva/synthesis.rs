@@ -46,7 +46,7 @@ impl RivaSpeechSynthesis for Synthesis {
         request: Request<SynthesizeSpeechRequest>,
     ) -> Result<Response<SynthesizeSpeechResponse>, Status> {
         let (id, request) = (request_id(request.extensions())?, request.into_inner());
-        let speech = wanted(&self.context, &request).await?;
+        let speech = wanted(&self.context, &id, &request).await?;
         let audio = speech::speak(Arc::clone(&self.context), id, speech).await?;
         let mut audio = std::pin::pin!(audio);
         let mut whole = BytesMut::new();
@@ -107,7 +107,7 @@ async fn speak(
         };
         let Some(request) = next.map_err(|error| status::tidy(error, max))? else { break };
         any = true;
-        let speech = wanted(&context, &request).await?;
+        let speech = wanted(&context, &id, &request).await?;
         let audio = speech::speak(Arc::clone(&context), id.clone(), speech).await?;
         let mut audio = std::pin::pin!(audio);
         // Only the first piece says what the text was.
@@ -132,7 +132,11 @@ fn reply(audio: Bytes, text: Option<&str>, id: Option<Name>) -> SynthesizeSpeech
 }
 
 /// What a request asks for. Times of words are the engine's to give and none does; a client that asks gets none.
-async fn wanted(context: &Context, request: &SynthesizeSpeechRequest) -> Result<Speech, Error> {
+async fn wanted(
+    context: &Context,
+    request_id: &RequestId,
+    request: &SynthesizeSpeechRequest,
+) -> Result<Speech, Error> {
     if request.zero_shot_data.as_ref().is_some_and(|data| !data.audio_prompt.is_empty()) {
         let message = "zero_shot_data is not supported; choose a voice with voice_name";
         return Err(Error::param("zero_shot_data", message));
@@ -145,7 +149,7 @@ async fn wanted(context: &Context, request: &SynthesizeSpeechRequest) -> Result<
         format: format(request)?,
         dictionary: &request.custom_dictionary,
     };
-    asked.check(context).await
+    asked.check(context, request_id).await
 }
 
 fn format(request: &SynthesizeSpeechRequest) -> Result<OutputFormat, Error> {

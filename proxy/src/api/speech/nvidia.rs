@@ -3,8 +3,9 @@
 use contract::Capability;
 
 use super::{Speech, language_of, text, voice, voice_in};
-use crate::api::{Context, catalog};
+use crate::api::Context;
 use crate::audio::OutputFormat;
+use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::language;
 
@@ -37,7 +38,7 @@ impl Asked<'_> {
     ///
     /// # Errors
     /// A 400 that names the parameter.
-    pub async fn check(&self, context: &Context) -> Result<Speech, Error> {
+    pub async fn check(&self, context: &Context, request_id: &RequestId) -> Result<Speech, Error> {
         let input = text("text", self.text)?;
         let sample_rate = sample_rate(self.sample_rate, self.format)?;
         if self.dictionary.len() > DICTIONARY_BYTES {
@@ -55,7 +56,7 @@ impl Asked<'_> {
             (param, name) => voice(context, param, name).await?,
         };
         let language = asked.unwrap_or_else(|| language_of(&voice));
-        let route = catalog::default_route(&context.config.get(), Capability::Tts);
+        let route = context.route(request_id, None, Capability::Tts)?;
         let (format, speed) = (self.format, 1.0);
         Ok(Speech { input, voice, language, format, sample_rate, speed, dictionary, route })
     }

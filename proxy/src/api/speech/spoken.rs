@@ -13,7 +13,7 @@ use super::buffer::Writer;
 use super::rate::Rate;
 use crate::api::{Context, outgoing};
 use crate::audio::{Encoder, Samples, Stretch, encode};
-use crate::edge::RequestId;
+use crate::edge::{Charge, RequestId};
 use crate::error::Error;
 use crate::job::speech;
 use crate::job::work::{Synthesize, Work};
@@ -27,6 +27,8 @@ pub(super) struct Spoken {
     context: Arc<Context>,
     request_id: RequestId,
     speech: Speech,
+    /// Settled once there is something to hear.
+    charge: Option<Charge>,
     /// For a speed other than the voice's own.
     stretch: Option<Stretch>,
     encoder: Encoder,
@@ -40,12 +42,13 @@ impl Spoken {
         context: Arc<Context>,
         request_id: RequestId,
         speech: Speech,
+        charge: Option<Charge>,
         out: Writer,
     ) -> Result<Self, Error> {
         let encoder = Encoder::new(speech.format, speech.sample_rate)
             .map_err(|error| Error::param("sample_rate_hz", error.to_string()))?;
         let stretch = (speech.speed != 1.0).then(|| Stretch::new(speech.sample_rate, speech.speed));
-        Ok(Self { context, request_id, speech, stretch, encoder, out, samples: 0 })
+        Ok(Self { context, request_id, speech, charge, stretch, encoder, out, samples: 0 })
     }
 
     /// Makes all of it; an error goes to the reader after what was made.
@@ -119,6 +122,9 @@ impl Spoken {
         let stretched = self.stretch.as_mut().map(|stretch| stretch.push(samples));
         let samples = stretched.as_deref().unwrap_or(samples);
         self.samples += samples.len() as u64;
+        if let Some(charge) = self.charge.take_if(|_| !samples.is_empty()) {
+            charge.settle_all();
+        }
         let encoded = self.encoder.encode(samples).map_err(|error| unencodable(&self.context, &error))?;
         self.out.send(encoded).await;
         Ok(())

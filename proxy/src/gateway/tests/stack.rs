@@ -23,6 +23,7 @@ use contract::{Capability, Class, EngineReport, Incident, Predictor, State, Verd
 
 use crate::config::{Config, Current, Engine};
 use crate::gateway::Gateway;
+use crate::keys;
 use crate::multipart::{Boundary, Event, Limits, Parser};
 use crate::net::drain::Drain;
 use crate::rng::Rng;
@@ -320,11 +321,21 @@ impl Stack {
         let metrics = Metrics::register(&registry).unwrap();
         let upstreams = Upstreams::new(current.clone(), crate::net::Clients::new(), metrics, Rng::new(7));
         upstreams.start(&drain);
-        let gateway = Gateway::new(current.clone(), upstreams.clone(), drain.clone(), &registry).unwrap();
+        let keys = keys::Store::new(keys::Metrics::register(&registry).unwrap());
+        keys.open(&config.gateway.auth).unwrap();
+        tokio::spawn(keys.clone().follow(current.clone()));
+        let gateway =
+            Gateway::new(current.clone(), upstreams.clone(), keys, drain.clone(), &registry).unwrap();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = gateway.service();
-        tokio::spawn(crate::net::serve(listener, service, drain.clone()));
+        let serve_peer = move |peer| service.for_peer(peer);
+        tokio::spawn(crate::net::serve_within(
+            listener,
+            serve_peer,
+            crate::net::Limits::default(),
+            drain.clone(),
+        ));
         let admin = serve(gateway.admin_router(), &elsewhere).await;
         for capability in Capability::ALL {
             while config

@@ -58,7 +58,7 @@ pub use metrics::Metrics;
 use metrics::Tally;
 use reply::Refusal;
 use target::Target;
-use work::{PREDICTORS, audio, audio_of_bytes, is_hidden, predictor};
+use work::{PREDICTORS, audio, audio_of_bytes, is_hidden, predictor, tenant};
 
 /// Seconds of work up to which a job is short.
 const SHORT_SECONDS: f64 = 5.0;
@@ -243,7 +243,8 @@ impl Forward {
     ) -> Result<Response<Body>, Refusal> {
         let (audio, guessed) = audio(job.task, request.headers());
         let arrived = clock();
-        let claim = self.claim(job, audio, stated(request.headers()));
+        let claim =
+            Claim { tenant: tenant(request.headers()), ..self.claim(job, audio, stated(request.headers())) };
         let ticket = match self.admit(claim, arrived) {
             Ok(ticket) => ticket,
             Err(refusal) => {
@@ -350,7 +351,7 @@ impl Forward {
             None if predicted <= SHORT_SECONDS => Priority::Short,
             None => Priority::Long,
         };
-        Claim { task: Some(job.task), protocol: job.protocol, predicted, priority }
+        Claim { task: Some(job.task), protocol: job.protocol, predicted, priority, tenant: None }
     }
 
     /// Takes a place in the lane. Decided without reading: a client that expects 100-continue never sends its audio.

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::config;
 
+mod fair;
 mod jobs;
 mod queue;
 mod slot;
@@ -24,7 +25,7 @@ pub use slot::{Slot, Ticket};
 /// The lane of one engine. Cloning shares it.
 ///
 /// Among the jobs that are ready to start, the class of the job decides and then the order of arrival; a job that waits
-/// long rises by a class. Each has predicted seconds of work, so the lane knows how much is ahead of a newcomer.
+/// long rises by a class. Where jobs tell whose they are, those who wait are served in turn before that. Each has predicted seconds of work, so the lane knows how much is ahead of a newcomer.
 #[derive(Clone, Debug)]
 pub struct Lane {
     shared: Arc<Mutex<State>>,
@@ -144,7 +145,7 @@ impl Lane {
                 return Err(Refusal::Full { wait: state.next_free(now) });
             }
             Priority::Session => {}
-            Priority::Short | Priority::Long => state.admit(claim.priority, now)?,
+            Priority::Short | Priority::Long => state.admit(claim, now)?,
         }
         Ok(self.wait(&mut state, claim, false, now))
     }
@@ -302,18 +303,35 @@ impl State {
     }
 
     /// Whether there is place for a newcomer.
-    fn admit(&self, priority: Priority, now: Instant) -> Result<(), Refusal> {
-        let ahead = self.queue_seconds(priority, now);
+    fn admit(&self, claim: Claim, now: Instant) -> Result<(), Refusal> {
+        let ahead = self.queue_seconds_for(claim, now);
         if ahead > self.max_wait_seconds {
             let wait = seconds(ahead - self.max_wait_seconds);
             return Err(Refusal::Full { wait: wait.max(self.next_free(now)) });
         }
         let waiting = self.queue.ready();
         let free = waiting == 0 && self.has_room();
+        if claim.tenant.is_some() && self.queue.ready_of(claim.tenant) >= self.max_waiting_of_one() {
+            return Err(Refusal::Full { wait: self.next_free(now) });
+        }
         if (!free && waiting >= self.max_waiting) || self.queue.uploading() >= self.max_uploads {
             return Err(Refusal::Full { wait: self.next_free(now) });
         }
         Ok(())
+    }
+
+    /// Jobs of one tenant that may wait: the rest of the queue is for others.
+    fn max_waiting_of_one(&self) -> usize {
+        (self.max_waiting - self.max_waiting / 4).max(1)
+    }
+
+    /// Predicted seconds until a job that arrives now would start.
+    fn queue_seconds_for(&self, claim: Claim, now: Instant) -> f64 {
+        if claim.tenant.is_none() || (self.has_room() && self.queue.ready() == 0) {
+            return self.queue_seconds(claim.priority, now);
+        }
+        let ahead = self.queue.seconds_for(claim.priority, claim.tenant, claim.predicted);
+        (self.remaining(now).sum::<f64>() + ahead) / self.jobs as f64
     }
 
     fn queue_seconds(&self, priority: Priority, now: Instant) -> f64 {

@@ -68,6 +68,6 @@ async fn transcribe(
     // Times that are no numbers cannot be kept.
     repair(&mut transcript.words);
     let seconds = transcript.duration.unwrap_or(form.playing.seconds);
-    context.served(&form, &request_id, (&engine, hedged), seconds);
+    context.served(&form, &request_id, (&engine, hedged), None, seconds);
     Ok(Outcome { transcript, turns, playing: (form.playing.seconds, form.playing.exact) })
 }

@@ -10,7 +10,8 @@ use super::config::Config;
 use super::frames::Frames;
 use crate::api::live::{Out, to_base64};
 use crate::api::{Context, catalog};
-use crate::error::Error;
+use crate::edge::{Charge, RequestId};
+use crate::error::{Error, Unit};
 use crate::job::voice::VoiceName;
 use crate::stream::{Say, Session};
 
@@ -22,9 +23,11 @@ const MAX_WAITING: usize = 16;
 const DELTA_BYTES: usize = 32 * 1024;
 
 /// A response that is spoken, or waits for it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Order {
     say: Say,
+    /// Settled when it was spoken, or at least begun and then cancelled.
+    charge: Option<Charge>,
     metadata: Value,
     /// The voice by the client's name.
     voice: Option<String>,
@@ -80,6 +83,7 @@ impl Responses {
     pub(super) fn order(
         &mut self,
         context: &Context,
+        request_id: &RequestId,
         config: &Config,
         event: &Map<String, Value>,
     ) -> Result<Order, Error> {
@@ -113,7 +117,7 @@ impl Responses {
         let voice = voice.map(str::to_owned).or_else(|| config.voice.clone());
         let (known, voices) = (context.config.get(), context.voices.known());
         let model = config.model.as_deref();
-        let route = catalog::route_for(&known, &voices, model, Capability::Tts)?;
+        let route = context.route(request_id, model, Capability::Tts)?;
         let full = match &voice {
             None => {
                 let named = model.filter(|model| VoiceName::parse(model).is_some());
@@ -131,8 +135,9 @@ impl Responses {
         };
         let language = VoiceName::parse(&full).map_or_else(|| "en-US".into(), |name| name.language());
         let say = Say { text, voice: full, language, sample_rate: config.output_rate, route };
+        let charge = request_id.charge(Unit::Characters, say.text.chars().count() as f64)?;
         let metadata = response.get("metadata").filter(|value| value.to_string().len() <= 4096);
-        Ok(Order { say, voice, metadata: metadata.cloned().unwrap_or(Value::Null) })
+        Ok(Order { say, charge, voice, metadata: metadata.cloned().unwrap_or(Value::Null) })
     }
 
     /// Has it spoken, now or after those before it.
@@ -201,7 +206,11 @@ impl Responses {
         frames: &mut Frames,
         out: &mut Out,
     ) {
-        let Some(active) = self.active.take() else { return };
+        let Some(mut active) = self.active.take() else { return };
+        let charge = active.order.charge.take();
+        if let Some(charge) = charge.filter(|_| end.is_ok() || active.bytes > 0) {
+            charge.settle_all();
+        }
         match end {
             Ok(()) => active.end("completed", Value::Null, frames, out),
             Err(error) => {
@@ -226,13 +235,16 @@ impl Responses {
     ) -> Result<(), Error> {
         session.hush();
         self.waiting.clear();
-        let Some(active) = self.active.take() else {
+        let Some(mut active) = self.active.take() else {
             return Err(Error::InvalidRequest {
                 param: None,
                 code: Some("response_cancel_not_active"),
                 message: "no response is in progress".into(),
             });
         };
+        if let Some(charge) = active.order.charge.take() {
+            charge.settle_all();
+        }
         active.end("cancelled", json!({"type": "cancelled", "reason": "client_cancelled"}), frames, out);
         Ok(())
     }

@@ -1,27 +1,27 @@
 //! `POST /v1/realtime/client_secrets`: a short-lived key that carries the session it is for.
 //!
-//! The key is its own record, so that any gateway takes one that another has made. It grants nothing: this API asks for no key.
+//! The key is its own record, so that any gateway takes one that another has made. Where API keys are asked for, it is signed by the
+//! key that made it, and opens a session as that key would.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http_body_util::{BodyExt, Limited};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::ask;
 use super::config::{Config, Kind};
-use super::{ask, now};
 use crate::api::Context;
+use crate::edge::{EPHEMERAL, RequestId, unix_seconds};
 use crate::error::Error;
 use crate::net::body::late;
 use crate::rng::Rng;
 
-/// What these keys begin with.
-pub(super) const PREFIX: &str = "ek_";
 /// Largest body: the session must fit into a header.
 const BODY_BYTES: usize = 8 * 1024;
 /// How long a key is valid, seconds.
@@ -41,7 +41,11 @@ struct Content {
 ///
 /// # Errors
 /// A session or a time that cannot be.
-pub async fn create(State(context): State<Arc<Context>>, request: Request) -> Result<Json<Value>, Error> {
+pub async fn create(
+    State(context): State<Arc<Context>>,
+    Extension(request_id): Extension<RequestId>,
+    request: Request,
+) -> Result<Json<Value>, Error> {
     let wanted = read(request.into_body()).await?;
     let session = match wanted.get("session") {
         None | Some(Value::Null) => Map::new(),
@@ -49,7 +53,7 @@ pub async fn create(State(context): State<Arc<Context>>, request: Request) -> Re
         Some(_) => return Err(Error::param("session", "session must be an object")),
     };
     let config = config(&session)?;
-    ask(&context, &config)?;
+    ask(&context, &request_id, &config)?;
     let seconds = match wanted.get("expires_after").and_then(|after| after.get("seconds")) {
         None | Some(Value::Null) => DEFAULT_SECONDS,
         Some(seconds) => seconds.as_u64().filter(|seconds| SECONDS.contains(seconds)).ok_or_else(|| {
@@ -60,8 +64,12 @@ pub async fn create(State(context): State<Arc<Context>>, request: Request) -> Re
         })?,
     };
     let nonce = Rng::random().roll();
-    let content = Content { expires_at: now() + seconds, session, nonce };
+    let content = Content { expires_at: unix_seconds() + seconds, session, nonce };
     let value = value(&content).ok_or_else(|| Error::param("session", "session cannot be kept in a key"))?;
+    let value = match request_id.caller() {
+        Some(caller) => caller.sign(&value, content.expires_at)?,
+        None => value,
+    };
     let id = format!("sess_{nonce:016x}");
     Ok(Json(json!({
         "value": value, "expires_at": content.expires_at, "session": config.object(&id, content.expires_at),
@@ -93,7 +101,7 @@ async fn read(body: Body) -> Result<Map<String, Value>, Error> {
 
 fn value(content: &Content) -> Option<String> {
     let json = serde_json::to_vec(content).ok()?;
-    Some(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(json)))
+    Some(format!("{EPHEMERAL}{}", URL_SAFE_NO_PAD.encode(json)))
 }
 
 /// The session of a key; `None` when it leaves the session open.
@@ -101,7 +109,9 @@ fn value(content: &Content) -> Option<String> {
 /// # Errors
 /// It has expired, or is none.
 pub(super) fn session(key: &str, now: u64) -> Result<Option<Config>, Error> {
-    let encoded = key.strip_prefix(PREFIX).unwrap_or_default();
+    let key = key.strip_prefix(EPHEMERAL).unwrap_or_default();
+    // Behind it is the signature, which was checked where it counts.
+    let encoded = key.split_once('.').map_or(key, |(encoded, _)| encoded);
     let json = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| Error::InvalidSecret)?;
     let content: Content = serde_json::from_slice(&json).map_err(|_| Error::InvalidSecret)?;
     if content.expires_at < now {

@@ -6,9 +6,10 @@ use serde_json::{Map, Value};
 
 use contract::Capability;
 
+use crate::api::Context;
 use crate::api::speech::{self, Speech};
-use crate::api::{Context, catalog};
 use crate::audio::{OutputFormat, SPEEDS};
+use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::language;
 use crate::job::voice::VoiceName;
@@ -50,11 +51,14 @@ impl Wanted {
     }
 
     /// Judges everything that needs no list of voices, then the voice. The flag says whether the audio comes as events.
-    pub(super) async fn check(&self, context: &Context) -> Result<(Speech, bool), Error> {
+    pub(super) async fn check(
+        &self,
+        context: &Context,
+        request_id: &RequestId,
+    ) -> Result<(Speech, bool), Error> {
         let input = self.input()?;
         let model = self.text("model")?;
-        let config = context.config.get();
-        let route = catalog::route_for(&config, &context.voices.known(), model, Capability::Tts)?;
+        let route = context.route(request_id, model, Capability::Tts)?;
         let format = self.format(model)?;
         let sample_rate = self.sample_rate(format)?;
         let speed = self.speed()?;

@@ -92,6 +92,7 @@ impl Forward {
             contract::header::CONTINUES,
             contract::header::INPUT,
             contract::header::PRIORITY,
+            contract::header::TENANT,
         ];
         for name in own.into_iter().chain([header::HOST, header::EXPECT]) {
             parts.headers.remove(name);

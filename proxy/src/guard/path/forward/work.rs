@@ -34,6 +34,12 @@ pub fn audio_of_bytes(task: Task, bytes: f64) -> f64 {
     }
 }
 
+/// Who asks, if the gateway tells it.
+pub fn tenant(headers: &HeaderMap) -> Option<u64> {
+    let text = headers.get(contract::header::TENANT)?.to_str().ok()?;
+    u64::from_str_radix(text, 16).ok()
+}
+
 /// Which predictor learns of it: diarization costs many times a transcription.
 pub fn predictor(task: Task) -> usize {
     match task {

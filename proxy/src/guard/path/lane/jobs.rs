@@ -45,11 +45,14 @@ pub struct Claim {
     pub predicted: f64,
     /// Its class in the queue.
     pub priority: Priority,
+    /// Who asks, if that is known.
+    pub tenant: Option<u64>,
 }
 
 impl Claim {
     /// A golden probe, whose work is short.
-    pub const PROBE: Self = Self { task: None, protocol: 0, predicted: 0.0, priority: Priority::Probe };
+    pub const PROBE: Self =
+        Self { task: None, protocol: 0, predicted: 0.0, priority: Priority::Probe, tenant: None };
 }
 
 /// A job that the engine works on.
@@ -180,8 +183,13 @@ impl Jobs {
 mod tests {
     use super::*;
 
-    const CLAIM: Claim =
-        Claim { task: Some(Task::Transcribe), protocol: 0, predicted: 1.0, priority: Priority::Short };
+    const CLAIM: Claim = Claim {
+        task: Some(Task::Transcribe),
+        protocol: 0,
+        predicted: 1.0,
+        priority: Priority::Short,
+        tenant: None,
+    };
 
     #[test]
     fn a_lost_job_is_given_up_when_the_engine_has_answered_later_ones() {

@@ -1,9 +1,11 @@
 //! The jobs that wait for the engine, and which of them is next.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
 
+use crate::guard::path::lane::fair::Turns;
 use crate::guard::path::lane::{Claim, Priority, Slot};
 
 /// Seconds of waiting by which a job rises past one of the next better class.
@@ -38,6 +40,7 @@ impl Waiter {
 #[derive(Debug, Default)]
 pub struct Queue {
     waiting: Vec<Waiter>,
+    turns: Turns,
 }
 
 impl Queue {
@@ -45,13 +48,26 @@ impl Queue {
         self.waiting.push(waiter);
     }
 
-    /// Takes the ready one that is next out of the queue.
+    /// Takes the ready one that is next out of the queue: of the tenant whose turn it is, the one of the least rank.
     pub fn pop(&mut self, now: Instant) -> Option<Waiter> {
         let ready = self.waiting.iter().enumerate().filter(|(_, waiter)| waiter.ready);
-        let ranked = ready.map(|(at, waiter)| (at, waiter.rank(now)));
+        let ranked = ready.map(|(at, waiter)| {
+            let turn = match waiter.claim.priority {
+                Priority::Probe => f64::NEG_INFINITY,
+                _ => self.turns.start(waiter.claim.tenant),
+            };
+            (at, (turn, waiter.rank(now)))
+        });
         // The first of equals, as they are in the order of arrival.
         let (next, _) = ranked.reduce(|best, other| if other.1 < best.1 { other } else { best })?;
-        Some(self.waiting.remove(next))
+        let next = self.waiting.remove(next);
+        // Where no job tells whose it is, there are no turns to count.
+        let has_tenants = |waiter: &Waiter| waiter.claim.tenant.is_some();
+        let counts = has_tenants(&next) || self.waiting.iter().any(has_tenants);
+        if counts && next.claim.priority != Priority::Probe {
+            self.turns.serve(next.claim.tenant, next.claim.predicted);
+        }
+        Some(next)
     }
 
     /// The one of that id.
@@ -87,6 +103,24 @@ impl Queue {
     pub fn seconds(&self, priority: Priority) -> f64 {
         let ahead = self.jobs().filter(|waiter| waiter.ready && waiter.claim.priority <= priority);
         ahead.map(|waiter| waiter.claim.predicted).sum()
+    }
+
+    /// Ready ones of a tenant.
+    pub fn ready_of(&self, tenant: Option<u64>) -> usize {
+        self.jobs().filter(|waiter| waiter.ready && waiter.claim.tenant == tenant).count()
+    }
+
+    /// Predicted work that a newcomer of that class and tenant has ahead: all of its own, and of each other tenant what is served in
+    /// turn meanwhile.
+    pub fn seconds_for(&self, priority: Priority, tenant: Option<u64>, predicted: f64) -> f64 {
+        let mut of: HashMap<Option<u64>, f64> = HashMap::new();
+        for waiter in self.jobs().filter(|waiter| waiter.ready) {
+            if waiter.claim.tenant != tenant || waiter.claim.priority <= priority {
+                *of.entry(waiter.claim.tenant).or_default() += waiter.claim.predicted;
+            }
+        }
+        let own = of.remove(&tenant).unwrap_or(0.0);
+        own + of.values().map(|other| other.min(own + predicted)).sum::<f64>()
     }
 
     fn jobs(&self) -> impl Iterator<Item = &Waiter> {

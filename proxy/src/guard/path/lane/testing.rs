@@ -7,7 +7,7 @@ use crate::protocol::Task;
 
 /// What asks for a transcription of `predicted` seconds of work.
 pub fn claim(predicted: f64, priority: Priority) -> Claim {
-    Claim { task: Some(Task::Transcribe), protocol: 0, predicted, priority }
+    Claim { task: Some(Task::Transcribe), protocol: 0, predicted, priority, tenant: None }
 }
 
 /// A transcription of `predicted` seconds of work that the engine has.

@@ -378,3 +378,87 @@ proptest! {
         }
     }
 }
+
+/// Waiting times of the jobs of each tenant in a lane of one, as (p99 of the light one, work served of each). The light tenant sends
+/// a job of a second every four; the heavy one, if there, keeps `backlog` jobs of a second waiting.
+async fn waits(backlog: usize, tenants: [Option<u64>; 2]) -> (f64, [f64; 2]) {
+    let [light, heavy] = tenants;
+    let lane = Lane::new(&config::Lane {
+        jobs: 1,
+        max_waiting: 64,
+        max_wait_seconds: 1e6,
+        ..config::Lane::default()
+    });
+    let serve = |lane: Lane, tenant: Option<u64>, served: Arc<Mutex<f64>>| async move {
+        let came = clock();
+        let claim = Claim { tenant, ..testing::claim(1.0, Priority::Short) };
+        let Ok(mut ticket) = lane.enqueue(claim, came) else { return None };
+        let slot = ticket.granted().await.ok()?;
+        let waited = clock().saturating_duration_since(came).as_secs_f64();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        *served.lock() += 1.0;
+        drop(slot);
+        Some(waited)
+    };
+    let served: [Arc<Mutex<f64>>; 2] = Default::default();
+    let flood: Vec<_> = (0..backlog)
+        .map(|_| {
+            let (lane, served) = (lane.clone(), Arc::clone(&served[1]));
+            tokio::spawn(async move {
+                loop {
+                    serve(lane.clone(), heavy, Arc::clone(&served)).await;
+                }
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let mut sent = Vec::new();
+    for _ in 0..200 {
+        sent.push(tokio::spawn(serve(lane.clone(), light, Arc::clone(&served[0]))));
+        tokio::time::sleep(Duration::from_secs(4)).await;
+    }
+    let mut waits = Vec::new();
+    for job in sent {
+        waits.push(job.await.unwrap().unwrap());
+    }
+    flood.iter().for_each(tokio::task::JoinHandle::abort);
+    waits.sort_by(f64::total_cmp);
+    (waits[waits.len() * 99 / 100], [*served[0].lock(), *served[1].lock()])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_that_floods_the_lane_costs_others_no_more_than_the_job_that_runs() {
+    let (at_its_share, _) = waits(1, [Some(1), Some(2)]).await;
+    let (flooded, served) = waits(40, [Some(1), Some(2)]).await;
+    assert!(flooded <= at_its_share * 1.2 + 0.01, "p99 {flooded} s, {at_its_share} s without the flood");
+    assert_eq!(served[0], 200.0);
+    assert!(served[1] >= 500.0, "the lane is never left idle: {served:?}");
+    let (unknown, _) = waits(40, [None, None]).await;
+    assert!(unknown > 10.0, "without tenants all wait in one line: {unknown} s");
+}
+
+#[test]
+fn one_tenant_does_not_fill_the_queue() {
+    let lane = lane(1);
+    let of = |tenant| {
+        lane.enqueue(Claim { tenant: Some(tenant), ..testing::claim(1.0, Priority::Short) }, clock())
+    };
+    let _running = claim(&mut of(1).unwrap()).unwrap().unwrap();
+    let mut waiting: Vec<Ticket> = (0..6).map(|_| of(1).unwrap()).collect();
+    waiting.iter_mut().for_each(|ticket| assert!(claim(ticket).is_none()));
+    assert!(matches!(of(1), Err(Refusal::Full { .. })), "three quarters of eight");
+    assert!(of(2).is_ok());
+}
+
+#[test]
+fn a_newcomer_is_refused_for_the_work_that_it_would_wait_for() {
+    let lane = lane(1);
+    let of = |tenant, predicted| {
+        lane.enqueue(Claim { tenant: Some(tenant), ..testing::claim(predicted, Priority::Short) }, clock())
+    };
+    let _running = claim(&mut of(1, 1.0).unwrap()).unwrap().unwrap();
+    let mut long = [of(1, 60.0).unwrap(), of(1, 60.0).unwrap()];
+    long.iter_mut().for_each(|ticket| assert!(claim(ticket).is_none()));
+    assert!(matches!(of(1, 1.0), Err(Refusal::Full { .. })), "two minutes are ahead of it");
+    assert!(of(2, 1.0).is_ok(), "its turn is next");
+}

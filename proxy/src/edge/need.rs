@@ -1,0 +1,75 @@
+//! What each route asks of its caller. A route that is not named here needs a key.
+
+/// What a route asks of its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Nothing: it tells no more than that the gateway is there.
+    Nothing,
+    /// A key, but where lists are for everyone.
+    Lists,
+    /// A key that may speak the dialect.
+    Dialect(&'static str),
+    /// A key that may speak the dialect, which refuses others in its own words.
+    Session(&'static str),
+    /// Any key.
+    Key,
+}
+
+/// What the route of that pattern asks for. A pattern has no `/v1` in front.
+pub(super) fn of(pattern: &str) -> Need {
+    if let Some(rest) = pattern.strip_prefix("/openai/deployments/{deployment}") {
+        return if rest.is_empty() { Need::Key } else { Need::Dialect("azure") };
+    }
+    if pattern.starts_with("/grpc.health.v1.Health/") {
+        return Need::Nothing;
+    }
+    if pattern.starts_with("/nvidia.riva.") {
+        return if pattern.ends_with("Config") { Need::Lists } else { Need::Dialect("riva") };
+    }
+    match pattern.strip_prefix("/openai/v1").unwrap_or(pattern) {
+        "/" | "/page/{name}" | "/health" | "/health/live" | "/health/ready" | "/healthz" | "/readyz" => {
+            Need::Nothing
+        }
+        "/models"
+        | "/models/{*id}"
+        | "/audio/models"
+        | "/audio/voices"
+        | "/audio/list_voices"
+        | "/metadata"
+        | "/version"
+        | "/api/v1/audio/stream/status" => Need::Lists,
+        "/audio/transcriptions"
+        | "/audio/translations"
+        | "/audio/speech"
+        | "/audio/diarizations"
+        | "/audio/diarization"
+        | "/audio/jobs"
+        | "/audio/jobs/{id}"
+        | "/audio/jobs/{id}/cancel"
+        | "/audio/jobs/{id}/events"
+        | "/audio/jobs/{id}/result"
+        | "/inference" => Need::Dialect("openai"),
+        "/realtime/client_secrets" => Need::Dialect("realtime"),
+        "/realtime/transcription_sessions" | "/audio/synthesize" | "/audio/synthesize_online" => {
+            Need::Dialect("nim")
+        }
+        "/transcribe" => Need::Dialect("parakeet_fastapi"),
+        "/api/audio/transcribe-with-speakers" => Need::Dialect("spark"),
+        "/api/v1/audio/stream/limits" => Need::Dialect("tldw"),
+        "/realtime" => Need::Session("realtime"),
+        "/ws" => Need::Session("parakeet_fastapi"),
+        "/listen" => Need::Session("deepgram"),
+        "/api/v1/audio/stream/transcribe" | "/core/parakeet/stream" => Need::Session("tldw"),
+        _ => Need::Key,
+    }
+}
+
+impl Need {
+    /// The dialect that the caller must be allowed to speak.
+    pub(super) fn dialect(self) -> Option<&'static str> {
+        match self {
+            Self::Dialect(dialect) | Self::Session(dialect) => Some(dialect),
+            Self::Nothing | Self::Lists | Self::Key => None,
+        }
+    }
+}
