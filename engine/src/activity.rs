@@ -49,28 +49,32 @@ pub fn speech(levels: &[f32]) -> Vec<Range<usize>> {
     stretches
 }
 
-/// Joins stretches of speech to pieces of at most `longest` frames, cut at pauses; only speech without any pause
-/// is cut at its quietest frame. Pauses of `apart` frames always separate. Each piece takes up to 20 frames of
-/// the silence on either side.
+/// Joins stretches of speech to pieces of at most `longest` frames. Pauses of `apart` frames always separate; where a piece is full it
+/// is cut at the longest pause of its second half, and speech without any pause at its quietest frame. Each piece takes up to 20
+/// frames of the silence on either side.
 #[must_use]
 pub fn pieces(stretches: &[Range<usize>], levels: &[f32], apart: usize, longest: usize) -> Vec<Range<usize>> {
     const MARGIN: usize = 20;
     let mut joined: Vec<Range<usize>> = Vec::new();
-    for stretch in stretches {
-        let mut rest = stretch.clone();
-        while rest.len() > longest {
-            let window = rest.start + longest * 3 / 4..rest.start + longest;
-            let cut = window.clone().min_by(|a, b| levels[*a].total_cmp(&levels[*b])).unwrap_or(window.end);
-            joined.push(rest.start..cut);
-            rest.start = cut;
+    // Stretches that are in no piece yet; together they fit one.
+    let mut open: Vec<Range<usize>> = Vec::new();
+    let join = |open: &mut Vec<Range<usize>>, count: usize| {
+        let taken: Vec<Range<usize>> = open.drain(..count).collect();
+        taken.first().zip(taken.last()).map(|(first, last)| first.start..last.end)
+    };
+    for stretch in short(stretches, levels, longest) {
+        if open.last().is_some_and(|last| stretch.start - last.end >= apart) {
+            let count = open.len();
+            joined.extend(join(&mut open, count));
         }
-        match joined.last_mut() {
-            Some(last) if rest.start - last.end < apart && rest.end - last.start <= longest => {
-                last.end = rest.end;
-            }
-            _ => joined.push(rest),
+        while open.first().is_some_and(|first| stretch.end - first.start > longest) {
+            let count = cut(&open, &stretch, longest);
+            joined.extend(join(&mut open, count));
         }
+        open.push(stretch);
     }
+    let count = open.len();
+    joined.extend(join(&mut open, count));
     let mut padded = joined.clone();
     for index in 0..joined.len() {
         let before = index.checked_sub(1).map_or(0, |previous| joined[previous].end);
@@ -86,6 +90,35 @@ pub fn pieces(stretches: &[Range<usize>], levels: &[f32], apart: usize, longest:
         }
     }
     padded
+}
+
+/// The stretches, those that are too long in parts.
+fn short(stretches: &[Range<usize>], levels: &[f32], longest: usize) -> Vec<Range<usize>> {
+    let mut parts = Vec::new();
+    for stretch in stretches {
+        let mut rest = stretch.clone();
+        while rest.len() > longest {
+            let window = rest.start + longest * 3 / 4..rest.start + longest;
+            let cut = window.clone().min_by(|a, b| levels[*a].total_cmp(&levels[*b])).unwrap_or(window.end);
+            parts.push(rest.start..cut);
+            rest.start = cut;
+        }
+        parts.push(rest);
+    }
+    parts
+}
+
+/// How many of the open stretches make a piece, now that the next one does not fit: those before the longest pause in the second
+/// half, at least one.
+fn cut(open: &[Range<usize>], next: &Range<usize>, longest: usize) -> usize {
+    let start = open.first().map_or(0, |first| first.start);
+    let pause = |count: &usize| {
+        let behind = open.get(*count).map_or(next.start, |stretch| stretch.start);
+        behind.saturating_sub(open[count - 1].end)
+    };
+    let late = (1..=open.len()).filter(|count| open[count - 1].end - start >= longest / 2);
+    // Of equals the last.
+    late.max_by_key(pause).unwrap_or(open.len())
 }
 
 #[cfg(test)]
@@ -129,5 +162,17 @@ mod tests {
         let levels = track(&[(-90.0, 1000)]);
         assert_eq!(pieces(&[100..200, 220..300, 400..450], &levels, 50, 2000), [80..320, 380..470]);
         assert!(pieces(&[], &[], 50, 2000).is_empty());
+    }
+
+    #[test]
+    fn a_full_piece_is_cut_at_its_longest_late_pause() {
+        let levels = track(&[(-90.0, 4000)]);
+        // Pauses of 100, 40, 90 and 20 frames.
+        let speech = [0..400, 500..1100, 1140..1500, 1590..1900, 1920..2300];
+        assert_eq!(pieces(&speech, &levels, 200, 2000), [0..1520, 1570..2320]);
+        // The rest goes on until it is full.
+        let more = [&speech[..], &[2310..3000, 3010..3700]].concat();
+        let cut = pieces(&more, &levels, 200, 2000);
+        assert!(cut.len() == 3 && cut.iter().all(|piece| piece.len() <= 2040), "{cut:?}");
     }
 }

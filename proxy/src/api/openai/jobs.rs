@@ -37,28 +37,34 @@ const MAX_KEY: usize = 255;
 pub struct Wanted {
     /// The client prefers a job (RFC 7240).
     pub prefers: bool,
-    key: Option<String>,
-    owner: String,
+    key: Option<HeaderValue>,
+    credential: Option<HeaderValue>,
 }
 
 impl Wanted {
-    /// Reads them, of a request.
-    pub fn of(request_id: &RequestId, headers: &HeaderMap) -> Self {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    /// Reads them. Most requests make no job, so that nothing is made of them here.
+    pub fn of(headers: &HeaderMap) -> Self {
         let prefers = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
         let prefers = prefers
             .flat_map(|value| value.split(','))
             .any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"));
-        Self { prefers, key: text("idempotency-key").map(str::to_owned), owner: owner(request_id, headers) }
+        let key = headers.get("idempotency-key").cloned();
+        Self { prefers, key, credential: credential(headers).cloned() }
     }
+
+    fn key(&self) -> Option<String> {
+        self.key.as_ref().and_then(|key| key.to_str().ok()).map(str::to_owned)
+    }
+}
+
+fn credential(headers: &HeaderMap) -> Option<&HeaderValue> {
+    [header::AUTHORIZATION.as_str(), "x-api-key", "api-key"].into_iter().find_map(|name| headers.get(name))
 }
 
 /// A digest of who asks: a job is seen by the name of the API key that made it. Where no key is asked for, by the credential that
 /// the request has all the same; without one all are the same.
-fn owner(request_id: &RequestId, headers: &HeaderMap) -> String {
+fn owner(request_id: &RequestId, credential: Option<&HeaderValue>) -> String {
     let caller = request_id.caller().map(|caller| format!("name {}", caller.name()));
-    let credential = [header::AUTHORIZATION.as_str(), "x-api-key", "api-key"];
-    let credential = credential.into_iter().find_map(|name| headers.get(name));
     let bytes = caller.as_ref().map(String::as_bytes).or_else(|| credential.map(HeaderValue::as_bytes));
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes.unwrap_or_default());
     digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
@@ -95,7 +101,7 @@ pub async fn create(
     }
     // Refuses now what no engine does.
     let job = transcription::job(context, form, &fields, &parameters, request_id)?;
-    let key = wanted.key.clone().or_else(|| fields.set("idempotency_key").map(str::to_owned));
+    let key = wanted.key().or_else(|| fields.set("idempotency_key").map(str::to_owned));
     if key.as_ref().is_some_and(|key| key.is_empty() || key.len() > MAX_KEY) {
         return Err(Error::param("Idempotency-Key", "Idempotency-Key must have 1 to 255 characters"));
     }
@@ -117,7 +123,7 @@ pub async fn create(
         pairs.push(("model".into(), model.to_owned()));
     }
     let record = Record {
-        owner: wanted.owner.clone(),
+        owner: owner(request_id, wanted.credential.as_ref()),
         status: Status::Queued,
         created: view::now(),
         started: None,
@@ -170,7 +176,7 @@ pub async fn list(
         Some(Ok(limit)) if (1..=MAX_PAGE).contains(&limit) => limit,
         Some(_) => return Err(Error::param("limit", format!("limit must be a number from 1 to {MAX_PAGE}"))),
     };
-    let (found, more) = jobs.list(&owner(&request_id, &headers), query.set("after"), limit);
+    let (found, more) = jobs.list(&owner(&request_id, credential(&headers)), query.set("after"), limit);
     let data: Vec<_> = found.iter().map(|record| view::job(&context, jobs, record)).collect();
     Ok(Json(json!({"object": "list", "data": data, "has_more": more})).into_response())
 }
@@ -186,7 +192,7 @@ pub async fn one(
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let jobs = jobs(&context)?;
-    let record = jobs.get(&id, &owner(&request_id, &headers))?;
+    let record = jobs.get(&id, &owner(&request_id, credential(&headers)))?;
     Ok(Json(view::job(&context, jobs, &record)).into_response())
 }
 
@@ -201,7 +207,7 @@ pub async fn cancel(
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let jobs = jobs(&context)?;
-    let record = jobs.cancel(&id, &owner(&request_id, &headers)).await?;
+    let record = jobs.cancel(&id, &owner(&request_id, credential(&headers))).await?;
     Ok(Json(view::job(&context, jobs, &record)).into_response())
 }
 
@@ -215,7 +221,7 @@ pub async fn remove(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
-    jobs(&context)?.remove(&id, &owner(&request_id, &headers)).await?;
+    jobs(&context)?.remove(&id, &owner(&request_id, credential(&headers))).await?;
     Ok(Json(json!({"id": id, "object": "audio.job", "deleted": true})).into_response())
 }
 
@@ -229,7 +235,7 @@ pub async fn events(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
-    let (jobs, owner) = (jobs(&context)?.clone(), owner(&request_id, &headers));
+    let (jobs, owner) = (jobs(&context)?.clone(), owner(&request_id, credential(&headers)));
     jobs.get(&id, &owner)?;
     let changes = jobs.changes();
     let drain = context.drain.clone();
@@ -284,7 +290,7 @@ pub async fn result(
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Error> {
-    let (jobs, owner) = (jobs(&context)?, owner(&request_id, &headers));
+    let (jobs, owner) = (jobs(&context)?, owner(&request_id, credential(&headers)));
     let asked = Fields::of_query(query.as_deref().unwrap_or_default())?;
     let record = jobs.get(&id, &owner)?;
     let outcome = match jobs.outcome(&id, &owner).await? {

@@ -34,7 +34,7 @@ pub async fn by(
     model: Option<String>,
     request: Request,
 ) -> Result<Response, Error> {
-    let wanted = Wanted::of(&request_id, request.headers());
+    let wanted = Wanted::of(request.headers());
     let form = context.open(request).await?;
     form.fill().await?;
     if wanted.prefers && context.jobs.is_some() || form.says(jobs::asks) {

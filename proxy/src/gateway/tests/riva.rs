@@ -11,9 +11,14 @@ use contract::Capability;
 use http::HeaderMap;
 
 use self::client::{Client, metadata};
+use crate::gateway::tests::keys::Keyed;
 use crate::gateway::tests::stack::Stack;
 use crate::grpc::Code;
-use crate::riva_proto::asr::{RivaSpeechRecognitionConfigRequest, RivaSpeechRecognitionConfigResponse};
+use crate::keys::testing::add;
+use crate::riva_proto::asr::{
+    RecognizeRequest, RecognizeResponse, RivaSpeechRecognitionConfigRequest,
+    RivaSpeechRecognitionConfigResponse, StreamingRecognizeRequest, StreamingRecognizeResponse,
+};
 use crate::riva_proto::health::{HealthCheckRequest, HealthCheckResponse};
 use crate::riva_proto::tts::{RivaSynthesisConfigRequest, RivaSynthesisConfigResponse};
 
@@ -42,6 +47,35 @@ async fn health_is_that_of_the_gateway_or_of_a_service() {
     let synthesis = "nvidia.riva.tts.RivaSpeechSynthesis";
     assert_eq!(status(synthesis).await.unwrap().status, 2, "there is no such engine");
     assert_eq!(status("riva").await.unwrap_err().code, Code::NotFound);
+}
+
+#[tokio::test]
+async fn where_keys_are_asked_for_calls_need_one_and_health_needs_none() {
+    let (keyed, alice) = Keyed::start().await;
+    let forms = add(&keyed.path, "forms", |record| record.scopes.dialects = vec!["openai".into()]);
+    keyed.until(&forms, 200).await;
+    let mut client = Client::connect(&keyed.stack).await;
+    let health = client.unary::<_, HealthCheckResponse>(CHECK, &service(""), HeaderMap::new()).await;
+    assert_eq!(health.unwrap().status, 1);
+    let recognize = RecognizeRequest::default();
+    let asked = StreamingRecognizeRequest::default();
+    for (key, expected) in [
+        (None, Code::Unauthenticated),
+        (Some("sk-ss-0123456789abcdef_wrong"), Code::Unauthenticated),
+        (Some(forms.as_str()), Code::PermissionDenied),
+        // Let in, and refused for what it asks.
+        (Some(alice.as_str()), Code::InvalidArgument),
+    ] {
+        let bearer = key.map(|key| format!("Bearer {key}"));
+        let with = |bearer: &Option<String>| {
+            bearer.as_ref().map_or_else(HeaderMap::new, |bearer| metadata(&[("authorization", bearer)]))
+        };
+        let refused = client.unary::<_, RecognizeResponse>(RECOGNIZE, &recognize, with(&bearer)).await;
+        assert_eq!(refused.unwrap_err().code, expected, "{key:?}");
+        let mut streamed = client.call(STREAMING_RECOGNIZE, vec![asked.clone()], with(&bearer)).await;
+        let (none, ended) = streamed.all::<StreamingRecognizeResponse>().await;
+        assert_eq!((none.len(), ended.unwrap().code), (0, expected), "{key:?}");
+    }
 }
 
 #[tokio::test]
