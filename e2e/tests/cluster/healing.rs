@@ -222,7 +222,7 @@ pub async fn a_slow_start_is_not_killed(fixture: &Fixture) -> Result<()> {
     Ok(())
 }
 
-/// A standby gets no request until its engine is out, and then all of them.
+/// A standby gets no request until its engine is out, and then all of them; but jobs whose answer is overdue may go to it as well.
 pub async fn a_standby_serves_while_its_engine_is_repaired(fixture: &Fixture) -> Result<()> {
     let mut spec = spec();
     spec["stt"][0]["replicas"] = json!(1);
@@ -236,16 +236,18 @@ pub async fn a_standby_serves_while_its_engine_is_repaired(fixture: &Fixture) ->
     let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
     let spare = stack.pods("spare").await?.into_iter().next().context("the standby has no pod")?;
     let deadline = Instant::now() + START;
-    while served(&pod).await? < 5.0 {
+    while served(&pod).await? < 10.0 {
         ensure!(Instant::now() < deadline, "the engine serves no client");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    ensure!(served(&spare).await? == 0.0, "the standby served while its engine was healthy");
+    // The burst that the gateway allows of second tries.
+    let hedged = served(&spare).await?;
+    ensure!(hedged <= 3.0, "the standby served {hedged} requests while its engine was healthy");
     stack.arm(&pod, &json!({"mode": "F1"})).await?;
     repaired_once(&stack, &pod).await?;
     let counts = load.since(&mark).await?;
     drop(load);
-    ensure!(served(&spare).await? > 0.0, "the standby served nothing");
+    ensure!(served(&spare).await? > hedged, "the standby served nothing");
     ensure!(counts.errors == 0, "clients saw {} errors: {:?}", counts.errors, counts.failures);
     let spare = stack.pod(deployed::name(&spare)).await?.context("the standby was replaced")?;
     ensure!(restarts(&spare, "engine") == 0, "the standby was restarted");

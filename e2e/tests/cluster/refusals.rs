@@ -133,6 +133,17 @@ pub fn refusals() -> Vec<Refusal> {
             json!({"gateway": {"ingress": {"host": "a.example"}, "httpRoute": {"parentRefs": [{"name": "b"}]}}}),
         ),
         with(
+            "gateway.quotas are those of API keys",
+            json!({"gateway": {"quotas": {"tiers": {"free": {"jobs": 1}}}}}),
+        ),
+        with(
+            "gateway.quotas.defaultTier is no tier of gateway.quotas.tiers",
+            json!({"gateway": {
+                "auth": {"keysSecretRef": {"name": "speech-keys"}},
+                "quotas": {"defaultTier": "free", "tiers": {"paid": {"jobs": 1}}},
+            }}),
+        ),
+        with(
             "updateWindow.duration must be above 0s",
             json!({"updateWindow": {"start": "02:00", "duration": "25h"}}),
         ),

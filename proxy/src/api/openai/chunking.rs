@@ -34,8 +34,8 @@ impl Chunking {
                 _ => return Err(refused("must be auto or an object of type server_vad")),
             },
         }
-        for key in ["type", "threshold", "silence_duration_ms"] {
-            if let Some(text) = fields.set(&format!("{NAME}[{key}]")) {
+        for (key, name) in KEYS {
+            if let Some(text) = fields.set(name) {
                 object.insert(key.into(), Value::String(text.to_owned()));
             }
         }
@@ -54,6 +54,12 @@ impl Chunking {
 }
 
 const NAME: &str = "chunking_strategy";
+/// The keys of the object, and the fields that stand for them.
+const KEYS: [(&str, &str); 3] = [
+    ("type", "chunking_strategy[type]"),
+    ("threshold", "chunking_strategy[threshold]"),
+    ("silence_duration_ms", "chunking_strategy[silence_duration_ms]"),
+];
 
 fn number(object: &serde_json::Map<String, Value>, key: &str, most: f64) -> Result<Option<f64>, Error> {
     let number = match object.get(key) {
