@@ -22,8 +22,8 @@ const FALLBACK: &str = "/usr/share/pocketsphinx/model/en-us";
 /// Pauses of this many frames of 10 ms separate pieces. Each piece costs a whole window of Whisper, so that shorter pauses
 /// stay inside of one.
 const APART_FRAMES: usize = 200;
-/// No piece is longer, in frames of 10 ms: with its margins it fits a window of 30 s.
-const LONGEST_FRAMES: usize = 2_800;
+/// No piece is longer, in frames of 10 ms. Pieces that fill a window of 30 s had more words wrong on a telephone.
+const LONGEST_FRAMES: usize = 2_000;
 /// A language is heard reliably in a piece of this many frames.
 const SURE_FRAMES: usize = 300;
 
