@@ -31,6 +31,7 @@ pub mod openai;
 pub mod page;
 pub mod parakeet_fastapi;
 pub mod riva;
+mod small;
 pub mod spark;
 mod speech;
 mod sse;

@@ -15,7 +15,7 @@ mod refused;
 
 pub use refused::{Refused, Unit};
 
-/// Longest time that an SDK is told to wait and retry by itself; those of a day's quota are not.
+/// Longest wait after which SDKs are asked to retry by themselves; a day's quota takes longer.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 
 /// Why a request is not served.

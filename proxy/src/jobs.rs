@@ -178,7 +178,7 @@ impl Jobs {
         Err(Error::TooManyJobs { retry_after: config.gateway.retry_after.max })
     }
 
-    /// Whether a URL may be told of a job's end.
+    /// Whether a URL may be called at a job's end.
     ///
     /// # Errors
     /// A 400 that names the setting.

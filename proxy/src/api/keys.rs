@@ -6,14 +6,12 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, Request, State};
-use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
 
-use super::Context;
+use super::{Context, small};
 use crate::edge::{AUDIT, Principal, RequestId};
 use crate::error::Error;
 use crate::keys::{self, NewKey};
-use crate::net::body::late;
 
 /// Largest body.
 const BODY_BYTES: usize = 64 * 1024;
@@ -92,14 +90,7 @@ async fn change<T: Send + 'static>(
 }
 
 async fn read(body: Body) -> Result<NewKey, Error> {
-    let body = match Limited::new(body, BODY_BYTES).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            return Err(Error::TooLarge { limit: BODY_BYTES as u64 });
-        }
-        Err(error) if late(&*error).is_some() => return Err(Error::BodyTimeout),
-        Err(_) => return Err(Error::Truncated),
-    };
+    let body = small::read(body, BODY_BYTES).await?;
     serde_json::from_slice(&body).map_err(|error| Error::InvalidRequest {
         param: None,
         code: Some("invalid_json"),

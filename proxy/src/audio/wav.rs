@@ -1,6 +1,6 @@
 //! Reads, writes and corrects WAV headers (RIFF/WAVE, RF64, BW64).
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 /// How the samples of a WAV file are coded: its `wFormatTag`, looked up in the sub-format for `WAVE_EXTENSIBLE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +70,17 @@ impl Wav {
         let len = self.data_len.and_then(|len| usize::try_from(len).ok()).unwrap_or(usize::MAX);
         &rest[..len.min(rest.len())]
     }
+}
+
+/// A whole file of samples of one channel.
+#[must_use]
+pub fn file(rate: u32, samples: &[i16]) -> Bytes {
+    let mut file = BytesMut::with_capacity(HEADER_LEN + samples.len() * 2);
+    file.extend_from_slice(&header(rate, 1, Some(samples.len() as u64 * 2)));
+    for sample in samples {
+        file.put_i16_le(*sample);
+    }
+    file.freeze()
 }
 
 /// Length of the headers written here.

@@ -42,7 +42,7 @@ impl Default for Jobs {
     }
 }
 
-/// Who may be told of ended jobs, and how.
+/// Which webhooks may be called when jobs end, and how.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Webhooks {

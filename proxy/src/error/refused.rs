@@ -1,4 +1,4 @@
-//! Why a caller is refused, and what is told of it.
+//! Why a caller is refused, and the reply to it.
 
 use std::time::Duration;
 

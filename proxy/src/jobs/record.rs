@@ -77,7 +77,7 @@ pub struct Record {
     pub failure: Option<Failure>,
     /// The client's name for the request, so that it is not made twice.
     pub key: Option<String>,
-    /// Who is told of its end.
+    /// The webhook that is called at its end.
     pub webhook: Option<Webhook>,
 }
 
@@ -97,7 +97,7 @@ impl Failure {
     }
 }
 
-/// Who is told of the end of a job.
+/// The webhook of a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Webhook {
     /// Where.

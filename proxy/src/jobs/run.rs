@@ -152,7 +152,7 @@ impl Jobs {
         state.jobs.values().filter(waits).map(|job| job.id.clone()).collect()
     }
 
-    /// Begins to tell of the end of a job, if anyone is to be told.
+    /// Begins to call the webhook of an ended job, if it has one.
     pub(super) fn notify(&self, id: &str) {
         let wanted = self.inner.state.lock().jobs.get(id).is_some_and(|job| job.webhook.is_some());
         if wanted {
@@ -202,7 +202,7 @@ impl Jobs {
     }
 }
 
-/// What a receiver is told: how the job ended, and nothing of what was said.
+/// The message to a webhook: how the job ended, without its text.
 fn message(job: &Record) -> String {
     let ended = job.ended.and_then(|ended| Timestamp::from_millisecond(i64::try_from(ended).ok()?).ok());
     let data = json!({

@@ -97,7 +97,7 @@ pub fn wait(attempt: u32, config: &Webhooks) -> Duration {
     config.retry_after.saturating_mul(3_u32.saturating_pow(attempt.saturating_sub(1))).min(MAX_WAIT)
 }
 
-/// Sends a message once. A redirect is a failure: it leads where nobody has allowed it.
+/// Sends a message once. A redirect is a failure: its target is not an allowed origin.
 pub async fn deliver(client: &Client, key: &Key, url: &str, id: &str, seconds: u64, body: &str) -> Delivery {
     let request = Request::builder()
         .method(Method::POST)

@@ -185,7 +185,7 @@ impl Tokens {
             return Err(refused("of another issuer, or for another audience"));
         }
         let name = claims.others.get(&jwt.name_claim).and_then(Value::as_str).filter(|name| !name.is_empty());
-        let name = name.ok_or_else(|| refused("it names nobody"))?;
+        let name = name.ok_or_else(|| refused("it names no caller"))?;
         let grants = match claims.others.get(&jwt.grants_claim) {
             None => Grants::default(),
             Some(grants) => Grants::deserialize(grants).map_err(|_| refused("its grants cannot be read"))?,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use bytesize::ByteSize;
 use futures::FutureExt;
 use futures::channel::mpsc::UnboundedReceiver;
@@ -93,7 +93,7 @@ impl Gateway {
     }
 
     fn outgoing(&self, ask: Ask, order: &Order) -> Outgoing {
-        let file = wav_file(&order.audio);
+        let file = wav::file(RATE, &order.audio);
         let mut hasher = InputHasher::default();
         hasher.push(&file);
         let audio =
@@ -220,14 +220,4 @@ impl Gate for Whole {
     fn input(&self) -> Option<InputHash> {
         Some(self.0)
     }
-}
-
-fn wav_file(audio: &[i16]) -> Bytes {
-    let len = audio.len() as u64 * 2;
-    let mut file = BytesMut::with_capacity(64 + audio.len() * 2);
-    file.extend_from_slice(&wav::header(RATE, 1, Some(len)));
-    for sample in audio {
-        file.put_i16_le(*sample);
-    }
-    file.freeze()
 }

@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
 use bytesize::ByteSize;
 use contract::Capability;
 use futures::stream::FuturesUnordered;
@@ -235,7 +234,7 @@ impl Upstreams {
     }
 
     fn piece_job(&self, outgoing: &Outgoing, samples: &[i16], has_words: bool) -> (Outgoing, InputHash) {
-        let file = wav_file(samples);
+        let file = wav::file(RATE, samples);
         let mut hasher = InputHasher::default();
         hasher.push(&file);
         let input = hasher.finish();
@@ -286,16 +285,6 @@ impl Gate for PieceGate {
     fn input(&self) -> Option<InputHash> {
         Some(self.input)
     }
-}
-
-fn wav_file(samples: &[i16]) -> Bytes {
-    let len = samples.len() as u64 * 2;
-    let mut file = BytesMut::with_capacity(wav::HEADER_LEN + samples.len() * 2);
-    file.extend_from_slice(&wav::header(RATE, 1, Some(len)));
-    for sample in samples {
-        file.put_i16_le(*sample);
-    }
-    file.freeze()
 }
 
 /// Runs work that blocks away from the threads that move bytes.

@@ -3,12 +3,11 @@
 use axum::extract::Request;
 use bytes::Bytes;
 use http::header;
-use http_body_util::{BodyExt, Limited};
 
 use super::{Fields, invalid, malformed};
+use crate::api::small;
 use crate::error::Error;
 use crate::multipart::{Boundary, Event, Limits, Parser};
-use crate::net::body::late;
 
 /// Largest body.
 const BODY_BYTES: usize = 256 * 1024;
@@ -30,14 +29,7 @@ impl Fields {
             let message = "send the fields as multipart/form-data with a boundary";
             return Err(invalid("invalid_content_type", message.into()));
         }
-        let body = match Limited::new(body, BODY_BYTES).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-                return Err(Error::TooLarge { limit: BODY_BYTES as u64 });
-            }
-            Err(error) if late(&*error).is_some() => return Err(Error::BodyTimeout),
-            Err(_) => return Err(Error::Truncated),
-        };
+        let body = small::read(body, BODY_BYTES).await?;
         match boundary {
             Some(boundary) => multipart(&boundary, body),
             None => {

@@ -1,4 +1,4 @@
-//! How errors are told over gRPC: a code, a message, and when a retry may help.
+//! How errors are sent over gRPC: a code, a message, and when a retry may help.
 
 use http::StatusCode;
 use tonic::metadata::MetadataMap;

@@ -205,7 +205,7 @@ async fn a_crash_loses_no_job() {
         let upload = upload.unwrap();
         std::fs::copy(upload.path(), copy.path().join("uploads").join(upload.file_name())).unwrap();
     }
-    std::fs::write(copy.path().join("uploads/job_of_nobody"), "x").unwrap();
+    std::fs::write(copy.path().join("uploads/job_without_record"), "x").unwrap();
     let second = self::stack(copy.path()).await;
     let job = reaches(&second, &running, "succeeded").await;
     assert_eq!(job["attempts"], 2);

@@ -1,4 +1,4 @@
-//! API keys at the gateway: who is let in, where keys may be put, and what is told of a refusal.
+//! API keys at the gateway: who is let in, where keys may be put, and the replies to refusals.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -100,7 +100,7 @@ async fn every_route_asks_for_a_key_but_those_that_tell_nothing() {
             .replace("{*id}", "whisper-1")
             .replace("{deployment}", "whisper-1")
             .replace("{name}", "main.js")
-            .replace("{key}", "nobody");
+            .replace("{key}", "unknown");
         for method in [reqwest::Method::GET, reqwest::Method::POST] {
             let url = format!("{}{path}", keyed.stack.url);
             let send = |key: Option<&str>| {

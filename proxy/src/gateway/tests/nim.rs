@@ -86,7 +86,7 @@ async fn what_is_wrong_with_a_form_is_told_by_name() {
     let stack = Stack::start().await;
     for (fields, param) in [
         (&[("language", "en-US")][..], "text"),
-        (&[("text", "Hi."), ("voice", "Nobody")], "voice"),
+        (&[("text", "Hi."), ("voice", "Unknown")], "voice"),
         (&[("text", "Hi."), ("language", "fr-FR")], "language"),
         (&[("text", "Hi."), ("sample_rate_hz", "many")], "sample_rate_hz"),
         (&[("text", "Hi."), ("sample_rate_hz", "7000")], "sample_rate_hz"),

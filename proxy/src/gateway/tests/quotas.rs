@@ -1,4 +1,4 @@
-//! Quotas of keys: what is refused, what is told of it, and what is counted.
+//! Quotas of keys: what is refused, the replies, and what is counted.
 
 use std::time::{Duration, Instant};
 

@@ -10,16 +10,14 @@ use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http_body_util::{BodyExt, Limited};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::ask;
 use super::config::{Config, Kind};
-use crate::api::Context;
+use crate::api::{Context, small};
 use crate::edge::{EPHEMERAL, RequestId, unix_seconds};
 use crate::error::Error;
-use crate::net::body::late;
 use crate::rng::Rng;
 
 /// Largest body: the session must fit into a header.
@@ -82,14 +80,7 @@ async fn read(body: Body) -> Result<Map<String, Value>, Error> {
         code: Some("invalid_json"),
         message: message.into(),
     };
-    let body = match Limited::new(body, BODY_BYTES).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            return Err(Error::TooLarge { limit: BODY_BYTES as u64 });
-        }
-        Err(error) if late(&*error).is_some() => return Err(Error::BodyTimeout),
-        Err(_) => return Err(Error::Truncated),
-    };
+    let body = small::read(body, BODY_BYTES).await?;
     if body.is_empty() {
         return Ok(Map::new());
     }

@@ -1,19 +1,17 @@
 //! The JSON of a speech request, judged parameter by parameter.
 
 use axum::body::Body;
-use http_body_util::{BodyExt, Limited};
 use serde_json::{Map, Value};
 
 use contract::Capability;
 
-use crate::api::Context;
 use crate::api::speech::{self, Speech};
+use crate::api::{Context, small};
 use crate::audio::{OutputFormat, SPEEDS};
 use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::language;
 use crate::job::voice::VoiceName;
-use crate::net::body::late;
 
 /// Largest body: 4096 code points in the longest escapes, instructions, and room.
 const BODY_BYTES: usize = 256 * 1024;
@@ -28,14 +26,7 @@ pub(super) struct Wanted(Map<String, Value>);
 impl Wanted {
     /// Reads the body.
     pub(super) async fn read(body: Body) -> Result<Self, Error> {
-        let body = match Limited::new(body, BODY_BYTES).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-                return Err(Error::TooLarge { limit: BODY_BYTES as u64 });
-            }
-            Err(error) if late(&*error).is_some() => return Err(Error::BodyTimeout),
-            Err(_) => return Err(invalid("the request body ended early")),
-        };
+        let body = small::read(body, BODY_BYTES).await?;
         match serde_json::from_slice(&body) {
             Ok(Value::Object(fields)) => Ok(Self(fields)),
             Ok(_) => Err(invalid("the request body must be a JSON object")),

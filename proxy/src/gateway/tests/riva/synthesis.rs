@@ -89,7 +89,7 @@ async fn what_is_wrong_with_a_request_is_told_by_name() {
     for (wrong, field) in [
         (request(" "), "text"),
         (request(&"a".repeat(4097)), "text"),
-        (SynthesizeSpeechRequest { voice_name: "Nobody".into(), ..request("Hi.") }, "Nobody"),
+        (SynthesizeSpeechRequest { voice_name: "Unknown".into(), ..request("Hi.") }, "Unknown"),
         (SynthesizeSpeechRequest { language_code: "fr-FR".into(), ..request("Hi.") }, "fr-FR"),
         (SynthesizeSpeechRequest { sample_rate_hz: 1, ..request("Hi.") }, "sample_rate_hz"),
         (SynthesizeSpeechRequest { encoding: 3, ..request("Hi.") }, "encoding"),
