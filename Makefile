@@ -54,7 +54,7 @@ PACKAGES_BENCH = $(PACKAGES_COUNT) $(shell command -v nginx >/dev/null || test -
 PACKAGES_CLUSTER = binutils buildah conntrack containernetworking-plugins ethtool iproute2 iptables kmod mmdebstrap mount \
 	socat util-linux $(foreach program,containerd runc,$(shell command -v $(program) >/dev/null || echo $(program)))
 
-.PHONY: help run models voices clips build test check lint soak bench bench-instructions bench-gate bench-baseline gpu-test advisories cluster cluster-down cluster-test thrift cluster-bench images cargo packages \
+.PHONY: help run models voices clips runtime ort-test build test check lint soak bench bench-instructions bench-gate bench-baseline gpu-test advisories cluster cluster-down cluster-test thrift cluster-bench images cargo packages \
 	packages-test packages-bench packages-count packages-cluster sdks clients cluster-binaries cluster-ready go fmt clippy doc deny rules \
 	chart chart-docs chart-landed crds
 
@@ -80,6 +80,12 @@ voices: models ## Fetch more voices of the CPU engine, in five languages, about 
 
 clips: packages ## Fetch recordings of people for the tests of the CPU engine, about 4 MB.
 	@[ '$(MODELS)' = none ] || PYTHON='$(PYTHON)' engine/fetch.sh clips '$(dir $(MODELS))clips'
+
+runtime: packages ## Fetch ONNX Runtime for an engine that is built with the feature ort, 28 MB.
+	@PYTHON='$(PYTHON)' engine/fetch.sh runtime '$(dir $(MODELS))runtime'
+
+ort-test: packages cargo runtime ## Run the tests of Parakeet's networks in ONNX Runtime.
+	ORT_DYLIB_PATH='$(dir $(MODELS))runtime/libonnxruntime.so' $(CARGO) test --package speechstack-engine --features ort --lib parakeet
 
 build: packages cargo ## Build the release binaries.
 	$(CARGO) build --release --workspace --bins
@@ -135,6 +141,7 @@ advisories: $(TOOLS)/bin/cargo-deny ## Look the dependencies up in the advisory 
 	-$(TOOLS)/bin/cargo-deny check advisories
 
 cluster: cluster-ready $(TOOLS)/bin/helm ## Start a real Kubernetes of two nodes with all images, and say how to enter it.
+	@if [ '$(MODELS)' != none ] && $(MAKE) --no-print-directory models; then target/$(PROFILE)/cluster images --models '$(MODELS)'; fi
 	target/$(PROFILE)/cluster up
 
 # The program that started it, which `cluster up` wrote into its script, or any other build of it.

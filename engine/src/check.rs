@@ -43,7 +43,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<()> {
     println!("found: Parakeet TDT, {kind}, weights of {} bits", if layout.quantized { 8 } else { 32 });
     let began = Instant::now();
     let parakeet = Parakeet::load(&layout, &Threads::new(usize::from(args.threads)))?;
-    println!("loaded in {:.2} s", began.elapsed().as_secs_f64());
+    println!("loaded in {:.2} s into {}", began.elapsed().as_secs_f64(), parakeet.runtime());
     let samples = say::speak(&mut Voices::load(false)?, Voice::Slt, TEXT)?;
     let seconds = samples.len() as f64 / 16_000.0;
     // The first run prepares what later ones find.

@@ -5,8 +5,10 @@
 //! | `files` | where model files are, and that they are the published ones |
 //! | `weights` | tensors as a network takes them, in memory that several processes share |
 //! | `ctranslate2` | reads the weights of Whisper |
+//! | `quantize` | weights in 8 bits |
 //! | `graph` | builds a network out of operators and weights |
 //! | `net` | a network that is loaded, and its runs |
+//! | `onnxruntime` | the same in ONNX Runtime, for networks out of files |
 //! | `spectrum` | samples to mel spectra |
 //! | `checkpoint` | reads the weights of the networks below |
 //! | `segmentation` | where speech is, and where speakers change |
@@ -32,7 +34,10 @@ mod graph;
 mod hibari;
 mod kokoro;
 pub mod net;
+#[cfg(feature = "ort")]
+mod onnxruntime;
 pub mod parakeet;
+pub mod quantize;
 mod segmentation;
 mod sentences;
 pub mod speakers;
@@ -43,6 +48,9 @@ mod weights;
 pub mod whisper;
 
 use std::path::PathBuf;
+
+/// What a runtime said.
+type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a model cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +91,7 @@ pub enum Error {
         /// The network.
         net: &'static str,
         /// What the runtime said.
-        source: Box<rten::LoadError>,
+        source: Cause,
     },
     /// A network could not be written down for the runtime.
     #[error("unable to build network {0}")]
@@ -94,7 +102,7 @@ pub enum Error {
         /// The network.
         net: &'static str,
         /// What the runtime said.
-        source: Box<rten::RunError>,
+        source: Cause,
     },
     /// A program that the text needs failed.
     #[error("unable to run {program}: {reason}")]

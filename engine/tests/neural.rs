@@ -12,8 +12,9 @@ use std::time::Instant;
 use futures::StreamExt;
 use serde_json::{Value, json};
 use speechstack_engine::app::Config;
-use speechstack_engine::backend::Models;
+use speechstack_engine::backend::{Models, Precision};
 use speechstack_engine::kind::Kind;
+
 use speechstack_engine::wav;
 use support::{Engine, config, level, samples, upload};
 
@@ -129,6 +130,26 @@ async fn readings_come_back_with_their_words_at_the_times_of_another_aligner() {
     );
     neural.stop().await;
     fallback.stop().await;
+}
+
+/// What is lost in 8 bits is little. The other tests have what suits the processor.
+#[tokio::test]
+async fn both_other_precisions_write_readings_down() {
+    let Some(models) = models() else { return };
+    for precision in [Precision::Eight, Precision::Single] {
+        let engine =
+            engine(Kind::Stt, "parakeet", Models { precision: Some(precision), ..models.clone() }).await;
+        let (mut wrong, mut all) = (0, 0);
+        for (_, file, text) in readings() {
+            let (_, heard) = engine.transcribe(&file).await;
+            let said = words(&text);
+            wrong += errors(&said, &words(heard["text"].as_str().unwrap()));
+            all += said.len();
+        }
+        println!("{precision}: {wrong} of {all} words");
+        assert!(wrong * 100 <= all * 6, "{precision}: {wrong} of {all} words");
+        engine.stop().await;
+    }
 }
 
 /// Whole sentences of half a minute: no word is lost or repeated where the recording is cut.

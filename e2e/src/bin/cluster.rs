@@ -1,6 +1,7 @@
 //! Starts and ends a real Kubernetes cluster of two nodes, and runs commands in it.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -51,7 +52,11 @@ enum Command {
         command: Vec<OsString>,
     },
     /// Build the images that clusters load, where a binary has changed.
-    Images,
+    Images {
+        /// A folder of neural models: build the engine's image with them too, which `up` loads
+        #[arg(long, value_name = "DIR")]
+        models: Option<PathBuf>,
+    },
     /// Be the first process of the namespaces.
     #[command(hide = true)]
     First {
@@ -114,7 +119,10 @@ async fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Down { name } => sandbox::down(&Layout::new(&name)?).await?,
         Command::Enter { name, command } => sandbox::enter(&Layout::new(&name)?, &command)?,
-        Command::Images => images::build(&Layout::new("images")?).await?,
+        Command::Images { models } => match models {
+            Some(models) => images::build_models(&Layout::new("images")?, &models).await?,
+            None => images::build(&Layout::new("images")?).await?,
+        },
         Command::First { .. } => bail!("only the start of the program"),
     }
     Ok(ExitCode::SUCCESS)

@@ -21,7 +21,7 @@ const GPUS: u32 = 8;
 /// When the cluster does not start, or the command cannot be started.
 pub async fn boot(layout: &Layout, bare: bool, command: &[OsString]) -> Result<ExitCode> {
     let began = Instant::now();
-    let cluster = if bare { start_bare(layout).await? } else { start(layout).await? };
+    let cluster = if bare { start_bare(layout).await? } else { start(layout, command.is_empty()).await? };
     eprintln!("cluster {} is ready after {:.1} s", layout.name(), began.elapsed().as_secs_f64());
     let volumes = layout.run().join("volumes");
     let volumes = (!bare).then(|| tokio::spawn(storage::provision(cluster.client.clone(), volumes)));
@@ -58,7 +58,8 @@ async fn start_bare(layout: &Layout) -> Result<Cluster> {
     Ok(cluster)
 }
 
-async fn start(layout: &Layout) -> Result<Cluster> {
+/// The whole of it. Tests do without the image of neural models, which is large.
+async fn start(layout: &Layout, with_models: bool) -> Result<Cluster> {
     pki::create(layout, &[A.subject(), B.subject()]).context("unable to make keys and certificates")?;
     let cluster = Cluster::of(layout.clone())?;
     cluster.a.hold().await.context("unable to make node a")?;
@@ -66,7 +67,8 @@ async fn start(layout: &Layout) -> Result<Cluster> {
     network::wire(holder)?;
     network::use_cluster_dns(layout)?;
     control_plane::start_api(layout, &[])?;
-    let archives = images::built(layout)?;
+    let mut archives = images::built(layout)?;
+    archives.extend(images::built_models(layout).filter(|_| with_models));
     for node in cluster.nodes() {
         node.start_containerd()?;
     }

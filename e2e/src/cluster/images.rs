@@ -1,7 +1,7 @@
 //! The images that clusters run, built from the Containerfiles that users build, on a local base.
 
 use std::hash::Hasher;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
@@ -19,6 +19,9 @@ pub const OPERATOR: &str = "docker.io/speechstack/operator:dev";
 pub const PROXY: &str = "docker.io/speechstack/proxy:dev";
 /// The reference engine's image.
 pub const ENGINE: &str = "docker.io/speechstack/engine:dev";
+
+/// The engine's image with neural models as a layer.
+pub const MODELS: &str = "docker.io/speechstack/engine-models:dev";
 
 /// What every base image has: enough to run a program, and a shell for tests that look around in containers.
 const BASE_PACKAGES: &str = "base-files,ca-certificates,coreutils,dash,libc6,libgcc-s1,libstdc++6,tzdata";
@@ -72,6 +75,49 @@ pub fn built(layout: &Layout) -> Result<Vec<PathBuf>> {
             Ok(archive)
         })
         .collect()
+}
+
+/// The archive of the engine's image with models; `None` when it was not built.
+pub fn built_models(layout: &Layout) -> Option<PathBuf> {
+    Some(archive(layout, "engine-models")).filter(|archive| archive.is_file())
+}
+
+/// Builds the engine's image with the models of a folder, as its Containerfile says to users.
+///
+/// # Errors
+/// When the folder cannot be read or a tool fails.
+pub async fn build_models(layout: &Layout, models: &Path) -> Result<()> {
+    build(layout).await?;
+    let mut hash = XxHash3_64::new();
+    hash.write(&std::fs::read(folder(layout).join("engine.hash"))?);
+    for entry in std::fs::read_dir(models).with_context(|| format!("unable to read {}", models.display()))? {
+        for file in std::fs::read_dir(entry?.path())? {
+            let file = file?;
+            hash.write(format!("{} {}\n", file.path().display(), file.metadata()?.len()).as_bytes());
+        }
+    }
+    let hash = format!("{:016x}\n", hash.finish());
+    let (archive, stamp) = (archive(layout, "engine-models"), folder(layout).join("engine-models.hash"));
+    if archive.is_file() && std::fs::read_to_string(&stamp).is_ok_and(|built| built == hash) {
+        return Ok(());
+    }
+    eprintln!("building image {MODELS}");
+    let containerfile = binaries::repository().join("engine/Containerfile.models").display().to_string();
+    let (engine, context) = (format!("ENGINE={ENGINE}"), models.display().to_string());
+    let arguments = [
+        "--isolation=chroot",
+        "--pull-never",
+        "--build-arg",
+        &engine,
+        "--file",
+        &containerfile,
+        "--tag",
+        MODELS,
+    ];
+    buildah(layout, &[&["bud"], &arguments[..], &[&context]].concat()).await?;
+    push(layout, MODELS, &archive).await?;
+    std::fs::write(&stamp, hash)?;
+    Ok(())
 }
 
 /// Builds the images whose binaries or Containerfile changed since they were built.
@@ -137,14 +183,20 @@ async fn build_one(layout: &Layout, image: &Image) -> Result<()> {
         ],
     )
     .await?;
+    push(layout, tag, &archive).await?;
+    std::fs::write(&stamp, hash)?;
+    Ok(())
+}
+
+/// Writes an image into its archive.
+async fn push(layout: &Layout, tag: &str, archive: &Path) -> Result<()> {
     // In this form the layers stay uncompressed, which makes every start of a cluster seconds faster.
     let partial = archive.with_extension("partial");
     let _ = std::fs::remove_file(&partial);
     buildah(layout, &["push", tag, &format!("docker-archive:{}:{tag}", partial.display())]).await?;
     // Layers that nothing names any more would pile up.
     buildah(layout, &["rmi", "--prune"]).await?;
-    std::fs::rename(&partial, &archive)?;
-    std::fs::write(&stamp, hash)?;
+    std::fs::rename(&partial, archive)?;
     Ok(())
 }
 

@@ -92,7 +92,7 @@ impl Loader {
             None => None,
         };
         let whisper = match self.models.have(Model::Whisper).filter(|_| parakeet.is_none()) {
-            Some(folder) => Some(Whisper::load(folder, &threads)?),
+            Some(folder) => Some(Whisper::load(folder, self.models.precision(), &threads)?),
             None => None,
         };
         let segmentation = self.models.have(Model::Segmentation);

@@ -59,7 +59,6 @@ impl Graph {
     }
 
     /// A constant of bytes with a sign.
-    #[cfg(test)]
     pub fn bytes(&mut self, dims: &[usize], values: &[i8]) -> Node {
         self.constant(dims, DataType::INT8, values.iter().map(|value| value.cast_unsigned()).collect())
     }
@@ -84,10 +83,11 @@ impl Graph {
         let external = vec![
             entry("location", WEIGHTS.to_owned()),
             entry("offset", slot.offset.to_string()),
-            entry("length", slot.bytes().to_string()),
+            entry("length", slot.bytes().unwrap_or(0).to_string()),
         ];
         let name = self.name();
-        let mut tensor = tensor(&name, &slot.dims, DataType::FLOAT);
+        let kind = if slot.is_bytes { DataType::INT8 } else { DataType::FLOAT };
+        let mut tensor = tensor(&name, &slot.dims, kind);
         tensor.data_location = Some(DataLocation::EXTERNAL);
         tensor.external_data = external;
         self.proto.initializer.push(tensor);

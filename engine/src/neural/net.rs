@@ -8,23 +8,41 @@ use super::Error;
 
 /// The threads on which networks run. All networks of a process share one pool, so that its number is a bound.
 #[derive(Clone)]
-pub struct Threads(Arc<ThreadPool>);
+pub struct Threads {
+    pool: Arc<ThreadPool>,
+    #[cfg(feature = "ort")]
+    count: usize,
+}
 
 impl Threads {
     /// A pool of `count` threads, at least one.
     #[must_use]
     pub fn new(count: usize) -> Self {
-        Self(Arc::new(ThreadPool::with_num_threads(count.max(1))))
+        let count = count.max(1);
+        Self {
+            pool: Arc::new(ThreadPool::with_num_threads(count)),
+            #[cfg(feature = "ort")]
+            count,
+        }
     }
 }
 
 /// A loaded network. Inputs and outputs go by their positions.
 pub struct Net {
     name: &'static str,
-    model: Model,
-    inputs: Vec<NodeId>,
-    outputs: Vec<NodeId>,
-    threads: Threads,
+    runtime: Runtime,
+}
+
+/// What runs a network.
+enum Runtime {
+    Rten {
+        model: Model,
+        inputs: Vec<NodeId>,
+        outputs: Vec<NodeId>,
+        threads: Threads,
+    },
+    #[cfg(feature = "ort")]
+    Onnx(super::onnxruntime::Network),
 }
 
 impl Net {
@@ -50,6 +68,10 @@ impl Net {
     /// # Errors
     /// [`Error::Load`] when the runtime refuses it.
     pub fn open(name: &'static str, path: &std::path::Path, threads: &Threads) -> Result<Self, Error> {
+        #[cfg(feature = "ort")]
+        if let Some(network) = super::onnxruntime::Network::open(name, path, threads.count) {
+            return Ok(Self { name, runtime: Runtime::Onnx(network?) });
+        }
         Self::with(name, ModelOptions::with_all_ops().load_file(path), threads)
     }
 
@@ -58,9 +80,18 @@ impl Net {
         model: Result<Model, rten::LoadError>,
         threads: &Threads,
     ) -> Result<Self, Error> {
-        let model = model.map_err(|source| Error::Load { net: name, source: Box::new(source) })?;
+        let model = model.map_err(|source| Error::Load { net: name, source: source.into() })?;
         let (inputs, outputs) = (model.input_ids().to_vec(), model.output_ids().to_vec());
-        Ok(Self { name, model, inputs, outputs, threads: threads.clone() })
+        Ok(Self { name, runtime: Runtime::Rten { model, inputs, outputs, threads: threads.clone() } })
+    }
+
+    /// What runs it.
+    pub fn runtime(&self) -> &'static str {
+        match &self.runtime {
+            Runtime::Rten { .. } => "rten",
+            #[cfg(feature = "ort")]
+            Runtime::Onnx(_) => "ONNX Runtime",
+        }
     }
 
     /// The dimensions of an input by its position, `None` for those that are open; empty when they are not known.
@@ -69,7 +100,13 @@ impl Net {
             Dimension::Fixed(size) => Some(*size),
             Dimension::Symbolic(_) => None,
         };
-        self.model.input_shape(input).map_or_else(Vec::new, |dims| dims.iter().map(size).collect())
+        match &self.runtime {
+            Runtime::Rten { model, .. } => {
+                model.input_shape(input).map_or_else(Vec::new, |dims| dims.iter().map(size).collect())
+            }
+            #[cfg(feature = "ort")]
+            Runtime::Onnx(network) => network.input_dims(input),
+        }
     }
 
     /// Runs the network on its first inputs and gives all outputs, in order.
@@ -77,14 +114,19 @@ impl Net {
     /// # Errors
     /// [`Error::Run`] when the runtime refuses, [`Error::Shape`] when there are more values than inputs.
     pub fn run(&self, values: Vec<ValueOrView<'_>>) -> Result<Vec<Value>, Error> {
-        if values.len() > self.inputs.len() {
-            return Err(Error::Shape(self.name));
+        match &self.runtime {
+            Runtime::Rten { model, inputs, outputs, threads } => {
+                if values.len() > inputs.len() {
+                    return Err(Error::Shape(self.name));
+                }
+                let inputs = inputs.iter().copied().zip(values).collect();
+                let options = RunOptions::default().with_thread_pool(Some(threads.pool.clone()));
+                let ran = model.run(inputs, outputs, Some(options));
+                ran.map_err(|source| Error::Run { net: self.name, source: source.into() })
+            }
+            #[cfg(feature = "ort")]
+            Runtime::Onnx(network) => network.run(values),
         }
-        let inputs = self.inputs.iter().copied().zip(values).collect();
-        let options = RunOptions::default().with_thread_pool(Some(self.threads.0.clone()));
-        self.model
-            .run(inputs, &self.outputs, Some(options))
-            .map_err(|source| Error::Run { net: self.name, source: Box::new(source) })
     }
 
     /// The next value of a run's outputs as floats, with its shape.

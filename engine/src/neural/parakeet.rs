@@ -98,6 +98,12 @@ impl Parakeet {
         Ok(Self { encoder, decoder, joiner, tokens, bands, states })
     }
 
+    /// What runs its networks.
+    #[must_use]
+    pub fn runtime(&self) -> &'static str {
+        self.encoder.runtime()
+    }
+
     /// The words of a piece of at most 30 s at 16 kHz, in seconds from its start.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use rten::{Value, ValueOrView};
 
 use super::Error;
 use super::net::{Net, Threads};
+use super::quantize::Precision;
 use super::weights::Weights;
 use crate::activity::FRAME;
 use crate::recognize::Word;
@@ -45,9 +46,9 @@ impl Whisper {
     ///
     /// # Errors
     /// When a file cannot be read, is not the published one, or malformed.
-    pub fn load(models: &Path, threads: &Threads) -> Result<Self, Error> {
+    pub fn load(models: &Path, precision: Precision, threads: &Threads) -> Result<Self, Error> {
         let vocabulary = Vocabulary::open(models)?;
-        let weights = Weights::whisper(models)?;
+        let weights = Weights::whisper(models, precision)?;
         let net = |name, onnx| Net::load(name, onnx, Some((super::graph::WEIGHTS, weights.bytes)), threads);
         Ok(Self {
             encoder: net("whisper encoder", graphs::encoder(&weights)?)?,

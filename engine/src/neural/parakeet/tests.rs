@@ -263,6 +263,8 @@ fn both_layouts_give_the_tokens_of_plain_arithmetic() {
             let layout = layout::find(&folder).unwrap();
             assert!(!layout.quantized);
             let parakeet = Parakeet::load(&layout, &Threads::new(1)).unwrap();
+            let named = cfg!(feature = "ort") && std::env::var_os("ORT_DYLIB_PATH").is_some();
+            assert_eq!(parakeet.runtime(), if named { "ONNX Runtime" } else { "rten" });
             let emitted = parakeet.emit(&sound()).unwrap();
             let found: Vec<(usize, usize)> = emitted.iter().map(|one| (one.token, one.frame)).collect();
             assert_eq!(found, expected, "seed {seed}, split {split}");

@@ -4,6 +4,7 @@
 use super::features::{BANDS, FRAMES};
 use crate::neural::Error;
 use crate::neural::graph::{Graph, Node, Setting};
+use crate::neural::quantize;
 use crate::neural::weights::Weights;
 
 /// Width of all layers.
@@ -19,6 +20,11 @@ pub const STEPS: usize = FRAMES / 2;
 pub const PLACES: usize = 448;
 /// Tokens that it knows.
 pub const VOCABULARY: usize = 51_865;
+
+/// The vector of each token.
+const EMBEDDINGS: &str = "decoder/embeddings/weight";
+/// Types of numbers, as ONNX counts them.
+const FLOAT: i64 = 1;
 
 /// A graph with the weights that it takes.
 struct Builder<'a> {
@@ -94,9 +100,8 @@ pub fn step(weights: &Weights) -> Result<Vec<u8>, Error> {
             [k, input(&mut b, format!("past_v{layer}"), [HEADS, 0, SIZE])]
         })
         .collect();
-    let embeddings = b.weight("decoder/embeddings/weight", &[VOCABULARY, WIDTH])?;
     let places = b.weight("decoder/position_encodings/encodings", &[PLACES, WIDTH])?;
-    let embedded = b.graph.apply("Gather", &[&embeddings, &token], &[]);
+    let embedded = b.embedding(&token)?;
     let placed = b.graph.apply("Gather", &[&places, &place], &[]);
     let mut x = b.graph.apply("Add", &[&embedded, &placed], &[]);
     let (mut attention, mut present) = (Vec::new(), Vec::new());
@@ -124,7 +129,7 @@ pub fn step(weights: &Weights) -> Result<Vec<u8>, Error> {
     }
     let x = b.norm(&x, "decoder/layer_norm")?;
     // The embeddings serve both ways: a network with a copy of them would be 106 MB larger.
-    let logits = b.graph.apply("Gemm", &[&x, &embeddings], &[("transB", Setting::Int(1))]);
+    let logits = b.product(&x, EMBEDDINGS, None, [WIDTH, VOCABULARY])?;
     b.graph.output(&logits);
     attention.iter().chain(&present).for_each(|value| b.graph.output(value));
     b.graph.onnx("whisper step")
@@ -156,9 +161,54 @@ impl Builder<'_> {
     }
 
     fn linear(&mut self, x: &Node, name: &str, from: usize, to: usize) -> Result<Node, Error> {
-        let weight = self.weight(&format!("{name}/weight"), &[to, from])?;
         let bias = self.weight(&format!("{name}/bias"), &[to])?;
-        Ok(self.graph.apply("Gemm", &[x, &weight, &bias], &[("transB", Setting::Int(1))]))
+        self.product(x, &format!("{name}/weight"), Some(&bias), [from, to])
+    }
+
+    /// `[T, from]` times a matrix, in as many bits as that has.
+    fn product(
+        &mut self,
+        x: &Node,
+        name: &str,
+        bias: Option<&Node>,
+        [from, to]: [usize; 2],
+    ) -> Result<Node, Error> {
+        let Some(scales) = self.scales(name, to)? else {
+            let weight = self.weight(name, &[to, from])?;
+            let inputs: Vec<&Node> = [x, &weight].into_iter().chain(bias).collect();
+            return Ok(self.graph.apply("Gemm", &inputs, &[("transB", Setting::Int(1))]));
+        };
+        let weight = self.weight(name, &[from, to])?;
+        let rounded = self.graph.apply_many("DynamicQuantizeLinear", &[x], &[], 3);
+        let middle = self.graph.bytes(&[], &[0]);
+        let sums = self.graph.apply("MatMulInteger", &[&rounded[0], &weight, &rounded[2], &middle], &[]);
+        let sums = self.graph.apply("Cast", &[&sums], &[("to", Setting::Int(FLOAT))]);
+        let scales = self.graph.apply("Mul", &[&scales, &rounded[1]], &[]);
+        let product = self.graph.apply("Mul", &[&sums, &scales], &[]);
+        Ok(match bias {
+            Some(bias) => self.graph.apply("Add", &[&product, bias], &[]),
+            None => product,
+        })
+    }
+
+    /// The scales of the columns of a matrix in 8 bits.
+    fn scales(&mut self, name: &str, columns: usize) -> Result<Option<Node>, Error> {
+        let name = quantize::scales(name);
+        self.weights.has(&name).then(|| self.weight(&name, &[columns])).transpose()
+    }
+
+    /// The vector `[1, WIDTH]` of a token `[1]`.
+    fn embedding(&mut self, token: &Node) -> Result<Node, Error> {
+        let Some(scales) = self.scales(EMBEDDINGS, VOCABULARY)? else {
+            let embeddings = self.weight(EMBEDDINGS, &[VOCABULARY, WIDTH])?;
+            return Ok(self.graph.apply("Gather", &[&embeddings, token], &[]));
+        };
+        let embeddings = self.weight(EMBEDDINGS, &[WIDTH, VOCABULARY])?;
+        let column = self.graph.apply("Gather", &[&embeddings, token], &[("axis", Setting::Int(1))]);
+        let column = self.graph.apply("Cast", &[&column], &[("to", Setting::Int(FLOAT))]);
+        let row = self.graph.reshape(&column, &[1, WIDTH as i64]);
+        let scale = self.graph.apply("Gather", &[&scales, token], &[]);
+        Ok(self.graph.apply("Mul", &[&row, &scale], &[]))
     }
 
     /// `[T, n * WIDTH]` in `n` parts of `WIDTH` columns.
