@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hasher;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use twox_hash::XxHash3_64;
@@ -113,6 +113,19 @@ pub fn write(target: &Path, text: &[u8]) -> Result<(), Error> {
     name.push(".part");
     let unfinished = target.with_file_name(name);
     std::fs::write(&unfinished, text).and_then(|()| std::fs::rename(&unfinished, target)).map_err(failed)
+}
+
+/// Prints a transcript, with an end of line.
+///
+/// # Errors
+/// When the output is closed.
+pub fn print(text: &str) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        out.write_all(b"\n")?;
+    }
+    Ok(out.flush()?)
 }
 
 /// A name for a file's content together with what is asked of it.

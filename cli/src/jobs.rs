@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::args::{JobCommand, Jobs};
 use crate::client::Client;
 use crate::error::Error;
+use crate::files::print;
 use crate::job::{Job, result};
 use crate::transcribe::bars::{self, Bars};
 
@@ -70,13 +71,4 @@ fn state(job: &Job) -> String {
         ("running", Some(progress), _) => format!("{:.0} %", progress * 100.0),
         (_, _, _) => job.duration.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.0} s")),
     }
-}
-
-fn print(text: &str) -> Result<(), Error> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    if !text.ends_with('\n') {
-        out.write_all(b"\n")?;
-    }
-    Ok(out.flush()?)
 }

@@ -2,7 +2,6 @@
 
 pub mod bars;
 
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,14 +59,7 @@ async fn one(client: &Client, order: &Transcribe, task: &Task, bars: &Bars) -> R
         (Ok(text), Some(target)) => {
             files::write(target, text.as_bytes()).map(|()| target.display().to_string())
         }
-        (Ok(text), None) => {
-            let mut out = std::io::stdout().lock();
-            out.write_all(text.as_bytes())?;
-            if !text.ends_with('\n') {
-                out.write_all(b"\n")?;
-            }
-            return Ok(out.flush()?);
-        }
+        (Ok(text), None) => return files::print(&text),
         (Err(error), _) => Err(error),
     };
     // Among several files it matters which one this was.
