@@ -169,7 +169,7 @@ async fn forget(
 ) -> Result<Json<Value>, Error> {
     let Path(name) = name.map_err(|_| Error::param("id", "the id is not UTF-8"))?;
     let removed = on_disk(context, kind, move |clips| clips.remove(kind, &owner, &name)).await?;
-    let removed = removed.ok_or(Error::ClipNotFound { kind: kind.noun() })?;
+    let removed = removed.ok_or_else(|| Error::ClipNotFound { kind: kind.noun() })?;
     let object = Shown::from(removed.clone()).object;
     Ok(Json(json!({"id": removed.id, "object": object, "deleted": true})))
 }

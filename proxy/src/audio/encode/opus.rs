@@ -60,7 +60,7 @@ impl Encoder {
             self.headers()?;
         }
         self.written += 1;
-        let granule = granule.unwrap_or(self.written * GRANULE_RATE / u64::from(FRAMES_PER_SECOND));
+        let granule = granule.unwrap_or_else(|| self.written * GRANULE_RATE / u64::from(FRAMES_PER_SECOND));
         self.writer.write_packet(packet, self.serial, end, granule).map_err(Error::Ogg)?;
         self.page_frames = if end == PacketWriteEndInfo::NormalPacket { self.page_frames + 1 } else { 0 };
         Ok(())
