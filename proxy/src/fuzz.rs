@@ -11,8 +11,13 @@ use crate::audio::{self, Container, convert, wav};
 use crate::job::plain::plain;
 use crate::multipart::{Boundary, Event, Large, Limits, Parser};
 
-/// The targets by name.
-pub const TARGETS: [(&str, fn(&[u8])); 4] =
+/// A target by its name.
+pub type Target = (&'static str, fn(&[u8]));
+/// What is read of a form: its fields, and the bytes of its files.
+type Form = (Vec<(String, String)>, Vec<u8>);
+
+/// The targets.
+pub const TARGETS: [Target; 4] =
     [("multipart", multipart), ("audio", decode), ("head", head), ("text", text)];
 
 /// A form with the boundary `x`, in chunks whose size is the first byte. Cut anywhere, it reads the same.
@@ -22,7 +27,7 @@ pub fn multipart(data: &[u8]) {
     let Some(boundary) = Boundary::parse("multipart/form-data; boundary=x") else { return };
     let large = Large { prefix: Some("large"), bytes: 4096, fields: 2 };
     let limits = Limits { field_bytes: 1024, header_bytes: 512, fields: 8, large };
-    let read = |size: usize| -> Option<(Vec<(String, String)>, Vec<u8>)> {
+    let read = |size: usize| -> Option<Form> {
         let mut parser = Parser::new(&boundary, limits);
         let (mut fields, mut file) = (Vec::new(), Vec::new());
         for chunk in body.chunks(size) {

@@ -28,7 +28,7 @@ async fn log_probabilities_come_from_engines_that_say_how_sure_they_are() {
         assert_eq!(response.status(), 200);
         let text = response.text().await.unwrap();
         let last = text.lines().rev().find_map(|line| line.strip_prefix("data: {"));
-        let body = last.map_or(text.clone(), |last| format!("{{{last}"));
+        let body = last.map_or_else(|| text.clone(), |last| format!("{{{last}"));
         let body: Value = serde_json::from_str(&body).unwrap();
         let logprobs = body["logprobs"].as_array().unwrap();
         let found: Vec<f64> = logprobs.iter().map(|found| found["logprob"].as_f64().unwrap()).collect();
