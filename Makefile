@@ -10,6 +10,7 @@ GO ?= go
 SUDO ?= sudo
 GO_VERSION := 1.26
 CARGO_DENY_VERSION := 0.20.2
+CARGO_FUZZ_VERSION := 0.13.2
 HELM_VERSION := v4.3.1
 HELM_DOCS_VERSION := v1.14.2
 KUBECONFORM_VERSION := v0.8.0
@@ -54,7 +55,7 @@ PACKAGES_BENCH = $(PACKAGES_COUNT) $(shell command -v nginx >/dev/null || test -
 PACKAGES_CLUSTER = binutils buildah conntrack containernetworking-plugins ethtool iproute2 iptables kmod mmdebstrap mount \
 	socat util-linux $(foreach program,containerd runc,$(shell command -v $(program) >/dev/null || echo $(program)))
 
-.PHONY: help run models voices clips runtime ort-test build test check lint soak bench bench-instructions bench-gate bench-baseline gpu-test advisories cluster cluster-down cluster-test thrift cluster-bench images cargo packages \
+.PHONY: help run models voices clips runtime ort-test build test check lint soak fuzz bench bench-instructions bench-gate bench-baseline gpu-test advisories cluster cluster-down cluster-test thrift cluster-bench images cargo packages \
 	packages-test packages-bench packages-count packages-cluster sdks clients cluster-binaries cluster-ready go fmt clippy doc deny rules \
 	chart chart-docs chart-landed crds
 
@@ -117,6 +118,14 @@ soak: packages-test cargo ## Overload, cancels, errors, slow clients and starvat
 
 clients: target/clients/pyvenv.cfg ## Run the NVIDIA services of LiveKit and pipecat against a stack that runs, by default that of `make run`; SERVER=HOST:PORT.
 	NO_PROXY=127.0.0.1 target/clients/bin/python e2e/sdk/agents/contract.py --server $(or $(SERVER),127.0.0.1:8080)
+
+# Nightly for what libFuzzer instruments; the corpus that it grows stays in target.
+fuzz: $(TOOLS)/bin/cargo-fuzz ## Fuzz forms, decoders and text for SECONDS (60) each, with nightly Rust.
+	for target in $(notdir $(wildcard fuzz/corpus/*)); do \
+		mkdir -p target/fuzz/$$target && PATH=$(abspath $(TOOLS)/bin):$$PATH CARGO_TARGET_DIR=$(abspath target/fuzz/build) \
+			$(CARGO) +nightly fuzz run $$target target/fuzz/$$target fuzz/corpus/$$target -- \
+			-max_total_time=$(or $(SECONDS),60) -timeout=20 -rss_limit_mb=2048 || exit 1; \
+	done
 
 bench: packages-bench build $(if $(RIVALS),target/rivals/pyvenv.cfg) ## Measure speed and size against a direct call and nginx; RIVALS=1: and smg and LiteLLM.
 	$(CARGO) bench --workspace --bench merge
@@ -247,7 +256,10 @@ cargo:
 RUST_VERSION = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 # The SDKs that the contract tests run; files inside each folder tell whether it is up to date.
-sdks: $(VENV)/pyvenv.cfg $(NODE_MODULES)/.package-lock.json $(PAGE_MODULES)/.package-lock.json
+sdks: target/sdk-go $(VENV)/pyvenv.cfg $(NODE_MODULES)/.package-lock.json $(PAGE_MODULES)/.package-lock.json
+
+target/sdk-go: $(wildcard e2e/sdk/go/*) | go
+	cd e2e/sdk/go && CGO_ENABLED=0 $(GO) build -o $(abspath $@) .
 
 $(VENV)/pyvenv.cfg: e2e/sdk/requirements.txt | packages-test
 	@rm -rf $(VENV)
@@ -276,6 +288,9 @@ $(NODE_MODULES)/.package-lock.json: e2e/sdk/node/package.json e2e/sdk/node/packa
 $(PAGE_MODULES)/.package-lock.json: e2e/page/package.json e2e/page/package-lock.json | packages-test
 	cd e2e/page && $(NPM) ci --no-audit --no-fund --loglevel=error
 	@touch $@
+
+$(TOOLS)/bin/cargo-fuzz:
+	$(CARGO) install --debug --locked --root $(TOOLS) --version $(CARGO_FUZZ_VERSION) cargo-fuzz
 
 $(TOOLS)/bin/helm: | go
 	GOBIN=$(abspath $(@D)) CGO_ENABLED=0 $(GO) install helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
@@ -312,7 +327,7 @@ thrift-tests:
 
 go:
 	@command -v $(GO) >/dev/null || { \
-		echo 'Go is needed for the test cluster, version $(GO_VERSION) or newer: see https://go.dev/dl' >&2; exit 1; }
+		echo 'Go is needed for the test cluster and its SDK test, version $(GO_VERSION) or newer: see https://go.dev/dl' >&2; exit 1; }
 
 cluster-binaries: $(addprefix target/cluster/bin/,$(COMPONENTS) pause)
 

@@ -3,7 +3,8 @@
 SPEECHSTACK_URL         a healthy stack, body limit 2 MiB
 SPEECHSTACK_BUSY_URL    one slow engine whose queue takes nothing
 SPEECHSTACK_ABSENT_URL  a stack without a live engine
-SPEECHSTACK_CLIP        a WAV file in which two speakers take turns and SPEECHSTACK_WORD is spoken
+SPEECHSTACK_CLIP        a WAV file in which two speakers take turns and SPEECHSTACK_WORD is spoken by the first
+SPEECHSTACK_REFERENCES  a WAV file of each of the two speakers, 2 to 10 s
 """
 
 import base64
@@ -18,9 +19,15 @@ from pathlib import Path
 
 import openai
 import pysubs2
+import requests
+import speech_recognition
 import srt
 import webvtt
+from jsonschema import Draft202012Validator
 from openai import OpenAI
+from openapi_spec_validator import validate
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
 
 CLIP = Path(os.environ["SPEECHSTACK_CLIP"])
 WORD = os.environ["SPEECHSTACK_WORD"]
@@ -53,6 +60,12 @@ def expect(exception, status, call):
 def lists_models():
     ids = [model.id for model in healthy.models.list()]
     assert "parakeet-tdt-0.6b-v3" in ids and "magpie-tts-multilingual" in ids, ids
+
+
+def fetch(path):
+    reply = requests.get(os.environ["SPEECHSTACK_URL"] + path, timeout=30)
+    assert reply.status_code == 200, f"{path}: {reply.status_code}"
+    return reply.json()
 
 
 def retrieves_a_model():
@@ -138,7 +151,9 @@ def streams_speech_as_events():
 
 def speaks_into_a_file():
     with tempfile.TemporaryDirectory() as folder:
-        for name, magic in [("wav", b"RIFF"), ("flac", b"fLaC"), ("opus", b"OggS"), ("mp3", None), ("pcm", None)]:
+        for name, magic in [
+            ("wav", b"RIFF"), ("flac", b"fLaC"), ("opus", b"OggS"), ("mp3", None), ("pcm", None), ("webm", b"\x1aE\xdf\xa3")
+        ]:
             path = Path(folder, name)
             with healthy.audio.speech.with_streaming_response.create(
                 model="tts-1", voice="alloy", input="the train was late again", response_format=name
@@ -204,6 +219,117 @@ def no_engine_is_an_internal_server_error():
     assert error.response.headers["x-should-retry"] == "true", error.response.headers
 
 
+def replies_are_as_the_openapi_document_says():
+    spec = fetch("/openapi.json")
+    assert spec["openapi"] == "3.1.0", spec["openapi"]
+    validate(spec)
+    registry = Registry().with_resource("urn:spec", DRAFT202012.create_resource(spec))
+
+    def holds(path, method, reply):
+        content = spec["paths"][path][method]["responses"]
+        found = content.get(str(reply.status_code), content["default"])["content"]
+        media = reply.headers["content-type"].split(";")[0]
+        assert media in found, f"{method} {path}: {media} is none of {sorted(found)}"
+        if media == "application/json":
+            place = json.dumps(found[media]["schema"]).replace("#/components", "urn:spec#/components")
+            Draft202012Validator(json.loads(place), registry=registry).validate(reply.json())
+
+    def post(path, **options):
+        return requests.post(os.environ["SPEECHSTACK_URL"] + path, timeout=120, **options)
+
+    def form(**fields):
+        return {"files": {"file": ("clip.wav", CLIP.read_bytes())}, "data": fields}
+
+    transcribe = "/v1/audio/transcriptions"
+    for fields in [
+        {},
+        {"response_format": "text"},
+        {"response_format": "srt"},
+        {"response_format": "vtt"},
+        {"response_format": "diarized_json"},
+        {"response_format": "verbose_json", "timestamp_granularities[]": ["word", "segment"], "diarize": "true"},
+        {"stream": "true", "model": "gpt-4o-transcribe"},
+        {"response_format": "sonnet"},
+        {"model": "no-such-model"},
+    ]:
+        holds(transcribe, "post", post(transcribe, **form(**fields)))
+    for path in ["/transcribe", "/v1/audio/diarizations", "/api/audio/transcribe-with-speakers", "/v1/audio/translations"]:
+        holds(path, "post", post(path, **form(include_timestamps="true")))
+    for format in ["mp3", "opus", "flac", "wav", "pcm", "webm", "aac"]:
+        body = {"model": "tts-1", "voice": "alloy", "input": "Good morning.", "response_format": format}
+        holds("/v1/audio/speech", "post", post("/v1/audio/speech", json=body))
+    for path in ["/v1/models", "/v1/audio/models", "/v1/audio/voices", "/readyz", "/docs", "/v1/version"]:
+        holds(path, "get", requests.get(os.environ["SPEECHSTACK_URL"] + path, timeout=30))
+
+
+def known_speakers_have_their_names():
+    """As OpenAI's guide sends them: a name and a data URL for each, in one diarized transcription."""
+    references = [Path(path) for path in os.environ["SPEECHSTACK_REFERENCES"].split(os.pathsep)]
+    urls = ["data:audio/wav;base64," + base64.b64encode(path.read_bytes()).decode() for path in references]
+    reply = transcribe(
+        healthy, model="gpt-4o-transcribe-diarize", response_format="diarized_json",
+        extra_body={"known_speaker_names": ["agent", "caller"], "known_speaker_references": urls},
+    )
+    speakers = [segment.speaker for segment in reply.segments]
+    first = next(segment.speaker for segment in reply.segments if WORD in segment.text.lower())
+    assert first == "agent" and set(speakers) == {"agent", "caller"}, reply.segments
+
+
+def open_webui_sends_a_part_without_a_type():
+    """Open WebUI's frames: no content type of the part, model alone, no key for the pickers, mp3 by default."""
+    base = os.environ["SPEECHSTACK_URL"] + "/v1"
+    reply = requests.post(
+        f"{base}/audio/transcriptions", headers={"Authorization": "Bearer sk-x"}, timeout=120,
+        files={"file": ("0f8e.wav", CLIP.open("rb"))}, data={"model": "whisper-1"},
+    )
+    assert reply.status_code == 200 and WORD in reply.json()["text"].lower(), reply.text
+    assert requests.get(f"{base}/audio/models", timeout=30).json()["models"][0]["id"]
+    assert all(voice["id"] and voice["name"] for voice in requests.get(f"{base}/audio/voices", timeout=30).json()["voices"])
+    speech = requests.post(
+        f"{base}/audio/speech", json={"model": "tts-1", "input": "Good morning.", "voice": "alloy"}, timeout=120
+    )
+    assert speech.content[:2] in (b"\xff\xfb", b"\xff\xf3", b"ID"), speech.content[:4]
+    wrong = requests.post(f"{base}/audio/transcriptions", files={"file": ("a.txt", b"hello")}, data={"model": "whisper-1"}, timeout=30)
+    assert wrong.status_code == 400 and wrong.json()["error"]["message"], wrong.text
+
+
+def wyoming_openai_adds_deltas_and_reads_the_first_chunk():
+    """wyoming_openai's frames: a sum of deltas, and a WAV header within the first chunk."""
+    base = os.environ["SPEECHSTACK_URL"]
+    assert requests.get(f"{base}/v1/readyz", timeout=30).status_code == 404, "would be taken for LocalAI"
+    assert requests.get(f"{base}/v1/test", timeout=30).status_code == 404, "would be taken for Kokoro"
+    stream = transcribe(
+        healthy, file=("recording.wav", CLIP.read_bytes()), model="gpt-4o-transcribe", response_format="json", stream=True
+    )
+    text = "".join(event.delta for event in stream if event.type == "transcript.text.delta")
+    assert WORD in text.lower(), text
+    with healthy.audio.speech.with_streaming_response.create(
+        model="tts-1", voice="alloy", input="the train was late again", response_format="wav", speed=1.0,
+        instructions="None",
+    ) as reply:
+        first = next(reply.iter_bytes())
+    assert first[:4] == b"RIFF" and len(first) > 44, first[:44]
+
+
+def speech_recognition_hears():
+    """The package SpeechRecognition, which reads its base URL from the environment."""
+    os.environ.update(OPENAI_BASE_URL=os.environ["SPEECHSTACK_URL"] + "/v1", OPENAI_API_KEY="unused")
+    recognizer = speech_recognition.Recognizer()
+    with speech_recognition.AudioFile(str(CLIP)) as source:
+        audio = recognizer.record(source)
+    assert WORD in recognizer.recognize_openai(audio, model="whisper-1", language="en").lower()
+
+
+def home_assistant_speaks_and_listens():
+    """openai_conversation's calls, with the literal text None where a person set nothing."""
+    with healthy.audio.speech.with_streaming_response.create(
+        model="gpt-4o-mini-tts", voice="marin", input="Good morning.", instructions="None", speed=1.0, response_format="mp3"
+    ) as reply:
+        assert len(reply.read()) > 1000
+    heard = transcribe(healthy, file=("a.wav", CLIP.read_bytes()), response_format="json", language="en", prompt="")
+    assert WORD in heard.text.lower(), heard.text
+
+
 CHECKS = [
     lists_models,
     retrieves_a_model,
@@ -212,6 +338,12 @@ CHECKS = [
     transcribes_to_subtitles,
     transcribes_with_word_times,
     subtitles_are_read_by_other_tools,
+    replies_are_as_the_openapi_document_says,
+    known_speakers_have_their_names,
+    open_webui_sends_a_part_without_a_type,
+    wyoming_openai_adds_deltas_and_reads_the_first_chunk,
+    speech_recognition_hears,
+    home_assistant_speaks_and_listens,
     streams_a_transcript,
     tells_speakers_apart,
     speaks_faster_and_slower,

@@ -41,13 +41,30 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("stream", &["job", "upstream", "audio", "transcript", "config"]),
     ("edge", &["net", "config", "keys"]),
     ("jobs", &["job", "net", "config"]),
-    ("api", &["edge", "stream", "jobs", "job", "upstream", "audio", "transcript", "config", "keys", "net"]),
+    ("clips", &[]),
+    (
+        "api",
+        &[
+            "clips",
+            "edge",
+            "stream",
+            "jobs",
+            "job",
+            "upstream",
+            "audio",
+            "transcript",
+            "config",
+            "keys",
+            "net",
+        ],
+    ),
     ("guard", &["protocol", "job", "audio", "transcript", "net", "config"]),
     (
         "app",
         &[
             "api",
             "audio",
+            "clips",
             "config",
             "edge",
             "guard",
@@ -237,6 +254,7 @@ fn users(krate: &str) -> Vec<String> {
     for (other, _) in CRATES.iter().filter(|(other, _)| *other != krate) {
         folders.extend(["src", "tests", "benches"].map(|folder| repository().join(other).join(folder)));
     }
+    folders.push(repository().join("fuzz/fuzz_targets"));
     let mut files = vec![repository().join(krate).join("src/main.rs")];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {

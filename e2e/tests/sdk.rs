@@ -23,6 +23,13 @@ async fn the_node_sdk_works_and_raises_the_right_exceptions() -> Result<()> {
     run_contract("node", Path::new("node"), "node/contract.mjs").await
 }
 
+#[tokio::test]
+async fn the_go_sdk_works_and_raises_the_right_errors() -> Result<()> {
+    let program = repository().join("target/sdk-go");
+    ensure!(program.exists(), "{} is missing: `make sdks` makes it", program.display());
+    run_contract("go", &program, "go/main.go").await
+}
+
 async fn run_contract(name: &str, program: &Path, script: &str) -> Result<()> {
     let stack = |variant: &str| StackOptions::new(&format!("sdk-{name}-{variant}"));
     let slow = EngineOptions { pace: Some("3,0"), ..EngineOptions::new("parakeet-0", "stt") };
@@ -56,12 +63,20 @@ async fn run_contract(name: &str, program: &Path, script: &str) -> Result<()> {
         ("slt", "Then we should take the bus to the city tomorrow morning."),
     ];
     say_into(&clip, &turns)?;
+    let references = [("rms", "agent.wav"), ("slt", "caller.wav")].map(|(voice, name)| {
+        let path = folder.path().join(name);
+        let text = "I think it will cost a lot of money, and the weather will be cold and windy tomorrow.";
+        say_into(&path, &[(voice, text)]).map(|()| path)
+    });
+    let references: Vec<PathBuf> = references.into_iter().collect::<Result<_>>()?;
+    let references = std::env::join_paths(references)?;
     let output = Command::new(program)
         .arg(repository().join("e2e/sdk").join(script))
         .env("SPEECHSTACK_URL", &healthy.url)
         .env("SPEECHSTACK_BUSY_URL", &busy.url)
         .env("SPEECHSTACK_ABSENT_URL", &absent.url)
         .env("SPEECHSTACK_CLIP", &clip)
+        .env("SPEECHSTACK_REFERENCES", &references)
         .env("SPEECHSTACK_WORD", "train")
         .env("NO_PROXY", "127.0.0.1")
         .kill_on_drop(true)

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use axum::extract::Request;
 
 use form::Form;
+pub use owner::{credential, owner, owner_by};
 
 use contract::Capability;
 
+use crate::clips::Clips;
 use crate::config::{Config, Current};
 use crate::edge::{Access, Charge, Metrics, RequestId};
 use crate::error::Error;
@@ -28,8 +30,10 @@ pub mod keys;
 pub mod live;
 pub mod nim;
 pub mod openai;
+mod owner;
 pub mod page;
 pub mod parakeet_fastapi;
+pub mod reference;
 pub mod riva;
 mod small;
 pub mod spark;
@@ -57,6 +61,8 @@ pub struct Context {
     pub session_metrics: stream::Metrics,
     /// Jobs in the background, if this gateway keeps any.
     pub jobs: Option<Jobs>,
+    /// Speakers and voices by name, if this gateway keeps any.
+    pub clips: Option<Clips>,
     /// Free permits for sessions.
     pub sessions: Permits,
     /// Permits for connections whose clients have not proven who they are.

@@ -15,6 +15,7 @@ use crate::protocol::{self, Protocol};
 
 mod auth;
 mod check;
+mod clips;
 mod connections;
 mod current;
 mod grpc;
@@ -31,6 +32,7 @@ mod sessions;
 mod supervisors;
 
 pub use auth::{Auth, AuthMode, Jwt, Limits, Quotas, Usage};
+pub use clips::Clips;
 pub use connections::Connections;
 pub use current::Current;
 pub use grpc::Grpc;
@@ -187,6 +189,8 @@ pub struct Gateway {
     pub long: Long,
     /// Jobs that run in the background.
     pub jobs: Jobs,
+    /// Speakers and voices that are kept by name.
+    pub clips: Clips,
     /// Bounds of the Retry-After header.
     pub retry_after: RetryAfter,
     /// Who may call.
@@ -225,6 +229,7 @@ impl Default for Gateway {
             hedge: Hedge::default(),
             long: Long::default(),
             jobs: Jobs::default(),
+            clips: Clips::default(),
             retry_after: RetryAfter::default(),
             auth: Auth::default(),
             quotas: Quotas::default(),

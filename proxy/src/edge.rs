@@ -231,7 +231,7 @@ impl Edge {
         peer: Peer,
         id: &RequestId,
     ) -> Result<(Option<Rate>, Option<Permit>), Refused> {
-        let need = need::of(pattern);
+        let need = need::of(pattern, request.method() != Method::POST);
         let admitted = self.access.admit(config, need, request, peer, unix_seconds());
         let is_session = matches!(need, Need::Session(_)) && request.method() == Method::GET;
         let admitted = admitted.and_then(|caller| {

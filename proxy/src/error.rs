@@ -96,6 +96,18 @@ pub enum Error {
         /// When a retry may help.
         retry_after: Duration,
     },
+    /// No such speaker or voice, or it is another client's.
+    #[error("no such {kind}")]
+    ClipNotFound {
+        /// What it is.
+        kind: &'static str,
+    },
+    /// There are as many recordings of voices as may be kept.
+    #[error("there is no room for another {kind}; DELETE one that is not needed any more")]
+    TooManyClips {
+        /// What it is.
+        kind: &'static str,
+    },
     /// The job has no result yet.
     #[error("the job has not ended; GET it without /result shows how far it is")]
     JobUnfinished {
@@ -108,8 +120,8 @@ pub enum Error {
     /// The idempotency key belongs to another request.
     #[error("the Idempotency-Key was used for another request; send a new one")]
     KeyReused,
-    /// Jobs cannot be kept.
-    #[error("the job could not be kept; retry later")]
+    /// What is to be kept on disk cannot be.
+    #[error("it could not be kept on disk; retry later")]
     Storage {
         /// When a retry may help.
         retry_after: Duration,
@@ -203,8 +215,8 @@ impl Error {
             Self::InvalidSecret => StatusCode::UNAUTHORIZED,
             Self::TooManySessions { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::PoisonInput | Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::JobNotFound => StatusCode::NOT_FOUND,
-            Self::TooManyJobs { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::JobNotFound | Self::ClipNotFound { .. } => StatusCode::NOT_FOUND,
+            Self::TooManyClips { .. } | Self::TooManyJobs { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::JobUnfinished { .. } | Self::JobCanceled => StatusCode::CONFLICT,
             Self::Storage { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -236,6 +248,8 @@ impl Error {
             Self::NoRoom { .. } => Some("no_room"),
             Self::PoisonInput => Some("poison_input"),
             Self::JobNotFound => Some("job_not_found"),
+            Self::ClipNotFound { .. } => Some("not_found"),
+            Self::TooManyClips { .. } => Some("too_many_recordings"),
             Self::TooManyJobs { .. } => Some("too_many_jobs"),
             Self::JobUnfinished { .. } => Some("job_not_finished"),
             Self::JobCanceled => Some("job_canceled"),
@@ -269,6 +283,8 @@ impl Error {
             | Self::KeysFile
             | Self::InvalidSecret
             | Self::JobNotFound
+            | Self::ClipNotFound { .. }
+            | Self::TooManyClips { .. }
             | Self::TooManyJobs { .. }
             | Self::JobUnfinished { .. }
             | Self::JobCanceled
@@ -320,6 +336,8 @@ impl Error {
             | Self::KeysFile
             | Self::InvalidSecret
             | Self::JobNotFound
+            | Self::ClipNotFound { .. }
+            | Self::TooManyClips { .. }
             | Self::JobCanceled
             | Self::KeyReused
             | Self::PoisonInput

@@ -23,8 +23,13 @@ pub use crate::edge::Metrics;
 use crate::api::live::nim as nim_live;
 use crate::api::live::tldw::status;
 use crate::api::openai::realtime::secrets;
-use crate::api::openai::{jobs as transcription_jobs, models, speech, transcription, voices};
-use crate::api::{self, Context, azure, diarization, live, nim, page, parakeet_fastapi, riva, spark, usage};
+use crate::api::openai::{
+    clips as clips_api, jobs as transcription_jobs, models, speech, transcription, voices,
+};
+use crate::api::{
+    self, Context, azure, diarization, live, nim, page, parakeet_fastapi, reference, riva, spark, usage,
+};
+use crate::clips::{self, Clips};
 use crate::config::Current;
 use crate::edge::{self, Access, Edge, Passage, Peer, RequestId};
 use crate::error::Error;
@@ -125,6 +130,9 @@ pub enum StartError {
     /// Its metrics are registered already.
     #[error("unable to register metrics")]
     Metrics(#[from] prometheus::Error),
+    /// The recordings of voices that it is to keep.
+    #[error("unable to keep recordings of voices (gateway.clips.dir)")]
+    Clips(#[from] clips::Error),
     /// The jobs that it is to keep.
     #[error("unable to keep jobs")]
     Jobs(#[from] jobs::OpenError),
@@ -164,6 +172,8 @@ impl Gateway {
         let engines = stream::Gateway::new(upstreams.clone(), session_metrics.clone());
         let sessions = Permits::default();
         let jobs = Jobs::open(&config, jobs::Metrics::register(registry)?)?;
+        let kept = &config.get().gateway.clips;
+        let clips = kept.dir.as_deref().map(|dir| Clips::open(dir, kept.max)).transpose()?;
         let context = Context {
             config,
             access,
@@ -174,6 +184,7 @@ impl Gateway {
             engines,
             session_metrics,
             jobs,
+            clips,
             sessions,
             unproven: Permits::default(),
             started_unix,
@@ -192,7 +203,10 @@ impl Gateway {
             .route("/models", gets(models::list))
             .route("/models/{*id}", gets(models::one))
             .route("/audio/models", gets(models::speaking))
-            .route("/audio/voices", gets(voices::list))
+            .route("/audio/voices", get(voices::list).post(clips_api::imitate).fallback(get_or_post))
+            .route("/audio/voices/{id}", delete(clips_api::forget_voice).fallback(only_delete))
+            .route("/audio/speakers", get(clips_api::list).post(clips_api::enrol).fallback(get_or_post))
+            .route("/audio/speakers/{id}", delete(clips_api::forget_speaker).fallback(only_delete))
             .route("/audio/list_voices", gets(nim::list_voices))
             .route("/audio/synthesize", posts(nim::synthesize))
             .route("/audio/synthesize_online", posts(nim::synthesize_online))
@@ -233,6 +247,8 @@ impl Gateway {
             .nest("/openai/deployments/{deployment}", azure)
             .merge(api)
             .route("/", gets(page::index))
+            .route("/docs", gets(page::reference))
+            .route("/openapi.json", gets(reference::document))
             .route("/page/stack", gets(page::stack))
             .route("/page/{name}", gets(page::file))
             .route("/healthz", gets(health))
@@ -280,6 +296,10 @@ fn gets<H: Handler<T, Arc<Context>>, T: 'static>(handler: H) -> MethodRouter<Arc
 
 fn posts<H: Handler<T, Arc<Context>>, T: 'static>(handler: H) -> MethodRouter<Arc<Context>> {
     post(handler).fallback(|| async { Error::MethodNotAllowed { allowed: "POST" } })
+}
+
+async fn get_or_post() -> Error {
+    Error::MethodNotAllowed { allowed: "GET, HEAD, POST" }
 }
 
 async fn only_delete() -> Error {

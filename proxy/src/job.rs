@@ -1,8 +1,10 @@
 //! Engine-neutral units of work.
 
 pub mod input;
+pub mod known;
 pub mod language;
 pub mod long;
+pub mod plain;
 pub mod poison;
 pub mod sentence;
 pub mod speech;

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `edge`, `api`, `gateway` | downstream: what every request passes, what clients send, and the routes |
 //! | `job` | the work that a request asks for, whatever engine does it |
-//! | `jobs` | jobs that outlive their request, on disk |
+//! | `jobs`, `clips` | jobs that outlive their request, and recordings of voices by name, on disk |
 //! | `stream` | sessions: audio that is transcribed while it is spoken |
 //! | `upstream` | which engine is picked, retries, waiting |
 //! | `protocol` | what engines speak, one codec each |
@@ -19,6 +19,7 @@
 //! | `config`, `keys`, `error` | what is configured, the API keys, and what a client's error says |
 //! | `app`, `args`, `admin`, `banner`, `logging` | the process |
 //! | `roundtrip` | the proof from outside |
+//! | `fuzz` | targets for `cargo fuzz`, and a corpus that tests run |
 
 mod admin;
 mod api;
@@ -26,9 +27,12 @@ pub mod app;
 pub mod args;
 mod audio;
 mod banner;
+mod clips;
 pub mod config;
 mod edge;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod gateway;
 mod grpc;
 mod guard;

@@ -28,11 +28,34 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Most parts of a body, text fields and files together.
     pub fields: usize,
+    /// Text fields with a limit of their own.
+    pub large: Large,
+}
+
+/// Text fields that hold more than others, such as files in a `data:` URL.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Large {
+    /// What the names of these fields begin with.
+    pub prefix: Option<&'static str>,
+    /// Longest value of one of them, in bytes.
+    pub bytes: usize,
+    /// Most of them in a body.
+    pub fields: usize,
+}
+
+impl Limits {
+    fn is_large(&self, name: &str) -> bool {
+        self.large.prefix.is_some_and(|prefix| name.starts_with(prefix))
+    }
+
+    fn bytes_of(&self, name: &str) -> usize {
+        if self.is_large(name) { self.large.bytes } else { self.field_bytes }
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { field_bytes: 64 * 1024, header_bytes: 8 * 1024, fields: 64 }
+        Self { field_bytes: 64 * 1024, header_bytes: 8 * 1024, fields: 64, large: Large::default() }
     }
 }
 
@@ -98,6 +121,14 @@ pub enum Error {
     /// There are more parts than [`Limits::fields`].
     #[error("the multipart body has more than {limit} parts")]
     TooManyParts {
+        /// The limit.
+        limit: usize,
+    },
+    /// There are more fields of that name than [`Large::fields`].
+    #[error("the form field `{name}` may come {limit} times at most")]
+    TooManyLarge {
+        /// The field's name.
+        name: String,
         /// The limit.
         limit: usize,
     },

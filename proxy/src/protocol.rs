@@ -138,6 +138,26 @@ pub trait Codec: Send + Sync {
         wanted
     }
 
+    /// Whether engines of it translate what they hear into English.
+    fn translates(&self) -> bool {
+        false
+    }
+
+    /// Whether engines of it say how sure they are of each word.
+    fn has_confidences(&self) -> bool {
+        false
+    }
+
+    /// Whether engines of it speak like a recording.
+    fn imitates(&self) -> bool {
+        false
+    }
+
+    /// Whether engines of it stumble over what no one speaks, such as marks of Markdown and emoji.
+    fn stumbles(&self) -> bool {
+        false
+    }
+
     /// Whether it also has a call that gives speaker turns alone.
     fn diarizes(&self) -> bool {
         self.offers().speakers == Speakers::OwnCall

@@ -9,10 +9,12 @@ use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use contract::Capability;
 
 use super::form::{Fields, Form, Playing};
+use super::reference::Schemas;
 use super::{Context, may_wait, outgoing, rendered};
 use crate::edge::RequestId;
 use crate::error::{Error, Unit};
@@ -26,7 +28,9 @@ enum Format {
     Rttm,
 }
 
-#[derive(Serialize)]
+/// Who spoke when.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Diarization)]
 struct Reply {
     task: &'static str,
     duration: f64,
@@ -36,12 +40,18 @@ struct Reply {
 }
 
 /// A turn; speakers are `SPEAKER_00`, `SPEAKER_01` and so on in the order in which they speak.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = DiarizationSegment)]
 struct Segment {
     id: usize,
     start: f64,
     end: f64,
     speaker: String,
+}
+
+/// Adds the reply to the reference.
+pub fn schemas(schemas: &mut Schemas) {
+    schemas.add::<Reply>();
 }
 
 /// Takes the upload, has its speakers told apart.

@@ -29,7 +29,7 @@ use crate::multipart::{self, Boundary};
 use crate::upstream::spool::{Replay, SpoolBudget};
 use crate::upstream::{Gate, Upload, Upstreams};
 
-pub use fields::{Fields, is_unset};
+pub use fields::{Fields, Split};
 pub use whole::Whole;
 
 use source::Source;

@@ -16,6 +16,7 @@ use contract::Capability;
 
 use super::Context;
 use super::form::Fields;
+use super::reference::{Body as Sent, Content, Field, Kind, Operation, field, get, post};
 use super::speech::{self, Asked, Speech};
 use crate::audio::{OutputFormat, wav};
 use crate::edge::RequestId;
@@ -25,6 +26,26 @@ use crate::job::voice::VoiceName;
 /// Samples per second when a request names none: of a whole file, and of samples as they are made.
 const WHOLE_HZ: i64 = 22_050;
 const ONLINE_HZ: i64 = 44_100;
+
+const FORM: Sent = Sent::Form(FIELDS);
+const FIELDS: &[Field] = &[
+    field("text", Kind::Required, "What to say, at most 4,096 characters."),
+    field("language", Kind::Text, "A tag such as en-US; that of the voice when unset."),
+    field("voice", Kind::Text, "See GET /v1/audio/list_voices; the first of the language when unset."),
+    field("sample_rate_hz", Kind::Whole(8_000, 48_000), "Samples per second."),
+    field("encoding", Kind::OneOf(&["LINEAR_PCM", "OGGOPUS", "FLAC"]), "LINEAR_PCM when unset."),
+    field("custom_dictionary", Kind::Text, "Pronunciations."),
+];
+
+/// These routes for the reference.
+#[rustfmt::skip]
+pub const OPERATIONS: &[Operation] = &[
+    post("/v1/audio/synthesize", "speech", "synthesize", "Speaks a text to a whole file, as a NIM.", FORM, &[(200, "audio/wav", Content::Bytes), (200, "audio/ogg", Content::Bytes), (200, "audio/flac", Content::Bytes)]),
+    post("/v1/audio/synthesize_online", "speech", "synthesizeOnline", "Speaks a text to samples as they are made, as a NIM.", FORM, &[(200, "audio/pcm", Content::Bytes), (200, "audio/ogg", Content::Bytes), (200, "audio/flac", Content::Bytes)]),
+    get("/v1/audio/list_voices", "lists", "listNimVoices", "The voices, as a NIM.", &[(200, "application/json", Content::Json)]),
+    get("/v1/metadata", "stack", "getMetadata", "The models, as a NIM.", &[(200, "application/json", Content::Json)]),
+    get("/v1/version", "stack", "getVersion", "The gateway's version, as a NIM.", &[(200, "application/json", Content::Json)]),
+];
 
 /// `GET /v1/audio/list_voices`: the voices under one key, the list of their locales.
 ///
@@ -109,7 +130,9 @@ fn content_type(format: OutputFormat) -> &'static str {
     match format {
         OutputFormat::Pcm => "application/octet-stream",
         OutputFormat::Opus => "audio/ogg",
-        OutputFormat::Wav | OutputFormat::Flac | OutputFormat::Mp3 => format.content_type(),
+        OutputFormat::Wav | OutputFormat::Flac | OutputFormat::Webm | OutputFormat::Mp3 => {
+            format.content_type()
+        }
     }
 }
 

@@ -21,13 +21,15 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 
 /// Name, type and content of each file.
-const FILES: [(&str, &str, &[u8]); 10] = [
+const FILES: [(&str, &str, &[u8]); 12] = [
     ("index.html", HTML, include_bytes!("../../page/index.html")),
     ("style.css", STYLE, include_bytes!("../../page/style.css")),
     ("api.js", SCRIPT, include_bytes!("../../page/api.js")),
     ("engines.js", SCRIPT, include_bytes!("../../page/engines.js")),
     ("live.js", SCRIPT, include_bytes!("../../page/live.js")),
     ("main.js", SCRIPT, include_bytes!("../../page/main.js")),
+    ("reference.html", HTML, include_bytes!("../../page/reference.html")),
+    ("reference.js", SCRIPT, include_bytes!("../../page/reference.js")),
     ("speak.js", SCRIPT, include_bytes!("../../page/speak.js")),
     ("transcribe.js", SCRIPT, include_bytes!("../../page/transcribe.js")),
     ("transcript.js", SCRIPT, include_bytes!("../../page/transcript.js")),
@@ -44,6 +46,14 @@ const POLICY: &str = "default-src 'none'; script-src 'self' blob:; style-src 'se
 /// A 404 when the page is turned off.
 pub async fn index(State(context): State<Arc<Context>>, headers: HeaderMap) -> Result<Response, Error> {
     serve(&context, "index.html", "/", &headers)
+}
+
+/// `GET /docs`: the calls that the gateway serves.
+///
+/// # Errors
+/// A 404 when the page is turned off.
+pub async fn reference(State(context): State<Arc<Context>>, headers: HeaderMap) -> Result<Response, Error> {
+    serve(&context, "reference.html", "/docs", &headers)
 }
 
 /// `GET /page/{name}`.

@@ -7,10 +7,12 @@ use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use contract::Capability;
 
 use super::form::{Fields, Form};
+use super::reference::Schemas;
 use super::{Context, check_offers, may_wait, outgoing, rendered};
 use crate::edge::RequestId;
 use crate::error::{Error, Unit};
@@ -19,14 +21,17 @@ use crate::transcript::repair;
 use crate::transcript::segments::segments;
 use crate::upstream::Served;
 
-#[derive(Serialize)]
+/// A transcript, and its times if they were asked for.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ParakeetTranscript)]
 struct Reply {
     text: String,
     timestamps: Option<Timestamps>,
 }
 
 /// Times under both names that clients read: NeMo's own, and those of the wrapper's documentation.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ParakeetTimestamps)]
 struct Timestamps {
     word: Vec<Timed>,
     segment: Vec<Timed>,
@@ -35,7 +40,8 @@ struct Timestamps {
 }
 
 /// A piece of text with its times in seconds.
-#[derive(Clone, Serialize)]
+#[derive(Clone, Serialize, ToSchema)]
+#[schema(as = ParakeetTimed)]
 struct Timed {
     #[serde(skip_serializing_if = "Option::is_none")]
     word: Option<String>,
@@ -43,6 +49,11 @@ struct Timed {
     segment: Option<String>,
     start: f64,
     end: f64,
+}
+
+/// Adds the reply to the reference.
+pub fn schemas(schemas: &mut Schemas) {
+    schemas.add::<Reply>();
 }
 
 /// Takes the upload, has it transcribed. A file of another type is a 415, as there.

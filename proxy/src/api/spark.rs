@@ -7,10 +7,12 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use contract::Capability;
 
 use super::form::{Fields, Form};
+use super::reference::Schemas;
 use super::{Context, may_wait, outgoing, rendered};
 use crate::edge::RequestId;
 use crate::error::{Error, Unit};
@@ -35,7 +37,8 @@ enum MergeRule {
 }
 
 /// The reply.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SpeakerTranscript)]
 struct Reply {
     duration: f64,
     language: String,
@@ -44,7 +47,9 @@ struct Reply {
     models: Models,
 }
 
-#[derive(Debug, Serialize)]
+/// What one speaker says without a longer pause.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SpeakerBlock)]
 struct Segment {
     start_ms: i64,
     end_ms: i64,
@@ -52,10 +57,17 @@ struct Segment {
     text: String,
 }
 
-#[derive(Debug, Serialize)]
+/// The engines' names of their models.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SpeakerModels)]
 struct Models {
     transcription: String,
     diarization: String,
+}
+
+/// Adds the reply to the reference.
+pub fn schemas(schemas: &mut Schemas) {
+    schemas.add::<Reply>();
 }
 
 /// Takes the upload, has it transcribed and diarized, merges the two.

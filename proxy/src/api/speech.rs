@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 pub use nvidia::Asked;
-pub use voice::{language_of, voice, voice_in};
+pub use voice::{emotional, language_of, voice, voice_in};
 
 use self::buffer::{Reader, buffer};
 use self::spoken::Spoken;
@@ -22,6 +22,7 @@ use super::Context;
 use crate::audio::OutputFormat;
 use crate::edge::RequestId;
 use crate::error::{Error, Unit};
+use crate::job::work::Prompt;
 use crate::upstream::Route;
 
 /// Longest text of a request, Unicode code points: OpenAI's limit, and twice that of an engine.
@@ -44,6 +45,10 @@ pub struct Speech {
     pub speed: f64,
     /// How words are to be pronounced, in the engine's notation: `word  pronunciation`, two spaces between, separated by commas.
     pub dictionary: Option<String>,
+    /// How loud it is: 1 is the voice's own loudness.
+    pub volume: f32,
+    /// A recording whose voice is to be imitated.
+    pub prompt: Option<Arc<Prompt>>,
     /// Which engines can speak it.
     pub route: Route,
 }

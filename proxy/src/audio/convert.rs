@@ -19,6 +19,8 @@ pub const RATE: u32 = 16_000;
 pub struct Limits {
     /// Longer audio is refused: a small file can hold days of silence.
     pub max_seconds: f64,
+    /// Samples per second of what is written, [`RATE`] for engines.
+    pub rate: u32,
     /// Once set, the conversion ends within a packet or a read of the source.
     pub stop: Arc<AtomicBool>,
 }
@@ -109,7 +111,7 @@ impl<R: Read + Seek + Send + Sync + 'static> Conversion<R> {
     /// [`Error`].
     pub fn open(source: R, container: Container, limits: &Limits) -> Result<Self, Error> {
         let decoder = Decoder::open(source, container, Arc::clone(&limits.stop))?;
-        Ok(Self { decoder, sink: Sink::new(limits.max_seconds), block: Block::default(), source: None })
+        Ok(Self { decoder, sink: Sink::new(limits), block: Block::default(), source: None })
     }
 
     /// Writes the samples of the next packet to `out`; `false` once those of the last one are written.
@@ -135,6 +137,7 @@ impl<R: Read + Seek + Send + Sync + 'static> Conversion<R> {
 /// Mixes, resamples, rounds and writes.
 struct Sink {
     max_seconds: f64,
+    rate: u32,
     resampler: Option<(u32, Resampler)>,
     mono: Vec<f32>,
     resampled: Vec<f32>,
@@ -143,9 +146,10 @@ struct Sink {
 }
 
 impl Sink {
-    fn new(max_seconds: f64) -> Self {
+    fn new(limits: &Limits) -> Self {
         let (mono, resampled, bytes) = (Vec::new(), Vec::new(), Vec::new());
-        Self { max_seconds, resampler: None, mono, resampled, bytes, samples: 0 }
+        let Limits { max_seconds, rate, .. } = *limits;
+        Self { max_seconds, rate, resampler: None, mono, resampled, bytes, samples: 0 }
     }
 
     fn push(&mut self, block: &Block, out: &mut impl Write) -> Result<(), Error> {
@@ -161,7 +165,8 @@ impl Sink {
         // A chained stream may change its rate: what was before is closed first.
         if self.resampler.as_ref().is_none_or(|(rate, _)| *rate != block.rate) {
             self.close(out)?;
-            self.resampler = Some((block.rate, Resampler::new(block.rate, RATE).map_err(not_resampled)?));
+            self.resampler =
+                Some((block.rate, Resampler::new(block.rate, self.rate).map_err(not_resampled)?));
         }
         if let Some((_, resampler)) = &mut self.resampler {
             resampler.push(&self.mono, &mut self.resampled).map_err(not_resampled)?;
@@ -183,7 +188,7 @@ impl Sink {
         self.bytes.extend(rounded.flat_map(i16::to_le_bytes));
         out.write_all(&self.bytes).map_err(Error::Write)?;
         self.samples += self.bytes.len() as u64 / 2;
-        if self.samples as f64 > self.max_seconds * f64::from(RATE) {
+        if self.samples as f64 > self.max_seconds * f64::from(self.rate) {
             return Err(Error::TooLong { max_seconds: self.max_seconds });
         }
         Ok(())

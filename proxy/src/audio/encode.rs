@@ -3,10 +3,12 @@
 //! Every encoder streams: what `encode` returns can leave at once, and nothing before it need be changed later.
 
 mod flac;
+mod frames;
 #[cfg(feature = "mp3lame")]
 mod mp3;
 mod opus;
 mod samples;
+mod webm;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,8 @@ pub enum OutputFormat {
     Flac,
     /// Opus in Ogg.
     Opus,
+    /// Opus in WebM.
+    Webm,
     /// MP3, if built in.
     Mp3,
 }
@@ -41,6 +45,7 @@ impl OutputFormat {
             "pcm" => Some(Self::Pcm),
             "flac" => Some(Self::Flac),
             "opus" => Some(Self::Opus),
+            "webm" => Some(Self::Webm),
             "mp3" => Some(Self::Mp3),
             _ => None,
         }
@@ -54,6 +59,7 @@ impl OutputFormat {
             Self::Pcm => "pcm",
             Self::Flac => "flac",
             Self::Opus => "opus",
+            Self::Webm => "webm",
             Self::Mp3 => "mp3",
         }
     }
@@ -66,6 +72,7 @@ impl OutputFormat {
             Self::Pcm => "audio/pcm",
             Self::Flac => "audio/flac",
             Self::Opus => "audio/opus",
+            Self::Webm => "audio/webm",
             Self::Mp3 => "audio/mpeg",
         }
     }
@@ -129,6 +136,7 @@ enum Kind {
     },
     Flac(Box<flac::Encoder>),
     Opus(Box<opus::Encoder>),
+    Webm(Box<webm::Encoder>),
     #[cfg(feature = "mp3lame")]
     Mp3(mp3::Encoder),
 }
@@ -142,7 +150,9 @@ impl Encoder {
     pub fn new(format: OutputFormat, rate: u32) -> Result<Self, Error> {
         let supported = match format {
             OutputFormat::Wav | OutputFormat::Pcm | OutputFormat::Flac => (1..=655_350).contains(&rate),
-            OutputFormat::Opus => matches!(rate, 8_000 | 12_000 | 16_000 | 24_000 | 48_000),
+            OutputFormat::Opus | OutputFormat::Webm => {
+                matches!(rate, 8_000 | 12_000 | 16_000 | 24_000 | 48_000)
+            }
             OutputFormat::Mp3 => {
                 matches!(rate, 8_000 | 11_025 | 12_000 | 16_000 | 22_050 | 24_000 | 32_000 | 44_100 | 48_000)
             }
@@ -155,6 +165,7 @@ impl Encoder {
             OutputFormat::Pcm => Kind::Pcm { header: None },
             OutputFormat::Flac => Kind::Flac(Box::new(flac::Encoder::new(rate)?)),
             OutputFormat::Opus => Kind::Opus(Box::new(opus::Encoder::new(rate)?)),
+            OutputFormat::Webm => Kind::Webm(Box::new(webm::Encoder::new(rate)?)),
             #[cfg(feature = "mp3lame")]
             OutputFormat::Mp3 => Kind::Mp3(mp3::Encoder::new(rate)?),
             #[cfg(not(feature = "mp3lame"))]
@@ -175,6 +186,7 @@ impl Encoder {
             Kind::Pcm { header } => Ok(raw(header.take(), pcm)),
             Kind::Flac(encoder) => encoder.encode(pcm),
             Kind::Opus(encoder) => encoder.encode(pcm),
+            Kind::Webm(encoder) => encoder.encode(pcm),
             #[cfg(feature = "mp3lame")]
             Kind::Mp3(encoder) => encoder.encode(pcm),
         }
@@ -189,6 +201,7 @@ impl Encoder {
             Kind::Pcm { header } => Ok(raw(header, &[])),
             Kind::Flac(encoder) => encoder.finish(),
             Kind::Opus(encoder) => encoder.finish(),
+            Kind::Webm(encoder) => encoder.finish(),
             #[cfg(feature = "mp3lame")]
             Kind::Mp3(encoder) => encoder.finish(),
         }

@@ -115,6 +115,7 @@ pub fn needs_restart(before: &Config, now: &Config) -> Vec<&'static str> {
         ("gateway.grpc.listen", old.grpc.listen != new.grpc.listen),
         ("gateway.spool", old.spool != new.spool),
         ("gateway.discovery", discovery),
+        ("gateway.clips", old.clips != new.clips),
         ("gateway.jobs.dir", old.jobs.dir != new.jobs.dir),
         ("gateway.jobs.webhooks.secret_file", old.jobs.webhooks.secret_file != new.jobs.webhooks.secret_file),
     ]

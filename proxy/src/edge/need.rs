@@ -15,8 +15,8 @@ pub(super) enum Need {
     Key,
 }
 
-/// What the route of that pattern asks for. A pattern has no `/v1` in front.
-pub(super) fn of(pattern: &str) -> Need {
+/// What the route of that pattern asks for, by whether the request only reads. A pattern has no `/v1` in front.
+pub(super) fn of(pattern: &str, reads: bool) -> Need {
     if let Some(rest) = pattern.strip_prefix("/openai/deployments/{deployment}") {
         return if rest.is_empty() { Need::Key } else { Need::Dialect("azure") };
     }
@@ -27,9 +27,9 @@ pub(super) fn of(pattern: &str) -> Need {
         return if pattern.ends_with("Config") { Need::Lists } else { Need::Dialect("riva") };
     }
     match pattern.strip_prefix("/openai/v1").unwrap_or(pattern) {
-        "/" | "/page/{name}" | "/health" | "/health/live" | "/health/ready" | "/healthz" | "/readyz" => {
-            Need::Nothing
-        }
+        "/" | "/docs" | "/openapi.json" | "/page/{name}" | "/health" | "/health/live" | "/health/ready"
+        | "/healthz" | "/readyz" => Need::Nothing,
+        "/audio/voices" if !reads => Need::Dialect("openai"),
         "/models"
         | "/models/{*id}"
         | "/audio/models"
@@ -48,6 +48,9 @@ pub(super) fn of(pattern: &str) -> Need {
         | "/audio/jobs/{id}/cancel"
         | "/audio/jobs/{id}/events"
         | "/audio/jobs/{id}/result"
+        | "/audio/speakers"
+        | "/audio/speakers/{id}"
+        | "/audio/voices/{id}"
         | "/inference" => Need::Dialect("openai"),
         "/realtime/client_secrets" => Need::Dialect("realtime"),
         "/realtime/transcription_sessions" | "/audio/synthesize" | "/audio/synthesize_online" => {

@@ -1,5 +1,10 @@
 //! Names of voices as NVIDIA builds them: `Model.LOCALE.Speaker[.Emotion]`.
 
+/// Shortest and longest recording of a voice that is to be imitated, seconds; and its samples per second.
+pub const PROMPT_SECONDS: std::ops::RangeInclusive<f64> = 3.0..=10.0;
+/// See [`PROMPT_SECONDS`].
+pub const PROMPT_RATE: u32 = 22_050;
+
 /// The parts of a voice's name, `Magpie-Multilingual.EN-US.Mia.Angry`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VoiceName<'a> {

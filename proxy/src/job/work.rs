@@ -1,5 +1,7 @@
 //! What an engine is asked for, and what it answers: neutral to engines and to clients.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +49,8 @@ pub struct Transcribe {
     pub speakers: bool,
     /// What is heard so far, while the audio still comes.
     pub live: bool,
+    /// In English, whatever is spoken.
+    pub translate: bool,
 }
 
 /// How much a caller needs something that not every engine gives.
@@ -74,6 +78,19 @@ pub struct Synthesize {
     pub sample_rate: u32,
     /// How words are to be pronounced, `word  pronunciation` separated by commas; only some engines take it.
     pub dictionary: Option<String>,
+    /// A recording whose voice is to be imitated; only some engines do that.
+    pub prompt: Option<Arc<Prompt>>,
+}
+
+/// A voice to imitate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// Some seconds of it: mono, s16le.
+    pub pcm: Bytes,
+    /// Samples per second.
+    pub rate: u32,
+    /// What is said.
+    pub transcript: Option<String>,
 }
 
 impl Synthesize {

@@ -20,6 +20,8 @@ pub struct Parser {
     /// The header block or text value being read.
     buffer: Vec<u8>,
     parts: usize,
+    /// Text fields so far that have a limit of their own.
+    large: usize,
 }
 
 #[derive(Debug)]
@@ -36,7 +38,7 @@ impl Parser {
     #[must_use]
     pub fn new(boundary: &Boundary, limits: Limits) -> Self {
         let scanner = Scanner::new(boundary);
-        Self { scanner, limits, state: State::Preamble, buffer: Vec::new(), parts: 0 }
+        Self { scanner, limits, state: State::Preamble, buffer: Vec::new(), parts: 0, large: 0 }
     }
 
     /// Reads the next chunk of the body.
@@ -114,6 +116,12 @@ impl Parser {
             events.push(Event::FileStart { name: part.name, filename: part.filename });
             self.state = State::File;
         } else {
+            if self.limits.is_large(&part.name) {
+                self.large += 1;
+                if self.large > self.limits.large.fields {
+                    return Err(Error::TooManyLarge { name: part.name, limit: self.limits.large.fields });
+                }
+            }
             let charset = part.charset.unwrap_or(UTF_8);
             self.state = State::Field { name: part.name, charset };
         }
@@ -123,8 +131,9 @@ impl Parser {
     fn content(&mut self, data: Bytes, events: &mut Vec<Event>) -> Result<(), Error> {
         match &self.state {
             State::Field { name, .. } => {
-                if self.buffer.len() + data.len() > self.limits.field_bytes {
-                    return Err(Error::FieldTooLong { name: name.clone(), limit: self.limits.field_bytes });
+                let limit = self.limits.bytes_of(name);
+                if self.buffer.len() + data.len() > limit {
+                    return Err(Error::FieldTooLong { name: name.clone(), limit });
                 }
                 self.buffer.extend_from_slice(&data);
             }

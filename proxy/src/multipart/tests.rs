@@ -133,7 +133,7 @@ proptest! {
         ], 0..40),
         size in 1usize..50,
     ) {
-        let limits = Limits { field_bytes: 64, header_bytes: 96, fields: 4 };
+        let limits = Limits { field_bytes: 64, header_bytes: 96, fields: 4, ..Limits::default() };
         let mut parser = parser(limits);
         let mut given = 0;
         let body = pieces.concat();
@@ -191,7 +191,7 @@ fn limits_are_enforced() {
     let push = |limits: Limits, body: &[u8]| parser(limits).push(Bytes::copy_from_slice(body)).map(|_| ());
     let (body, _) =
         written(&[Part::Field("prompt".into(), "x".repeat(11)), Part::Field("b".into(), String::new())]);
-    let limits = Limits { field_bytes: 11, header_bytes: 45, fields: 2 };
+    let limits = Limits { field_bytes: 11, header_bytes: 45, fields: 2, ..Limits::default() };
     assert_eq!(push(limits, &body), Ok(()));
     assert_eq!(
         push(Limits { field_bytes: 10, ..limits }, &body),

@@ -52,6 +52,10 @@ impl Codec for Magpie {
         Err(Error::no_transcripts())
     }
 
+    fn stumbles(&self) -> bool {
+        true
+    }
+
     fn voices_path(&self) -> Option<&'static str> {
         Some(LIST_VOICES)
     }
@@ -110,6 +114,7 @@ mod tests {
             language: "en-US".into(),
             sample_rate: 24_000,
             dictionary: None,
+            prompt: None,
         };
         let read = |wanted: &Synthesize| {
             let work = Work::Synthesize(wanted.clone());

@@ -45,6 +45,10 @@ impl Codec for NemoSpeech {
         Offers { words: true, speakers: Speakers::SameCall, live: false }
     }
 
+    fn has_confidences(&self) -> bool {
+        true
+    }
+
     fn diarizes(&self) -> bool {
         true
     }
@@ -218,6 +222,7 @@ mod tests {
             language: "en-US".into(),
             sample_rate: 24_000,
             dictionary: None,
+            prompt: None,
         });
         let encoded = NemoSpeech.encode(&work, None, &Settings::default()).unwrap();
         let body: serde_json::Value = serde_json::from_slice(&encoded.before).unwrap();

@@ -44,6 +44,11 @@ impl Codec for OpenAi {
         Offers { words: true, speakers: Speakers::No, live: false }
     }
 
+    /// Whether a model does is for the server to say.
+    fn translates(&self) -> bool {
+        true
+    }
+
     /// The servers judge a file by the extension of its name.
     fn intake(&self, audio: &Audio) -> Intake {
         let known = has_extension(&audio.filename, &EXTENSIONS);
@@ -106,6 +111,9 @@ fn transcription(wanted: &Transcribe, file: &File<'_>, engine: &Settings) -> Res
     if wanted.speakers {
         return Err(Error::no_speakers());
     }
+    if wanted.translate {
+        return translation(wanted, file, engine);
+    }
     let language = wanted.language.as_deref().or(engine.language.as_deref()).map(primary);
     let temperature = wanted.temperature.map(|temperature| temperature.to_string());
     let mut form = Form::new(TRANSCRIBE)
@@ -121,6 +129,21 @@ fn transcription(wanted: &Transcribe, file: &File<'_>, engine: &Settings) -> Res
             .field("timestamp_granularities[]", "word")?
             .field("timestamp_granularities[]", "segment")?,
     };
+    Ok(form.close())
+}
+
+/// A translation has no language and no times of words: the one is English, the others are of no words that were spoken.
+fn translation(wanted: &Transcribe, file: &File<'_>, engine: &Settings) -> Result<Encoded, Error> {
+    if wanted.words == Need::Required {
+        return Err(Error::no_words());
+    }
+    let temperature = wanted.temperature.map(|temperature| temperature.to_string());
+    let form = Form::new(TRANSLATE)
+        .file(file)
+        .field("model", engine.model.as_deref().unwrap_or(STT_MODEL))?
+        .optional("prompt", wanted.prompt.as_deref())?
+        .optional("temperature", temperature.as_deref())?
+        .field("response_format", if wanted.words == Need::No { "json" } else { "verbose_json" })?;
     Ok(form.close())
 }
 
@@ -174,6 +197,7 @@ mod tests {
             words: Need::Preferred,
             speakers: false,
             live: false,
+            translate: false,
         };
         let engine = Settings { language: Some("en".into()), model: Some("whisper-large-v3".into()) };
         let sent = fields(&OpenAi.encode(&Work::Transcribe(wanted), Some(&file), &engine).unwrap(), b"abc");
@@ -188,6 +212,17 @@ mod tests {
             ("timestamp_granularities[]", "segment"),
         ];
         assert_eq!(sent, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn a_translation_goes_to_its_own_path_and_names_no_language() {
+        let audio = audio(Container::Mp3, false);
+        let file = File { audio: &audio, form: Intake::AsSent, len: None };
+        let wanted = Transcribe { language: Some("de".into()), translate: true, ..Transcribe::default() };
+        let encoded = OpenAi.encode(&Work::Transcribe(wanted), Some(&file), &Settings::default()).unwrap();
+        assert_eq!(encoded.path, TRANSLATE);
+        let names: Vec<_> = fields(&encoded, b"abc").into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["file", "model", "response_format"]);
     }
 
     #[test]
@@ -224,6 +259,7 @@ mod tests {
             language: "en-US".into(),
             sample_rate: 48_000,
             dictionary: None,
+            prompt: None,
         });
         let encoded = OpenAi.encode(&work, None, &Settings::default()).unwrap();
         assert_eq!((encoded.path, encoded.content_type.to_str().unwrap()), (SPEAK, "application/json"));

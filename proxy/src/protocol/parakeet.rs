@@ -144,6 +144,7 @@ mod tests {
             temperature: Some(0.2),
             speakers: false,
             live: false,
+            translate: false,
         };
         let expected = [
             file,

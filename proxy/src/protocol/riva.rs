@@ -60,6 +60,10 @@ impl Codec for Riva {
         Offers { words: true, speakers: Speakers::SameCall, live: false }
     }
 
+    fn has_confidences(&self) -> bool {
+        true
+    }
+
     fn intake(&self, audio: &Audio) -> Intake {
         match audio.container {
             Container::Flac | Container::OggOpus if audio.mono => Intake::AsSent,

@@ -13,12 +13,15 @@ use prost::Message;
 use super::magpie::speakable;
 use super::{Codec, Encoded, Error, File, Intake, Samples, Settings, Task, Transport};
 use crate::grpc::{self, Deframer};
-use crate::job::work::{Audio, Transcript, Work};
+use crate::job::work::{Audio, Prompt, Transcript, Work};
 use crate::riva_proto::AudioEncoding;
-use crate::riva_proto::tts::{SynthesizeSpeechRequest, SynthesizeSpeechResponse};
+use crate::riva_proto::tts::{SynthesizeSpeechRequest, SynthesizeSpeechResponse, ZeroShotData};
 
 const SYNTHESIZE: &str = "/nvidia.riva.tts.RivaSpeechSynthesis/Synthesize";
 const SYNTHESIZE_ONLINE: &str = "/nvidia.riva.tts.RivaSpeechSynthesis/SynthesizeOnline";
+
+/// How close an imitation is to its recording, 1 to 40: the server's own default.
+const QUALITY: i32 = 20;
 
 /// The protocol.
 pub struct RivaTts;
@@ -48,6 +51,7 @@ impl Codec for RivaTts {
             encoding: AudioEncoding::LinearPcm.into(),
             sample_rate_hz: i32::try_from(wanted.sample_rate).unwrap_or(i32::MAX),
             voice_name: wanted.voice.clone(),
+            zero_shot_data: wanted.prompt.as_deref().map(imitated),
             custom_dictionary: wanted.dictionary.clone().unwrap_or_default(),
             ..SynthesizeSpeechRequest::default()
         };
@@ -68,6 +72,14 @@ impl Codec for RivaTts {
         Box::new(Framed::default())
     }
 
+    fn imitates(&self) -> bool {
+        true
+    }
+
+    fn stumbles(&self) -> bool {
+        true
+    }
+
     fn task(&self, method: &Method, path: &str) -> Option<Task> {
         match path {
             _ if method != Method::POST => None,
@@ -80,6 +92,17 @@ impl Codec for RivaTts {
     /// There is no transcription.
     fn text<'reply>(&self, _: &'reply [u8]) -> Result<Option<Cow<'reply, str>>, Error> {
         Ok(None)
+    }
+}
+
+/// A recording whose voice the engine is to take on.
+fn imitated(prompt: &Prompt) -> ZeroShotData {
+    ZeroShotData {
+        audio_prompt: prompt.pcm.clone(),
+        sample_rate_hz: i32::try_from(prompt.rate).unwrap_or(i32::MAX),
+        encoding: AudioEncoding::LinearPcm.into(),
+        quality: QUALITY,
+        transcript: prompt.transcript.clone().unwrap_or_default(),
     }
 }
 
@@ -106,6 +129,8 @@ impl Samples for Framed {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -121,6 +146,7 @@ mod tests {
             language: "en-US".into(),
             sample_rate: 24_000,
             dictionary: None,
+            prompt: None,
         });
         let encoded = RivaTts.encode(&work, None, &Settings::default()).unwrap();
         assert_eq!(encoded.path, SYNTHESIZE_ONLINE);
@@ -133,6 +159,17 @@ mod tests {
             ..SynthesizeSpeechRequest::default()
         };
         assert_eq!(SynthesizeSpeechRequest::decode(message(&encoded, b"")).unwrap(), expected);
+        let Work::Synthesize(wanted) = work else { unreachable!() };
+        let prompt =
+            Prompt { pcm: Bytes::from_static(b"abcd"), rate: 22_050, transcript: Some("Hi.".into()) };
+        let work = Work::Synthesize(Synthesize { prompt: Some(Arc::new(prompt)), ..wanted });
+        let encoded = RivaTts.encode(&work, None, &Settings::default()).unwrap();
+        let sent = SynthesizeSpeechRequest::decode(message(&encoded, b"")).unwrap().zero_shot_data.unwrap();
+        assert_eq!(
+            (sent.audio_prompt.as_ref(), sent.sample_rate_hz, sent.quality),
+            (&b"abcd"[..], 22_050, 20)
+        );
+        assert_eq!(sent.transcript, "Hi.");
         assert!(RivaTts.encode(&Work::Diarize, None, &Settings::default()).is_err());
     }
 

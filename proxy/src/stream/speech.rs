@@ -81,6 +81,7 @@ fn job(say: &Say, text: String, (request_id, tenant): &Asker, continues: bool) -
         language: say.language.clone(),
         sample_rate: say.sample_rate,
         dictionary: None,
+        prompt: None,
     };
     Outgoing {
         route: say.route.clone(),

@@ -45,15 +45,25 @@ impl Merged {
         self.labels.get(speaker?).map(String::as_str)
     }
 
-    /// Names speakers anew, in the order in which they speak.
-    pub fn rename(&mut self, name: impl Fn(usize) -> String) {
+    /// Names speakers anew, in the order in which they speak; those of `known` keep their names.
+    pub fn rename(&mut self, known: &[String], name: impl Fn(usize) -> String) {
         let mut renamed: Vec<Option<String>> = vec![None; self.labels.len()];
         let mut named = 0;
         for speaker in self.speakers.iter().flatten().copied().chain(0..self.labels.len()) {
-            if renamed[speaker].is_none() {
-                renamed[speaker] = Some(name(named));
+            if renamed[speaker].is_some() {
+                continue;
+            }
+            if known.contains(&self.labels[speaker]) {
+                renamed[speaker] = Some(self.labels[speaker].clone());
+                continue;
+            }
+            let mut free = name(named);
+            named += 1;
+            while known.contains(&free) {
+                free = name(named);
                 named += 1;
             }
+            renamed[speaker] = Some(free);
         }
         self.labels = renamed.into_iter().map(Option::unwrap_or_default).collect();
         for block in &mut self.blocks {

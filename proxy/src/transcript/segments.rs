@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::sanitise::reported_spans;
 use super::span::{SECOND, Span, millis};
@@ -18,7 +19,8 @@ const TEXT_LIMIT: usize = 240;
 /// A segment of `verbose_json`. OpenAI's schema requires every field. Those that describe Whisper's decoder,
 /// which this engine does not have, hold neutral values: they pass the customary filters on silence
 /// (`no_speech_prob`), doubt (`avg_logprob`) and repetition (`compression_ratio`), and say nothing.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = TranscriptSegment)]
 pub struct Segment {
     /// Place in the list, from 0.
     pub id: usize,

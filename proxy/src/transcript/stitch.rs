@@ -17,8 +17,9 @@ const FAR_RUN: usize = 2;
 /// Appends the words of the next stretch to those so far, in order, and drops what both have.
 ///
 /// `seam` is the time at which the left stretch is to end and `reach` how far the audio of both goes beyond it, seconds. Times of
-/// all words are finite. Words that end more than `reach` before the seam are never touched.
-pub fn stitch(all: &mut Vec<Word>, next: Vec<Word>, seam: f64, reach: f64) {
+/// all words are finite. Words that end more than `reach` before the seam are never touched. Returns how many of the words so
+/// far are kept, and how many of the next ones are left out.
+pub fn stitch(all: &mut Vec<Word>, next: Vec<Word>, seam: f64, reach: f64) -> (usize, usize) {
     let (first, until) = (tail(all, seam, reach), head(&next, seam, reach));
     let (left, right) = (&all[first..], &next[..until]);
     let keys = |words: &[Word]| words.iter().map(key).collect::<Vec<_>>();
@@ -52,6 +53,7 @@ pub fn stitch(all: &mut Vec<Word>, next: Vec<Word>, seam: f64, reach: f64) {
         word.end = word.end.max(word.start);
         word
     }));
+    (keep, skip)
 }
 
 /// How many of the words a later stretch that overlaps from `seam - reach` on leaves as they are.
@@ -229,7 +231,7 @@ mod tests {
             for (nth, to) in seams.iter().copied().chain([end + REACH]).enumerate() {
                 let jitter = if nth % 2 == 0 { &jitter } else { &other };
                 let piece = heard(&speech, from - REACH, to + REACH, jitter);
-                if nth == 0 { all = piece } else { stitch(&mut all, piece, from, REACH) }
+                if nth == 0 { all = piece } else { let _ = stitch(&mut all, piece, from, REACH); }
                 from = to;
             }
             let texts = |words: &[Word]| words.iter().map(|word| word.text.clone()).collect::<Vec<_>>();

@@ -130,6 +130,31 @@ impl Upstreams {
         self.run(outgoing, |reply| first_samples(reply, wanted)).await
     }
 
+    /// Whether an engine of the route translates what it hears.
+    pub fn translates(&self, route: &Route) -> bool {
+        self.any(route, |protocol| protocol.translates())
+    }
+
+    /// Whether an engine of the route says how sure it is of each word.
+    pub fn has_confidences(&self, route: &Route) -> bool {
+        self.any(route, |protocol| protocol.has_confidences())
+    }
+
+    /// Whether an engine of the route speaks like a recording.
+    pub fn imitates(&self, route: &Route) -> bool {
+        self.any(route, |protocol| protocol.imitates())
+    }
+
+    /// Whether an engine of the route stumbles over what no one speaks.
+    pub fn stumbles(&self, route: &Route) -> bool {
+        self.any(route, |protocol| protocol.stumbles())
+    }
+
+    fn any(&self, route: &Route, is: impl Fn(Protocol) -> bool) -> bool {
+        let config = self.inner.config.get();
+        config.protocols(route.capability, route.pool.as_deref()).into_iter().any(is)
+    }
+
     /// What the engines of a route offer together, by configuration.
     pub fn offers(&self, route: &Route) -> Offers {
         let mut all = Offers::default();
@@ -164,9 +189,10 @@ pub(super) fn serves(protocol: Protocol, work: &Work) -> bool {
             (wanted.words != Need::Required || offers.words)
                 && (!wanted.speakers || offers.speakers == Speakers::SameCall)
                 && (!wanted.live || offers.live)
+                && (!wanted.translate || protocol.translates())
         }
         Work::Diarize => protocol.diarizes(),
-        Work::Synthesize(_) => true,
+        Work::Synthesize(wanted) => wanted.prompt.is_none() || protocol.imitates(),
     }
 }
 

@@ -80,10 +80,11 @@ type Hearing<'a> = Pin<Box<dyn Future<Output = Result<(Heard, Served<()>), Error
 
 impl Upstreams {
     /// Whether a file of that work is to be split. An engine that tells speakers apart in the same call hears the whole file, for
-    /// its labels hold within a call only.
+    /// its labels hold within a call only; pieces of a translation cannot be stitched.
     pub(super) fn splits(&self, outgoing: &Outgoing) -> bool {
         let long = &self.inner.config.get().gateway.long;
-        let whole = matches!(&outgoing.work, Work::Transcribe(wanted) if !wanted.speakers);
+        let whole =
+            matches!(&outgoing.work, Work::Transcribe(wanted) if !wanted.speakers && !wanted.translate);
         let after = long.split_after.as_secs_f64();
         whole && outgoing.file.is_some() && after > 0.0 && outgoing.audio_seconds > after
     }
@@ -112,7 +113,7 @@ impl Upstreams {
     async fn open(&self, file: &Upload, rules: Rules, stop: &StopOnDrop) -> Result<Option<Cutting>, Error> {
         let source = file.bytes.blocking();
         let source = source.ok_or_else(|| Error::NoRoom { retry_after: self.retry_after_busy() })?;
-        let limits = convert::Limits { max_seconds: MAX_SECONDS, stop: stop.flag() };
+        let limits = convert::Limits { max_seconds: MAX_SECONDS, rate: RATE, stop: stop.flag() };
         let container = file.audio.container;
         let opened = blocking(move || Conversion::open(source, container, &limits)).await?;
         match opened {

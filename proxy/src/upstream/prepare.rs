@@ -75,7 +75,7 @@ impl Upstreams {
     }
 
     /// Converts the whole file. The work ends with the future.
-    async fn convert(&self, file: &Upload) -> Result<Replay, Error> {
+    pub(super) async fn convert(&self, file: &Upload) -> Result<Replay, Error> {
         self.complete(file).await?;
         file.gate.check()?;
         let source =
@@ -83,7 +83,7 @@ impl Upstreams {
         let (sender, receiver) = mpsc::channel::<Result<Bytes, Error>>(CHUNKS);
         let container = file.audio.container;
         let stop = StopOnDrop::default();
-        let limits = convert::Limits { max_seconds: MAX_SECONDS, stop: stop.flag() };
+        let limits = convert::Limits { max_seconds: MAX_SECONDS, rate: convert::RATE, stop: stop.flag() };
         let work = tokio::task::spawn_blocking(move || {
             let mut out = Chunks { sender, chunk: Vec::with_capacity(CHUNK_BYTES) };
             let converted = convert::to_pcm(source, container, &limits, &mut out);

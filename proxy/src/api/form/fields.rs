@@ -1,5 +1,7 @@
 //! The text fields of a form, in the order they came.
 
+use serde_json::Value;
+
 use crate::error::Error;
 
 /// Names and values; a name may come several times.
@@ -92,6 +94,35 @@ impl Fields {
         };
         self.0.iter().filter(move |(known, _)| bracketed(known)).map(|(_, value)| value.as_str())
     }
+
+    /// All values of `name` and `name[]` that are set, lists taken apart.
+    pub fn items(&self, name: &str, split: Split) -> Vec<String> {
+        let bare = self.all(name).map(|value| (value, split != Split::Never));
+        let bracketed = self.all_bracketed(name).map(|value| (value, split == Split::Always));
+        let mut items = Vec::new();
+        for (value, commas) in bare.chain(bracketed) {
+            match value.starts_with('[').then(|| serde_json::from_str(value)) {
+                Some(Ok(Value::Array(list))) => {
+                    items.extend(list.iter().filter_map(Value::as_str).map(str::to_owned));
+                }
+                _ if commas => items.extend(value.split(',').map(|item| item.trim().to_owned())),
+                _ => items.push(value.trim().to_owned()),
+            }
+        }
+        items.retain(|item| !is_unset(item));
+        items
+    }
+}
+
+/// Where a value is a list with commas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// In every spelling.
+    Always,
+    /// Only under the bare name: entries may have commas themselves.
+    Bare,
+    /// Nowhere.
+    Never,
 }
 
 /// Whether a value means "not set", as clients write it.

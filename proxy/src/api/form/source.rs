@@ -13,11 +13,21 @@ use parking_lot::Mutex;
 use super::{Framing, Seen, invalid, joined, malformed};
 use crate::error::Error;
 use crate::job::input::InputHasher;
-use crate::multipart::{Event, Limits, Parser};
+use crate::multipart::{Event, Large, Limits, Parser};
 use crate::net::body::late;
 
 /// Text fields: a prompt is the longest of them.
-const LIMITS: Limits = Limits { field_bytes: 16 * 1024, header_bytes: 8 * 1024, fields: 48 };
+const LIMITS: Limits = Limits {
+    field_bytes: 16 * 1024,
+    header_bytes: 8 * 1024,
+    fields: 48,
+    // Ten seconds of 48 kHz stereo as a WAV file are 2.6 MB in base64.
+    large: Large { prefix: Some(REFERENCES), bytes: 4 * 1024 * 1024, fields: 4 },
+};
+/// Recordings of speakers, as `data:` URLs.
+const REFERENCES: &str = "known_speaker_references";
+/// Names of the part that is the file.
+const FILE_PARTS: [&str; 2] = ["file", "audio_sample"];
 
 /// The file's bytes. The stream ends once the form has ended, or with what is wrong with it.
 pub(super) struct Source {
@@ -163,7 +173,7 @@ impl Source {
     fn take(&mut self, event: Event) -> Result<(), Error> {
         match event {
             Event::Field { name, value } => self.seen.lock().fields.push(name, value),
-            Event::FileStart { name, .. } if name != "file" => {
+            Event::FileStart { name, .. } if !FILE_PARTS.contains(&name.as_str()) => {
                 self.other = Some(Other { name, text: Some(BytesMut::new()) });
             }
             Event::FileStart { .. } if self.file.is_some() => {

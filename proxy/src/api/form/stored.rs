@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 
 use super::{Fields, Form, HEAD_BYTES, Seen, container, described, playing};
+use crate::audio::Container;
 use crate::error::Error;
 use crate::upstream::spool::{self, Replay, SpoolBudget};
 
@@ -47,6 +49,21 @@ impl Form {
         Ok(len)
     }
 
+    /// All bytes of the file, which is short.
+    ///
+    /// # Errors
+    /// What is wrong with the upload; [`Error::TooLarge`] beyond `most` bytes.
+    pub async fn bytes(&self, most: usize) -> Result<Bytes, Error> {
+        let (mut reader, mut all) = (self.bytes.reader(), BytesMut::new());
+        while let Some(frame) = reader.frame().await {
+            all.extend_from_slice(&frame.map_err(unreadable)?.into_data().unwrap_or_default());
+            if all.len() > most {
+                return Err(Error::TooLarge { limit: most as u64 });
+            }
+        }
+        self.bytes.failure().map_or(Ok(all.freeze()), Err)
+    }
+
     /// A form whose file is at `path`, with those fields.
     ///
     /// # Errors
@@ -70,6 +87,11 @@ impl Form {
         let seen = Arc::new(Mutex::new(Seen { fields, input: None }));
         let playing = playing(&prefix, bytes.len());
         Ok(Self { playing, announced: bytes.len(), audio, bytes, seen, fields_first: true })
+    }
+
+    /// The file's container.
+    pub fn container(&self) -> Container {
+        self.audio.container
     }
 
     /// A name that fits the file's container.

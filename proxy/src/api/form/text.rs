@@ -7,12 +7,17 @@ use http::header;
 use super::{Fields, invalid, malformed};
 use crate::api::small;
 use crate::error::Error;
-use crate::multipart::{Boundary, Event, Limits, Parser};
+use crate::multipart::{Boundary, Event, Large, Limits, Parser};
 
 /// Largest body.
 const BODY_BYTES: usize = 256 * 1024;
 /// Largest field, and most of them.
-const LIMITS: Limits = Limits { field_bytes: 64 * 1024, header_bytes: 8 * 1024, fields: 48 };
+const LIMITS: Limits = Limits {
+    field_bytes: 64 * 1024,
+    header_bytes: 8 * 1024,
+    fields: 48,
+    large: Large { prefix: None, bytes: 0, fields: 0 },
+};
 
 impl Fields {
     /// The fields of a body, `multipart/form-data` or `application/x-www-form-urlencoded`.

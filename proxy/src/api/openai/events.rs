@@ -13,7 +13,7 @@ use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::{FutureExt, StreamExt, stream};
 use serde::Serialize;
 
-use crate::api::openai::wire::{DiarizedSegment, Language, Usage};
+use crate::api::openai::wire::{DiarizedSegment, Language, Logprob, Usage};
 use crate::api::sse;
 use crate::error::Error;
 use crate::transcript::text::ends_sentence;
@@ -36,21 +36,25 @@ struct Delta<'a> {
 struct Done<'a> {
     r#type: &'static str,
     text: &'a str,
+    #[serde(flatten)]
+    end: End,
+}
+
+/// What comes at the end beside the text.
+#[derive(Default, Serialize)]
+pub(super) struct End {
     #[serde(skip_serializing_if = "Option::is_none")]
-    languages: Option<[Language; 1]>,
+    pub(super) languages: Option<[Language; 1]>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Usage>,
+    pub(super) logprobs: Option<Vec<Logprob>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) usage: Option<Usage>,
 }
 
 /// The events of a text, sentence by sentence, of which the client has got so many bytes already.
-pub(super) fn transcript(
-    text: &str,
-    told: usize,
-    languages: Option<[Language; 1]>,
-    usage: Option<Usage>,
-) -> String {
+pub(super) fn transcript(text: &str, told: usize, last: End) -> String {
     let mut out = sentences(text.get(told..).unwrap_or_default());
-    end(&mut out, text, languages, usage);
+    end(&mut out, text, last);
     out
 }
 
@@ -95,11 +99,7 @@ impl Listener for Teller {
 }
 
 /// The events of segments with speakers.
-pub(super) fn diarized(
-    segments: &[DiarizedSegment],
-    languages: Option<[Language; 1]>,
-    usage: Option<Usage>,
-) -> String {
+pub(super) fn diarized(segments: &[DiarizedSegment], last: End) -> String {
     let (mut out, mut text) = (String::new(), String::new());
     for (nth, segment) in segments.iter().enumerate() {
         let delta = delta(segments, nth);
@@ -107,7 +107,7 @@ pub(super) fn diarized(
         push(&mut out, "transcript.text.segment", segment);
         text.push_str(&delta);
     }
-    end(&mut out, &text, languages, usage);
+    end(&mut out, &text, last);
     out
 }
 
@@ -123,9 +123,9 @@ pub(super) fn delta(segments: &[DiarizedSegment], nth: usize) -> String {
 
 const DELTA: &str = "transcript.text.delta";
 
-fn end(out: &mut String, text: &str, languages: Option<[Language; 1]>, usage: Option<Usage>) {
+fn end(out: &mut String, text: &str, end: End) {
     const DONE: &str = "transcript.text.done";
-    push(out, DONE, &Done { r#type: DONE, text, languages, usage });
+    push(out, DONE, &Done { r#type: DONE, text, end });
     out.push_str(sse::END);
 }
 
@@ -223,7 +223,7 @@ mod tests {
     async fn a_long_job_is_kept_alive_and_then_ends_as_any_other() {
         let work = async {
             tokio::time::sleep(Duration::from_secs(40)).await;
-            Ok(response(transcript("Hello.", 0, None, None)))
+            Ok(response(transcript("Hello.", 0, End::default())))
         };
         let response = soon(work, Teller::new().1).await.unwrap();
         assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
@@ -241,7 +241,7 @@ mod tests {
                 teller.heard(Part { text: "Hello there.".into(), seconds: 1.0 });
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 teller.heard(Part { text: " And on.".into(), seconds: 2.0 });
-                Ok(response(transcript("Hello there. And on. End.", teller.told(), None, None)))
+                Ok(response(transcript("Hello there. And on. End.", teller.told(), End::default())))
             }
         };
         let mut body = soon(work, told).await.unwrap().into_body().into_data_stream();

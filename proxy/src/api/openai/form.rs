@@ -4,10 +4,9 @@
 //! mean "not set" by `""`, `"None"` or `"null"`. A parameter that changes what comes back and cannot be met is refused by
 //! name; a hint that only helps is taken or ignored.
 
-use serde_json::Value;
-
 use super::chunking::Chunking;
-use crate::api::form::{Fields, is_unset};
+use super::known::Known;
+use crate::api::form::{Fields, Split};
 use crate::error::Error;
 use crate::job::language;
 use crate::job::work::Need;
@@ -65,6 +64,12 @@ pub struct Parameters {
     pub chunking: Chunking,
     /// The reply comes as events.
     pub stream: bool,
+    /// Speakers that are known.
+    pub known: Known,
+    /// How sure the engine is of each word, in `json`.
+    pub logprobs: bool,
+    /// In English, whatever is spoken.
+    pub translate: bool,
 }
 
 impl Parameters {
@@ -76,8 +81,12 @@ impl Parameters {
         refuse_unsupported(fields)?;
         let format = format(fields)?;
         let model = fields.set("model").map(str::to_owned);
-        let granularities = list(fields, "timestamp_granularities");
+        let granularities = fields.items("timestamp_granularities", Split::Always);
+        let speakers = format == Format::DiarizedJson || speakers(fields)?;
         let mut parameters = Self {
+            known: Known::read(fields, speakers)?,
+            logprobs: logprobs(fields, format)?,
+            translate: false,
             chunking: Chunking::read(fields)?,
             stream: fields.flag("stream")? && streams(fields),
             model,
@@ -87,7 +96,7 @@ impl Parameters {
             temperature: temperature(fields)?,
             words: false,
             segments: granularities.is_empty(),
-            speakers: format == Format::DiarizedJson || speakers(fields)?,
+            speakers,
         };
         for granularity in granularities {
             match granularity.as_str() {
@@ -110,10 +119,29 @@ impl Parameters {
         Ok(parameters)
     }
 
+    /// Reads the fields of a translation, which is of no speaker and of no word that was spoken.
+    ///
+    /// # Errors
+    /// A 400 that names the parameter.
+    pub fn translation(fields: &Fields) -> Result<Self, Error> {
+        let parameters = Self::read(fields)?;
+        for (name, asked) in [
+            ("timestamp_granularities", parameters.words),
+            ("diarize", parameters.speakers),
+            ("include", parameters.logprobs),
+            ("stream", parameters.stream),
+        ] {
+            if asked {
+                return Err(Error::param(name, format!("{name} is not supported for a translation")));
+            }
+        }
+        Ok(Self { translate: true, language: None, ..parameters })
+    }
+
     /// Whether times of words are needed to answer. Segments and cues without them are one of all the text: true, if coarse.
     pub fn needs_words(&self) -> Need {
         match self.format {
-            _ if self.speakers => Need::Required,
+            _ if self.speakers || self.logprobs => Need::Required,
             Format::VerboseJson if self.words => Need::Required,
             Format::VerboseJson | Format::Srt | Format::Vtt => Need::Preferred,
             Format::Json | Format::Text | Format::DiarizedJson => Need::No,
@@ -123,19 +151,23 @@ impl Parameters {
 
 /// Parameters that change meaning and that no engine here can meet.
 fn refuse_unsupported(fields: &Fields) -> Result<(), Error> {
-    if let Some(include) = list(fields, "include").first() {
-        let message = format!("include[]={include} is not supported: the engine gives no log probabilities");
-        return Err(Error::param("include", message));
-    }
     if fields.flag("translate")? {
         return Err(Error::param("translate", "no engine here translates; leave translate out"));
     }
-    for name in ["known_speaker_names", "known_speaker_references"] {
-        if !list(fields, name).is_empty() {
-            return Err(Error::param(name, format!("{name}[] is not supported")));
-        }
-    }
     Ok(())
+}
+
+/// `include[]`, of which OpenAI knows one value, for one format.
+fn logprobs(fields: &Fields, format: Format) -> Result<bool, Error> {
+    let include = fields.items("include", Split::Always);
+    if let Some(other) = include.iter().find(|include| *include != "logprobs") {
+        let other: String = other.chars().take(64).collect();
+        return Err(Error::param("include", format!("include[] must be logprobs, not '{other}'")));
+    }
+    if !include.is_empty() && format != Format::Json {
+        return Err(Error::param("include", "include[]=logprobs needs response_format=json"));
+    }
+    Ok(!include.is_empty())
 }
 
 /// Whether the reply is to come as events, as far as the fields say that are there. As OpenAI documents it, one model ignores it.
@@ -150,7 +182,7 @@ fn speakers(fields: &Fields) -> Result<bool, Error> {
 
 /// The prompt, and after it the `keywords[]`: engines take both as one vocabulary.
 fn prompt(fields: &Fields) -> Result<Option<String>, Error> {
-    let keywords = list(fields, "keywords");
+    let keywords = fields.items("keywords", Split::Always);
     if keywords.iter().any(|keyword| keyword.contains(['<', '>', '\r', '\n'])) {
         return Err(Error::param("keywords", "keywords[] must not contain <, > or line ends"));
     }
@@ -172,7 +204,7 @@ fn format(fields: &Fields) -> Result<Format, Error> {
 
 /// `language`, or the only entry of `languages[]`. Several languages are a hint, and the engine detects by itself.
 fn requested_language(fields: &Fields) -> Result<Option<String>, Error> {
-    let languages = list(fields, "languages");
+    let languages = fields.items("languages", Split::Always);
     let (name, value) = match (fields.set("language"), languages.as_slice()) {
         (Some(_), [_, ..]) => {
             return Err(Error::param("languages", "send language or languages[], not both"));
@@ -192,21 +224,6 @@ fn temperature(fields: &Fields) -> Result<Option<f64>, Error> {
         Ok(temperature) if (0.0..=1.0).contains(&temperature) => Ok(Some(temperature)),
         _ => Err(Error::param("temperature", "temperature must be a number from 0 to 1")),
     }
-}
-
-/// All values of `name` and `name[]`, lists taken apart.
-fn list(fields: &Fields, name: &str) -> Vec<String> {
-    let mut values = Vec::new();
-    for value in fields.all(name).chain(fields.all_bracketed(name)) {
-        match serde_json::from_str(value) {
-            Ok(Value::Array(items)) => {
-                values.extend(items.iter().filter_map(Value::as_str).map(str::to_owned));
-            }
-            _ => values.extend(value.split(',').map(|item| item.trim().to_owned())),
-        }
-    }
-    values.retain(|value| !is_unset(value));
-    values
 }
 
 #[cfg(test)]
@@ -278,8 +295,9 @@ mod tests {
         assert_eq!(blamed(&[("stream", "True"), ("response_format", "srt")]), Some("stream"));
         assert_eq!(blamed(&[("keywords[]", "<b>")]), Some("keywords"));
         assert_eq!(blamed(&[("diarize", "perhaps")]), Some("diarize"));
-        assert_eq!(blamed(&[("include[]", "logprobs")]), Some("include"));
-        assert_eq!(blamed(&[("known_speaker_names[]", "agent")]), Some("known_speaker_names"));
+        assert_eq!(blamed(&[("include[]", "words")]), Some("include"));
+        assert_eq!(blamed(&[("include[]", "logprobs"), ("response_format", "srt")]), Some("include"));
+        assert_eq!(blamed(&[("known_speaker_names[]", "agent")]), Some("known_speaker_names"), "no speakers");
         assert_eq!(blamed(&[("timestamp_granularities[]", "char")]), Some("timestamp_granularities"));
         assert_eq!(blamed(&[("timestamp_granularities[]", "word")]), Some("timestamp_granularities"));
         for wrong in ["hot", "-1", "2", "NaN", "inf"] {
@@ -303,6 +321,39 @@ mod tests {
             assert!(read(&[("response_format", "vtt"), (name, "1")]).unwrap().speakers, "{name}");
         }
         assert!(!read(&[("model", "whisper-1"), ("stream", "true")]).unwrap().stream);
+    }
+
+    #[test]
+    fn known_speakers_have_names_and_as_many_recordings_or_none() {
+        let known = |fields: &[(&str, &str)]| {
+            let diarized = [("response_format", "diarized_json")];
+            read(&[fields, &diarized].concat()).map(|parameters| parameters.known)
+        };
+        let names =
+            known(&[("known_speaker_names[]", "Smith, John"), ("known_speaker_names[]", "Ada")]).unwrap();
+        assert_eq!(
+            (names.names.as_slice(), names.has_recordings()),
+            (&["Smith, John".to_owned(), "Ada".into()][..], false)
+        );
+        assert_eq!(known(&[("known_speaker_names", "Ada,Ben")]).unwrap().names, ["Ada", "Ben"]);
+        let url = "data:audio/wav;base64,UklGRg==";
+        assert!(
+            known(&[("known_speaker_names[]", "Ada"), ("known_speaker_references[]", url)])
+                .unwrap()
+                .has_recordings()
+        );
+        for (fields, param) in [
+            (&[("known_speaker_references[]", url)][..], "known_speaker_references"),
+            (
+                &[("known_speaker_names", "Ada,Ben"), ("known_speaker_references[]", url)],
+                "known_speaker_references",
+            ),
+            (&[("known_speaker_names", "a,b,c,d,e")], "known_speaker_names"),
+            (&[("known_speaker_names", "a,b,a")], "known_speaker_names"),
+            (&[("known_speaker_names[]", "a\nb")], "known_speaker_names"),
+        ] {
+            assert_eq!(known(fields).unwrap_err().param_name(), Some(param), "{fields:?}");
+        }
     }
 
     #[test]

@@ -19,12 +19,13 @@ use super::form::Parameters;
 use super::transcription;
 use super::wire::{self, Heard};
 use crate::api::form::{Fields, Form, Playing};
-use crate::api::{Context, rendered, sse};
+use crate::api::{Context, credential, owner, owner_by, rendered, sse};
 use crate::edge::RequestId;
 use crate::error::{Error, Unit};
 use crate::jobs::{Jobs, Record, Status, Webhook};
 use contract::Capability;
 
+pub use view::{Job, List};
 pub use worker::Transcriber;
 
 /// Jobs of a page of the list.
@@ -57,19 +58,6 @@ impl Wanted {
     }
 }
 
-fn credential(headers: &HeaderMap) -> Option<&HeaderValue> {
-    [header::AUTHORIZATION.as_str(), "x-api-key", "api-key"].into_iter().find_map(|name| headers.get(name))
-}
-
-/// A digest of who asks: a job is seen by the name of the API key that made it. Where no key is asked for, by the credential that
-/// the request has all the same; without one all are the same.
-fn owner(request_id: &RequestId, credential: Option<&HeaderValue>) -> String {
-    let caller = request_id.caller().map(|caller| format!("name {}", caller.name()));
-    let bytes = caller.as_ref().map(String::as_bytes).or_else(|| credential.map(HeaderValue::as_bytes));
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes.unwrap_or_default());
-    digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Whether the fields ask for a job, as far as they are there.
 pub fn asks(fields: &Fields) -> bool {
     fields.flag("async") == Ok(true)
@@ -99,6 +87,11 @@ pub async fn create(
     if parameters.stream {
         return Err(Error::param("stream", "stream and async exclude each other; a job has /events"));
     }
+    if parameters.known.has_recordings() {
+        let message =
+            "a job takes speakers that are enrolled: POST /v1/audio/speakers, and send their names alone";
+        return Err(Error::param("known_speaker_references", message));
+    }
     // Refuses now what no engine does.
     let job = transcription::job(context, form, &fields, &parameters, request_id)?;
     let key = wanted.key().or_else(|| fields.set("idempotency_key").map(str::to_owned));
@@ -123,7 +116,7 @@ pub async fn create(
         pairs.push(("model".into(), model.to_owned()));
     }
     let record = Record {
-        owner: owner(request_id, wanted.credential.as_ref()),
+        owner: owner_by(request_id, wanted.credential.as_ref()),
         status: Status::Queued,
         created: view::now(),
         started: None,
@@ -176,9 +169,9 @@ pub async fn list(
         Some(Ok(limit)) if (1..=MAX_PAGE).contains(&limit) => limit,
         Some(_) => return Err(Error::param("limit", format!("limit must be a number from 1 to {MAX_PAGE}"))),
     };
-    let (found, more) = jobs.list(&owner(&request_id, credential(&headers)), query.set("after"), limit);
-    let data: Vec<_> = found.iter().map(|record| view::job(&context, jobs, record)).collect();
-    Ok(Json(json!({"object": "list", "data": data, "has_more": more})).into_response())
+    let (found, more) = jobs.list(&owner(&request_id, &headers), query.set("after"), limit);
+    let data = found.iter().map(|record| view::job(&context, jobs, record)).collect();
+    Ok(Json(view::List::new(data, more)).into_response())
 }
 
 /// `GET /v1/audio/jobs/{id}`.
@@ -192,7 +185,7 @@ pub async fn one(
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let jobs = jobs(&context)?;
-    let record = jobs.get(&id, &owner(&request_id, credential(&headers)))?;
+    let record = jobs.get(&id, &owner(&request_id, &headers))?;
     Ok(Json(view::job(&context, jobs, &record)).into_response())
 }
 
@@ -207,7 +200,7 @@ pub async fn cancel(
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let jobs = jobs(&context)?;
-    let record = jobs.cancel(&id, &owner(&request_id, credential(&headers))).await?;
+    let record = jobs.cancel(&id, &owner(&request_id, &headers)).await?;
     Ok(Json(view::job(&context, jobs, &record)).into_response())
 }
 
@@ -221,7 +214,7 @@ pub async fn remove(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
-    jobs(&context)?.remove(&id, &owner(&request_id, credential(&headers))).await?;
+    jobs(&context)?.remove(&id, &owner(&request_id, &headers)).await?;
     Ok(Json(json!({"id": id, "object": "audio.job", "deleted": true})).into_response())
 }
 
@@ -235,7 +228,7 @@ pub async fn events(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
-    let (jobs, owner) = (jobs(&context)?.clone(), owner(&request_id, credential(&headers)));
+    let (jobs, owner) = (jobs(&context)?.clone(), owner(&request_id, &headers));
     jobs.get(&id, &owner)?;
     let changes = jobs.changes();
     let drain = context.drain.clone();
@@ -290,7 +283,7 @@ pub async fn result(
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Error> {
-    let (jobs, owner) = (jobs(&context)?, owner(&request_id, credential(&headers)));
+    let (jobs, owner) = (jobs(&context)?, owner(&request_id, &headers));
     let asked = Fields::of_query(query.as_deref().unwrap_or_default())?;
     let record = jobs.get(&id, &owner)?;
     let outcome = match jobs.outcome(&id, &owner).await? {
@@ -302,6 +295,7 @@ pub async fn result(
     let heard = Heard {
         transcript: outcome.transcript,
         turns: outcome.turns.filter(|_| parameters.speakers),
+        known: parameters.known.names.clone(),
         playing: Playing { seconds, exact },
         told: 0,
     };

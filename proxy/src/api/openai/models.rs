@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use contract::Capability;
 
@@ -15,7 +16,7 @@ use crate::api::catalog::{self, Known};
 use crate::error::Error;
 
 /// One model. `kind` is beyond OpenAI's schema: it tells pickers which list a model belongs to.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Model {
     id: String,
     object: &'static str,
@@ -28,7 +29,8 @@ pub struct Model {
 }
 
 /// The list of models.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ModelList)]
 pub struct List {
     object: &'static str,
     data: Vec<Model>,
@@ -50,13 +52,16 @@ pub async fn list(State(context): State<Arc<Context>>) -> Json<List> {
 }
 
 /// A list for pickers of speech models, as Open WebUI reads it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SpeakingModelList)]
 pub struct Speaking {
     object: &'static str,
     models: Vec<Named>,
 }
 
-#[derive(Debug, Serialize)]
+/// A model by its id.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = NamedModel)]
 struct Named {
     id: String,
 }

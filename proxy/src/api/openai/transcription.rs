@@ -12,9 +12,10 @@ use super::form::{Parameters, streams};
 use super::jobs::{self, Wanted};
 use super::wire::{self, Heard};
 use crate::api::form::{Fields, Form};
-use crate::api::{Context, check_offers, may_wait, outgoing, rendered};
+use crate::api::{Context, check_offers, may_wait, outgoing, owner, rendered};
 use crate::edge::RequestId;
 use crate::error::{Error, Unit};
+use crate::job::known::Reference;
 use crate::job::work::{Transcribe, Transcript, Turns, Work};
 use crate::upstream::{Listener, Long, Outgoing, Served};
 
@@ -35,6 +36,7 @@ pub async fn by(
     request: Request,
 ) -> Result<Response, Error> {
     let wanted = Wanted::of(request.headers());
+    let owner = owner(&request_id, request.headers());
     let form = context.open(request).await?;
     form.fill().await?;
     if wanted.prefers && context.jobs.is_some() || form.says(jobs::asks) {
@@ -44,27 +46,54 @@ pub async fn by(
     }
     if form.says(streams) {
         let (teller, told) = Teller::new();
-        let work = async move { serve(&context, &form, model.as_deref(), &request_id, Some(&teller)).await };
+        let work = async move {
+            serve(&context, &form, model.as_deref(), (&request_id, &owner), Some(&teller)).await
+        };
         return events::soon(work, told).await;
     }
-    serve(&context, &form, model.as_deref(), &request_id, None).await
+    serve(&context, &form, model.as_deref(), (&request_id, &owner), None).await
 }
 
-/// `POST /v1/audio/translations`: a clear refusal, before anything of the upload is read.
-pub async fn translate() -> Error {
+/// `POST /v1/audio/translations`: as [`create`], in English. Where no engine translates that is said before anything is read.
+///
+/// # Errors
+/// A 400 that says so; else as [`create`].
+pub async fn translate(
+    State(context): State<Arc<Context>>,
+    Extension(request_id): Extension<RequestId>,
+    request: Request,
+) -> Result<Response, Error> {
+    if !context.upstreams.translates(&Capability::Stt.into()) {
+        return Err(untranslated());
+    }
+    let owner = owner(&request_id, request.headers());
+    let form = context.open(request).await?;
+    form.fill().await?;
+    let caller = (&request_id, owner.as_str());
+    form.serve(|fields| async {
+        let parameters = Parameters::translation(&fields)?;
+        answer(&context, &form, fields, parameters, caller, None).await
+    })
+    .await
+}
+
+fn untranslated() -> Error {
     let message =
         "no engine here translates; POST /v1/audio/transcriptions keeps the language that is spoken";
     Error::InvalidRequest { param: None, code: Some("unsupported_value"), message: message.into() }
 }
 
+/// The request and a digest of who sent it.
+type Caller<'a> = (&'a RequestId, &'a str);
+
 async fn serve(
     context: &Context,
     form: &Form,
     model: Option<&str>,
-    request_id: &RequestId,
+    caller: Caller<'_>,
     teller: Option<&Arc<Teller>>,
 ) -> Result<Response, Error> {
-    form.serve(|fields| transcribe(context, form, fields, model, request_id, teller)).await
+    form.serve(|fields| transcribe(context, form, fields, model, caller, teller)).await
 }
 
 async fn transcribe(
@@ -72,18 +101,31 @@ async fn transcribe(
     form: &Form,
     fields: Fields,
     model: Option<&str>,
-    request_id: &RequestId,
+    caller: Caller<'_>,
     teller: Option<&Arc<Teller>>,
 ) -> Result<Response, Error> {
     let mut parameters = Parameters::read(&fields)?;
     parameters.model = parameters.model.or_else(|| model.map(str::to_owned));
+    answer(context, form, fields, parameters, caller, teller).await
+}
+
+async fn answer(
+    context: &Context,
+    form: &Form,
+    fields: Fields,
+    parameters: Parameters,
+    (request_id, owner): Caller<'_>,
+    teller: Option<&Arc<Teller>>,
+) -> Result<Response, Error> {
     let mut job = job(context, form, &fields, &parameters, request_id)?;
+    let references = parameters.known.references(context, owner).await?;
     let charge = request_id.charge(Unit::AudioSeconds, form.playing.seconds)?;
     let teller = teller.filter(|_| parameters.stream && !parameters.speakers);
     job.long.listener = teller.map(|teller| Arc::clone(teller) as Arc<dyn Listener>);
-    let Served { value: (transcript, turns), engine, hedged } = hear(context, &job).await?;
+    let Served { value: (transcript, turns), engine, hedged } = hear(context, &job, &references).await?;
     let told = teller.map_or(0, |teller| teller.told());
-    let heard = Heard { transcript, turns, playing: form.playing, told };
+    let known = parameters.known.names.clone();
+    let heard = Heard { transcript, turns, known, playing: form.playing, told };
     context.served(form, request_id, (&engine, hedged), charge, heard.duration());
     let weight = heard.weight();
     let render = move || wire::render(heard, &parameters);
@@ -91,11 +133,17 @@ async fn transcribe(
         .await
 }
 
-/// Has a job's file transcribed, with speaker turns where it asks for them.
+/// Has a job's file transcribed, with speaker turns where it asks for them, named after references where there are some.
 pub(super) async fn hear(
     context: &Context,
     job: &Outgoing,
+    references: &[Reference],
 ) -> Result<Served<(Transcript, Option<Turns>)>, Error> {
+    if !references.is_empty() {
+        let Served { value: (transcript, turns), engine, hedged } =
+            context.upstreams.transcribe_with_known(job, references).await?;
+        return Ok(Served { value: (transcript, Some(turns)), engine, hedged });
+    }
     if matches!(&job.work, Work::Transcribe(wanted) if wanted.speakers) {
         let Served { value: (transcript, turns), engine, hedged } =
             context.upstreams.transcribe_with_speakers(job).await?;
@@ -122,8 +170,17 @@ pub(super) fn job(
         temperature: parameters.temperature,
         speakers: parameters.speakers,
         live: false,
+        translate: parameters.translate,
     });
     check_offers(&context.upstreams, &route, &work)?;
+    if parameters.translate && !context.upstreams.translates(&route) {
+        return Err(untranslated());
+    }
+    if parameters.logprobs && !context.upstreams.has_confidences(&route) {
+        let message =
+            "include[]=logprobs is not supported: the engine does not say how sure it is of its words";
+        return Err(Error::param("include", message));
+    }
     let mut job = outgoing(route, work, form.playing.seconds, request_id);
     job.file = Some(form.upload(fields, &context.upstreams));
     job.may_wait = may_wait(&config, Capability::Stt, form.announced);

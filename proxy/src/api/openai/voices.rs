@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::api::Context;
 use crate::job::voice::VoiceName;
@@ -18,12 +19,15 @@ pub struct Options {
 }
 
 /// The list of voices.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VoiceList)]
 pub struct List {
     voices: Vec<Entry>,
 }
 
-#[derive(Debug, Serialize)]
+/// A voice, or with `legacy` its name alone.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Voice)]
 #[serde(untagged)]
 enum Entry {
     Name(String),

@@ -3,10 +3,12 @@
 use axum::response::{IntoResponse, Response};
 use http::header;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::api::form::Playing;
-use crate::api::openai::events;
+use crate::api::openai::events::{self, End};
 use crate::api::openai::form::{Format, Parameters};
+use crate::api::reference::Schemas;
 use crate::job::language;
 use crate::job::work::{Need, Transcript, Turns};
 use crate::transcript::segments::{Segment, segments};
@@ -20,21 +22,40 @@ pub(super) struct Heard {
     pub(super) transcript: Transcript,
     /// Speaker turns, if they were asked for.
     pub(super) turns: Option<Turns>,
+    /// Names of speakers that are known.
+    pub(super) known: Vec<String>,
     pub(super) playing: Playing,
     /// Bytes of the text that the client has got as events.
     pub(super) told: usize,
 }
 
-#[derive(Serialize)]
+/// A transcript.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Transcription)]
 struct Json {
     text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     languages: Option<[Language; 1]>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<Vec<Logprob>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Usage>,
 }
 
-#[derive(Serialize)]
+/// How sure the engine is of a word, which is a token here.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = TranscriptLogprob)]
+pub(super) struct Logprob {
+    token: String,
+    /// The natural logarithm of the confidence.
+    logprob: f64,
+    /// The token in UTF-8.
+    bytes: Vec<u8>,
+}
+
+/// A transcript with segments, words or both.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TranscriptionVerbose)]
 struct VerboseJson {
     task: &'static str,
     language: String,
@@ -47,7 +68,9 @@ struct VerboseJson {
     usage: Usage,
 }
 
-#[derive(Serialize)]
+/// A word with its times in seconds.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TranscriptWord)]
 struct TimedWord {
     word: String,
     start: f64,
@@ -58,7 +81,9 @@ struct TimedWord {
     speaker_confidence: Option<f32>,
 }
 
-#[derive(Serialize)]
+/// A transcript whose segments have speakers.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TranscriptionDiarized)]
 struct DiarizedJson {
     task: &'static str,
     duration: f64,
@@ -68,7 +93,7 @@ struct DiarizedJson {
 }
 
 /// A segment with its speaker, also an event of its own.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(super) struct DiarizedSegment {
     r#type: &'static str,
     pub(super) id: String,
@@ -79,12 +104,15 @@ pub(super) struct DiarizedSegment {
 }
 
 /// A language that was heard.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = TranscriptLanguage)]
 pub(super) struct Language {
     code: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+/// What the audio costs: begun seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = TranscriptUsage)]
 pub(super) struct Usage {
     r#type: &'static str,
     seconds: u64,
@@ -122,28 +150,43 @@ impl Heard {
     }
 }
 
+/// Adds the replies to the reference.
+pub fn schemas(schemas: &mut Schemas) {
+    schemas.add::<Json>();
+    schemas.add::<VerboseJson>();
+    schemas.add::<DiarizedJson>();
+}
+
 /// The reply to the client.
 pub(super) fn render(mut heard: Heard, parameters: &Parameters) -> Response {
+    if parameters.translate {
+        // What was spoken is of no use for a text in English.
+        heard.transcript.language = None;
+    }
     let duration = heard.duration();
     let text = heard.transcript.text.trim().to_owned();
+    let logprobs = parameters.logprobs.then(|| logprobs(&heard.transcript));
     let words = &mut heard.transcript.words;
     if words.is_empty() && !text.is_empty() && parameters.needs_words() != Need::No {
         // An engine without times: one stretch of all the text is the truth that is left.
         words.push(Word { start: 0.0, end: duration, text: text.clone() });
     }
     repair(words);
-    let merged = heard.turns.as_ref().map(|turns| speakers(&heard.transcript, turns));
+    let merged = heard.turns.as_ref().map(|turns| speakers(&heard.transcript, turns, &heard.known));
     let (words, merged) = (&heard.transcript.words, merged.as_ref());
     match parameters.format {
         Format::Json | Format::Text if parameters.stream => {
-            events::response(events::transcript(&text, heard.told, heard.languages(), heard.usage()))
+            let (languages, usage) = (heard.languages(), heard.usage());
+            events::response(events::transcript(&text, heard.told, End { languages, logprobs, usage }))
         }
         Format::DiarizedJson if parameters.stream => {
             let segments = diarized(words, merged);
-            events::response(events::diarized(&segments, heard.languages(), heard.usage()))
+            let (languages, usage) = (heard.languages(), heard.usage());
+            events::response(events::diarized(&segments, End { languages, logprobs: None, usage }))
         }
         Format::Json => {
-            axum::Json(Json { text, languages: heard.languages(), usage: heard.usage() }).into_response()
+            let (languages, usage) = (heard.languages(), heard.usage());
+            axum::Json(Json { text, languages, logprobs, usage }).into_response()
         }
         Format::Text => plain("text/plain; charset=utf-8", format!("{text}\n")),
         Format::Srt => plain("text/plain; charset=utf-8", subtitle::srt(&cues(words, merged))),
@@ -151,8 +194,11 @@ pub(super) fn render(mut heard: Heard, parameters: &Parameters) -> Response {
         Format::VerboseJson => {
             let language = heard.transcript.language.as_ref().or(parameters.language.as_ref());
             let reply = VerboseJson {
-                task: "transcribe",
-                language: language::english_name(language.map_or(DEFAULT_LANGUAGE, String::as_str)),
+                task: if parameters.translate { "translate" } else { "transcribe" },
+                language: match parameters.translate {
+                    true => DEFAULT_LANGUAGE.to_owned(),
+                    false => language::english_name(language.map_or(DEFAULT_LANGUAGE, String::as_str)),
+                },
                 duration,
                 text,
                 words: parameters.words.then(|| timed(words, merged)),
@@ -170,12 +216,12 @@ pub(super) fn render(mut heard: Heard, parameters: &Parameters) -> Response {
     }
 }
 
-/// Who spoke which word; speakers are `A`, `B` and so on in the order in which they speak.
-fn speakers(transcript: &Transcript, turns: &Turns) -> Merged {
+/// Who spoke which word; speakers that are not known are `A`, `B` and so on in the order in which they speak.
+fn speakers(transcript: &Transcript, turns: &Turns, known: &[String]) -> Merged {
     let language = transcript.language.as_deref();
     let params = Params { rule: Rule::Continuity, language, confidences: true };
     let mut merged = merge(&transcript.words, &turns.turns, &params);
-    merged.rename(letters);
+    merged.rename(known, letters);
     merged
 }
 
@@ -188,6 +234,20 @@ fn letters(nth: usize) -> String {
         rest = (rest - 1) / 26;
     }
     name
+}
+
+/// The words with the logarithms of their confidences; none where the engine did not say any.
+fn logprobs(transcript: &Transcript) -> Vec<Logprob> {
+    /// Of a word that the engine is not sure of at all: OpenAI's own smallest.
+    const LEAST: f64 = -9999.0;
+    let spoken = transcript.words.iter().zip(&transcript.confidences);
+    spoken
+        .map(|(word, confidence)| Logprob {
+            token: word.text.clone(),
+            logprob: f64::from(*confidence).ln().max(LEAST),
+            bytes: word.text.as_bytes().to_vec(),
+        })
+        .collect()
 }
 
 fn diarized(words: &[Word], merged: Option<&Merged>) -> Vec<DiarizedSegment> {

@@ -33,8 +33,12 @@ fn code(error: &Error) -> Code {
         Error::TooLarge { .. }
         | Error::TooManySessions { .. }
         | Error::TooManyJobs { .. }
+        | Error::TooManyClips { .. }
         | Error::Overloaded { .. } => Code::ResourceExhausted,
-        Error::ModelNotFound { .. } | Error::NotFound { .. } | Error::JobNotFound => Code::NotFound,
+        Error::ModelNotFound { .. }
+        | Error::NotFound { .. }
+        | Error::JobNotFound
+        | Error::ClipNotFound { .. } => Code::NotFound,
         Error::JobCanceled => Code::Cancelled,
         Error::MethodNotAllowed { .. } | Error::NoHandshake(_) => Code::Unimplemented,
         Error::InvalidSecret => Code::Unauthenticated,

@@ -58,7 +58,8 @@ impl Asked<'_> {
         let language = asked.unwrap_or_else(|| language_of(&voice));
         let route = context.route(request_id, None, Capability::Tts)?;
         let (format, speed) = (self.format, 1.0);
-        Ok(Speech { input, voice, language, format, sample_rate, speed, dictionary, route })
+        let (volume, prompt) = (1.0, None);
+        Ok(Speech { input, voice, language, format, sample_rate, speed, dictionary, volume, prompt, route })
     }
 }
 

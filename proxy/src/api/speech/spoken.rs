@@ -90,6 +90,7 @@ impl Spoken {
             language: self.speech.language.clone(),
             sample_rate: self.speech.sample_rate,
             dictionary: self.speech.dictionary.clone(),
+            prompt: self.speech.prompt.clone(),
         };
         let seconds = work.expected_seconds();
         let work = Work::Synthesize(work);
@@ -121,6 +122,11 @@ impl Spoken {
     async fn encode(&mut self, samples: &[i16]) -> Result<(), Error> {
         let stretched = self.stretch.as_mut().map(|stretch| stretch.push(samples));
         let samples = stretched.as_deref().unwrap_or(samples);
+        let volume = self.speech.volume;
+        // The cast saturates.
+        let louder = |sample: &i16| (f32::from(*sample) * volume).round() as i16;
+        let scaled: Option<Vec<i16>> = (volume != 1.0).then(|| samples.iter().map(louder).collect());
+        let samples = scaled.as_deref().unwrap_or(samples);
         self.samples += samples.len() as u64;
         if let Some(charge) = self.charge.take_if(|_| !samples.is_empty()) {
             charge.settle_all();

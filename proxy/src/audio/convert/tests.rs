@@ -34,7 +34,7 @@ fn fixture(name: &str) -> Vec<u8> {
 }
 
 fn limits(max_seconds: f64) -> Limits {
-    Limits { max_seconds, stop: Arc::default() }
+    Limits { max_seconds, rate: RATE, stop: Arc::default() }
 }
 
 /// Converts a file whose container is found by its content.

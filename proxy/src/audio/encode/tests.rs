@@ -180,6 +180,7 @@ fn audio_leaves_while_it_comes() {
         (OutputFormat::Wav, 1, 0),
         (OutputFormat::Pcm, 1, 0),
         (OutputFormat::Opus, 1, 4),
+        (OutputFormat::Webm, 1, 0),
         (OutputFormat::Flac, 5, 4),
         #[cfg(feature = "mp3lame")]
         (OutputFormat::Mp3, 5, 1),
@@ -190,6 +191,28 @@ fn audio_leaves_while_it_comes() {
         assert!(begin < first, "{format:?} begins after {begin} pieces");
         let longest = pieces[begin..].split(|piece| !piece.is_empty()).map(<[_]>::len).max().unwrap();
         assert!(longest <= gap, "{format:?} pauses for {longest} pieces");
+    }
+}
+
+#[test]
+fn webm_keeps_length_and_sound() {
+    for (rate, seconds) in [(24_000, 0.013), (24_000, 1.977), (16_000, 1.0), (48_000, 3.21)] {
+        let pcm = speech(rate, seconds);
+        let (decoded, decoded_rate) = decode(encode(OutputFormat::Webm, rate, &pcm));
+        assert_eq!(decoded_rate, 48_000);
+        let step = (decoded_rate / rate) as usize;
+        // A demuxer may leave priming and padding in: what Opus adds to whole frames.
+        let whole = pcm.len() * step;
+        assert!(
+            (whole..=whole + 2 * 960).contains(&decoded.len()),
+            "{rate} Hz, {seconds} s: {}",
+            decoded.len()
+        );
+        if seconds > 0.5 {
+            let thinned: Vec<i16> = decoded.iter().copied().step_by(step).collect();
+            let alike = correlation(&pcm, &thinned, 0..400);
+            assert!(alike > 0.95, "{rate} Hz: {alike}");
+        }
     }
 }
 
@@ -207,6 +230,7 @@ fn a_stream_without_samples_is_a_valid_file() {
         (OutputFormat::Wav, Some(Container::Wav)),
         (OutputFormat::Flac, Some(Container::Flac)),
         (OutputFormat::Opus, Some(Container::OggOpus)),
+        (OutputFormat::Webm, Some(Container::WebM)),
         (OutputFormat::Pcm, None),
     ] {
         let file = encode(format, 16_000, &[]);

@@ -258,6 +258,8 @@ pub struct Stack {
     pub engines: Vec<Arc<Fake>>,
     pub registry: prometheus::Registry,
     pub upstreams: Upstreams,
+    /// The patterns of the gateway's routes.
+    pub routes: Vec<String>,
     /// The configuration in force.
     pub config: Current,
     /// The drain of the gateway, not of the engines.
@@ -336,6 +338,7 @@ impl Stack {
             crate::net::Limits::default(),
             drain.clone(),
         ));
+        let routes = patterns(&gateway.router());
         let admin = serve(gateway.admin_router(), &elsewhere).await;
         for capability in Capability::ALL {
             while config
@@ -355,6 +358,7 @@ impl Stack {
             engines,
             registry,
             upstreams,
+            routes,
             config: current,
             drain,
         }
@@ -417,6 +421,20 @@ pub fn form(fields: &[(&'static str, &'static str)], file: Vec<u8>) -> reqwest::
         form = form.text(*name, *value);
     }
     form.part("file", reqwest::multipart::Part::bytes(file).file_name("speech.wav"))
+}
+
+/// The patterns of a router, which lists them when it is written for debugging, as in `RouteId(7): "/v1/models"`.
+fn patterns(router: &Router) -> Vec<String> {
+    let text = format!("{router:?}");
+    let quoted = text.split("RouteId(").filter_map(|rest| rest.split_once("): \"")?.1.split('"').next());
+    let known = quoted.filter(|pattern| pattern.starts_with('/') && !pattern.contains("__private__"));
+    known.map(str::to_owned).collect()
+}
+
+/// A pattern without what stands in front of it in several forms, and with wildcards as OpenAPI writes them.
+pub fn plain(pattern: &str) -> String {
+    let stripped = ["/openai/v1", "/v1"].iter().find_map(|prefix| pattern.strip_prefix(prefix));
+    stripped.filter(|rest| rest.starts_with('/')).unwrap_or(pattern).replace("{*", "{")
 }
 
 /// Asserts an error in OpenAI's envelope and gives its message.

@@ -27,6 +27,8 @@ pub struct Joined {
     /// How far pieces go beyond their seams, seconds.
     reach: f64,
     words: Vec<Word>,
+    /// How sure engines are of each of the words; `None` once one does not say.
+    confidences: Option<Vec<f32>>,
     /// Words that are part of `text`.
     told: usize,
     text: String,
@@ -46,6 +48,7 @@ impl Joined {
         Self {
             reach,
             words: Vec::new(),
+            confidences: Some(Vec::new()),
             told: 0,
             text: String::new(),
             spacing: None,
@@ -78,7 +81,7 @@ impl Joined {
             duration: Some(duration),
             words: self.words,
             turns: None,
-            confidences: Vec::new(),
+            confidences: self.confidences.unwrap_or_default(),
             model: self.model,
         };
         (transcript, delta)
@@ -92,7 +95,7 @@ impl Joined {
         }
         self.model = self.model.take().or(transcript.model);
         let (offset, from, to) = (seconds(start), seconds(core.start), seconds(core.end));
-        let mut words = transcript.words;
+        let (mut words, mut confidences) = (transcript.words, transcript.confidences);
         if words.is_empty() && !text.is_empty() {
             // An engine without times: the text of the whole piece.
             words.push(Word { start: from - offset, end: to - offset, text: text.to_owned() });
@@ -111,11 +114,18 @@ impl Joined {
         {
             first.text.insert(0, ' ');
         }
-        if self.words.is_empty() {
+        let known = confidences.len() == words.len();
+        let (keep, skip) = if self.words.is_empty() {
             self.words = words;
+            (0, 0)
         } else {
-            stitch::stitch(&mut self.words, words, from, self.reach);
-        }
+            stitch::stitch(&mut self.words, words, from, self.reach)
+        };
+        self.confidences = self.confidences.take().filter(|_| known).map(|mut all| {
+            all.truncate(keep);
+            all.extend(confidences.drain(skip.min(confidences.len())..));
+            all
+        });
     }
 
     /// Adds the words before `until` to the text.
@@ -142,7 +152,9 @@ mod tests {
             .map(|&(at, text)| Word { start: at - offset, end: at + 0.3 - offset, text: text.into() })
             .collect();
         let text = join(&words, Spacing::of(&words));
-        let transcript = Transcript { text, words, language: Some("en".into()), ..Transcript::default() };
+        let confidences = words.iter().map(|word| (word.text.len() as f32) / 10.0).collect();
+        let language = Some("en".into());
+        let transcript = Transcript { text, words, confidences, language, ..Transcript::default() };
         Heard { index, start, core: from..to, transcript }
     }
 
@@ -163,6 +175,9 @@ mod tests {
             assert_eq!(transcript.text, "One two. Three four five. Six. Seven.", "{order:?}");
             assert_eq!(told, transcript.text, "{order:?}");
             assert_eq!(transcript.words.len(), 7);
+            // Each word has its own, whichever piece it came from; those of the second begin without a space.
+            assert_eq!(transcript.confidences.len(), 7);
+            assert_eq!(transcript.confidences[5], 0.5, "Six.");
             assert_eq!((transcript.language.as_deref(), transcript.duration), (Some("en"), Some(30.0)));
         }
     }

@@ -45,6 +45,10 @@ impl Codec for RivaStreaming {
         Offers { live: true, ..super::Riva.offers() }
     }
 
+    fn has_confidences(&self) -> bool {
+        true
+    }
+
     fn intake(&self, _: &Audio) -> Intake {
         Intake::Pcm
     }

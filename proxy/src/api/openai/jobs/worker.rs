@@ -50,12 +50,13 @@ async fn transcribe(
     upload: PathBuf,
     progress: Progress,
 ) -> Result<Outcome, Error> {
-    let fields = Fields::of_pairs(record.fields);
+    let fields = Fields::of_pairs(record.fields.clone());
     let budget = context.upstreams.budget();
     let form = Form::of_file(upload, &record.filename, fields.clone(), budget).await?;
     let request_id =
         RequestId::of(HeaderValue::try_from(record.id.as_str()).unwrap_or(HeaderValue::from_static("job")));
     let parameters = Parameters::read(&fields)?;
+    let references = parameters.known.references(&context, &record.owner).await?;
     let mut job = transcription::job(&context, &form, &fields, &parameters, &request_id)?;
     if let Work::Transcribe(work) = &mut job.work {
         // The result may be asked for in any format.
@@ -64,7 +65,7 @@ async fn transcribe(
     (job.background, job.may_wait) = (true, true);
     job.long.listener = Some(Arc::new(Heard(progress)));
     let Served { value: (mut transcript, turns), engine, hedged } =
-        transcription::hear(&context, &job).await?;
+        transcription::hear(&context, &job, &references).await?;
     // Times that are no numbers cannot be kept.
     repair(&mut transcript.words);
     let seconds = transcript.duration.unwrap_or(form.playing.seconds);

@@ -1,23 +1,31 @@
 //! The JSON of a speech request, judged parameter by parameter.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use serde_json::{Map, Value};
 
 use contract::Capability;
 
+use crate::api::openai::clips;
 use crate::api::speech::{self, Speech};
-use crate::api::{Context, small};
-use crate::audio::{OutputFormat, SPEEDS};
+use crate::api::{Context, catalog, small};
+use crate::audio::{OutputFormat, SPEEDS, wav};
+use crate::clips::Kind;
 use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::language;
+use crate::job::plain::plain;
 use crate::job::voice::VoiceName;
+use crate::job::work::Prompt;
 
 /// Largest body: 4096 code points in the longest escapes, instructions, and room.
 const BODY_BYTES: usize = 256 * 1024;
 /// Rate of OpenAI's audio, and of all that names no other.
 const SAMPLE_RATE: u32 = 24_000;
-const SUPPORTED: &str = "mp3, opus, flac, wav, pcm";
+const SUPPORTED: &str = "mp3, opus, flac, wav, pcm, webm";
+/// How much louder or softer than its own a voice may be.
+const VOLUMES: std::ops::RangeInclusive<f64> = 0.0..=4.0;
 
 /// What the client sent.
 #[derive(Debug)]
@@ -45,9 +53,9 @@ impl Wanted {
     pub(super) async fn check(
         &self,
         context: &Context,
-        request_id: &RequestId,
+        (request_id, owner): (&RequestId, &str),
     ) -> Result<(Speech, bool), Error> {
-        let input = self.input()?;
+        let mut input = self.input()?;
         let model = self.text("model")?;
         let route = context.route(request_id, model, Capability::Tts)?;
         let format = self.format(model)?;
@@ -57,10 +65,27 @@ impl Wanted {
         self.refuse_unsupported()?;
         // Before names are looked up: what is left can only fail by the voice.
         let language = self.language()?;
-        let voice = voice(context, self.voice()?, model).await?;
+        let volume = self.volume()?;
+        let (emotion, instructions) = (self.text("emotion")?, self.instructions()?);
+        let cleans = self.flag("clean_text")?;
+        let prompt = imitated(context, self.voice()?, owner).await?;
+        if prompt.is_some() && !context.upstreams.imitates(&route) {
+            return Err(Error::param("voice", "no engine here imitates voices"));
+        }
+        let voice = match &prompt {
+            Some(_) => context.config.get().gateway.clips.base_voice.clone(),
+            None => {
+                let voice = voice(context, self.voice()?, model).await?;
+                speech::emotional(context, voice, emotion, instructions).await?
+            }
+        };
         let language = language.unwrap_or_else(|| speech::language_of(&voice));
+        if cleans.unwrap_or_else(|| context.upstreams.stumbles(&route)) {
+            input = plain(&input).into_owned();
+        }
         let dictionary = None;
-        let speech = Speech { input, voice, language, format, sample_rate, speed, dictionary, route };
+        let speech =
+            Speech { input, voice, language, format, sample_rate, speed, dictionary, volume, prompt, route };
         Ok((speech, events))
     }
 
@@ -112,6 +137,34 @@ impl Wanted {
             .ok_or_else(|| Error::param("speed", "speed must be a number from 0.25 to 4.0"))
     }
 
+    /// `volume`, or as Kokoro's server names it.
+    fn volume(&self) -> Result<f32, Error> {
+        let given = self.given("volume").or_else(|| self.given("volume_multiplier"));
+        let Some(value) = given else { return Ok(1.0) };
+        let volume = number(value).filter(|volume| VOLUMES.contains(volume));
+        volume
+            .map(|volume| volume as f32)
+            .ok_or_else(|| Error::param("volume", "volume must be a number from 0 to 4"))
+    }
+
+    /// A manner of speaking; OpenAI's limit. Clients send the text "None" for none.
+    fn instructions(&self) -> Result<Option<&str>, Error> {
+        let text = self.text("instructions")?.filter(|text| *text != "None");
+        if text.is_some_and(|text| text.chars().count() > speech::MAX_CODE_POINTS) {
+            let message = format!("instructions must have at most {} characters", speech::MAX_CODE_POINTS);
+            return Err(Error::param("instructions", message));
+        }
+        Ok(text)
+    }
+
+    fn flag(&self, name: &'static str) -> Result<Option<bool>, Error> {
+        match self.given(name) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(_) => Err(Error::param(name, format!("{name} must be true or false"))),
+        }
+    }
+
     fn events(&self) -> Result<bool, Error> {
         match self.text("stream_format")? {
             None | Some("audio") => Ok(false),
@@ -123,8 +176,7 @@ impl Wanted {
         }
     }
 
-    /// What changes the speech and no engine can do. `instructions` ask for a manner of speaking and change no word: they
-    /// are ignored, as OpenAI's own tts-1 does.
+    /// What changes the speech and no engine can do.
     fn refuse_unsupported(&self) -> Result<(), Error> {
         match self.text("encoding")? {
             None | Some("LINEAR_PCM") => Ok(()),
@@ -164,6 +216,17 @@ impl Wanted {
     fn given(&self, name: &str) -> Option<&Value> {
         self.0.get(name).filter(|value| !value.is_null())
     }
+}
+
+/// The recording of that name, unless an engine has a voice of it.
+async fn imitated(context: &Context, name: Option<&str>, owner: &str) -> Result<Option<Arc<Prompt>>, Error> {
+    let Some(name) = name.filter(|_| context.clips.is_some()) else { return Ok(None) };
+    if catalog::voice(&context.config.get(), &context.voices.known(), name).is_some() {
+        return Ok(None);
+    }
+    let Some((clip, file)) = clips::find(context, Kind::Voice, owner, name).await? else { return Ok(None) };
+    let pcm = file.slice(file.len().min(wav::HEADER_LEN)..);
+    Ok(Some(Arc::new(Prompt { pcm, rate: clip.rate, transcript: clip.transcript })))
 }
 
 /// The engine's voice for a client's name; without one the model's, if a voice is named as model, else the default.

@@ -83,6 +83,7 @@ impl Prober {
             language: self.language().to_owned(),
             sample_rate: codec.sample_rate(SAMPLE_RATE),
             dictionary: None,
+            prompt: None,
         });
         codec.encode(&work, None, self.protocols.settings()).map_err(|_| Failure::Inexpressible)
     }

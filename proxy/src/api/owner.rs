@@ -1,0 +1,24 @@
+//! Whose a job or a recording is: what one caller keeps here, no other sees.
+
+use http::{HeaderMap, HeaderValue, header};
+
+use crate::edge::RequestId;
+
+/// A digest of who asks, by the headers of a request.
+pub fn owner(request_id: &RequestId, headers: &HeaderMap) -> String {
+    owner_by(request_id, credential(headers))
+}
+
+/// A digest of who asks: the name of the API key. Where no key is asked for, the credential that the request has all the same;
+/// without one all are the same.
+pub fn owner_by(request_id: &RequestId, credential: Option<&HeaderValue>) -> String {
+    let caller = request_id.caller().map(|caller| format!("name {}", caller.name()));
+    let bytes = caller.as_ref().map(String::as_bytes).or_else(|| credential.map(HeaderValue::as_bytes));
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes.unwrap_or_default());
+    digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The credential of a request.
+pub fn credential(headers: &HeaderMap) -> Option<&HeaderValue> {
+    [header::AUTHORIZATION.as_str(), "x-api-key", "api-key"].into_iter().find_map(|name| headers.get(name))
+}

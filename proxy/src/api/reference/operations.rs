@@ -1,0 +1,221 @@
+//! The table of calls.
+
+use super::Content::{Bytes, Json, Nothing, Schema, Text};
+use super::Kind::{File, Flag, Number, Object, OneOf, Required, SomeOf, TextOr, Texts, Whole};
+use super::{Body, Content, Field, Kind, Operation, field};
+use crate::api::nim;
+
+/// Groups and what they have in common.
+pub(super) const GROUPS: [(&str, &str); 6] = [
+    ("transcription", "Speech to text."),
+    ("jobs", "Transcriptions in the background."),
+    ("speech", "Text to speech."),
+    (
+        "streaming",
+        "Speech while it is spoken. Sessions are WebSocket connections, which OpenAPI cannot describe further.",
+    ),
+    ("lists", "Models and voices."),
+    ("stack", "Health, usage, keys and the page for people."),
+];
+
+/// Tables of calls.
+pub(super) type Tables = &'static [&'static [Operation]];
+
+/// Every call.
+pub(super) const ALL: Tables =
+    &[TRANSCRIPTION, CLIPS, JOBS, SPEECH, nim::OPERATIONS, STREAMING, LISTS, STACK];
+
+const JSON: &str = "application/json";
+const PLAIN: &str = "text/plain";
+const EVENTS: &str = "text/event-stream";
+
+type Replies = &'static [(u16, &'static str, Content)];
+
+const ANY: Replies = &[(200, JSON, Json)];
+const SESSION: Replies = &[(101, "", Nothing)];
+const JOB: Replies = &[(200, JSON, Schema(&["AudioJob"]))];
+const TRANSCRIPT: Replies = &[
+    (200, JSON, Schema(&["TranscriptionVerbose", "TranscriptionDiarized", "Transcription"])),
+    (200, PLAIN, Text),
+    (200, "text/vtt", Text),
+    (200, EVENTS, Text),
+    (202, JSON, Schema(&["AudioJob"])),
+];
+const AUDIO: Replies = &[
+    (200, "audio/mpeg", Bytes),
+    (200, "audio/opus", Bytes),
+    (200, "audio/flac", Bytes),
+    (200, "audio/wav", Bytes),
+    (200, "audio/pcm", Bytes),
+    (200, "audio/webm", Bytes),
+    (200, EVENTS, Text),
+];
+
+const FORMATS: Kind = OneOf(&["json", "text", "srt", "verbose_json", "vtt", "diarized_json"]);
+const FILE: Field = field("file", File, "Audio in any common container.");
+const MODEL: Field = field("model", Kind::Text, "An id or alias; see GET /v1/models.");
+
+const TRANSCRIPTION_FORM: &[Field] = &[
+    FILE,
+    MODEL,
+    field("response_format", FORMATS, "How the transcript is written; json when unset."),
+    field("timestamp_granularities[]", SomeOf(&["word", "segment"]), "What has times in verbose_json."),
+    field("language", Kind::Text, "A language code such as en or en-US; detected when unset."),
+    field("languages[]", Texts, "Languages that may be spoken; in place of language."),
+    field("prompt", Kind::Text, "The text before, or vocabulary."),
+    field("keywords[]", Texts, "Vocabulary."),
+    field("include[]", SomeOf(&["logprobs"]), "How sure the engine is of each word, in json."),
+    field("temperature", Number(0.0, 1.0), "Sampling temperature."),
+    field("stream", Flag, "The reply comes as events."),
+    field("chunking_strategy", Kind::Text, "auto, or JSON of type server_vad: where long audio may be cut."),
+    field("known_speaker_names[]", Texts, "Speakers who are known, at most 4."),
+    field(
+        "known_speaker_references[]",
+        Texts,
+        "A recording of each, 2 to 10 s, as a data URL; none for speakers that are enrolled.",
+    ),
+    field("diarize", Flag, "Speakers in verbose_json, srt and vtt too."),
+    field("async", Flag, "A job in place of the transcript."),
+    field("webhook_url", Kind::Text, "Called at the end of the job."),
+];
+
+const TRANSLATION_FORM: &[Field] = &[
+    FILE,
+    MODEL,
+    field("response_format", OneOf(&["json", "text", "srt", "verbose_json", "vtt"]), "json when unset."),
+    field("prompt", Kind::Text, "The text before, in English."),
+    field("temperature", Number(0.0, 1.0), "Sampling temperature."),
+];
+
+const TRANSLATION: Replies = &[
+    (200, JSON, Schema(&["TranscriptionVerbose", "Transcription"])),
+    (200, PLAIN, Text),
+    (200, "text/vtt", Text),
+];
+
+const SPEECH_JSON: &[Field] = &[
+    field("input", Required, "What to say, at most 4,096 characters."),
+    MODEL,
+    field("voice", TextOr("id"), "A name or an object with an id; see GET /v1/audio/voices."),
+    field(
+        "response_format",
+        OneOf(&["mp3", "opus", "flac", "wav", "pcm", "webm"]),
+        "mp3 when a model is named, else wav.",
+    ),
+    field("sample_rate_hz", Whole(8_000, 48_000), "For wav only; 24,000 when unset."),
+    field("language", Kind::Text, "A language code; that of the voice when unset."),
+    field("speed", Number(0.25, 4.0), "At the same pitch."),
+    field("stream_format", OneOf(&["audio", "sse"]), "Bytes, or events."),
+    field("instructions", Kind::Text, "A manner of speaking, where the voice has such an emotion."),
+    field("emotion", Kind::Text, "An emotion of the voice, by name."),
+    field("volume", Number(0.0, 4.0), "1 is the voice's own loudness."),
+    field(
+        "clean_text",
+        Flag,
+        "Whether Markdown, emoji and addresses are left out; on where the engine stumbles over them.",
+    ),
+];
+
+#[rustfmt::skip]
+const TRANSCRIPTION: &[Operation] = &[
+    post("/v1/audio/transcriptions", "transcription", "transcribe", "Transcribes a file.", Body::Form(TRANSCRIPTION_FORM), TRANSCRIPT),
+    post("/v1/audio/translations", "transcription", "translate", "Translates a file into English.", Body::Form(TRANSLATION_FORM), TRANSLATION),
+    post("/v1/audio/diarizations", "transcription", "diarize", "Tells who spoke when.", Body::Form(&[FILE, MODEL, field("response_format", OneOf(&["json", "rttm"]), "json when unset.")]), DIARIZATION),
+    post("/v1/audio/diarization", "transcription", "diarizeAlias", "As /v1/audio/diarizations.", Body::Form(&[FILE, MODEL, field("response_format", OneOf(&["json", "rttm"]), "json when unset.")]), DIARIZATION),
+    Operation { query: &[field("merge", OneOf(&["continuity", "legacy"]), "How words find their speaker.")], ..post("/api/audio/transcribe-with-speakers", "transcription", "transcribeWithSpeakers", "Words and speaker turns merged into blocks.", Body::Form(&[FILE]), &[(200, JSON, Schema(&["SpeakerTranscript"]))]) },
+    post("/transcribe", "transcription", "transcribeParakeet", "As the Parakeet FastAPI wrapper.", Body::Form(&[FILE, field("include_timestamps", Flag, "Times of words and segments."), field("should_chunk", Flag, "Accepted.")]), &[(200, JSON, Schema(&["ParakeetTranscript"]))]),
+    post("/inference", "transcription", "transcribeWhisperCpp", "As whisper.cpp's server.", Body::Form(TRANSCRIPTION_FORM), TRANSCRIPT),
+    post("/openai/deployments/{deployment}/audio/transcriptions", "transcription", "transcribeAzure", "As Azure OpenAI; the deployment is the model.", Body::Form(TRANSCRIPTION_FORM), TRANSCRIPT),
+    post("/openai/deployments/{deployment}/audio/translations", "transcription", "translateAzure", "As Azure OpenAI.", Body::Form(TRANSLATION_FORM), TRANSLATION),
+];
+
+const DIARIZATION: Replies = &[(200, JSON, Schema(&["Diarization"])), (200, PLAIN, Text)];
+
+const CLIP: Replies = &[(200, JSON, Schema(&["NamedClip"]))];
+
+#[rustfmt::skip]
+const CLIPS: &[Operation] = &[
+    post("/v1/audio/speakers", "transcription", "createSpeaker", "Enrols a speaker from a recording of 2 to 10 s.", Body::Form(&[FILE, field("name", Required, "As transcripts show it.")]), CLIP),
+    get("/v1/audio/speakers", "transcription", "listSpeakers", "The speakers of the caller.", &[(200, JSON, Schema(&["SpeakerList"]))]),
+    Operation { method: "delete", ..get("/v1/audio/speakers/{id}", "transcription", "deleteSpeaker", "Forgets a speaker, by id or name.", ANY) },
+    post("/v1/audio/voices", "speech", "createVoice", "Keeps a voice to be imitated, from a recording of 3 to 10 s.", Body::Form(&[field("audio_sample", File, "Audio in any common container."), field("name", Required, "As voice of a speech."), field("consent", Required, "Who gave consent, and to what."), field("transcript", Kind::Text, "What is said in it.")]), CLIP),
+    Operation { method: "delete", ..get("/v1/audio/voices/{id}", "speech", "deleteVoice", "Forgets a voice that was kept, by id or name.", ANY) },
+];
+
+#[rustfmt::skip]
+const JOBS: &[Operation] = &[
+    Operation { query: &[field("limit", Whole(1, 100), "Most jobs; 20 when unset."), field("after", Kind::Text, "The last job of the page before.")], ..get("/v1/audio/jobs", "jobs", "listJobs", "The newest jobs.", &[(200, JSON, Schema(&["AudioJobList"]))]) },
+    get("/v1/audio/jobs/{id}", "jobs", "getJob", "A job.", JOB),
+    Operation { method: "delete", ..get("/v1/audio/jobs/{id}", "jobs", "deleteJob", "Ends and forgets a job.", ANY) },
+    post("/v1/audio/jobs/{id}/cancel", "jobs", "cancelJob", "Ends a job.", Body::None, JOB),
+    get("/v1/audio/jobs/{id}/events", "jobs", "followJob", "The job each time it changes.", &[(200, EVENTS, Text)]),
+    Operation { query: &[field("response_format", FORMATS, "In place of that of the form.")], ..get("/v1/audio/jobs/{id}/result", "jobs", "getJobResult", "The transcript.", TRANSCRIPT) },
+];
+
+#[rustfmt::skip]
+const SPEECH: &[Operation] = &[
+    post("/v1/audio/speech", "speech", "speak", "Speaks a text.", Body::Json(SPEECH_JSON), AUDIO),
+    post("/openai/deployments/{deployment}/audio/speech", "speech", "speakAzure", "As Azure OpenAI; the deployment is the model.", Body::Json(SPEECH_JSON), AUDIO),
+];
+
+#[rustfmt::skip]
+const STREAMING: &[Operation] = &[
+    get("/v1/realtime", "streaming", "realtime", "OpenAI's Realtime API.", SESSION),
+    get("/v1/listen", "streaming", "listen", "As Deepgram.", SESSION),
+    get("/ws", "streaming", "streamParakeet", "As the Parakeet FastAPI wrapper.", SESSION),
+    get("/api/v1/audio/stream/transcribe", "streaming", "streamTldw", "As tldw.", SESSION),
+    get("/core/parakeet/stream", "streaming", "streamTldwCore", "As tldw.", SESSION),
+    get("/api/v1/audio/stream/status", "streaming", "streamStatus", "Whether streaming can be had.", ANY),
+    get("/api/v1/audio/stream/limits", "streaming", "streamLimits", "How much of it.", ANY),
+    post("/v1/realtime/client_secrets", "streaming", "createClientSecret", "A secret for a browser's session.", Body::Json(&[field("expires_after", Object, "anchor and seconds."), field("session", Object, "The session that it carries.")]), ANY),
+    post("/v1/realtime/transcription_sessions", "streaming", "createTranscriptionSession", "The default session of a NIM.", Body::Json(&[]), ANY),
+];
+
+#[rustfmt::skip]
+const LISTS: &[Operation] = &[
+    get("/v1/models", "lists", "listModels", "The models.", &[(200, JSON, Schema(&["ModelList"]))]),
+    get("/v1/models/{id}", "lists", "getModel", "A model; its id may have slashes.", &[(200, JSON, Schema(&["Model"]))]),
+    get("/v1/audio/models", "lists", "listSpeakingModels", "The models that speak.", &[(200, JSON, Schema(&["SpeakingModelList"]))]),
+    Operation { query: &[field("legacy", Flag, "Names alone.")], ..get("/v1/audio/voices", "lists", "listVoices", "The voices.", &[(200, JSON, Schema(&["VoiceList"]))]) },
+];
+
+#[rustfmt::skip]
+const STACK: &[Operation] = &[
+    Operation { query: &[field("all", Flag, "Of all names, for keys with the scope admin.")], ..get("/v1/usage", "stack", "getUsage", "What the caller has used.", ANY) },
+    get("/v1/keys", "stack", "listKeys", "The API keys.", ANY),
+    post("/v1/keys", "stack", "createKey", "Makes an API key.", Body::Json(&[field("name", Required, "Whose it is.")]), ANY),
+    Operation { method: "delete", ..get("/v1/keys/{key}", "stack", "revokeKey", "Revokes a key by its id or name.", ANY) },
+    get("/health", "stack", "getHealth", "The gateway answers.", ANY),
+    get("/healthz", "stack", "getHealthz", "The gateway answers.", ANY),
+    get("/readyz", "stack", "getReady", "Each capability that is configured has a verified engine.", ANY),
+    get("/v1/health/live", "stack", "getLive", "The gateway answers.", ANY),
+    get("/v1/health/ready", "stack", "getHealthReady", "As /readyz.", ANY),
+    get("/", "stack", "getPage", "The page for people.", &[(200, "text/html", Text)]),
+    get("/docs", "stack", "getReference", "This document as a page.", &[(200, "text/html", Text)]),
+    get("/openapi.json", "stack", "getDocument", "This document.", ANY),
+    get("/page/{name}", "stack", "getPageFile", "A file of the page.", &[(200, "text/javascript", Text), (200, "text/css", Text), (200, "text/html", Text)]),
+    get("/page/stack", "stack", "getPageStack", "The engines as the page shows them.", ANY),
+];
+
+/// A call without a body.
+pub(in crate::api) const fn get(
+    path: &'static str,
+    group: &'static str,
+    id: &'static str,
+    about: &'static str,
+    replies: Replies,
+) -> Operation {
+    Operation { method: "get", path, group, id, about, query: &[], body: Body::None, replies }
+}
+
+/// A call with a body.
+pub(in crate::api) const fn post(
+    path: &'static str,
+    group: &'static str,
+    id: &'static str,
+    about: &'static str,
+    body: Body,
+    replies: Replies,
+) -> Operation {
+    Operation { method: "post", path, group, id, about, query: &[], body, replies }
+}

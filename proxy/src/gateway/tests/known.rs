@@ -1,0 +1,167 @@
+//! Known speakers: recordings in the request, speakers that were enrolled, and what is wrong with either.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use contract::Capability;
+use reqwest::multipart::{Form, Part};
+use serde_json::{Value, json};
+
+use crate::audio::wav::HEADER_LEN;
+use crate::gateway::tests::stack::{DIARIZE, Stack, envelope, verbose_json, wav};
+
+/// Bytes of a second, 16 kHz.
+const SECOND: usize = 32_000;
+
+fn url(seconds: usize) -> String {
+    format!("data:audio/wav;base64,{}", STANDARD.encode(wav(seconds * SECOND)))
+}
+
+fn file(seconds: usize) -> Part {
+    Part::bytes(wav(seconds * SECOND)).file_name("speech.wav")
+}
+
+fn diarized() -> Form {
+    Form::new().text("response_format", "diarized_json")
+}
+
+/// Has the engine hear words, and then turns in a joint file whose references take `lead` seconds.
+fn hear(stack: &Stack, lead: f64) {
+    let turns = json!({
+        "segments": [
+            {"start_s": 0.1, "end_s": 2.9, "speaker": "x"},
+            {"start_s": lead, "end_s": lead + 1.3, "speaker": "y"},
+            {"start_s": lead + 1.3, "end_s": lead + 2.4, "speaker": "x"},
+        ],
+        "speakers_detected": ["x", "y"], "duration": lead + 2.5, "model": "m",
+    });
+    let json: &[(&str, &str)] = &[("content-type", "application/json")];
+    stack.engines[0].answer(200, json, verbose_json().to_string());
+    stack.engines[0].answer(200, json, turns.to_string());
+}
+
+async fn speakers(response: reqwest::Response) -> Vec<(String, String)> {
+    assert_eq!(response.status(), 200);
+    let body: Value = response.json().await.unwrap();
+    let segments = body["segments"].as_array().unwrap().iter();
+    let text = |segment: &Value, name: &str| segment[name].as_str().unwrap().to_owned();
+    segments.map(|segment| (text(segment, "speaker"), text(segment, "text"))).collect()
+}
+
+#[tokio::test]
+async fn a_reference_names_its_speaker_and_others_have_letters() {
+    let stack = Stack::start().await;
+    hear(&stack, 3.8);
+    let form = diarized()
+        .text("known_speaker_names[]", "Ada")
+        .text("known_speaker_references[]", url(3))
+        .part("file", file(2));
+    let response = stack.post("/v1/audio/transcriptions").multipart(form).send().await.unwrap();
+    let expected = [("A", "So it is."), ("Ada", "Yes.")].map(|(who, what)| (who.to_owned(), what.to_owned()));
+    assert_eq!(speakers(response).await, expected);
+    let seen = stack.engines[0].seen.lock().clone();
+    assert_eq!(seen[0].file().len(), HEADER_LEN + 2 * SECOND, "words are heard in the audio alone");
+    assert_eq!(seen[1].path, DIARIZE);
+    let joint = HEADER_LEN + 5 * SECOND + SECOND * 8 / 10;
+    assert!(seen[1].file().len().abs_diff(joint) <= 2, "{}", seen[1].file().len());
+    assert_eq!(seen[1].headers["x-speechstack-audio-seconds"], "5.800");
+}
+
+#[tokio::test]
+async fn an_enrolled_speaker_is_known_by_name_to_who_enrolled_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().to_owned();
+    let stack = Stack::with(&[Capability::Stt], move |config| config.gateway.clips.dir = Some(folder)).await;
+    let enrol = |name: &'static str, seconds, key: &'static str| {
+        let form = Form::new().text("name", name).part("file", file(seconds));
+        stack.post("/v1/audio/speakers").header("x-api-key", key).multipart(form).send()
+    };
+    let ada: Value = enrol("Ada", 3, "one").await.unwrap().json().await.unwrap();
+    assert_eq!(
+        (&ada["object"], &ada["name"], &ada["duration"]),
+        (&json!("audio.speaker"), &json!("Ada"), &json!(3.0))
+    );
+    envelope(enrol("Ada", 3, "one").await.unwrap(), 400, Some("name")).await;
+    for seconds in [1, 12] {
+        envelope(enrol("Ben", seconds, "one").await.unwrap(), 400, Some("file")).await;
+    }
+    let ask = |key: &'static str| {
+        let form = diarized().text("known_speaker_names[]", "Ada").part("file", file(2));
+        stack.post("/v1/audio/transcriptions").header("x-api-key", key).multipart(form).send()
+    };
+    envelope(ask("other").await.unwrap(), 400, Some("known_speaker_names")).await;
+    assert_eq!(stack.engines[0].begun(), 0);
+    hear(&stack, 3.8);
+    assert_eq!(speakers(ask("one").await.unwrap()).await[1].0, "Ada");
+    let list = |key: &'static str| {
+        stack.client.get(format!("{}/v1/audio/speakers", stack.url)).header("x-api-key", key).send()
+    };
+    let listed: Value = list("one").await.unwrap().json().await.unwrap();
+    assert_eq!(listed["data"], json!([ada]));
+    let listed: Value = list("other").await.unwrap().json().await.unwrap();
+    assert_eq!(listed["data"], json!([]));
+    let remove = |key: &'static str| {
+        stack.client.delete(format!("{}/v1/audio/speakers/Ada", stack.url)).header("x-api-key", key).send()
+    };
+    envelope(remove("other").await.unwrap(), 404, None).await;
+    let removed: Value = remove("one").await.unwrap().json().await.unwrap();
+    assert_eq!(removed, json!({"id": ada["id"], "object": "audio.speaker", "deleted": true}));
+    envelope(ask("one").await.unwrap(), 400, Some("known_speaker_names")).await;
+}
+
+#[tokio::test]
+async fn a_bad_reference_is_a_400_that_names_it_and_reaches_no_engine() {
+    let stack = Stack::start().await;
+    let text = format!("data:text/plain;base64,{}", STANDARD.encode("hello"));
+    for reference in [
+        url(1),
+        url(12),
+        text,
+        "data:audio/wav,abc".into(),
+        "http://x/y.wav".into(),
+        "data:audio/wav;base64,%%".into(),
+    ] {
+        let form = diarized()
+            .text("known_speaker_names[]", "Ada")
+            .text("known_speaker_references[]", reference)
+            .part("file", file(2));
+        let response = stack.post("/v1/audio/transcriptions").multipart(form).send().await.unwrap();
+        envelope(response, 400, Some("known_speaker_references")).await;
+    }
+    let long = "x".repeat(5 << 20);
+    let form = diarized()
+        .text("known_speaker_names[]", "Ada")
+        .text("known_speaker_references[]", long)
+        .part("file", file(2));
+    let response = stack.post("/v1/audio/transcriptions").multipart(form).send().await.unwrap();
+    assert!(envelope(response, 400, None).await.contains("known_speaker_references[]"));
+    let mut form = diarized();
+    for _ in 0..5 {
+        form = form.text("known_speaker_references[]", url(3));
+    }
+    let response =
+        stack.post("/v1/audio/transcriptions").multipart(form.part("file", file(2))).send().await.unwrap();
+    envelope(response, 400, None).await;
+    let form = Form::new().text("name", "Ada").part("file", file(3));
+    let response = stack.post("/v1/audio/speakers").multipart(form).send().await.unwrap();
+    assert!(envelope(response, 400, None).await.contains("gateway.clips.dir"));
+    assert_eq!(stack.engines[0].begun(), 0);
+}
+
+#[tokio::test]
+async fn a_voice_needs_consent_and_is_listed_nowhere_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().to_owned();
+    let stack = Stack::with(&[Capability::Tts], move |config| config.gateway.clips.dir = Some(folder)).await;
+    let send =
+        |form: Form| stack.post("/v1/audio/voices").multipart(form.part("audio_sample", file(4))).send();
+    envelope(send(Form::new().text("name", "My voice")).await.unwrap(), 400, Some("consent")).await;
+    let form = Form::new().text("name", "My voice").text("consent", "Ada, 2026-11-26: for this service");
+    let made: Value = send(form).await.unwrap().json().await.unwrap();
+    assert_eq!(made["object"], "audio.voice");
+    let listed: Value = stack.get("/v1/audio/speakers").await.json().await.unwrap();
+    assert_eq!(listed["data"], json!([]));
+    let url = format!("{}/v1/audio/voices/{}", stack.url, made["id"].as_str().unwrap());
+    assert_eq!(stack.client.delete(&url).send().await.unwrap().status(), 200);
+    assert_eq!(stack.client.delete(&url).send().await.unwrap().status(), 404);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
