@@ -23,6 +23,7 @@ pub mod azure;
 pub mod catalog;
 pub mod diarization;
 mod form;
+pub mod gemma;
 mod head;
 pub mod keys;
 pub mod live;

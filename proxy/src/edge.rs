@@ -157,7 +157,8 @@ impl<'a> Passage<'a> {
 /// The layer around the router's routes.
 pub async fn layer(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
     let pattern = pattern(&request).to_owned();
-    let passage = Passage::http(&pattern, request.method());
+    let refuse = need::of(&pattern).refuse();
+    let passage = Passage { refuse, ..Passage::http(&pattern, request.method()) };
     let serve = |mut request: Request, id| {
         request.extensions_mut().insert(id);
         next.run(request)

@@ -331,10 +331,23 @@ impl Error {
     }
 }
 
-impl IntoResponse for Error {
-    fn into_response(self) -> Response<Body> {
+impl Error {
+    /// The reply in the words of GemmaVoice: the error is a code in capitals.
+    pub fn flat(self) -> Response<Body> {
+        let code = self.code().unwrap_or("refused").to_ascii_uppercase();
+        let details = self.param_name().map(|param| json!({"param": param}));
+        let message = self.to_string();
+        self.reply(&json!({"error": code, "message": message, "detail": message, "details": details}))
+    }
+
+    /// The reply of services whose errors are a text.
+    pub fn bare(self) -> Response<Body> {
+        self.reply(&json!({"error": self.to_string()}))
+    }
+
+    /// A reply with that body, and with the status and the headers of the error.
+    fn reply(&self, body: &serde_json::Value) -> Response<Body> {
         let status = self.status();
-        let body = json!({"error": self.envelope(), "detail": self.to_string()});
         let mut response = Response::new(Body::from(body.to_string()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
@@ -358,6 +371,12 @@ impl IntoResponse for Error {
             headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         response
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response<Body> {
+        self.reply(&json!({"error": self.envelope(), "detail": self.to_string()}))
     }
 }
 

@@ -24,7 +24,9 @@ use crate::api::live::nim as nim_live;
 use crate::api::live::tldw::status;
 use crate::api::openai::realtime::secrets;
 use crate::api::openai::{jobs as transcription_jobs, models, speech, transcription, voices};
-use crate::api::{self, Context, azure, diarization, live, nim, page, parakeet_fastapi, riva, spark, usage};
+use crate::api::{
+    self, Context, azure, diarization, gemma, live, nim, page, parakeet_fastapi, riva, spark, usage,
+};
 use crate::config::Current;
 use crate::edge::{self, Access, Edge, Passage, Peer, RequestId};
 use crate::error::Error;
@@ -215,6 +217,8 @@ impl Gateway {
             .route("/realtime/transcription_sessions", posts(nim_live::create))
             .route("/inference", posts(transcription::create))
             .route("/transcribe", posts(parakeet_fastapi::transcribe))
+            .route("/speech-to-text", posts(gemma::transcribe))
+            .route("/text-to-speech", posts(gemma::speak))
             .route("/api/v1/audio/stream/status", gets(status::status))
             .route("/api/v1/audio/stream/limits", gets(status::limits))
             .merge(live::routes())

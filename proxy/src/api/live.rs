@@ -1,5 +1,6 @@
 //! Streaming dialects: one loop moves messages between a client's WebSocket and its session, a dialect translates them.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +9,15 @@ use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use axum::routing::get;
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
 use contract::Capability;
 
-use super::Context;
 use super::form::Fields;
+use super::{Context, gemma};
 use crate::edge::{Denied, Peer, RequestId, unix_millis};
 use crate::error::{Error, Unit};
 use crate::net::permits::Permit;
@@ -41,12 +44,15 @@ struct Spoken {
 }
 
 /// The dialects that are spoken over WebSocket: adding one is a line here.
-const DIALECTS: [Spoken; 5] = [
+const DIALECTS: [Spoken; 8] = [
     spoken("/realtime", "openai_realtime", super::openai::realtime::open, Manner::Realtime),
     spoken("/ws", "parakeet_fastapi", parakeet_fastapi::open, Manner::Handshake),
     spoken("/listen", "deepgram", deepgram::open, Manner::Handshake),
     spoken("/api/v1/audio/stream/transcribe", "tldw", tldw::open, Manner::Tldw),
     spoken("/core/parakeet/stream", "tldw_core", tldw::open_core, Manner::Tldw),
+    spoken("/speech-to-text/stream", "gemma_stream", gemma::recording::open, Manner::Gemma),
+    spoken("/speech-to-text/ws", "gemma_files", gemma::files::open, Manner::Gemma),
+    spoken("/text-to-speech/ws", "gemma_speech", gemma::speaking::open, Manner::Gemma),
 ];
 
 const fn spoken(path: &'static str, name: &'static str, open: Open, manner: Manner) -> Spoken {
@@ -131,11 +137,28 @@ impl Ending {
     }
 }
 
+/// Work beside the session, such as a file to transcribe: its replies as they come. Dropping it ends it.
+pub type Work = BoxStream<'static, Reply>;
+
+/// What comes of work beside the session.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// A JSON text message.
+    Json(Value),
+    /// The close, with its code and reason.
+    Close(u16, String),
+}
+
+/// Pieces of work that may wait for the one that runs.
+const MAX_WORK: usize = 16;
+
 /// What goes to a client.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Out {
     messages: Vec<Message>,
     close: Option<(u16, String)>,
+    /// What runs, and what waits for it.
+    work: VecDeque<Work>,
 }
 
 impl Out {
@@ -147,6 +170,36 @@ impl Out {
     /// Closes once all before it is sent.
     pub fn close(&mut self, code: u16, reason: impl Into<String>) {
         self.close.get_or_insert_with(|| (code, reason.into()));
+    }
+
+    /// Does work, after all that was asked for before it. `false` when too much waits.
+    pub fn work(&mut self, work: Work) -> bool {
+        let has_room = self.work.len() <= MAX_WORK;
+        if has_room {
+            self.work.push_back(work);
+        }
+        has_room
+    }
+
+    /// Ends the work that runs, and that which waits. Returns whether there was any.
+    pub fn end_work(&mut self) -> bool {
+        let works = self.works();
+        self.work.clear();
+        works
+    }
+
+    /// Whether work runs.
+    pub fn works(&self) -> bool {
+        !self.work.is_empty()
+    }
+
+    /// The next reply; `None` at the end of a piece of work.
+    async fn reply(&mut self) -> Option<Reply> {
+        let reply = self.work.front_mut()?.next().await;
+        if reply.is_none() {
+            self.work.pop_front();
+        }
+        reply
     }
 }
 
@@ -181,6 +234,9 @@ fn begin(
             let denied = Denied { refused, peer: Peer::default() };
             return deny(context, request_id, request, handshake, spoken, denied);
         }
+        Err(error) if spoken.manner == Manner::Gemma => {
+            return turn_away(&context, handshake, spoken, error);
+        }
         admitted => admitted?,
     };
     let response = handshake.response(admitted.protocol);
@@ -205,20 +261,19 @@ fn deny(
     if spoken.manner == Manner::Handshake {
         return Err(denied.refused.into());
     }
+    if !spoken.manner.asks_later(&denied.refused) {
+        return turn_away(&context, handshake, spoken, denied.refused.into());
+    }
     let retry_after = context.config.get().gateway.retry_after.min;
     let permit =
         context.unproven.take(admission::MAX_UNPROVEN).ok_or(Error::TooManySessions { retry_after })?;
     let offered = handshake.offered.clone();
-    let response =
-        handshake.response(offered.iter().any(|offered| offered == "realtime").then_some("realtime"));
+    let response = handshake.response(None);
     let max_message = max_message(&context).min(admission::MAX_MESSAGE);
     let task_context = Arc::clone(&context);
     context.drain.spawn(async move {
         let context = task_context;
         let Ok(mut socket) = handshake.connect(max_message).await else { return };
-        if !spoken.manner.asks_later(&denied.refused) {
-            return spoken.manner.refuse(socket, &denied.refused.into()).await;
-        }
         let proven = tokio::select! {
             proven = admission::first_message(&context, &request_id, &denied, &mut socket) => proven,
             () = context.drain.begun() => return,
@@ -229,6 +284,27 @@ fn deny(
             Ok(admitted) => run(context, request_id, socket, admitted, spoken).await,
             Err(error) => spoken.manner.refuse(socket, &error).await,
         }
+    });
+    Ok(response)
+}
+
+/// Answers the handshake, and the connection with a refusal that the client can read.
+fn turn_away(
+    context: &Arc<Context>,
+    handshake: Handshake,
+    spoken: Spoken,
+    error: Error,
+) -> Result<Response, Error> {
+    let retry_after = context.config.get().gateway.retry_after.min;
+    let permit =
+        context.unproven.take(admission::MAX_UNPROVEN).ok_or(Error::TooManySessions { retry_after })?;
+    let offers = handshake.offered.iter().any(|offered| offered == "realtime");
+    let response = handshake.response(offers.then_some("realtime"));
+    context.drain.spawn(async move {
+        if let Ok(socket) = handshake.connect(admission::MAX_MESSAGE).await {
+            spoken.manner.refuse(socket, &error).await;
+        }
+        drop(permit);
     });
     Ok(response)
 }
@@ -292,7 +368,7 @@ async fn run(
     let Admitted { session, dialect, _permit, _place, .. } = admitted;
     let _counted = context.session_metrics.begin(spoken.name);
     let meter = Meter::of(&request_id);
-    let live = Live { context, socket, session, dialect, meter: meter.clone(), draining: false };
+    let live = Live { context, socket, session, dialect, meter: meter.clone(), draining: false, told: false };
     let seconds = live.run().await;
     if let Some(meter) = meter {
         // Beyond the quota it counts as well: the next session is refused.
@@ -312,11 +388,14 @@ struct Live {
     meter: Option<Meter>,
     /// The gateway stops: nothing more is read.
     draining: bool,
+    /// Then also: the session has told all.
+    told: bool,
 }
 
 /// What the loop goes on with.
 enum Step {
     Event(Box<Event>),
+    Reply(Option<Reply>),
     Received(Received),
     Drain,
     Ping,
@@ -345,19 +424,29 @@ impl Live {
                 self.socket.close(code, &reason).await;
                 return seconds;
             }
+            if self.told && !out.works() {
+                self.told = false;
+                self.dialect.ending(Ending::Draining, &mut out);
+                continue;
+            }
+            let works = out.works();
             let step = tokio::select! {
                 biased;
                 () = drain.begun(), if !self.draining => Step::Drain,
-                event = self.session.next() => Step::Event(Box::new(event)),
+                event = self.session.next(), if !self.told => Step::Event(Box::new(event)),
                 received = self.socket.next(), if !self.draining && self.session.has_room() => Step::Received(received),
+                reply = out.reply(), if works => Step::Reply(reply),
                 () = sleep_until(too_long) => Step::Ending(if self.draining { Ending::Draining } else { Ending::TooLong }),
-                () = sleep_until(active + limits.idle_timeout), if !self.draining && !self.session.speaks() => Step::Ending(Ending::Idle),
+                () = sleep_until(active + limits.idle_timeout), if !self.draining && !self.session.speaks() && !works => Step::Ending(Ending::Idle),
                 () = sleep_until(heard + SILENT_FOR), if !self.draining && self.session.has_room() => Step::Silent,
                 () = sleep_until(heard.max(pinged) + PING_EVERY) => Step::Ping,
                 () = sleep_until(settle_at), if self.meter.is_some() && !self.draining => Step::Settle,
             };
             match step {
                 Step::Event(event) => self.event(*event, &mut out),
+                Step::Reply(Some(Reply::Json(value))) => out.json(&value),
+                Step::Reply(Some(Reply::Close(code, reason))) => out.close(code, reason),
+                Step::Reply(None) => active = Instant::now(),
                 Step::Received(received) => {
                     heard = Instant::now();
                     match received {
@@ -400,7 +489,10 @@ impl Live {
 
     fn event(&mut self, event: Event, out: &mut Out) {
         match &event {
-            Event::Done if self.draining => return self.dialect.ending(Ending::Draining, out),
+            Event::Done if self.draining => {
+                self.told = true;
+                return;
+            }
             Event::Broken => return self.dialect.ending(Ending::Broken, out),
             Event::Final(last) => {
                 let seconds = crate::stream::seconds(last.span.end - last.span.start);

@@ -3,6 +3,7 @@
 mod doors;
 mod drain;
 mod edge;
+mod gemma;
 mod hedges;
 mod jobs;
 mod keys;
