@@ -20,6 +20,7 @@ use crate::upstream::voices::Voices;
 use crate::upstream::{Long, Outgoing, Route, Upstreams};
 
 pub mod azure;
+pub mod bridge;
 pub mod catalog;
 pub mod diarization;
 mod form;

@@ -234,13 +234,15 @@ impl Edge {
     ) -> Result<(Option<Rate>, Option<Permit>), Refused> {
         let need = need::of(pattern);
         let admitted = self.access.admit(config, need, request, peer, unix_seconds());
-        let is_session = matches!(need, Need::Session(_)) && request.method() == Method::GET;
+        // Clients of Socket.IO that poll send what they say, their key too, with POST.
+        let polls = need == Need::Session("bridge");
+        let is_session = matches!(need, Need::Session(_)) && (polls || request.method() == Method::GET);
         let admitted = admitted.and_then(|caller| {
             let Some(caller) = caller else { return Ok((None, None)) };
             id.called_by(Arc::clone(&caller));
             match request.method() {
                 // A session counts once its dialect has opened it.
-                &Method::POST => {
+                &Method::POST if !polls => {
                     Ok((caller.request(unix_millis())?, Some(caller.job(config.gateway.max_in_flight)?)))
                 }
                 _ => Ok((None, None)),

@@ -67,6 +67,14 @@ pub enum Error {
         /// The method to use.
         allowed: &'static str,
     },
+    /// What is asked for is part of the API and not served here.
+    #[error("{what} is not supported; {instead}")]
+    NotSupported {
+        /// What it is.
+        what: &'static str,
+        /// What to do instead.
+        instead: &'static str,
+    },
     /// The path speaks WebSocket, and the request is no handshake of it.
     #[error(transparent)]
     NoHandshake(#[from] websocket::Refused),
@@ -197,6 +205,7 @@ impl Error {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ModelNotFound { .. } | Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotSupported { .. } => StatusCode::NOT_IMPLEMENTED,
             Self::NoHandshake(_) => StatusCode::UPGRADE_REQUIRED,
             Self::Refused(refused) => refused.status(),
             Self::KeysFile => StatusCode::CONFLICT,
@@ -226,6 +235,7 @@ impl Error {
             Self::ModelNotFound { .. } => Some("model_not_found"),
             Self::NotFound { .. } => Some("not_found"),
             Self::MethodNotAllowed { .. } => Some("method_not_allowed"),
+            Self::NotSupported { .. } => Some("not_supported"),
             Self::NoHandshake(_) => Some("upgrade_required"),
             Self::Refused(refused) => Some(refused.code()),
             Self::KeysFile => Some("keys_not_writable"),
@@ -264,6 +274,7 @@ impl Error {
             Self::ModelNotFound { .. } => Some("model"),
             Self::NotFound { .. }
             | Self::MethodNotAllowed { .. }
+            | Self::NotSupported { .. }
             | Self::NoHandshake(_)
             | Self::Refused(_)
             | Self::KeysFile
@@ -316,6 +327,7 @@ impl Error {
             | Self::ModelNotFound { .. }
             | Self::NotFound { .. }
             | Self::MethodNotAllowed { .. }
+            | Self::NotSupported { .. }
             | Self::NoHandshake(_)
             | Self::KeysFile
             | Self::InvalidSecret

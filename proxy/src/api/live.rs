@@ -1,6 +1,5 @@
 //! Streaming dialects: one loop moves messages between a client's WebSocket and its session, a dialect translates them.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,29 +8,36 @@ use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use axum::routing::get;
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::BoxStream;
-use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
 use contract::Capability;
 
-use super::form::Fields;
+use super::bridge::socket_io;
+use super::openai::realtime;
 use super::{Context, gemma};
 use crate::edge::{Denied, Peer, RequestId, unix_millis};
 use crate::error::{Error, Unit};
 use crate::net::permits::Permit;
-use crate::net::websocket::{Gone, Handshake, Message, Received, Socket};
+use crate::net::websocket::{Gone, Handshake, Message, Received};
 use crate::stream::{Ask, Event, Input, Session, Settings};
 use admission::Manner;
+use connection::Connection;
 use meter::Meter;
 
+pub use out::{Out, Reply, Work};
+pub use text::{base64, query, to_base64};
+
 mod admission;
+mod connection;
 mod deepgram;
 pub mod meter;
 pub mod nim;
+mod out;
 mod parakeet_fastapi;
+pub mod say;
+mod text;
 pub mod tldw;
+pub mod vllm;
 
 /// A streaming dialect.
 #[derive(Clone, Copy)]
@@ -45,7 +51,7 @@ struct Spoken {
 
 /// The dialects that are spoken over WebSocket: adding one is a line here.
 const DIALECTS: [Spoken; 8] = [
-    spoken("/realtime", "openai_realtime", super::openai::realtime::open, Manner::Realtime),
+    spoken("/realtime", "openai_realtime", realtime::open, Manner::Realtime),
     spoken("/ws", "parakeet_fastapi", parakeet_fastapi::open, Manner::Handshake),
     spoken("/listen", "deepgram", deepgram::open, Manner::Handshake),
     spoken("/api/v1/audio/stream/transcribe", "tldw", tldw::open, Manner::Tldw),
@@ -137,80 +143,18 @@ impl Ending {
     }
 }
 
-/// Work beside the session, such as a file to transcribe: its replies as they come. Dropping it ends it.
-pub type Work = BoxStream<'static, Reply>;
-
-/// What comes of work beside the session.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reply {
-    /// A JSON text message.
-    Json(Value),
-    /// The close, with its code and reason.
-    Close(u16, String),
-}
-
-/// Pieces of work that may wait for the one that runs.
-const MAX_WORK: usize = 16;
-
-/// What goes to a client.
-#[derive(Default)]
-pub struct Out {
-    messages: Vec<Message>,
-    close: Option<(u16, String)>,
-    /// What runs, and what waits for it.
-    work: VecDeque<Work>,
-}
-
-impl Out {
-    /// Sends a JSON text message.
-    pub fn json(&mut self, value: &Value) {
-        self.messages.push(Message::Text(value.to_string()));
-    }
-
-    /// Closes once all before it is sent.
-    pub fn close(&mut self, code: u16, reason: impl Into<String>) {
-        self.close.get_or_insert_with(|| (code, reason.into()));
-    }
-
-    /// Does work, after all that was asked for before it. `false` when too much waits.
-    pub fn work(&mut self, work: Work) -> bool {
-        let has_room = self.work.len() <= MAX_WORK;
-        if has_room {
-            self.work.push_back(work);
-        }
-        has_room
-    }
-
-    /// Ends the work that runs, and that which waits. Returns whether there was any.
-    pub fn end_work(&mut self) -> bool {
-        let works = self.works();
-        self.work.clear();
-        works
-    }
-
-    /// Whether work runs.
-    pub fn works(&self) -> bool {
-        !self.work.is_empty()
-    }
-
-    /// The next reply; `None` at the end of a piece of work.
-    async fn reply(&mut self) -> Option<Reply> {
-        let reply = self.work.front_mut()?.next().await;
-        if reply.is_none() {
-            self.work.pop_front();
-        }
-        reply
-    }
-}
-
 /// The routes of all dialects.
 pub fn routes() -> Router<Arc<Context>> {
     DIALECTS.into_iter().fold(Router::new(), |router, spoken| {
         let serve = move |State(context): State<Arc<Context>>,
                           Extension(id): Extension<RequestId>,
                           request: Request| async move { begin(context, id, request, spoken) };
-        router
-            .route(spoken.path, get(serve).fallback(|| async { Error::MethodNotAllowed { allowed: "GET" } }))
+        let other = || async { Error::MethodNotAllowed { allowed: "GET" } };
+        let methods = get(serve).fallback(other);
+        // Where clients of WebRTC send their offer.
+        let has_calls = spoken.manner == Manner::Realtime;
+        let methods = if has_calls { methods.post(realtime::calls) } else { methods };
+        router.route(spoken.path, methods)
     })
 }
 
@@ -244,7 +188,7 @@ fn begin(
     let task_context = Arc::clone(&context);
     context.drain.spawn(async move {
         let Ok(socket) = handshake.connect(max_message).await else { return };
-        run(task_context, request_id, socket, admitted, spoken).await;
+        run(task_context, request_id, Connection::WebSocket(socket), admitted, spoken.name).await;
     });
     Ok(response)
 }
@@ -281,7 +225,9 @@ fn deny(
         let admitted = proven.and_then(|()| admit(&context, &request_id, &request, &offered, spoken));
         drop(permit);
         match admitted {
-            Ok(admitted) => run(context, request_id, socket, admitted, spoken).await,
+            Ok(admitted) => {
+                run(context, request_id, Connection::WebSocket(socket), admitted, spoken.name).await;
+            }
             Err(error) => spoken.manner.refuse(socket, &error).await,
         }
     });
@@ -309,6 +255,23 @@ fn turn_away(
     Ok(response)
 }
 
+/// Runs a session of Socket.IO in a task that a stop waits for.
+///
+/// # Errors
+/// There is no room for it.
+pub fn begin_events(
+    context: &Arc<Context>,
+    request_id: RequestId,
+    connection: socket_io::Connection,
+    name: &'static str,
+    open: impl FnOnce() -> Result<Opened, Error>,
+) -> Result<(), Error> {
+    let admitted = seated(context, &request_id, open)?;
+    let task_context = Arc::clone(context);
+    context.drain.spawn(run(task_context, request_id, Connection::SocketIo(connection), admitted, name));
+    Ok(())
+}
+
 /// A session that may run, and what it holds meanwhile.
 struct Admitted {
     session: Session,
@@ -327,6 +290,14 @@ fn admit(
     offered: &[String],
     spoken: Spoken,
 ) -> Result<Admitted, Error> {
+    seated(context, request_id, || (spoken.open)(context, request_id, request, offered))
+}
+
+fn seated(
+    context: &Arc<Context>,
+    request_id: &RequestId,
+    open: impl FnOnce() -> Result<Opened, Error>,
+) -> Result<Admitted, Error> {
     let config = context.config.get();
     let caller = request_id.caller();
     let place = match &caller {
@@ -337,7 +308,7 @@ fn admit(
         }
         None => None,
     };
-    let opened = (spoken.open)(context, request_id, request, offered)?;
+    let opened = open()?;
     let retry_after = config.gateway.retry_after.min;
     let permit =
         context.sessions.take(config.gateway.sessions.max).ok_or(Error::TooManySessions { retry_after })?;
@@ -361,14 +332,15 @@ fn max_message(context: &Context) -> usize {
 async fn run(
     context: Arc<Context>,
     request_id: RequestId,
-    socket: Socket,
+    connection: Connection,
     admitted: Admitted,
-    spoken: Spoken,
+    name: &'static str,
 ) {
     let Admitted { session, dialect, _permit, _place, .. } = admitted;
-    let _counted = context.session_metrics.begin(spoken.name);
+    let _counted = context.session_metrics.begin(name);
     let meter = Meter::of(&request_id);
-    let live = Live { context, socket, session, dialect, meter: meter.clone(), draining: false, told: false };
+    let live =
+        Live { context, connection, session, dialect, meter: meter.clone(), draining: false, told: false };
     let seconds = live.run().await;
     if let Some(meter) = meter {
         // Beyond the quota it counts as well: the next session is refused.
@@ -376,13 +348,13 @@ async fn run(
     }
     let caller = request_id.caller();
     let key = caller.as_ref().map(|caller| tracing::field::display(caller.name()));
-    tracing::info!(request_id = ?request_id.value, dialect = spoken.name, key, seconds, "session ended");
+    tracing::info!(request_id = ?request_id.value, dialect = name, key, seconds, "session ended");
 }
 
 /// A session with its connection.
 struct Live {
     context: Arc<Context>,
-    socket: Socket,
+    connection: Connection,
     session: Session,
     dialect: Box<dyn Dialect>,
     meter: Option<Meter>,
@@ -421,7 +393,7 @@ impl Live {
             }
             if let Some((code, reason)) = out.close.take() {
                 let seconds = self.session.seconds();
-                self.socket.close(code, &reason).await;
+                self.connection.close(code, &reason).await;
                 return seconds;
             }
             if self.told && !out.works() {
@@ -434,7 +406,7 @@ impl Live {
                 biased;
                 () = drain.begun(), if !self.draining => Step::Drain,
                 event = self.session.next(), if !self.told => Step::Event(Box::new(event)),
-                received = self.socket.next(), if !self.draining && self.session.has_room() => Step::Received(received),
+                received = self.connection.next(), if !self.draining && self.session.has_room() => Step::Received(received),
                 reply = out.reply(), if works => Step::Reply(reply),
                 () = sleep_until(too_long) => Step::Ending(if self.draining { Ending::Draining } else { Ending::TooLong }),
                 () = sleep_until(active + limits.idle_timeout), if !self.draining && !self.session.speaks() && !works => Step::Ending(Ending::Idle),
@@ -506,64 +478,8 @@ impl Live {
     /// Sends what waits. A client that does not read for long is shed.
     async fn flush(&mut self, out: &mut Out) -> Result<(), Gone> {
         for message in out.messages.drain(..) {
-            self.socket.send(message).await?;
+            self.connection.send(message).await?;
         }
         Ok(())
-    }
-}
-
-/// The value of a query parameter, percent-decoded.
-pub fn query(request: &Request, name: &str) -> Option<String> {
-    Fields::of_query(request.uri().query()?).ok()?.last(name).map(str::to_owned)
-}
-
-/// Bytes of base64 as clients write it: with or without padding, with white space, in either alphabet.
-pub fn base64(text: &str) -> Option<Bytes> {
-    use ::base64::Engine;
-    use ::base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-    const LENIENT: GeneralPurposeConfig =
-        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    const PLAIN: GeneralPurpose = GeneralPurpose::new(&::base64::alphabet::STANDARD, LENIENT);
-    const URL: GeneralPurpose = GeneralPurpose::new(&::base64::alphabet::URL_SAFE, LENIENT);
-    let decode = |text: &[u8]| PLAIN.decode(text).or_else(|_| URL.decode(text)).ok().map(Bytes::from);
-    if text.bytes().any(|byte| byte.is_ascii_whitespace()) {
-        let text: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-        return decode(&text);
-    }
-    decode(text.as_bytes())
-}
-
-/// Base64 of bytes.
-pub fn to_base64(bytes: &[u8]) -> String {
-    use ::base64::Engine;
-    ::base64::engine::general_purpose::STANDARD.encode(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::body::Body;
-
-    use super::*;
-
-    #[test]
-    fn base64_is_read_as_clients_write_it() {
-        for text in ["AAH/", " AAH/\n", "AAH_"] {
-            assert_eq!(base64(text).as_deref(), Some(&[0, 1, 255][..]), "{text:?}");
-        }
-        assert_eq!(base64("AAE").as_deref(), Some(&[0, 1][..]));
-        assert_eq!(base64("AAE=").as_deref(), Some(&[0, 1][..]));
-        assert_eq!(base64("").as_deref(), Some(&[][..]));
-        for wrong in ["*", "A", "AAAAA", "é"] {
-            assert_eq!(base64(wrong), None, "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn query_parameters_are_decoded() {
-        let request = Request::get("/v1/listen?language=en%2DUS&words&q=a+b").body(Body::empty()).unwrap();
-        assert_eq!(query(&request, "language").as_deref(), Some("en-US"));
-        assert_eq!(query(&request, "words").as_deref(), Some(""));
-        assert_eq!(query(&request, "q").as_deref(), Some("a b"));
-        assert_eq!(query(&request, "other"), None);
     }
 }

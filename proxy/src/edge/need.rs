@@ -53,15 +53,19 @@ pub(super) fn of(pattern: &str) -> Need {
         | "/audio/jobs/{id}/events"
         | "/audio/jobs/{id}/result"
         | "/inference" => Need::Dialect("openai"),
-        "/realtime/client_secrets" => Need::Dialect("realtime"),
-        "/realtime/transcription_sessions" | "/audio/synthesize" | "/audio/synthesize_online" => {
-            Need::Dialect("nim")
-        }
+        "/realtime/client_secrets"
+        | "/realtime/sessions"
+        | "/realtime/transcription_sessions"
+        | "/realtime/calls"
+        | "/realtime/calls/{*call}" => Need::Dialect("realtime"),
+        "/audio/synthesize" | "/audio/synthesize_online" => Need::Dialect("nim"),
         "/transcribe" => Need::Dialect("parakeet_fastapi"),
         "/api/audio/transcribe-with-speakers" => Need::Dialect("spark"),
         "/api/v1/audio/stream/limits" => Need::Dialect("tldw"),
         "/speech-to-text" | "/text-to-speech" => Need::Dialect("gemma"),
         "/speech-to-text/stream" | "/speech-to-text/ws" | "/text-to-speech/ws" => Need::Session("gemma"),
+        "/upload" | "/tts-proxy" => Need::Dialect("bridge"),
+        "/socket.io" => Need::Session("bridge"),
         "/realtime" => Need::Session("realtime"),
         "/ws" => Need::Session("parakeet_fastapi"),
         "/listen" => Need::Session("deepgram"),

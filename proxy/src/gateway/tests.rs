@@ -1,8 +1,10 @@
 //! The whole gateway in process: real router and upstreams between a real client and fake engines.
 
+mod bridge;
 mod doors;
 mod drain;
 mod edge;
+mod frames;
 mod gemma;
 mod hedges;
 mod jobs;
@@ -11,6 +13,7 @@ mod long;
 mod models;
 mod nim;
 mod quotas;
+mod realtime;
 mod riva;
 mod sessions;
 mod speech;

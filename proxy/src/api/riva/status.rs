@@ -36,7 +36,9 @@ fn code(error: &Error) -> Code {
         | Error::Overloaded { .. } => Code::ResourceExhausted,
         Error::ModelNotFound { .. } | Error::NotFound { .. } | Error::JobNotFound => Code::NotFound,
         Error::JobCanceled => Code::Cancelled,
-        Error::MethodNotAllowed { .. } | Error::NoHandshake(_) => Code::Unimplemented,
+        Error::MethodNotAllowed { .. } | Error::NotSupported { .. } | Error::NoHandshake(_) => {
+            Code::Unimplemented
+        }
         Error::InvalidSecret => Code::Unauthenticated,
         Error::Refused(refused) => match refused.status() {
             StatusCode::UNAUTHORIZED => Code::Unauthenticated,

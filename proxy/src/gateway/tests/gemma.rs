@@ -52,7 +52,7 @@ async fn an_upload_comes_back_as_text_and_segments() {
     assert!(!segments.is_empty());
     for (at, segment) in segments.iter().enumerate() {
         let keys: Vec<&str> = segment.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!((keys, &segment["id"]), (vec!["id", "start", "end", "text"], &json!(at)));
+        assert_eq!((keys, &segment["id"]), (vec!["end", "id", "start", "text"], &json!(at)));
         assert!(segment["start"].as_f64() <= segment["end"].as_f64(), "{segment}");
     }
     let seen = stack.engines[0].seen.lock()[0].clone();
@@ -229,7 +229,8 @@ async fn files_are_committed_or_come_in_base64() {
     client.send(json!({"event": "commit", "language": "en"})).await;
     let transcript = client.next().await.unwrap();
     assert_eq!((&transcript["event"], &transcript["data"]["text"]), (&json!("transcript"), &json!(HEARD)));
-    assert!(stack.engines[0].seen.lock()[0].file() == file);
+    // The header of a file that states no length is completed.
+    assert!(stack.engines[0].seen.lock()[0].file().ends_with(&file[44..]));
     client.send_binary(&[1, 2, 3]).await;
     client.next().await.unwrap();
     client.send(json!({"event": "clear"})).await;

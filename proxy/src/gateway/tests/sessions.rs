@@ -48,6 +48,16 @@ impl Client {
         self.socket.send(Message::binary(bytes.to_vec())).await.unwrap();
     }
 
+    /// The next text message.
+    pub async fn next_text(&mut self) -> String {
+        loop {
+            if let Message::Text(text) = timeout(TIMEOUT, self.socket.next()).await.unwrap().unwrap().unwrap()
+            {
+                return text.as_str().to_owned();
+            }
+        }
+    }
+
     /// The next frame as JSON, or the code and the reason of the close.
     pub async fn next(&mut self) -> Result<Value, (u16, String)> {
         loop {
