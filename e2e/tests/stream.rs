@@ -13,6 +13,8 @@ use speechstack_e2e::stack::{EngineOptions, Stack, StackOptions};
 use speechstack_e2e::websocket::{Got, Socket};
 use speechstack_e2e::words::word_error;
 
+#[path = "stream/dialects.rs"]
+mod dialects;
 #[path = "stream/engines.rs"]
 mod engines;
 

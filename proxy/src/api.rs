@@ -22,9 +22,11 @@ use crate::upstream::voices::Voices;
 use crate::upstream::{Long, Outgoing, Route, Upstreams};
 
 pub mod azure;
+pub mod bridge;
 pub mod catalog;
 pub mod diarization;
 mod form;
+pub mod gemma;
 mod head;
 pub mod keys;
 pub mod live;

@@ -9,6 +9,7 @@ pub mod duration;
 mod ebml;
 pub mod encode;
 pub mod format;
+pub mod live;
 mod mpeg;
 pub mod quality;
 pub mod resample;

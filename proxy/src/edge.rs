@@ -157,7 +157,8 @@ impl<'a> Passage<'a> {
 /// The layer around the router's routes.
 pub async fn layer(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
     let pattern = pattern(&request).to_owned();
-    let passage = Passage::http(&pattern, request.method());
+    let refuse = need::of(&pattern).refuse();
+    let passage = Passage { refuse, ..Passage::http(&pattern, request.method()) };
     let serve = |mut request: Request, id| {
         request.extensions_mut().insert(id);
         next.run(request)
@@ -233,13 +234,15 @@ impl Edge {
     ) -> Result<(Option<Rate>, Option<Permit>), Refused> {
         let need = need::of(pattern, request.method() != Method::POST);
         let admitted = self.access.admit(config, need, request, peer, unix_seconds());
-        let is_session = matches!(need, Need::Session(_)) && request.method() == Method::GET;
+        // Clients of Socket.IO that poll send what they say, their key too, with POST.
+        let polls = need == Need::Session("bridge");
+        let is_session = matches!(need, Need::Session(_)) && (polls || request.method() == Method::GET);
         let admitted = admitted.and_then(|caller| {
             let Some(caller) = caller else { return Ok((None, None)) };
             id.called_by(Arc::clone(&caller));
             match request.method() {
                 // A session counts once its dialect has opened it.
-                &Method::POST => {
+                &Method::POST if !polls => {
                     Ok((caller.request(unix_millis())?, Some(caller.job(config.gateway.max_in_flight)?)))
                 }
                 _ => Ok((None, None)),

@@ -67,6 +67,14 @@ pub enum Error {
         /// The method to use.
         allowed: &'static str,
     },
+    /// What is asked for is part of the API and not served here.
+    #[error("{what} is not supported; {instead}")]
+    NotSupported {
+        /// What it is.
+        what: &'static str,
+        /// What to do instead.
+        instead: &'static str,
+    },
     /// The path speaks WebSocket, and the request is no handshake of it.
     #[error(transparent)]
     NoHandshake(#[from] websocket::Refused),
@@ -209,6 +217,7 @@ impl Error {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ModelNotFound { .. } | Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotSupported { .. } => StatusCode::NOT_IMPLEMENTED,
             Self::NoHandshake(_) => StatusCode::UPGRADE_REQUIRED,
             Self::Refused(refused) => refused.status(),
             Self::KeysFile => StatusCode::CONFLICT,
@@ -238,6 +247,7 @@ impl Error {
             Self::ModelNotFound { .. } => Some("model_not_found"),
             Self::NotFound { .. } => Some("not_found"),
             Self::MethodNotAllowed { .. } => Some("method_not_allowed"),
+            Self::NotSupported { .. } => Some("not_supported"),
             Self::NoHandshake(_) => Some("upgrade_required"),
             Self::Refused(refused) => Some(refused.code()),
             Self::KeysFile => Some("keys_not_writable"),
@@ -278,6 +288,7 @@ impl Error {
             Self::ModelNotFound { .. } => Some("model"),
             Self::NotFound { .. }
             | Self::MethodNotAllowed { .. }
+            | Self::NotSupported { .. }
             | Self::NoHandshake(_)
             | Self::Refused(_)
             | Self::KeysFile
@@ -332,6 +343,7 @@ impl Error {
             | Self::ModelNotFound { .. }
             | Self::NotFound { .. }
             | Self::MethodNotAllowed { .. }
+            | Self::NotSupported { .. }
             | Self::NoHandshake(_)
             | Self::KeysFile
             | Self::InvalidSecret
@@ -349,10 +361,23 @@ impl Error {
     }
 }
 
-impl IntoResponse for Error {
-    fn into_response(self) -> Response<Body> {
+impl Error {
+    /// The reply in the words of GemmaVoice: the error is a code in capitals.
+    pub fn flat(self) -> Response<Body> {
+        let code = self.code().unwrap_or("refused").to_ascii_uppercase();
+        let details = self.param_name().map(|param| json!({"param": param}));
+        let message = self.to_string();
+        self.reply(&json!({"error": code, "message": message, "detail": message, "details": details}))
+    }
+
+    /// The reply of services whose errors are a text.
+    pub fn bare(self) -> Response<Body> {
+        self.reply(&json!({"error": self.to_string()}))
+    }
+
+    /// A reply with that body, and with the status and the headers of the error.
+    fn reply(&self, body: &serde_json::Value) -> Response<Body> {
         let status = self.status();
-        let body = json!({"error": self.envelope(), "detail": self.to_string()});
         let mut response = Response::new(Body::from(body.to_string()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
@@ -376,6 +401,12 @@ impl IntoResponse for Error {
             headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         response
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response<Body> {
+        self.reply(&json!({"error": self.envelope(), "detail": self.to_string()}))
     }
 }
 

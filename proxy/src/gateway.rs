@@ -20,14 +20,14 @@ use tower::ServiceExt;
 
 pub use crate::edge::Metrics;
 
-use crate::api::live::nim as nim_live;
 use crate::api::live::tldw::status;
-use crate::api::openai::realtime::secrets;
+use crate::api::openai::realtime::{self, secrets};
 use crate::api::openai::{
     clips as clips_api, jobs as transcription_jobs, models, speech, transcription, voices,
 };
 use crate::api::{
-    self, Context, azure, diarization, live, nim, page, parakeet_fastapi, reference, riva, spark, usage,
+    self, Context, azure, bridge, diarization, gemma, live, nim, page, parakeet_fastapi, reference, riva,
+    spark, usage,
 };
 use crate::clips::{self, Clips};
 use crate::config::Current;
@@ -226,9 +226,16 @@ impl Gateway {
             .route("/audio/jobs/{id}/events", gets(transcription_jobs::events))
             .route("/audio/jobs/{id}/result", gets(transcription_jobs::result))
             .route("/realtime/client_secrets", posts(secrets::create))
-            .route("/realtime/transcription_sessions", posts(nim_live::create))
+            .route("/realtime/sessions", posts(secrets::sessions))
+            .route("/realtime/transcription_sessions", posts(secrets::transcription_sessions))
+            .route("/realtime/calls", posts(realtime::calls))
+            .route("/realtime/calls/{*call}", posts(realtime::calls))
+            .route("/upload", posts(bridge::upload))
+            .route("/tts-proxy", posts(bridge::speak))
             .route("/inference", posts(transcription::create))
             .route("/transcribe", posts(parakeet_fastapi::transcribe))
+            .route("/speech-to-text", posts(gemma::transcribe))
+            .route("/text-to-speech", posts(gemma::speak))
             .route("/api/v1/audio/stream/status", gets(status::status))
             .route("/api/v1/audio/stream/limits", gets(status::limits))
             .merge(live::routes())
@@ -253,6 +260,7 @@ impl Gateway {
             .route("/page/{name}", gets(page::file))
             .route("/healthz", gets(health))
             .route("/readyz", gets(readyz))
+            .merge(bridge::socket_io::routes(Arc::clone(&self.context)))
             .fallback(unknown_path)
             .layer(middleware::from_fn_with_state(self.edge.clone(), edge::layer))
             .with_state(self.context.clone())

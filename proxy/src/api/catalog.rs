@@ -9,7 +9,7 @@ use crate::upstream::Route;
 
 /// Names of OpenAI's audio models, those that it has retired among them: they go on working, whatever is configured. Each also with a
 /// date behind it, as in `gpt-4o-mini-tts-2025-12-15`.
-const OPENAI_MODELS: [(&str, Capability); 15] = [
+const OPENAI_MODELS: [(&str, Capability); 17] = [
     ("whisper-1", Capability::Stt),
     ("gpt-4o-transcribe", Capability::Stt),
     ("gpt-4o-mini-transcribe", Capability::Stt),
@@ -20,6 +20,8 @@ const OPENAI_MODELS: [(&str, Capability); 15] = [
     ("tts-1", Capability::Tts),
     ("tts-1-hd", Capability::Tts),
     ("gpt-4o-mini-tts", Capability::Tts),
+    ("gpt-4o-realtime-preview", Capability::Tts),
+    ("gpt-4o-mini-realtime-preview", Capability::Tts),
     ("gpt-realtime", Capability::Tts),
     ("gpt-realtime-mini", Capability::Tts),
     ("gpt-realtime-2", Capability::Tts),

@@ -8,27 +8,36 @@ use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use axum::routing::get;
 use bytes::Bytes;
-use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
 use contract::Capability;
 
-use super::Context;
-use super::form::Fields;
+use super::bridge::socket_io;
+use super::openai::realtime;
+use super::{Context, gemma};
 use crate::edge::{Denied, Peer, RequestId, unix_millis};
 use crate::error::{Error, Unit};
 use crate::net::permits::Permit;
-use crate::net::websocket::{Gone, Handshake, Message, Received, Socket};
+use crate::net::websocket::{Gone, Handshake, Message, Received};
 use crate::stream::{Ask, Event, Input, Session, Settings};
 use admission::Manner;
+use connection::Connection;
 use meter::Meter;
 
+pub use out::{Out, Reply, Work};
+pub use text::{base64, query, to_base64};
+
 mod admission;
+mod connection;
 mod deepgram;
 pub mod meter;
 pub mod nim;
+mod out;
 mod parakeet_fastapi;
+pub mod say;
+mod text;
 pub mod tldw;
+pub mod vllm;
 
 /// A streaming dialect.
 #[derive(Clone, Copy)]
@@ -41,12 +50,15 @@ struct Spoken {
 }
 
 /// The dialects that are spoken over WebSocket: adding one is a line here.
-const DIALECTS: [Spoken; 5] = [
-    spoken("/realtime", "openai_realtime", super::openai::realtime::open, Manner::Realtime),
+const DIALECTS: [Spoken; 8] = [
+    spoken("/realtime", "openai_realtime", realtime::open, Manner::Realtime),
     spoken("/ws", "parakeet_fastapi", parakeet_fastapi::open, Manner::Handshake),
     spoken("/listen", "deepgram", deepgram::open, Manner::Handshake),
     spoken("/api/v1/audio/stream/transcribe", "tldw", tldw::open, Manner::Tldw),
     spoken("/core/parakeet/stream", "tldw_core", tldw::open_core, Manner::Tldw),
+    spoken("/speech-to-text/stream", "gemma_stream", gemma::recording::open, Manner::Gemma),
+    spoken("/speech-to-text/ws", "gemma_files", gemma::files::open, Manner::Gemma),
+    spoken("/text-to-speech/ws", "gemma_speech", gemma::speaking::open, Manner::Gemma),
 ];
 
 const fn spoken(path: &'static str, name: &'static str, open: Open, manner: Manner) -> Spoken {
@@ -131,33 +143,18 @@ impl Ending {
     }
 }
 
-/// What goes to a client.
-#[derive(Debug, Default)]
-pub struct Out {
-    messages: Vec<Message>,
-    close: Option<(u16, String)>,
-}
-
-impl Out {
-    /// Sends a JSON text message.
-    pub fn json(&mut self, value: &Value) {
-        self.messages.push(Message::Text(value.to_string()));
-    }
-
-    /// Closes once all before it is sent.
-    pub fn close(&mut self, code: u16, reason: impl Into<String>) {
-        self.close.get_or_insert_with(|| (code, reason.into()));
-    }
-}
-
 /// The routes of all dialects.
 pub fn routes() -> Router<Arc<Context>> {
     DIALECTS.into_iter().fold(Router::new(), |router, spoken| {
         let serve = move |State(context): State<Arc<Context>>,
                           Extension(id): Extension<RequestId>,
                           request: Request| async move { begin(context, id, request, spoken) };
-        router
-            .route(spoken.path, get(serve).fallback(|| async { Error::MethodNotAllowed { allowed: "GET" } }))
+        let other = || async { Error::MethodNotAllowed { allowed: "GET" } };
+        let methods = get(serve).fallback(other);
+        // Where clients of WebRTC send their offer.
+        let has_calls = spoken.manner == Manner::Realtime;
+        let methods = if has_calls { methods.post(realtime::calls) } else { methods };
+        router.route(spoken.path, methods)
     })
 }
 
@@ -181,6 +178,9 @@ fn begin(
             let denied = Denied { refused, peer: Peer::default() };
             return deny(context, request_id, request, handshake, spoken, denied);
         }
+        Err(error) if spoken.manner == Manner::Gemma => {
+            return turn_away(&context, handshake, spoken, error);
+        }
         admitted => admitted?,
     };
     let response = handshake.response(admitted.protocol);
@@ -188,7 +188,7 @@ fn begin(
     let task_context = Arc::clone(&context);
     context.drain.spawn(async move {
         let Ok(socket) = handshake.connect(max_message).await else { return };
-        run(task_context, request_id, socket, admitted, spoken).await;
+        run(task_context, request_id, Connection::WebSocket(socket), admitted, spoken.name).await;
     });
     Ok(response)
 }
@@ -205,20 +205,19 @@ fn deny(
     if spoken.manner == Manner::Handshake {
         return Err(denied.refused.into());
     }
+    if !spoken.manner.asks_later(&denied.refused) {
+        return turn_away(&context, handshake, spoken, denied.refused.into());
+    }
     let retry_after = context.config.get().gateway.retry_after.min;
     let permit =
         context.unproven.take(admission::MAX_UNPROVEN).ok_or(Error::TooManySessions { retry_after })?;
     let offered = handshake.offered.clone();
-    let response =
-        handshake.response(offered.iter().any(|offered| offered == "realtime").then_some("realtime"));
+    let response = handshake.response(None);
     let max_message = max_message(&context).min(admission::MAX_MESSAGE);
     let task_context = Arc::clone(&context);
     context.drain.spawn(async move {
         let context = task_context;
         let Ok(mut socket) = handshake.connect(max_message).await else { return };
-        if !spoken.manner.asks_later(&denied.refused) {
-            return spoken.manner.refuse(socket, &denied.refused.into()).await;
-        }
         let proven = tokio::select! {
             proven = admission::first_message(&context, &request_id, &denied, &mut socket) => proven,
             () = context.drain.begun() => return,
@@ -226,11 +225,51 @@ fn deny(
         let admitted = proven.and_then(|()| admit(&context, &request_id, &request, &offered, spoken));
         drop(permit);
         match admitted {
-            Ok(admitted) => run(context, request_id, socket, admitted, spoken).await,
+            Ok(admitted) => {
+                run(context, request_id, Connection::WebSocket(socket), admitted, spoken.name).await;
+            }
             Err(error) => spoken.manner.refuse(socket, &error).await,
         }
     });
     Ok(response)
+}
+
+/// Answers the handshake, and the connection with a refusal that the client can read.
+fn turn_away(
+    context: &Arc<Context>,
+    handshake: Handshake,
+    spoken: Spoken,
+    error: Error,
+) -> Result<Response, Error> {
+    let retry_after = context.config.get().gateway.retry_after.min;
+    let permit =
+        context.unproven.take(admission::MAX_UNPROVEN).ok_or(Error::TooManySessions { retry_after })?;
+    let offers = handshake.offered.iter().any(|offered| offered == "realtime");
+    let response = handshake.response(offers.then_some("realtime"));
+    context.drain.spawn(async move {
+        if let Ok(socket) = handshake.connect(admission::MAX_MESSAGE).await {
+            spoken.manner.refuse(socket, &error).await;
+        }
+        drop(permit);
+    });
+    Ok(response)
+}
+
+/// Runs a session of Socket.IO in a task that a stop waits for.
+///
+/// # Errors
+/// There is no room for it.
+pub fn begin_events(
+    context: &Arc<Context>,
+    request_id: RequestId,
+    connection: socket_io::Connection,
+    name: &'static str,
+    open: impl FnOnce() -> Result<Opened, Error>,
+) -> Result<(), Error> {
+    let admitted = seated(context, &request_id, open)?;
+    let task_context = Arc::clone(context);
+    context.drain.spawn(run(task_context, request_id, Connection::SocketIo(connection), admitted, name));
+    Ok(())
 }
 
 /// A session that may run, and what it holds meanwhile.
@@ -251,6 +290,14 @@ fn admit(
     offered: &[String],
     spoken: Spoken,
 ) -> Result<Admitted, Error> {
+    seated(context, request_id, || (spoken.open)(context, request_id, request, offered))
+}
+
+fn seated(
+    context: &Arc<Context>,
+    request_id: &RequestId,
+    open: impl FnOnce() -> Result<Opened, Error>,
+) -> Result<Admitted, Error> {
     let config = context.config.get();
     let caller = request_id.caller();
     let place = match &caller {
@@ -261,7 +308,7 @@ fn admit(
         }
         None => None,
     };
-    let opened = (spoken.open)(context, request_id, request, offered)?;
+    let opened = open()?;
     let retry_after = config.gateway.retry_after.min;
     let permit =
         context.sessions.take(config.gateway.sessions.max).ok_or(Error::TooManySessions { retry_after })?;
@@ -285,14 +332,15 @@ fn max_message(context: &Context) -> usize {
 async fn run(
     context: Arc<Context>,
     request_id: RequestId,
-    socket: Socket,
+    connection: Connection,
     admitted: Admitted,
-    spoken: Spoken,
+    name: &'static str,
 ) {
     let Admitted { session, dialect, _permit, _place, .. } = admitted;
-    let _counted = context.session_metrics.begin(spoken.name);
+    let _counted = context.session_metrics.begin(name);
     let meter = Meter::of(&request_id);
-    let live = Live { context, socket, session, dialect, meter: meter.clone(), draining: false };
+    let live =
+        Live { context, connection, session, dialect, meter: meter.clone(), draining: false, told: false };
     let seconds = live.run().await;
     if let Some(meter) = meter {
         // Beyond the quota it counts as well: the next session is refused.
@@ -300,23 +348,26 @@ async fn run(
     }
     let caller = request_id.caller();
     let key = caller.as_ref().map(|caller| tracing::field::display(caller.name()));
-    tracing::info!(request_id = ?request_id.value, dialect = spoken.name, key, seconds, "session ended");
+    tracing::info!(request_id = ?request_id.value, dialect = name, key, seconds, "session ended");
 }
 
 /// A session with its connection.
 struct Live {
     context: Arc<Context>,
-    socket: Socket,
+    connection: Connection,
     session: Session,
     dialect: Box<dyn Dialect>,
     meter: Option<Meter>,
     /// The gateway stops: nothing more is read.
     draining: bool,
+    /// Then also: the session has told all.
+    told: bool,
 }
 
 /// What the loop goes on with.
 enum Step {
     Event(Box<Event>),
+    Reply(Option<Reply>),
     Received(Received),
     Drain,
     Ping,
@@ -342,22 +393,32 @@ impl Live {
             }
             if let Some((code, reason)) = out.close.take() {
                 let seconds = self.session.seconds();
-                self.socket.close(code, &reason).await;
+                self.connection.close(code, &reason).await;
                 return seconds;
             }
+            if self.told && !out.works() {
+                self.told = false;
+                self.dialect.ending(Ending::Draining, &mut out);
+                continue;
+            }
+            let works = out.works();
             let step = tokio::select! {
                 biased;
                 () = drain.begun(), if !self.draining => Step::Drain,
-                event = self.session.next() => Step::Event(Box::new(event)),
-                received = self.socket.next(), if !self.draining && self.session.has_room() => Step::Received(received),
+                event = self.session.next(), if !self.told => Step::Event(Box::new(event)),
+                received = self.connection.next(), if !self.draining && self.session.has_room() => Step::Received(received),
+                reply = out.reply(), if works => Step::Reply(reply),
                 () = sleep_until(too_long) => Step::Ending(if self.draining { Ending::Draining } else { Ending::TooLong }),
-                () = sleep_until(active + limits.idle_timeout), if !self.draining && !self.session.speaks() => Step::Ending(Ending::Idle),
+                () = sleep_until(active + limits.idle_timeout), if !self.draining && !self.session.speaks() && !works => Step::Ending(Ending::Idle),
                 () = sleep_until(heard + SILENT_FOR), if !self.draining && self.session.has_room() => Step::Silent,
                 () = sleep_until(heard.max(pinged) + PING_EVERY) => Step::Ping,
                 () = sleep_until(settle_at), if self.meter.is_some() && !self.draining => Step::Settle,
             };
             match step {
                 Step::Event(event) => self.event(*event, &mut out),
+                Step::Reply(Some(Reply::Json(value))) => out.json(&value),
+                Step::Reply(Some(Reply::Close(code, reason))) => out.close(code, reason),
+                Step::Reply(None) => active = Instant::now(),
                 Step::Received(received) => {
                     heard = Instant::now();
                     match received {
@@ -400,7 +461,10 @@ impl Live {
 
     fn event(&mut self, event: Event, out: &mut Out) {
         match &event {
-            Event::Done if self.draining => return self.dialect.ending(Ending::Draining, out),
+            Event::Done if self.draining => {
+                self.told = true;
+                return;
+            }
             Event::Broken => return self.dialect.ending(Ending::Broken, out),
             Event::Final(last) => {
                 let seconds = crate::stream::seconds(last.span.end - last.span.start);
@@ -414,64 +478,8 @@ impl Live {
     /// Sends what waits. A client that does not read for long is shed.
     async fn flush(&mut self, out: &mut Out) -> Result<(), Gone> {
         for message in out.messages.drain(..) {
-            self.socket.send(message).await?;
+            self.connection.send(message).await?;
         }
         Ok(())
-    }
-}
-
-/// The value of a query parameter, percent-decoded.
-pub fn query(request: &Request, name: &str) -> Option<String> {
-    Fields::of_query(request.uri().query()?).ok()?.last(name).map(str::to_owned)
-}
-
-/// Bytes of base64 as clients write it: with or without padding, with white space, in either alphabet.
-pub fn base64(text: &str) -> Option<Bytes> {
-    use ::base64::Engine;
-    use ::base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-    const LENIENT: GeneralPurposeConfig =
-        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    const PLAIN: GeneralPurpose = GeneralPurpose::new(&::base64::alphabet::STANDARD, LENIENT);
-    const URL: GeneralPurpose = GeneralPurpose::new(&::base64::alphabet::URL_SAFE, LENIENT);
-    let decode = |text: &[u8]| PLAIN.decode(text).or_else(|_| URL.decode(text)).ok().map(Bytes::from);
-    if text.bytes().any(|byte| byte.is_ascii_whitespace()) {
-        let text: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-        return decode(&text);
-    }
-    decode(text.as_bytes())
-}
-
-/// Base64 of bytes.
-pub fn to_base64(bytes: &[u8]) -> String {
-    use ::base64::Engine;
-    ::base64::engine::general_purpose::STANDARD.encode(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::body::Body;
-
-    use super::*;
-
-    #[test]
-    fn base64_is_read_as_clients_write_it() {
-        for text in ["AAH/", " AAH/\n", "AAH_"] {
-            assert_eq!(base64(text).as_deref(), Some(&[0, 1, 255][..]), "{text:?}");
-        }
-        assert_eq!(base64("AAE").as_deref(), Some(&[0, 1][..]));
-        assert_eq!(base64("AAE=").as_deref(), Some(&[0, 1][..]));
-        assert_eq!(base64("").as_deref(), Some(&[][..]));
-        for wrong in ["*", "A", "AAAAA", "é"] {
-            assert_eq!(base64(wrong), None, "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn query_parameters_are_decoded() {
-        let request = Request::get("/v1/listen?language=en%2DUS&words&q=a+b").body(Body::empty()).unwrap();
-        assert_eq!(query(&request, "language").as_deref(), Some("en-US"));
-        assert_eq!(query(&request, "words").as_deref(), Some(""));
-        assert_eq!(query(&request, "q").as_deref(), Some("a b"));
-        assert_eq!(query(&request, "other"), None);
     }
 }

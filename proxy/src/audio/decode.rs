@@ -2,7 +2,7 @@
 
 mod aac;
 mod movie;
-mod opus;
+pub(super) mod opus;
 mod pcm;
 mod source;
 mod tracks;

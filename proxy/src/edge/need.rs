@@ -1,5 +1,9 @@
 //! What each route asks of its caller. A route that is not named here needs a key.
 
+use axum::response::{IntoResponse, Response};
+
+use crate::error::Error;
+
 /// What a route asks of its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
@@ -52,13 +56,19 @@ pub(super) fn of(pattern: &str, reads: bool) -> Need {
         | "/audio/speakers/{id}"
         | "/audio/voices/{id}"
         | "/inference" => Need::Dialect("openai"),
-        "/realtime/client_secrets" => Need::Dialect("realtime"),
-        "/realtime/transcription_sessions" | "/audio/synthesize" | "/audio/synthesize_online" => {
-            Need::Dialect("nim")
-        }
+        "/realtime/client_secrets"
+        | "/realtime/sessions"
+        | "/realtime/transcription_sessions"
+        | "/realtime/calls"
+        | "/realtime/calls/{*call}" => Need::Dialect("realtime"),
+        "/audio/synthesize" | "/audio/synthesize_online" => Need::Dialect("nim"),
         "/transcribe" => Need::Dialect("parakeet_fastapi"),
         "/api/audio/transcribe-with-speakers" => Need::Dialect("spark"),
         "/api/v1/audio/stream/limits" => Need::Dialect("tldw"),
+        "/speech-to-text" | "/text-to-speech" => Need::Dialect("gemma"),
+        "/speech-to-text/stream" | "/speech-to-text/ws" | "/text-to-speech/ws" => Need::Session("gemma"),
+        "/upload" | "/tts-proxy" => Need::Dialect("bridge"),
+        "/socket.io" => Need::Session("bridge"),
         "/realtime" => Need::Session("realtime"),
         "/ws" => Need::Session("parakeet_fastapi"),
         "/listen" => Need::Session("deepgram"),
@@ -68,6 +78,15 @@ pub(super) fn of(pattern: &str, reads: bool) -> Need {
 }
 
 impl Need {
+    /// How its dialect tells errors over HTTP.
+    pub(super) fn refuse(self) -> fn(Error) -> Response {
+        match self {
+            Self::Dialect("gemma") => Error::flat,
+            Self::Dialect("bridge") => Error::bare,
+            _ => IntoResponse::into_response,
+        }
+    }
+
     /// The dialect that the caller must be allowed to speak.
     pub(super) fn dialect(self) -> Option<&'static str> {
         match self {

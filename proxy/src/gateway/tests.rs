@@ -1,8 +1,11 @@
 //! The whole gateway in process: real router and upstreams between a real client and fake engines.
 
+mod bridge;
 mod doors;
 mod drain;
 mod edge;
+mod frames;
+mod gemma;
 mod hedges;
 mod jobs;
 mod keys;
@@ -13,6 +16,7 @@ mod models;
 mod nim;
 mod offers;
 mod quotas;
+mod realtime;
 mod reference;
 mod riva;
 mod sessions;

@@ -15,8 +15,19 @@ const NAME_CHARACTERS: usize = 64;
 /// Most keys of a file.
 const MAX_KEYS: usize = 100_000;
 /// The client dialects that a key may be limited to.
-pub const DIALECTS: [&str; 9] =
-    ["openai", "realtime", "azure", "nim", "riva", "deepgram", "tldw", "parakeet_fastapi", "spark"];
+pub const DIALECTS: [&str; 11] = [
+    "openai",
+    "realtime",
+    "azure",
+    "nim",
+    "riva",
+    "deepgram",
+    "tldw",
+    "parakeet_fastapi",
+    "spark",
+    "gemma",
+    "bridge",
+];
 
 /// Why there are no keys to use.
 #[derive(Debug, thiserror::Error)]

@@ -28,6 +28,8 @@ pub(super) enum Manner {
     Realtime,
     /// As tldw does it: an error, and a close code that tells why.
     Tldw,
+    /// As GemmaVoice does it: an error, and a close code of its own.
+    Gemma,
 }
 
 impl Manner {
@@ -45,6 +47,10 @@ impl Manner {
                 (json!({"type": "error", "event_id": "event_1", "error": envelope}), 3000, reason)
             }
             Self::Tldw => (failed(error), tldw_close(error), tldw_code(error).to_owned()),
+            Self::Gemma => {
+                let frame = json!({"event": "error", "detail": error.to_string()});
+                (frame, gemma_close(error), error.code().unwrap_or("refused").to_owned())
+            }
         };
         if socket.send(Message::Text(frame.to_string())).await.is_ok() {
             socket.close(code, &reason).await;
@@ -78,6 +84,17 @@ fn tldw_close(error: &Error) -> u16 {
         StatusCode::FORBIDDEN => 4403,
         StatusCode::TOO_MANY_REQUESTS => 4003,
         status if status.is_client_error() => 4400,
+        _ => 1013,
+    }
+}
+
+/// A key that is missing and one that is wrong have codes of their own there.
+fn gemma_close(error: &Error) -> u16 {
+    match error.status() {
+        _ if matches!(error, Error::Refused(Refused::Missing)) => 4401,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => 4403,
+        StatusCode::TOO_MANY_REQUESTS => 4429,
+        status if status.is_client_error() => 1008,
         _ => 1013,
     }
 }

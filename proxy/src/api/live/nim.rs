@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use serde_json::{Map, Value, json};
@@ -32,7 +32,7 @@ const HEAD_BYTES: usize = 64 * 1024;
 ///
 /// # Errors
 /// The body is no JSON object.
-pub async fn create(State(_): State<Arc<Context>>, request: Request) -> Result<Json<Value>, Error> {
+pub async fn create(request: Request) -> Result<Json<Value>, Error> {
     let mut session = default_session(&tag());
     for (name, value) in read(request.into_body()).await? {
         session[name] = value;

@@ -19,8 +19,9 @@ use self::config::{Config, Kind, Turns};
 use self::frames::Frames;
 use self::response::Responses;
 use crate::api::live::nim::{self, Nim};
+use crate::api::live::vllm::{self, Vllm};
 use crate::api::live::{Dialect, Ending, Opened, Out, base64, query};
-use crate::api::{Context, catalog};
+use crate::api::{Context, bridge, catalog};
 use crate::edge::{EPHEMERAL, RequestId, unix_seconds};
 use crate::error::Error;
 use crate::job::work::{Need, Transcribe};
@@ -42,6 +43,14 @@ pub fn open(
     request: &Request,
     offered: &[String],
 ) -> Result<Opened, Error> {
+    let dialect = query(request, "dialect");
+    match dialect.as_deref() {
+        None | Some("" | "openai" | "beta") => {}
+        Some("bridge") => return bridge::open(context, request_id, request, offered),
+        Some("nim") => return nim::opened(context, request_id, protocol(offered)),
+        Some("vllm") => return vllm::opened(context, request_id, protocol(offered)),
+        Some(_) => return Err(Error::param("dialect", "dialect must be openai, beta, bridge, nim or vllm")),
+    }
     if offered.iter().any(|offered| offered.starts_with(nim::TOKEN_PROTOCOL)) {
         return nim::opened(context, request_id, protocol(offered));
     }
@@ -73,7 +82,9 @@ pub fn open(
     }
     let ask = ask(context, request_id, &config)?;
     let beta_header = request.headers().get("openai-beta").is_some_and(|value| value == "realtime=v1");
-    let beta = beta_header || offered.iter().any(|offered| offered == BETA_PROTOCOL);
+    let beta_offered = offered.iter().any(|offered| offered == BETA_PROTOCOL);
+    let beta = beta_header || beta_offered || dialect.as_deref() == Some("beta");
+    let bare = request.uri().query().is_none_or(str::is_empty);
     let tag = format!("{:016x}", Rng::random().roll());
     let max_length = known.gateway.sessions.max_length.as_secs();
     let settings = config.settings();
@@ -86,9 +97,15 @@ pub fn open(
         config,
         tag,
         previous: None,
-        nim: None,
+        bare,
+        other: None,
     };
     Ok(Opened { dialect: Box::new(realtime), settings, ask, protocol: protocol(offered) })
+}
+
+/// `POST /v1/realtime/calls` and what is below it, and an SDP offer to `POST /v1/realtime`: there is no WebRTC.
+pub async fn calls() -> Error {
+    Error::NotSupported { what: "WebRTC", instead: "open a WebSocket on /v1/realtime" }
 }
 
 /// The subprotocol that is spoken, if the client offers it. Those that carry keys are never sent back.
@@ -128,8 +145,10 @@ struct Realtime {
     expires_at: u64,
     /// The item committed last.
     previous: Option<String>,
-    /// The first update showed that the client speaks that dialect.
-    nim: Option<Nim>,
+    /// The URL says nothing of the session: vLLM's clients come so.
+    bare: bool,
+    /// The first update showed that the client speaks another dialect.
+    other: Option<Box<dyn Dialect>>,
 }
 
 impl Realtime {
@@ -153,7 +172,14 @@ impl Realtime {
             }
             Kind::Transcription | Kind::Conversation => ("session", self.session()),
         };
-        self.frames.send(&format!("{prefix}.{what}"), json!({"session": session}), out);
+        let id = session["id"].clone();
+        let mut fields = json!({"session": session});
+        if self.bare && what == "created" {
+            // Where vLLM's clients look for it.
+            fields["id"] = id;
+            fields["created"] = json!(unix_seconds());
+        }
+        self.frames.send(&format!("{prefix}.{what}"), fields, out);
     }
 
     fn update(&mut self, event: &Map<String, Value>, beta: bool, session: &mut Session) -> Result<(), Error> {
@@ -271,8 +297,8 @@ impl Dialect for Realtime {
     }
 
     fn text(&mut self, text: &str, session: &mut Session, out: &mut Out) {
-        if let Some(nim) = &mut self.nim {
-            return nim.text(text, session, out);
+        if let Some(other) = &mut self.other {
+            return other.text(text, session, out);
         }
         let event = match serde_json::from_str(text) {
             Ok(Value::Object(event)) => event,
@@ -289,22 +315,31 @@ impl Dialect for Realtime {
             return self.frames.error(&error, id.as_deref(), out);
         };
         if kind == "transcription_session.update" && nim::is_update(event.get("session")) {
-            return self.nim.insert(Nim::new(&self.context, &self.request_id)).text(text, session, out);
+            let nim = Box::new(Nim::new(&self.context, &self.request_id));
+            return self.other.insert(nim).text(text, session, out);
+        }
+        if kind == "session.update" && vllm::is_update(&event) {
+            session.push(Input::Settings(vllm::settings()));
+            let vllm = Box::new(Vllm::new(&self.context, &self.request_id));
+            return self.other.insert(vllm).text(text, session, out);
         }
         if let Err(error) = self.client_event(kind, &event, session, out) {
             self.frames.error(&error, id.as_deref(), out);
         }
     }
 
-    fn binary(&mut self, _: Bytes, _: &mut Session, out: &mut Out) {
+    fn binary(&mut self, bytes: Bytes, session: &mut Session, out: &mut Out) {
+        if let Some(other) = &mut self.other {
+            return other.binary(bytes, session, out);
+        }
         let error =
             Error::param("type", "events are text messages; audio goes into input_audio_buffer.append");
         self.frames.error(&error, None, out);
     }
 
     fn event(&mut self, event: Event, session: &mut Session, out: &mut Out) {
-        if let Some(nim) = &mut self.nim {
-            return nim.event(event, session, out);
+        if let Some(other) = &mut self.other {
+            return other.event(event, session, out);
         }
         let by_voice = self.config.turns() != Turns::Client;
         match event {
@@ -355,8 +390,8 @@ impl Dialect for Realtime {
     }
 
     fn ending(&mut self, ending: Ending, out: &mut Out) {
-        if let Some(nim) = &mut self.nim {
-            return nim.ending(ending, out);
+        if let Some(other) = &mut self.other {
+            return other.ending(ending, out);
         }
         let code = match ending {
             Ending::Draining => "server_shutdown",

@@ -125,6 +125,8 @@ const TRANSCRIPTION: &[Operation] = &[
     Operation { query: &[field("merge", OneOf(&["continuity", "legacy"]), "How words find their speaker.")], ..post("/api/audio/transcribe-with-speakers", "transcription", "transcribeWithSpeakers", "Words and speaker turns merged into blocks.", Body::Form(&[FILE]), &[(200, JSON, Schema(&["SpeakerTranscript"]))]) },
     post("/transcribe", "transcription", "transcribeParakeet", "As the Parakeet FastAPI wrapper.", Body::Form(&[FILE, field("include_timestamps", Flag, "Times of words and segments."), field("should_chunk", Flag, "Accepted.")]), &[(200, JSON, Schema(&["ParakeetTranscript"]))]),
     post("/inference", "transcription", "transcribeWhisperCpp", "As whisper.cpp's server.", Body::Form(TRANSCRIPTION_FORM), TRANSCRIPT),
+    post("/v1/speech-to-text", "transcription", "transcribeGemma", "As GemmaVoice.", Body::Form(&[FILE, field("language", Kind::Text, "A language code; detected when unset."), field("prompt", Kind::Text, "The text before, or vocabulary."), field("temperature", Number(0.0, 1.0), "Sampling temperature.")]), ANY),
+    post("/upload", "transcription", "transcribeBridge", "As the Realtime Speech Bridge; nothing is heard in less than 16,000 bytes.", Body::Form(&[FILE]), ANY),
     post("/openai/deployments/{deployment}/audio/transcriptions", "transcription", "transcribeAzure", "As Azure OpenAI; the deployment is the model.", Body::Form(TRANSCRIPTION_FORM), TRANSCRIPT),
     post("/openai/deployments/{deployment}/audio/translations", "transcription", "translateAzure", "As Azure OpenAI.", Body::Form(TRANSLATION_FORM), TRANSLATION),
 ];
@@ -155,7 +157,18 @@ const JOBS: &[Operation] = &[
 #[rustfmt::skip]
 const SPEECH: &[Operation] = &[
     post("/v1/audio/speech", "speech", "speak", "Speaks a text.", Body::Json(SPEECH_JSON), AUDIO),
+    post("/v1/text-to-speech", "speech", "speakGemma", "As GemmaVoice: audio in base64, by Accept the audio itself, or events.", Body::Json(GEMMA_SPEECH), &[(200, JSON, Json), (200, "audio/wav", Bytes), (200, EVENTS, Text)]),
+    post("/tts-proxy", "speech", "speakBridge", "As /v1/audio/speech, in Ogg with Opus when no format is named.", Body::Json(SPEECH_JSON), AUDIO),
     post("/openai/deployments/{deployment}/audio/speech", "speech", "speakAzure", "As Azure OpenAI; the deployment is the model.", Body::Json(SPEECH_JSON), AUDIO),
+];
+
+const GEMMA_SPEECH: &[Field] = &[
+    field("text", Kind::Text, "What to say; also named input."),
+    field("format", Kind::Text, "wav when unset; also named response_format."),
+    field("sample_rate", Whole(8_000, 48_000), "24,000 when unset."),
+    field("reference_id", Kind::Text, "A voice, or default."),
+    field("speed", Number(0.25, 4.0), "At the same pitch."),
+    field("stream", Flag, "The reply comes as events."),
 ];
 
 #[rustfmt::skip]
@@ -165,10 +178,16 @@ const STREAMING: &[Operation] = &[
     get("/ws", "streaming", "streamParakeet", "As the Parakeet FastAPI wrapper.", SESSION),
     get("/api/v1/audio/stream/transcribe", "streaming", "streamTldw", "As tldw.", SESSION),
     get("/core/parakeet/stream", "streaming", "streamTldwCore", "As tldw.", SESSION),
+    get("/v1/speech-to-text/stream", "streaming", "streamGemma", "As GemmaVoice: a recording that grows.", SESSION),
+    get("/v1/speech-to-text/ws", "streaming", "streamGemmaFiles", "As GemmaVoice: files.", SESSION),
+    get("/v1/text-to-speech/ws", "streaming", "streamGemmaSpeech", "As GemmaVoice: texts to speak.", SESSION),
     get("/api/v1/audio/stream/status", "streaming", "streamStatus", "Whether streaming can be had.", ANY),
     get("/api/v1/audio/stream/limits", "streaming", "streamLimits", "How much of it.", ANY),
     post("/v1/realtime/client_secrets", "streaming", "createClientSecret", "A secret for a browser's session.", Body::Json(&[field("expires_after", Object, "anchor and seconds."), field("session", Object, "The session that it carries.")]), ANY),
-    post("/v1/realtime/transcription_sessions", "streaming", "createTranscriptionSession", "The default session of a NIM.", Body::Json(&[]), ANY),
+    post("/v1/realtime/sessions", "streaming", "createSession", "A secret for a session of OpenAI's beta.", Body::Json(&[]), ANY),
+    post("/v1/realtime/calls", "streaming", "createCall", "A 501: there is no WebRTC.", Body::None, &[(501, JSON, Json)]),
+    post("/v1/realtime/calls/{call}", "streaming", "changeCall", "A 501: there is no WebRTC.", Body::None, &[(501, JSON, Json)]),
+    post("/v1/realtime/transcription_sessions", "streaming", "createTranscriptionSession", "A secret for a transcription session of OpenAI's beta, or the default session of a NIM.", Body::Json(&[]), ANY),
 ];
 
 #[rustfmt::skip]

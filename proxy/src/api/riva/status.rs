@@ -40,7 +40,9 @@ fn code(error: &Error) -> Code {
         | Error::JobNotFound
         | Error::ClipNotFound { .. } => Code::NotFound,
         Error::JobCanceled => Code::Cancelled,
-        Error::MethodNotAllowed { .. } | Error::NoHandshake(_) => Code::Unimplemented,
+        Error::MethodNotAllowed { .. } | Error::NotSupported { .. } | Error::NoHandshake(_) => {
+            Code::Unimplemented
+        }
         Error::InvalidSecret => Code::Unauthenticated,
         Error::Refused(refused) => match refused.status() {
             StatusCode::UNAUTHORIZED => Code::Unauthenticated,

@@ -6,17 +6,17 @@ use super::Block;
 use crate::audio::convert::Error;
 
 /// The rate of decoded samples.
-pub(super) const RATE: u32 = 16_000;
+pub(in crate::audio) const RATE: u32 = 16_000;
 /// Time stamps and skips count at this rate.
 const CLOCK: u32 = 48_000;
 /// The longest packet: 120 ms.
 const MAX_FRAMES: usize = RATE as usize * 120 / 1000;
 
-pub(super) struct Decoder {
+pub(in crate::audio) struct Decoder {
     stream: Stream,
     channels: u16,
     /// Frames to drop at the start.
-    pub(super) pre_skip: u64,
+    pub(in crate::audio) pre_skip: u64,
     output: Vec<f32>,
 }
 
@@ -29,7 +29,7 @@ enum Stream {
 impl Decoder {
     /// A decoder after an identification header (RFC 7845, section 5.1), or the same of MP4, whose numbers are big-endian.
     /// Without a header, which WebM need not have, it is for `channels`.
-    pub(super) fn new(head: &[u8], channels: u16) -> Result<Self, Error> {
+    pub(in crate::audio) fn new(head: &[u8], channels: u16) -> Result<Self, Error> {
         let failed = |_| Error::Corrupted { reason: "the Opus header is not valid" };
         let number = |at: usize| {
             let bytes = *head.get(at..)?.first_chunk()?;
@@ -60,7 +60,7 @@ impl Decoder {
     }
 
     /// Decodes a packet, without its last `trim_end` frames at 48 kHz. `false` if it is not valid.
-    pub(super) fn decode(&mut self, packet: &[u8], trim_end: u64, block: &mut Block) -> bool {
+    pub(in crate::audio) fn decode(&mut self, packet: &[u8], trim_end: u64, block: &mut Block) -> bool {
         let interleaved = match self.stream {
             Stream::Mono(_) => 1,
             Stream::Surround(_) => self.channels,

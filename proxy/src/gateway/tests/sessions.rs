@@ -40,6 +40,24 @@ impl Client {
         self.socket.send(Message::text(message.to_string())).await.unwrap();
     }
 
+    pub async fn send_text(&mut self, text: &str) {
+        self.socket.send(Message::text(text.to_owned())).await.unwrap();
+    }
+
+    pub async fn send_binary(&mut self, bytes: &[u8]) {
+        self.socket.send(Message::binary(bytes.to_vec())).await.unwrap();
+    }
+
+    /// The next text message.
+    pub async fn next_text(&mut self) -> String {
+        loop {
+            if let Message::Text(text) = timeout(TIMEOUT, self.socket.next()).await.unwrap().unwrap().unwrap()
+            {
+                return text.as_str().to_owned();
+            }
+        }
+    }
+
     /// The next frame as JSON, or the code and the reason of the close.
     pub async fn next(&mut self) -> Result<Value, (u16, String)> {
         loop {
@@ -65,7 +83,7 @@ impl Client {
     }
 }
 
-fn bearer(key: &str) -> [(&'static str, String); 1] {
+pub fn bearer(key: &str) -> [(&'static str, String); 1] {
     [("authorization", format!("Bearer {key}"))]
 }
 

@@ -20,6 +20,9 @@ impl Frames {
     /// Sends an event of that type.
     pub(super) fn send(&mut self, kind: &str, mut fields: Value, out: &mut Out) {
         self.next += 1;
+        if self.beta {
+            beta_fields(&mut fields);
+        }
         fields["event_id"] = json!(format!("event_{}", self.next));
         fields["type"] = json!(if self.beta { beta_name(kind) } else { kind });
         out.json(&fields);
@@ -69,6 +72,27 @@ fn beta_name(kind: &str) -> &str {
         "response.output_audio_transcript.done" => "response.audio_transcript.done",
         kind => kind,
     }
+}
+
+/// The shapes that the beta has for a response, and for the content of an item.
+fn beta_fields(fields: &mut Value) {
+    fn content(item: &mut Value) {
+        for part in item["content"].as_array_mut().into_iter().flatten() {
+            if part["type"] == "output_audio" {
+                part["type"] = json!("audio");
+            }
+        }
+    }
+    if fields.get("item").is_some_and(|item| item["content"].is_array()) {
+        content(&mut fields["item"]);
+    }
+    let Some(response) = fields.get_mut("response").and_then(Value::as_object_mut) else { return };
+    response.remove("output_modalities");
+    let audio = response.remove("audio").unwrap_or_default();
+    response.insert("modalities".to_owned(), json!(["text", "audio"]));
+    response.insert("voice".to_owned(), audio["output"]["voice"].clone());
+    response.insert("output_audio_format".to_owned(), json!("pcm16"));
+    response.get_mut("output").and_then(Value::as_array_mut).into_iter().flatten().for_each(content);
 }
 
 /// The flat session of the beta.

@@ -4,15 +4,13 @@ use std::collections::VecDeque;
 
 use serde_json::{Map, Value, json};
 
-use contract::Capability;
-
 use super::config::Config;
 use super::frames::Frames;
+use crate::api::Context;
+use crate::api::live::say::say;
 use crate::api::live::{Out, to_base64};
-use crate::api::{Context, catalog};
 use crate::edge::{Charge, RequestId};
-use crate::error::{Error, Unit};
-use crate::job::voice::VoiceName;
+use crate::error::Error;
 use crate::stream::{Say, Session};
 
 /// Longest text of a response, characters, as for `POST /v1/audio/speech`.
@@ -115,27 +113,8 @@ impl Responses {
         let voice =
             voice.and_then(|voice| voice.as_str().or_else(|| voice.get("id").and_then(Value::as_str)));
         let voice = voice.map(str::to_owned).or_else(|| config.voice.clone());
-        let (known, voices) = (context.config.get(), context.voices.known());
         let model = config.model.as_deref();
-        let route = context.route(request_id, model, Capability::Tts)?;
-        let full = match &voice {
-            None => {
-                let named = model.filter(|model| VoiceName::parse(model).is_some());
-                named.unwrap_or(&known.gateway.default_voice).to_owned()
-            }
-            Some(name) => match catalog::voice(&known, &voices, name) {
-                Some(full) => full,
-                None if voices.is_empty() && VoiceName::parse(name).is_some() => name.clone(),
-                None => {
-                    let name: String = name.chars().take(128).collect();
-                    let message = format!("no voice '{name}'; see GET /v1/audio/voices");
-                    return Err(Error::param("session.audio.output.voice", message));
-                }
-            },
-        };
-        let language = VoiceName::parse(&full).map_or_else(|| "en-US".into(), |name| name.language());
-        let say = Say { text, voice: full, language, sample_rate: config.output_rate, route };
-        let charge = request_id.charge(Unit::Characters, say.text.chars().count() as f64)?;
+        let (say, charge) = say(context, request_id, (model, voice.as_deref()), text, config.output_rate)?;
         let metadata = response.get("metadata").filter(|value| value.to_string().len() <= 4096);
         Ok(Order { say, charge, voice, metadata: metadata.cloned().unwrap_or(Value::Null) })
     }

@@ -1,4 +1,5 @@
-//! `POST /v1/realtime/client_secrets`: a short-lived key that carries the session it is for.
+//! `POST /v1/realtime/client_secrets`, and `/sessions` and `/transcription_sessions` of the beta: a short-lived key that carries
+//! the session it is for.
 //!
 //! The key is its own record, so that any gateway takes one that another has made. Where API keys are asked for, it is signed by the
 //! key that made it, and opens a session as that key would.
@@ -13,8 +14,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::ask;
 use super::config::{Config, Kind};
+use super::{ask, frames};
+use crate::api::live::nim;
 use crate::api::{Context, small};
 use crate::edge::{EPHEMERAL, RequestId, unix_seconds};
 use crate::error::Error;
@@ -25,6 +27,8 @@ const BODY_BYTES: usize = 8 * 1024;
 /// How long a key is valid, seconds.
 const SECONDS: std::ops::RangeInclusive<u64> = 10..=7200;
 const DEFAULT_SECONDS: u64 = 600;
+/// Of the beta, whose clients cannot choose: it has to begin within that time.
+const BETA_SECONDS: u64 = 600;
 
 #[derive(Serialize, Deserialize)]
 struct Content {
@@ -50,8 +54,6 @@ pub async fn create(
         Some(Value::Object(session)) => session.clone(),
         Some(_) => return Err(Error::param("session", "session must be an object")),
     };
-    let config = config(&session)?;
-    ask(&context, &request_id, &config)?;
     let seconds = match wanted.get("expires_after").and_then(|after| after.get("seconds")) {
         None | Some(Value::Null) => DEFAULT_SECONDS,
         Some(seconds) => seconds.as_u64().filter(|seconds| SECONDS.contains(seconds)).ok_or_else(|| {
@@ -61,6 +63,68 @@ pub async fn create(
             )
         })?,
     };
+    let made = make(&context, &request_id, session, seconds)?;
+    Ok(Json(json!({"value": made.value, "expires_at": made.expires_at, "session": made.session})))
+}
+
+/// `POST /v1/realtime/sessions` of the beta: a session for speech and its key.
+///
+/// # Errors
+/// A session that cannot be.
+pub async fn sessions(
+    State(context): State<Arc<Context>>,
+    Extension(request_id): Extension<RequestId>,
+    request: Request,
+) -> Result<Json<Value>, Error> {
+    beta(&context, &request_id, request, "realtime").await
+}
+
+/// `POST /v1/realtime/transcription_sessions`: of the beta, a session for transcripts and its key; of a NIM, its default session.
+/// OpenAI's clients send the header `OpenAI-Beta`.
+///
+/// # Errors
+/// A session that cannot be.
+pub async fn transcription_sessions(
+    State(context): State<Arc<Context>>,
+    Extension(request_id): Extension<RequestId>,
+    request: Request,
+) -> Result<Json<Value>, Error> {
+    if request.headers().contains_key("openai-beta") {
+        return beta(&context, &request_id, request, "transcription").await;
+    }
+    nim::create(request).await
+}
+
+async fn beta(
+    context: &Context,
+    request_id: &RequestId,
+    request: Request,
+    kind: &'static str,
+) -> Result<Json<Value>, Error> {
+    let mut session = read(request.into_body()).await?;
+    session.remove("client_secret");
+    session.insert("type".to_owned(), json!(kind));
+    let made = make(context, request_id, session, BETA_SECONDS)?;
+    let mut shown = frames::beta_session(&made.session);
+    shown["client_secret"] = json!({"value": made.value, "expires_at": made.expires_at});
+    Ok(Json(shown))
+}
+
+/// A key, when it ends, and the session it is for.
+struct Made {
+    value: String,
+    expires_at: u64,
+    session: Value,
+}
+
+fn make(
+    context: &Context,
+    request_id: &RequestId,
+    session: Map<String, Value>,
+    seconds: u64,
+) -> Result<Made, Error> {
+    let config = config(&session)?;
+    ask(context, request_id, &config)?;
     let nonce = Rng::random().roll();
     let content = Content { expires_at: unix_seconds() + seconds, session, nonce };
     let value = value(&content).ok_or_else(|| Error::param("session", "session cannot be kept in a key"))?;
@@ -69,9 +133,7 @@ pub async fn create(
         None => value,
     };
     let id = format!("sess_{nonce:016x}");
-    Ok(Json(json!({
-        "value": value, "expires_at": content.expires_at, "session": config.object(&id, content.expires_at),
-    })))
+    Ok(Made { value, expires_at: content.expires_at, session: config.object(&id, content.expires_at) })
 }
 
 async fn read(body: Body) -> Result<Map<String, Value>, Error> {

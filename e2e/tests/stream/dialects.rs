@@ -1,0 +1,83 @@
+//! Dialects of other servers, by their own clients, or raw where there is none.
+
+use speechstack_e2e::client::say_into;
+
+use super::*;
+
+#[tokio::test]
+async fn clients_of_other_servers_work() -> Result<()> {
+    let python = repository().join(".venv/bin/python");
+    ensure!(python.exists(), "{} is missing: `make sdks` makes it", python.display());
+    let stack = Stack::start(options("stream-dialects")).await?;
+    let folder = tempfile::tempdir()?;
+    let clip = folder.path().join("clip.wav");
+    say_into(&clip, &[("rms", SENTENCE)])?;
+    let output = tokio::process::Command::new(&python)
+        .arg(repository().join("e2e/sdk/dialects.py"))
+        .env("SPEECHSTACK_URL", &stack.url)
+        .env("SPEECHSTACK_CLIP", &clip)
+        .env("SPEECHSTACK_WORD", "train")
+        .env("NO_PROXY", "127.0.0.1")
+        .kill_on_drop(true)
+        .output()
+        .await?;
+    let shown =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    println!("{shown}");
+    ensure!(output.status.success(), "the contract does not hold:\n{shown}");
+    stack.stop().await
+}
+
+/// A WAV file of a sentence and a pause.
+fn recorded() -> Result<Vec<u8>> {
+    say(&[("rms", SENTENCE)])
+}
+
+#[tokio::test]
+async fn gemmavoices_clients_send_recordings_files_and_texts() -> Result<()> {
+    let stack = Stack::start(options("stream-gemma")).await?;
+    let file = recorded()?;
+    let mut socket = Socket::connect(&stack.url, "/v1/speech-to-text/stream", &[]).await?;
+    ensure!(socket.json().await?["event"] == "ready");
+    socket.send(&json!({"event": "config", "language": "en"})).await?;
+    ensure!(socket.json().await?["event"] == "configured");
+    for piece in file.chunks(8_001) {
+        socket.send_binary(piece.to_vec()).await?;
+    }
+    socket.send(&json!({"event": "stop"})).await?;
+    let (mut last, mut got) = (Value::Null, socket.next().await?);
+    while let Got::Json(message) = got {
+        ensure!(message["event"] != "error", "{message}");
+        last = message;
+        got = socket.next().await?;
+    }
+    ensure!(got == Got::Closed(1000, String::new()), "{got:?}");
+    ensure!(last["event"] == "final" && last["data"]["is_final"] == true, "{last}");
+    let error = word_error(SENTENCE, text(&last["data"], "text"));
+    ensure!(error <= 0.3, "word error {error:.2}: {last}");
+
+    let mut socket = Socket::connect(&stack.url, "/v1/speech-to-text/ws", &[]).await?;
+    socket.send_binary(file.clone()).await?;
+    ensure!(socket.json().await? == json!({"event": "received", "bytes": file.len()}));
+    socket.send(&json!({"event": "commit", "language": "en"})).await?;
+    let transcript = socket.json().await?;
+    ensure!(transcript["event"] == "transcript", "{transcript}");
+    ensure!(word_error(SENTENCE, text(&transcript["data"], "text")) <= 0.3, "{transcript}");
+    ensure!(transcript["data"]["segments"][0]["text"].is_string(), "{transcript}");
+
+    let mut socket = Socket::connect(&stack.url, "/v1/text-to-speech/ws", &[]).await?;
+    socket.send(&json!({"text": SENTENCE, "format": "pcm"})).await?;
+    ensure!(socket.json().await?["event"] == "metadata");
+    let mut audio = Vec::new();
+    loop {
+        let frame = socket.json().await?;
+        match text(&frame, "event") {
+            "audio_chunk" => audio.extend(STANDARD.decode(text(&frame["data"], "audio_base64"))?),
+            "done" => break,
+            other => anyhow::bail!("{other}: {frame}"),
+        }
+    }
+    let measure = Measure::of_pcm(&audio, 24_000);
+    ensure!((1.0..6.0).contains(&measure.seconds) && measure.level > 0.01, "{measure:?}");
+    stack.stop().await
+}
