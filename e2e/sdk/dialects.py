@@ -34,7 +34,15 @@ WORD = os.environ["SPEECHSTACK_WORD"]
 TEXT = "The train was late again."
 PATIENCE = 60
 
-client = OpenAI(base_url=URL + "/v1", api_key="unused", max_retries=0, timeout=PATIENCE)
+
+
+def openai_client(key):
+    # The beta would use TLS for its socket whatever the base is.
+    sockets = SOCKETS + "/v1"
+    return OpenAI(base_url=URL + "/v1", websocket_base_url=sockets, api_key=key, max_retries=0, timeout=PATIENCE)
+
+
+client = openai_client("unused")
 
 
 def samples():
@@ -134,7 +142,7 @@ def openais_beta_client_transcribes():
         input_audio_format="pcm16", input_audio_transcription={"model": "gpt-4o-transcribe"}, turn_detection=detection
     )
     assert made.client_secret.value.startswith("ek_"), made
-    other = OpenAI(base_url=URL + "/v1", api_key=made.client_secret.value, max_retries=0)
+    other = openai_client(made.client_secret.value)
     with other.beta.realtime.connect(model="gpt-4o-transcribe") as connection:
         for piece in pieces(at_24_khz(), 4_800):
             connection.input_audio_buffer.append(audio=encoded(piece))
