@@ -27,6 +27,7 @@ pub mod args;
 mod audio;
 mod banner;
 pub mod config;
+mod conversation;
 mod edge;
 mod error;
 mod gateway;
