@@ -34,12 +34,16 @@ pub enum Protocol {
     ParakeetFastapi,
     /// NVIDIA's speech recognition NIM over HTTP: text only.
     NimHttp,
+    /// NVIDIA's speech recognition NIM over its realtime WebSocket: text while audio still comes.
+    NimRealtime,
     /// NVIDIA Riva gRPC for speech recognition: words and speakers.
     Riva,
     /// NVIDIA Riva gRPC for engines with a streaming model only.
     RivaStreaming,
     /// NVIDIA's NeMo-Speech.cpp server.
     NemoSpeech,
+    /// The same over its realtime WebSocket: text while audio still comes.
+    NemoSpeechStreaming,
     /// NVIDIA's text to speech NIM over HTTP.
     Magpie,
     /// NVIDIA Riva gRPC for text to speech.
@@ -57,9 +61,11 @@ impl Protocol {
             Self::Parakeet => "parakeet",
             Self::ParakeetFastapi => "parakeet_fastapi",
             Self::NimHttp => "nim_http",
+            Self::NimRealtime => "nim_realtime",
             Self::Riva => "riva",
             Self::RivaStreaming => "riva_streaming",
             Self::NemoSpeech => "nemo_speech",
+            Self::NemoSpeechStreaming => "nemo_speech_streaming",
             Self::Magpie => "magpie",
             Self::RivaTts => "riva_tts",
             Self::OpenAi => "openai",

@@ -135,6 +135,8 @@ pub struct Stack {
     engines: Vec<(EngineOptions, SocketAddr)>,
     /// The guards' admin ports, in the order of their engines.
     guards: Vec<SocketAddr>,
+    /// Where the guards take traffic, in the same order.
+    gates: Vec<SocketAddr>,
     proxy: Child,
     mark: String,
     log: PathBuf,
@@ -161,17 +163,18 @@ impl Stack {
         let folder = tempfile::Builder::new().prefix("speechstack-e2e-").tempdir()?;
         let (listen, admin) = (ports::free()?, ports::free()?);
         let mut engines = Vec::new();
-        let (mut entries, mut guards) = (Vec::new(), Vec::new());
+        let (mut entries, mut guards, mut gates) = (Vec::new(), Vec::new(), Vec::new());
         for engine in options.engines {
             let address =
                 engine.elsewhere.as_ref().map_or_else(ports::free, |elsewhere| Ok(elsewhere.address))?;
-            let guard_admin = ports::free()?;
+            let (gate, guard_admin) = (ports::free()?, ports::free()?);
             guards.push(guard_admin);
+            gates.push(gate);
             let mut entry = json!({
                 "name": engine.name,
                 "capability": engine.kind,
                 "url": format!("http://{address}"),
-                "guard": ports::free()?,
+                "guard": gate,
                 "guard_admin": guard_admin,
             });
             let grpc =
@@ -217,6 +220,7 @@ impl Stack {
             url,
             engines,
             guards,
+            gates,
             proxy,
             mark,
             log,
@@ -279,6 +283,32 @@ impl Stack {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// Process id of the proxy, gateway and guards in one.
+    pub fn pid(&self) -> u32 {
+        self.proxy.id()
+    }
+
+    /// Where an engine takes requests itself.
+    ///
+    /// # Errors
+    /// When there is no engine of that name.
+    pub fn engine_address(&self, name: &str) -> Result<SocketAddr> {
+        Ok(self.engines[self.place(name)?].1)
+    }
+
+    /// Where the guard of an engine takes requests.
+    ///
+    /// # Errors
+    /// As [`Stack::engine_address`].
+    pub fn guard_address(&self, name: &str) -> Result<SocketAddr> {
+        Ok(self.gates[self.place(name)?])
+    }
+
+    fn place(&self, name: &str) -> Result<usize> {
+        let place = self.engines.iter().position(|(engine, _)| engine.name == name);
+        place.with_context(|| format!("no engine {name}"))
     }
 
     /// `GET /state` of the gateway.

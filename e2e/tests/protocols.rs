@@ -97,6 +97,19 @@ async fn a_wedge_of_an_engine_of_streams_heals() -> Result<()> {
     a_wedge_heals(options).await
 }
 
+/// As [`a_wedge_of_an_engine_of_streams_heals`], each stream a conversation over WebSocket.
+#[tokio::test]
+async fn a_wedge_of_an_engine_of_websockets_heals() -> Result<()> {
+    for protocols in [&["nim_realtime"][..], &["nemo_speech_streaming"]] {
+        let engines = ["asr-0", "asr-1"].map(|name| engine(name, "stt", protocols));
+        let name = format!("{}-wedge", protocols[0]);
+        let options =
+            StackOptions { engines: engines.into(), guard: quick_policy(), ..StackOptions::new(&name) };
+        a_wedge_heals(options).await.with_context(|| name)?;
+    }
+    Ok(())
+}
+
 async fn a_wedge_heals(options: StackOptions) -> Result<()> {
     let stack = Stack::start(options).await?;
     let clip = say(&[("rms", SENTENCE)])?;
@@ -128,6 +141,8 @@ async fn other_servers_serve_what_they_can() -> Result<()> {
         ("nemo", &["nemo_speech"][..], &["nemo_speech"][..]),
         ("fastapi", &["parakeet_fastapi"], &["riva_tts"]),
         ("streams", &["riva_streaming"], &["magpie"]),
+        ("nim-realtime", &["nim_realtime"], &["magpie"]),
+        ("nemo-realtime", &["nemo_speech_streaming"], &["magpie"]),
         ("openai", &["openai"], &["openai"]),
     ] {
         let mut options = stack(name, stt, tts);

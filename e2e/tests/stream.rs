@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use speechstack_e2e::audio::Measure;
 use speechstack_e2e::binaries::repository;
 use speechstack_e2e::client::{say, say_into};
-use speechstack_e2e::stack::{EngineOptions, Stack, StackOptions};
+use speechstack_e2e::stack::{EngineOptions, Stack, StackOptions, quick_policy};
 use speechstack_e2e::websocket::{Got, Socket};
 use speechstack_e2e::words::word_error;
 
@@ -17,6 +17,8 @@ use speechstack_e2e::words::word_error;
 mod dialects;
 #[path = "stream/engines.rs"]
 mod engines;
+#[path = "stream/speakers.rs"]
+mod speakers;
 
 const SENTENCE: &str = "She told me that the train was late again.";
 const OTHER: &str = "Please open the window and turn off the light.";

@@ -114,18 +114,19 @@ fn routes(core: &Arc<Core>, protocols: &[Protocol], work: &Work) -> (Router, Rou
     let mut http = Router::new().route("/_engine/fault", fault).with_state(core.clone());
     let mut grpc = Routes::builder();
     grpc.add_service(grpc::health(core.clone()));
-    let mut grpc_only = true;
+    let mut has_health = false;
     for protocol in protocols {
         match protocol.server(work) {
             Some(Server::Http(router)) => {
                 http = http.merge(router);
-                grpc_only = false;
+                has_health = true;
             }
+            Some(Server::WebSocket(router)) => http = http.merge(router),
             Some(Server::Grpc(add)) => add(&mut grpc),
             None => {}
         }
     }
-    if grpc_only {
+    if !has_health {
         http = http.merge(health::nim(core.clone()));
     }
     let http = http

@@ -1,15 +1,19 @@
 //! The server side of every engine protocol: one file each, registered by one line in `TABLE`.
 //!
 //! A protocol decodes requests, calls the shared `work` and encodes the replies; it knows no other protocol. Two share
-//! OpenAI's forms: `envelope` has its errors, `speech_body` its speech request.
+//! OpenAI's forms: `envelope` has its errors, `speech_body` its speech request. Those that stream share `listening`, and over
+//! WebSocket `realtime`; NIM's realtime stands in front of Riva and shares its configuration.
 
 mod envelope;
+mod listening;
 mod magpie;
 mod nemo_speech;
 mod nim_http;
+mod nim_realtime;
 mod openai;
 mod parakeet;
 mod parakeet_fastapi;
+mod realtime;
 mod riva;
 mod riva_tts;
 mod speech_body;
@@ -25,13 +29,15 @@ use crate::kind::Kind;
 use crate::work::{Synthesizer, Transcriber, Work};
 
 /// All protocols.
-static TABLE: [&Entry; 9] = [
+static TABLE: [&Entry; 11] = [
     &parakeet::ENTRY,
     &parakeet_fastapi::ENTRY,
     &nim_http::ENTRY,
+    &nim_realtime::ENTRY,
     &riva::ENTRY,
     &riva::STREAMING,
     &nemo_speech::ENTRY,
+    &nemo_speech::STREAMING,
     &magpie::ENTRY,
     &riva_tts::ENTRY,
     &openai::ENTRY,
@@ -50,6 +56,8 @@ struct Entry {
 enum Side<W> {
     /// Over HTTP, on these paths.
     Http { paths: &'static [&'static [&'static str]], router: fn(Arc<W>) -> Router },
+    /// Over WebSocket, with what belongs to it, on these paths of HTTP.
+    WebSocket { paths: &'static [&'static str], router: fn(Arc<W>) -> Router },
     /// Over gRPC, with this service.
     Grpc { service: &'static str, add: fn(Arc<W>, &mut RoutesBuilder) },
 }
@@ -58,6 +66,8 @@ enum Side<W> {
 pub enum Server {
     /// Routes of the HTTP listener.
     Http(Router),
+    /// Routes of the HTTP listener, without any for health.
+    WebSocket(Router),
     /// Adds services to the gRPC listener.
     Grpc(Box<dyn FnOnce(&mut RoutesBuilder)>),
 }
@@ -135,6 +145,7 @@ impl<W: Send + Sync + 'static> Side<W> {
     fn server(&self, work: Arc<W>) -> Server {
         match self {
             Self::Http { router, .. } => Server::Http(router(work)),
+            Self::WebSocket { router, .. } => Server::WebSocket(router(work)),
             Self::Grpc { add, .. } => {
                 let add = *add;
                 Server::Grpc(Box::new(move |routes| add(work, routes)))
@@ -145,6 +156,7 @@ impl<W: Send + Sync + 'static> Side<W> {
     fn paths(&self) -> Vec<&'static str> {
         match self {
             Self::Http { paths, .. } => paths.concat(),
+            Self::WebSocket { paths, .. } => paths.to_vec(),
             Self::Grpc { service, .. } => vec![*service],
         }
     }

@@ -123,7 +123,7 @@ async fn serve_connection(wire: Wire, stream: TcpStream, router: Router, close: 
         Wire::Http1 => server.http1_only(),
         Wire::Http2 => server.http2_only(),
     };
-    let mut serving = pin!(server.serve_connection(TokioIo::new(connection), service));
+    let mut serving = pin!(server.serve_connection_with_upgrades(TokioIo::new(connection), service));
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
         () = close.cancelled() => {

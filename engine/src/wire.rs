@@ -42,7 +42,9 @@ impl ResetAfter {
         }
     }
 
-    fn get(&self) -> u64 {
+    /// After how many bytes; [`u64::MAX`] for not at all, so far.
+    #[must_use]
+    pub fn get(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }
 }
@@ -65,6 +67,12 @@ impl Silence {
         }
     }
 
+    /// After how many messages; [`u64::MAX`] for not at all, so far.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
     /// The items of a stream so far; after them it neither goes on nor ends.
     pub fn cut<T: 'static>(self, mut items: BoxStream<'static, T>) -> BoxStream<'static, T> {
         let mut sent = 0;
@@ -85,6 +93,11 @@ impl Silence {
 pub struct ResetSwitch(Arc<AtomicBool>);
 
 impl ResetSwitch {
+    /// From now on the connection is reset.
+    pub fn throw(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
     fn check(&self) -> io::Result<()> {
         if self.0.load(Ordering::Acquire) { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
     }
@@ -185,7 +198,7 @@ impl Cut {
         }
         // What was sent so far gets out first.
         tokio::time::sleep(Duration::from_millis(50)).await;
-        self.switch.0.store(true, Ordering::Release);
+        self.switch.throw();
         Some((Err(axum::Error::new(io::Error::from(io::ErrorKind::ConnectionReset))), None))
     }
 }

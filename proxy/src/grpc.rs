@@ -1,8 +1,11 @@
 //! gRPC's framing: messages with a length before each, and the status that ends a call.
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
-use percent_encoding::percent_decode;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
+
+/// What the text of a status has escaped, beside what is not ASCII.
+const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
 
 /// Content-Type of requests and replies.
 pub const CONTENT_TYPE: &str = "application/grpc";
@@ -45,10 +48,19 @@ impl Deframer {
     /// # Errors
     /// [`FrameError::Flag`] and [`FrameError::TooLong`]; the body cannot be read on after either.
     pub fn push(&mut self, data: Bytes) -> Result<Vec<Bytes>, FrameError> {
+        let flagged = self.push_flagged(data, 0)?;
+        Ok(flagged.into_iter().map(|(_, message)| message).collect())
+    }
+
+    /// As [`Deframer::push`] for messages whose flags, up to `most`, mean something.
+    ///
+    /// # Errors
+    /// As [`Deframer::push`].
+    pub fn push_flagged(&mut self, data: Bytes, most: u8) -> Result<Vec<(u8, Bytes)>, FrameError> {
         self.partial.extend_from_slice(&data);
         let mut messages = Vec::new();
         while let Some((&[flag, a, b, c, d], rest)) = self.partial.split_first_chunk::<PREFIX_LEN>() {
-            if flag != 0 {
+            if flag > most {
                 return Err(FrameError::Flag { flag });
             }
             let len = u32::from_be_bytes([a, b, c, d]) as usize;
@@ -59,7 +71,7 @@ impl Deframer {
                 break;
             }
             let mut frame = self.partial.split_to(PREFIX_LEN + len);
-            messages.push(frame.split_off(PREFIX_LEN).freeze());
+            messages.push((flag, frame.split_off(PREFIX_LEN).freeze()));
         }
         Ok(messages)
     }
@@ -131,6 +143,18 @@ impl Status {
         let message =
             headers.get("grpc-message").map(|text| percent_decode(text.as_bytes()).decode_utf8_lossy());
         Some(Self { code, message: message.unwrap_or_default().into_owned() })
+    }
+
+    /// The trailers that [`Status::read`] reads.
+    #[must_use]
+    pub fn trailers(&self) -> HeaderMap {
+        let message = utf8_percent_encode(&self.message, ESCAPED).to_string();
+        let mut trailers = HeaderMap::with_capacity(2);
+        trailers.insert("grpc-status", HeaderValue::from(self.code as u16));
+        if let Ok(message) = HeaderValue::try_from(message) {
+            trailers.insert("grpc-message", message);
+        }
+        trailers
     }
 
     /// Whether a message was larger than the server takes: by the words of gRPC's C core, of Go and of tonic.

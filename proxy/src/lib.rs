@@ -29,6 +29,7 @@ mod audio;
 mod banner;
 mod clips;
 pub mod config;
+mod conversation;
 mod edge;
 mod error;
 #[cfg(any(test, fuzzing))]

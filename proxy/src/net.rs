@@ -13,7 +13,7 @@ mod watch;
 pub mod websocket;
 mod within;
 
-pub use client::{CallError, Calls, Client, Clients, Reply};
+pub use client::{CallError, Calls, Client, Clients, Reply, ReplyError};
 pub use connect::{Tls, TlsError};
 pub use listen::listen;
 pub use serve::{Limits, serve, serve_within};

@@ -11,16 +11,19 @@ use contract::Capability;
 use http::{HeaderValue, Method};
 use serde::{Deserialize, Deserializer};
 
+use crate::conversation::Rules;
 use crate::job::work::{Audio, Offers, Speakers, Transcript, Turns, Work};
 use crate::multipart;
 
 mod boost;
+mod event;
 mod form;
 mod json;
 mod locale;
 pub mod magpie;
 pub mod nemo_speech;
 pub mod nim_http;
+pub mod nim_realtime;
 pub mod openai;
 pub mod parakeet;
 pub mod parakeet_fastapi;
@@ -43,14 +46,16 @@ pub struct Protocol(&'static dyn Codec);
 
 impl Protocol {
     /// Every protocol. The order means nothing: an engine's own list is in order of preference.
-    pub const ALL: [Protocol; 9] = [
+    pub const ALL: [Protocol; 11] = [
         Protocol(&parakeet::Parakeet),
         Protocol(&magpie::Magpie),
         Protocol(&nim_http::NimHttp),
+        Protocol(&nim_realtime::NimRealtime),
         Protocol(&riva::Riva),
         Protocol(&riva::RivaStreaming),
         Protocol(&riva_tts::RivaTts),
         Protocol(&nemo_speech::NemoSpeech),
+        Protocol(&nemo_speech::NemoSpeechStreaming),
         Protocol(&parakeet_fastapi::ParakeetFastApi),
         Protocol(&openai::OpenAi),
     ];
@@ -71,8 +76,8 @@ impl Protocol {
 
 /// What a protocol is made of.
 ///
-/// Over [`Transport::Grpc`] a whole reply is its messages without their prefixes, see [`grpc::joined`](crate::grpc::joined); what
-/// [`Codec::samples`] reads still has the prefixes.
+/// Over a [framed](Transport::is_framed) transport a whole reply is its messages without their prefixes, see
+/// [`grpc::joined`](crate::grpc::joined); what [`Codec::samples`] reads still has the prefixes.
 pub trait Codec: Send + Sync {
     /// Its name in configuration and metrics.
     fn name(&self) -> &'static str;
@@ -83,6 +88,11 @@ pub trait Codec: Send + Sync {
     /// What carries it.
     fn transport(&self) -> Transport {
         Transport::Http
+    }
+
+    /// What its messages mean for a conversation over [`Transport::WebSocket`].
+    fn rules(&self) -> Rules {
+        Rules::default()
     }
 
     /// What it gives beyond the text of a transcription.
@@ -233,6 +243,18 @@ pub enum Transport {
     Http,
     /// gRPC: length-prefixed messages over HTTP/2, the status in trailers.
     Grpc,
+    /// WebSocket. Inside of the proxy its messages have the form of gRPC's, see [`conversation`](crate::conversation).
+    WebSocket,
+}
+
+impl Transport {
+    /// Whether bodies are messages with their lengths before, and replies end with a status.
+    pub fn is_framed(self) -> bool {
+        match self {
+            Self::Http => false,
+            Self::Grpc | Self::WebSocket => true,
+        }
+    }
 }
 
 /// The form in which an engine takes a file.
@@ -289,9 +311,8 @@ impl Encoded {
         let mut body = self.before.to_vec();
         match self.pieces {
             None => body.extend_from_slice(file),
-            Some(Pieces { most, prefix }) => file.chunks(most).for_each(|piece| {
-                body.extend_from_slice(&prefix(piece.len()));
-                body.extend_from_slice(piece);
+            Some(Pieces { most, message }) => file.chunks(most).for_each(|piece| {
+                message(Bytes::copy_from_slice(piece)).iter().for_each(|part| body.extend_from_slice(part));
             }),
         }
         body.extend_from_slice(&self.after);
@@ -313,8 +334,8 @@ pub struct Live {
 pub struct Pieces {
     /// Most bytes of the file in one, above 0.
     pub most: usize,
-    /// What comes before a piece of that many bytes.
-    pub prefix: fn(usize) -> Bytes,
+    /// The message with a piece, in two parts that follow each other.
+    pub message: fn(Bytes) -> [Bytes; 2],
 }
 
 /// What a request asks an engine to do, as a guard sees it.

@@ -12,6 +12,7 @@ mod metrics;
 mod segmenter;
 mod session;
 mod settings;
+mod speakers;
 mod speech;
 
 pub use clock::{Format, millis, samples, seconds};

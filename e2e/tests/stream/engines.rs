@@ -23,12 +23,38 @@ async fn no_word_is_lost_when_the_engine_of_a_session_is_killed() -> Result<()> 
     stack.stop().await
 }
 
-/// Each sentence goes to an engine while it is spoken. The engines are killed in turn in the middle of one.
 #[tokio::test]
 async fn engines_that_stream_hear_speech_as_it_comes_and_another_takes_over() -> Result<()> {
-    let engine = |name| EngineOptions { protocols: &["riva_streaming"], ..EngineOptions::new(name, "stt") };
+    another_takes_over("stream-native", &["riva_streaming"], |_| Fault::Kill).await
+}
+
+#[tokio::test]
+async fn engines_of_nim_realtime_hear_speech_as_it_comes_and_another_takes_over() -> Result<()> {
+    let fault = |turn| if turn == 1 { Fault::Mode("F1") } else { Fault::Kill };
+    another_takes_over("stream-nim", &["nim_realtime", "nim_http"], fault).await
+}
+
+#[tokio::test]
+async fn engines_of_nemo_speech_hear_speech_as_it_comes_and_another_takes_over() -> Result<()> {
+    let fault = |turn| if turn == 1 { Fault::Mode("F1") } else { Fault::Mode("F7") };
+    another_takes_over("stream-nemo", &["nemo_speech", "nemo_speech_streaming"], fault).await
+}
+
+/// What befalls an engine in the middle of a sentence.
+enum Fault {
+    Kill,
+    Mode(&'static str),
+}
+
+/// Each sentence goes to an engine while it is spoken. The engine of each second one fails in its middle.
+async fn another_takes_over(
+    name: &str,
+    protocols: &'static [&'static str],
+    fault: impl Fn(usize) -> Fault,
+) -> Result<()> {
+    let engine = |name| EngineOptions { protocols, ..EngineOptions::new(name, "stt") };
     let engines = vec![engine("asr-0"), engine("asr-1")];
-    let stack = Stack::start(StackOptions { engines, ..options("stream-native") }).await?;
+    let stack = Stack::start(StackOptions { engines, guard: quick_policy(), ..options(name) }).await?;
     let mut socket = realtime(&stack, json!({"type": "server_vad", "silence_duration_ms": 500})).await?;
     let (first, second) = (spoken(SENTENCE)?, spoken(OTHER)?);
     for turn in 0..4 {
@@ -43,7 +69,10 @@ async fn engines_that_stream_hear_speech_as_it_comes_and_another_takes_over() ->
             }
             socket.until(DELTA).await?;
             let name = hearing(&stack).await?;
-            stack.kill_engine(&name)?;
+            match fault(turn) {
+                Fault::Kill => stack.kill_engine(&name)?,
+                Fault::Mode(mode) => stack.arm(&name, &json!({"mode": mode})).await?,
+            }
         } else {
             socket.send(&append(&audio[..half])).await?;
         }

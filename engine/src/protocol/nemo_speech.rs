@@ -20,6 +20,10 @@ use crate::work::speech::MAX_CHARACTERS;
 use crate::work::transcribe::{Diarization, Recording, Transcript};
 use crate::work::{Refusal, Synthesizer, Transcriber};
 
+mod streaming;
+
+pub(super) use streaming::ENTRY as STREAMING;
+
 pub(super) static ENTRY: Entry = Entry {
     name: "nemo_speech",
     stt: Some(Side::Http { paths: &[STT_PATHS, HEALTH_PATHS], router: stt_router }),

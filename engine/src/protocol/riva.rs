@@ -3,7 +3,6 @@
 mod config;
 mod intake;
 mod stream;
-mod utterances;
 
 use std::sync::Arc;
 
@@ -30,7 +29,9 @@ use crate::grpc::messages::nvidia::riva::asr::{
 use crate::language;
 use crate::work::transcribe::{Recording, Spoken, confidence, text};
 use crate::work::{Cuts, Refusal, Transcriber};
-use config::{Coding, Options, unavailable};
+pub(super) use config::Options;
+use config::{Coding, unavailable};
+pub(super) use intake::Intake;
 
 const SERVICE: &str = "nvidia.riva.asr.RivaSpeechRecognition";
 pub(super) static ENTRY: Entry =
@@ -98,14 +99,7 @@ impl RivaSpeechRecognition for Recognition {
     ) -> Result<Response<Self::StreamingRecognizeStream>, Status> {
         let (sender, answers) = mpsc::channel(4);
         let cuts = Cuts::default();
-        let session = stream::Session {
-            stt: self.stt.clone(),
-            answers: sender.clone(),
-            cuts: cuts.clone(),
-            origin: Origin::default(),
-            id: None,
-            history: Vec::new(),
-        };
+        let session = stream::Session { stt: self.stt.clone(), answers: sender.clone(), cuts: cuts.clone() };
         let requests = request.into_inner();
         Ok(grpc::stream(session.run(requests), sender, answers, cuts))
     }

@@ -86,7 +86,7 @@ impl Engine {
         let ready = match config.protocols[0].name() {
             "parakeet_fastapi" => "/healthz",
             "nemo_speech" => "/ready",
-            "nim_http" | "riva" | "riva_tts" => "/v1/health/ready",
+            "nim_http" | "nim_realtime" | "nemo_speech_streaming" | "riva" | "riva_tts" => "/v1/health/ready",
             _ => "/health",
         };
         let bound = build(config).await.unwrap();

@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::net::connect::{Connector, Tls, plain};
 use crate::net::pool::{self, Pool};
-use crate::net::{BUFFER_BYTES, CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use crate::net::{BUFFER_BYTES, CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, websocket};
 
 /// Engines built on uvicorn close idle connections after 5 s; a pool must let go first.
 const POOL_IDLE: Duration = Duration::from_secs(3);
@@ -119,6 +119,14 @@ impl Calls {
     pub async fn grpc(&self, request: Request<Body>) -> Result<Response<Reply>, CallError> {
         Ok(self.clients.grpc.request(request).await?.map(Reply::Shared))
     }
+
+    /// Begins a conversation over WebSocket, see [`websocket::call`].
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn websocket(&self, request: Request<Body>) -> Result<Response<Reply>, CallError> {
+        websocket::call(&self.clients.http, request).await
+    }
 }
 
 /// Why a call has no reply.
@@ -130,6 +138,15 @@ pub enum CallError {
     /// Over a client for many addresses.
     #[error(transparent)]
     Client(#[from] legacy::Error),
+    /// The request cannot be built.
+    #[error(transparent)]
+    Request(#[from] http::Error),
+    /// The reply claims an upgrade to WebSocket and does not accept the handshake.
+    #[error("the handshake of WebSocket was answered wrongly")]
+    NoWebSocket,
+    /// The connection broke while it was upgraded.
+    #[error("the connection broke while it was upgraded")]
+    Upgrade(#[source] hyper::Error),
 }
 
 impl CallError {
@@ -138,6 +155,7 @@ impl CallError {
         match self {
             Self::Pool(error) => matches!(error, pool::Error::Connect(_)),
             Self::Client(error) => error.is_connect(),
+            Self::Request(_) | Self::NoWebSocket | Self::Upgrade(_) => false,
         }
     }
 }
@@ -149,19 +167,33 @@ pub enum Reply {
     Pooled(pool::Reply),
     /// Over a client for many addresses.
     Shared(Incoming),
+    /// The messages of a conversation over WebSocket.
+    Messages(websocket::Messages),
+}
+
+/// Why a reply broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplyError {
+    /// Over HTTP.
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    /// Over WebSocket.
+    #[error(transparent)]
+    Messages(#[from] websocket::Broken),
 }
 
 impl http_body::Body for Reply {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = ReplyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
         match &mut *self {
-            Self::Pooled(reply) => Pin::new(reply).poll_frame(context),
-            Self::Shared(reply) => Pin::new(reply).poll_frame(context),
+            Self::Pooled(reply) => Pin::new(reply).poll_frame(context).map_err(ReplyError::Http),
+            Self::Shared(reply) => Pin::new(reply).poll_frame(context).map_err(ReplyError::Http),
+            Self::Messages(reply) => Pin::new(reply).poll_frame(context).map_err(ReplyError::Messages),
         }
     }
 
@@ -169,6 +201,7 @@ impl http_body::Body for Reply {
         match self {
             Self::Pooled(reply) => reply.is_end_stream(),
             Self::Shared(reply) => reply.is_end_stream(),
+            Self::Messages(reply) => reply.is_end_stream(),
         }
     }
 
@@ -176,6 +209,7 @@ impl http_body::Body for Reply {
         match self {
             Self::Pooled(reply) => reply.size_hint(),
             Self::Shared(reply) => reply.size_hint(),
+            Self::Messages(reply) => reply.size_hint(),
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::Request;
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
@@ -16,6 +15,12 @@ use tokio_tungstenite::tungstenite::error::{Error as Fault, ProtocolError};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+
+mod answer;
+mod call;
+
+pub use answer::answer;
+pub use call::{Broken, Messages, call};
 
 /// Read and write buffers of one connection; they grow with the messages.
 const BUFFER_BYTES: usize = 4 * 1024;
@@ -55,7 +60,7 @@ impl Handshake {
     ///
     /// # Errors
     /// Why it is none.
-    pub fn of(request: &mut Request) -> Result<Self, Refused> {
+    pub fn of<B>(request: &mut http::Request<B>) -> Result<Self, Refused> {
         let headers = request.headers();
         let is_get = request.method() == Method::GET && request.version() == Version::HTTP_11;
         if !is_get
@@ -96,14 +101,19 @@ impl Handshake {
     /// The connection ended before.
     pub async fn connect(self, max_message: usize) -> Result<Socket, hyper::Error> {
         let io = TokioIo::new(self.upgrade.await?);
-        let config = WebSocketConfig::default()
-            .read_buffer_size(BUFFER_BYTES)
-            .write_buffer_size(BUFFER_BYTES)
-            .max_write_buffer_size(MAX_WRITE_BYTES)
-            .max_message_size(Some(max_message))
-            .max_frame_size(Some(max_message));
+        let config = config(max_message);
         Ok(Socket { stream: WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await })
     }
+}
+
+/// Small buffers, and messages of at most so many bytes.
+fn config(max_message: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(BUFFER_BYTES)
+        .write_buffer_size(BUFFER_BYTES)
+        .max_write_buffer_size(MAX_WRITE_BYTES)
+        .max_message_size(Some(max_message))
+        .max_frame_size(Some(max_message))
 }
 
 /// What came from a client.
@@ -126,6 +136,8 @@ pub enum Received {
 pub enum Message {
     /// A text message.
     Text(String),
+    /// A binary message.
+    Binary(Bytes),
     /// Asks for a sign of life.
     Ping,
 }
@@ -165,6 +177,7 @@ impl Socket {
     pub async fn send(&mut self, message: Message) -> Result<(), Gone> {
         let raw = match message {
             Message::Text(text) => Raw::text(text),
+            Message::Binary(bytes) => Raw::Binary(bytes),
             Message::Ping => Raw::Ping(Bytes::new()),
         };
         match tokio::time::timeout(WRITE_TIMEOUT, self.stream.send(raw)).await {
@@ -205,6 +218,8 @@ fn has(headers: &HeaderMap, name: HeaderName, wanted: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use axum::extract::Request;
+
     use super::*;
 
     fn request(headers: &[(&str, &str)]) -> Request {

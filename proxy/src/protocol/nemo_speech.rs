@@ -21,11 +21,17 @@ use crate::audio::Container;
 use crate::job::work::{Audio, Need, Offers, Speakers, Synthesize, Transcribe, Transcript, Turns, Work};
 use crate::transcript::{Turn, Word};
 
+mod streaming;
+
+pub use streaming::NemoSpeechStreaming;
+
 const TRANSCRIBE: &str = "/v1/audio/transcriptions";
 const TRANSLATE: &str = "/v1/audio/translations";
 const DIARIZE: &str = "/v1/audio/diarizations";
 const SPEAK: &str = "/v1/audio/speech";
 
+/// Where the server tells its own health.
+const HEALTH_PATHS: &[&str] = &["/ready", "/health"];
 /// Samples per second of speech.
 const RATE_HZ: u32 = 22_050;
 
@@ -126,7 +132,7 @@ impl Codec for NemoSpeech {
     }
 
     fn health_paths(&self) -> &'static [&'static str] {
-        &["/ready", "/health"]
+        HEALTH_PATHS
     }
 }
 

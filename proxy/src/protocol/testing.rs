@@ -54,13 +54,21 @@ pub(super) fn fields(encoded: &Encoded, file: &'static [u8]) -> Vec<(String, Str
     fields
 }
 
-/// A whole reply of each protocol of recognition over HTTP: "so", half a second long.
-const REPLIES: [(&str, &str); 5] = [
+/// A whole reply of each protocol of recognition over HTTP and WebSocket: "so", half a second long.
+const REPLIES: [(&str, &str); 7] = [
     ("parakeet", r#"{"text":"so","duration":1.5,"words":[{"text":" so","start":0,"end":0.5}]}"#),
     ("nim_http", r#"{"text":"so","usage":{"type":"duration","seconds":1.5}}"#),
     (
         "nemo_speech",
         r#"{"text":"so","duration":1.5,"words":[{"word":"so","start":0,"end":0.5,"speaker":1}]}"#,
+    ),
+    (
+        "nim_realtime",
+        r#"{"type":"conversation.item.input_audio_transcription.completed","transcript":"so","is_last_result":true,"words_info":{"words":[{"word":"so","start_time":0,"end_time":500}]}}"#,
+    ),
+    (
+        "nemo_speech_streaming",
+        r#"{"type":"conversation.item.input_audio_transcription.completed","transcript":"so","audio_processed":1.5,"words":[{"word":"so","start":0,"end":0.5}]}"#,
     ),
     ("parakeet_fastapi", r#"{"text":"so","timestamps":{"word":[{"word":"so","start":0,"end":0.5}]}}"#),
     ("openai", r#"{"text":"so","duration":1.5,"words":[{"word":"so","start":0,"end":0.5}]}"#),

@@ -61,14 +61,16 @@ const ROWS: [Row; 5] = [
     },
 ];
 
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 11] = [
     "parakeet",
     "magpie",
     "nim_http",
+    "nim_realtime",
     "riva",
     "riva_streaming",
     "riva_tts",
     "nemo_speech",
+    "nemo_speech_streaming",
     "parakeet_fastapi",
     "openai",
 ];
@@ -80,7 +82,7 @@ fn every_protocol_is_configured_by_its_name() {
         let read: Protocol = serde_json::from_value(name.into()).unwrap();
         assert_eq!(read.name(), name);
     }
-    for wrong in ["", "Riva", "riva ", "nim_realtime"] {
+    for wrong in ["", "Riva", "riva ", "nim_grpc"] {
         let error = serde_json::from_value::<Protocol>(wrong.into()).unwrap_err().to_string();
         assert!(error.contains("nim_http"), "{error}");
     }

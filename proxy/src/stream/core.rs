@@ -9,6 +9,7 @@ use super::clock::{Clock, RATE, samples, seconds};
 use super::event::{Event, Final, Partial, SegmentId};
 use super::segmenter::{Mark, Segment, Segmenter, Why};
 use super::settings::Settings;
+use super::speakers::{Parts, Talk, Voices};
 use crate::audio::resample;
 use crate::audio::voice::Voice;
 use crate::error::Error;
@@ -37,6 +38,8 @@ pub enum Key {
     Partial(SegmentId, f64),
     /// The whole segment, which an engine hears while it runs.
     Live(SegmentId),
+    /// Who speaks in the segment: its audio after that of the voices that are known.
+    Speakers(SegmentId),
 }
 
 /// What the engine is to get that hears a segment while it runs.
@@ -77,7 +80,21 @@ struct Pending {
     /// Whether an engine heard it while it ran, and its text is awaited.
     live: bool,
     heard: Option<Result<Transcript, Error>>,
+    /// Its audio until its speakers are told, if they are to be.
+    untold: Option<Vec<i16>>,
+    speakers: Vec<Talk>,
     agreement: Agreement,
+}
+
+impl Pending {
+    /// Whether all is known of it that is to be told. A text that there is not has no speakers.
+    fn is_complete(&self) -> bool {
+        match &self.heard {
+            None => false,
+            Some(Ok(transcript)) => self.untold.is_none() || transcript.text.trim().is_empty(),
+            Some(Err(_)) => true,
+        }
+    }
 }
 
 /// A session.
@@ -103,6 +120,9 @@ pub struct Core {
     /// End of the audio that it got.
     heard_until: u64,
     pending: VecDeque<Pending>,
+    voices: Voices,
+    /// The segment whose speakers an engine is asked for, and where it lies in what the engine has got.
+    asked: Option<(SegmentId, Parts)>,
     events: VecDeque<Event>,
     made: Vec<i16>,
     marks: Vec<Mark>,
@@ -132,6 +152,8 @@ impl Core {
             heard_speech: 0,
             heard_until: 0,
             pending: VecDeque::new(),
+            voices: Voices::default(),
+            asked: None,
             events: VecDeque::new(),
             made: Vec::new(),
             marks: Vec::new(),
@@ -242,6 +264,9 @@ impl Core {
                 return Some(Order { key: Key::Final(pending.segment), audio });
             }
         }
+        if let Some(order) = self.order_speakers() {
+            return Some(order);
+        }
         let (start, speech) = self.segmenter.running()?;
         let early = self.last_partial.is_some_and(|last| now.saturating_sub(last) < self.settings.cadence);
         let new_speech = speech.saturating_sub(self.heard_speech);
@@ -256,6 +281,30 @@ impl Core {
         (self.heard_speech, self.heard_until) = (speech, end);
         let audio = self.segmenter.audio(from..end);
         Some(Order { key: Key::Partial(self.next.saturating_sub(1), offset), audio })
+    }
+
+    /// The recording by which the speakers of the first segment are told that has not got them yet. One after the other: each
+    /// makes voices known to the next.
+    fn order_speakers(&mut self) -> Option<Order> {
+        if self.asked.is_some() {
+            return None;
+        }
+        let pending = self.pending.iter().find(|pending| pending.untold.is_some())?;
+        let (audio, parts) = self.voices.recording(pending.untold.as_ref()?);
+        self.asked = Some((pending.segment, parts));
+        Some(Order { key: Key::Speakers(pending.segment), audio })
+    }
+
+    /// Takes who speaks in a segment. One whose speakers cannot be told goes without.
+    fn told(&mut self, segment: SegmentId, told: Result<Transcript, Error>) {
+        let Some((_, parts)) = self.asked.take_if(|(asked, _)| *asked == segment) else { return };
+        let Some(pending) = self.pending.iter_mut().find(|pending| pending.segment == segment) else {
+            return;
+        };
+        let audio = pending.untold.take().unwrap_or_default();
+        if let Ok(Transcript { turns: Some(turns), .. }) = told {
+            pending.speakers = self.voices.tell(&parts, &turns.turns, &audio);
+        }
     }
 
     /// When the next partial may be due although no audio comes.
@@ -277,6 +326,7 @@ impl Core {
                 self.is_fed(segment)
                     || self.pending.iter().any(|pending| pending.segment == segment && pending.live)
             }
+            Key::Speakers(segment) => self.asked.as_ref().is_some_and(|(asked, _)| *asked == segment),
             Key::Partial(segment, _) => {
                 self.in_flight && self.segmenter.running().is_some() && segment + 1 == self.next
             }
@@ -293,6 +343,10 @@ impl Core {
                 if let Some(pending) = self.pending.iter_mut().find(|pending| pending.segment == segment) {
                     pending.heard = Some(heard);
                 }
+                self.release();
+            }
+            Key::Speakers(segment) => {
+                self.told(segment, heard);
                 self.release();
             }
             // One that ended before its audio did has not heard all of it.
@@ -404,6 +458,8 @@ impl Core {
         self.pending.push_back(Pending {
             segment: id,
             span,
+            untold: (self.settings.speakers && !unheard).then(|| audio.clone()),
+            speakers: Vec::new(),
             audio: (!unheard).then_some(audio),
             live: fed.is_some() && !unheard,
             heard: unheard.then(|| Ok(Transcript::default())),
@@ -423,13 +479,13 @@ impl Core {
 
     /// Lets out the texts that are there, in order.
     fn release(&mut self) {
-        while let Some(heard) = self.pending.front_mut().and_then(|pending| pending.heard.take()) {
-            let Some(pending) = self.pending.pop_front() else { return };
+        while let Some(pending) = self.pending.pop_front_if(|pending| pending.is_complete()) {
+            let Some(heard) = pending.heard else { return };
             let (segment, span) = (pending.segment, pending.span);
             self.events.push_back(match heard {
                 Ok(transcript) => {
                     let rest = pending.agreement.rest_of(&transcript.text);
-                    Event::Final(Final { segment, span, transcript, rest })
+                    Event::Final(Final { segment, span, transcript, rest, speakers: pending.speakers })
                 }
                 Err(error) => Event::Failed { segment, span, error },
             });

@@ -29,6 +29,8 @@ use crate::upstream::{Gate, Long, Outgoing, Route, Served, Upload, Upstreams};
 
 /// How long the final decode of a segment is tried, engines that restart included.
 const FINAL_PATIENCE: Duration = Duration::from_secs(60);
+/// How long the text of a segment waits for its speakers.
+const SPEAKERS_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest wait between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// What a segment that still runs is predicted to last, seconds.
@@ -64,6 +66,9 @@ pub trait Engines: Send + Sync {
 
     /// Has audio transcribed.
     fn transcribe(&self, ask: Ask, order: Order) -> BoxFuture<'static, Result<Transcript, Error>>;
+
+    /// Has the speaker turns of audio found. The transcript may have no text.
+    fn diarize(&self, ask: Ask, order: Order) -> BoxFuture<'static, Result<Transcript, Error>>;
 
     /// Has a text spoken.
     fn speak(&self, say: Say) -> Spoken;
@@ -107,9 +112,9 @@ impl Gateway {
             audio_seconds: order.seconds(),
             request_id: self.request_id.clone(),
             tenant: self.tenant.clone(),
-            may_wait: matches!(order.key, Key::Final(_)),
+            may_wait: matches!(order.key, Key::Final(_) | Key::Speakers(_)),
             // The client has seen the beginning: a final goes before new work, and before all partials.
-            continues: matches!(order.key, Key::Final(_)),
+            continues: matches!(order.key, Key::Final(_) | Key::Speakers(_)),
             background: false,
             long: Long::default(),
             avoid: None,
@@ -200,6 +205,20 @@ impl Engines for Gateway {
             let result = if heard.is_ok() { "ok" } else { "failed" };
             decodes.with_label_values(&[kind, result]).inc();
             heard
+        }
+        .boxed()
+    }
+
+    fn diarize(&self, ask: Ask, order: Order) -> BoxFuture<'static, Result<Transcript, Error>> {
+        let (decodes, upstreams) = (self.metrics.decodes.clone(), self.upstreams.clone());
+        let job = Outgoing { work: Work::Diarize, ..self.outgoing(ask, &order) };
+        async move {
+            let lost = || Error::Deadline { capability: contract::Capability::Stt };
+            let told = tokio::time::timeout(SPEAKERS_TIMEOUT, upstreams.speaker_turns(&job)).await;
+            let told = told.unwrap_or_else(|_| Err(lost()));
+            let result = if told.is_ok() { "ok" } else { "failed" };
+            decodes.with_label_values(&["speakers", result]).inc();
+            told.map(|served| Transcript { turns: Some(served.value), ..Transcript::default() })
         }
         .boxed()
     }

@@ -1,12 +1,15 @@
 //! What a session tells its dialect.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
 
 use super::segmenter::Why;
+use super::speakers::Talk;
 use crate::error::Error;
 use crate::job::work::Transcript;
+use crate::transcript::{Params, Turn, merge};
 
 /// Number of a segment within its session, from 0.
 pub type SegmentId = u64;
@@ -90,4 +93,31 @@ pub struct Final {
     pub transcript: Transcript,
     /// What the text adds to the committed part of the partial texts, if it begins with that.
     pub rest: Option<String>,
+    /// Who speaks when, in order; empty unless it was asked for and could be told.
+    pub speakers: Vec<Talk>,
+}
+
+impl Final {
+    /// The speaker of each word; `None` where nobody can be named.
+    pub fn speakers_of_words(&self) -> Vec<Option<usize>> {
+        let turn = |talk: &Talk| Turn {
+            start: talk.span.start,
+            end: talk.span.end,
+            speaker: talk.speaker.to_string(),
+        };
+        let turns: Vec<Turn> = self.speakers.iter().map(turn).collect();
+        let params = Params { language: self.transcript.language.as_deref(), ..Params::default() };
+        let merged = merge(&self.transcript.words, &turns, &params);
+        (0..self.transcript.words.len()).map(|word| merged.label(word)?.parse().ok()).collect()
+    }
+
+    /// Who speaks most.
+    pub fn speaker(&self) -> Option<usize> {
+        let mut talked: BTreeMap<usize, f64> = BTreeMap::new();
+        for talk in &self.speakers {
+            *talked.entry(talk.speaker).or_default() += talk.span.end - talk.span.start;
+        }
+        // Of those who speak as much, the one who was heard first.
+        talked.into_iter().rev().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(speaker, _)| speaker)
+    }
 }

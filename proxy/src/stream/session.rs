@@ -246,7 +246,10 @@ impl Session {
         let now = self.began.elapsed();
         while let Some(order) = self.core.order(now, || self.engines.is_free(&self.ask)) {
             let key = order.key;
-            let handle = self.decodes.spawn(self.engines.transcribe(self.ask.clone(), order));
+            let handle = match key {
+                Key::Speakers(_) => self.decodes.spawn(self.engines.diarize(self.ask.clone(), order)),
+                _ => self.decodes.spawn(self.engines.transcribe(self.ask.clone(), order)),
+            };
             self.keys.push((handle.id(), key));
             if let Key::Partial(..) = key {
                 self.partial = Some((key, handle));

@@ -19,7 +19,9 @@ pub struct Settings {
     pub hears: bool,
     /// Whether there is text while a segment runs.
     pub partials: bool,
-    /// Least time between two decodes for it.
+    /// Whether finals say who speaks.
+    pub speakers: bool,
+    /// Least time between two decodes for partial text.
     pub cadence: Duration,
     /// Longest segment, samples.
     pub max: u64,
@@ -36,6 +38,7 @@ impl Settings {
             eagerness: None,
             hears: true,
             partials: true,
+            speakers: false,
             cadence: Duration::from_millis(500),
             max: samples(15_000),
             overlap: 0,

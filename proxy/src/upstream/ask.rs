@@ -166,6 +166,11 @@ impl Upstreams {
         }
         all
     }
+
+    /// Whether engines of a route tell speakers apart, by configuration.
+    pub fn tells_speakers(&self, route: &Route) -> bool {
+        self.offers(route).speakers != Speakers::No
+    }
 }
 
 /// The next bytes of a live reply. While the client still speaks, or pauses, an engine need not say anything.

@@ -153,6 +153,7 @@ impl Upstreams {
         match protocol.transport() {
             Transport::Http => headers.insert(names::HOST, endpoint.host()),
             Transport::Grpc => headers.insert(names::TE, HeaderValue::from_static("trailers")),
+            Transport::WebSocket => None,
         };
         if let Some(input) = outgoing.file.as_ref().and_then(|file| file.gate.input()) {
             headers.insert(header::INPUT, input.header());
@@ -167,6 +168,7 @@ impl Upstreams {
             headers.insert(header::PRIORITY, HeaderValue::from_static("long"));
         }
         *request.headers_mut() = headers;
+        request.extensions_mut().insert(protocol.rules().vouched());
         Ok(request)
     }
 
@@ -182,6 +184,7 @@ impl Upstreams {
             match transport {
                 Transport::Http => endpoint.calls.http(request).await,
                 Transport::Grpc => endpoint.calls.grpc(request).await,
+                Transport::WebSocket => endpoint.calls.websocket(request).await,
             }
         };
         let sent = tokio::select! {

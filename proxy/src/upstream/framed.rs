@@ -53,12 +53,12 @@ impl Framed {
 }
 
 impl Framed {
-    /// The next piece of what was read of the file: its prefix first, then its bytes.
+    /// The first part of the message with the next piece of what was read of the file; the other part follows.
     fn piece(&mut self) -> Option<Bytes> {
-        let Pieces { most, prefix } = self.pieces.filter(|_| !self.read.is_empty())?;
-        let piece = self.read.split_to(most.min(self.read.len()));
-        self.before[0] = Some(piece.clone());
-        Some(prefix(piece.len()))
+        let Pieces { most, message } = self.pieces.filter(|_| !self.read.is_empty())?;
+        let [first, second] = message(self.read.split_to(most.min(self.read.len())));
+        self.before[0] = (!second.is_empty()).then_some(second);
+        Some(first)
     }
 }
 

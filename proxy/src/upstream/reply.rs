@@ -42,7 +42,7 @@ pub(crate) struct Reply {
     pub(super) protocol: Protocol,
     /// How long its body may pause.
     pub(super) idle: Duration,
-    /// Whether the status of a gRPC call was seen, without which its end is none.
+    /// Whether the status of a call that ends with one was seen, without which its end is none.
     pub(super) ended: bool,
 }
 
@@ -65,9 +65,9 @@ impl Reply {
         Err(refused(self.capability, status, refusal(&body)))
     }
 
-    /// How a gRPC call ended, if headers or trailers say that it has.
+    /// How a call that ends with a status ended, if headers or trailers say that it has.
     fn grpc_status(&self, headers: &HeaderMap) -> Option<Result<(), Stop>> {
-        if self.protocol.transport() != Transport::Grpc {
+        if !self.protocol.transport().is_framed() {
             return None;
         }
         let ended = grpc::Status::read(headers)?;
@@ -100,7 +100,7 @@ impl Reply {
         loop {
             match timeout(pause, self.response.body_mut().frame()).await {
                 Err(_) => return Err(Failure::Silent.into()),
-                Ok(None) if self.ended || self.protocol.transport() != Transport::Grpc => return Ok(None),
+                Ok(None) if self.ended || !self.has_status() => return Ok(None),
                 Ok(None) => {
                     tracing::warn!(engine = %self.engine, "reply of the engine ended without a status");
                     return Err(Failure::Broken.into());
@@ -124,7 +124,16 @@ impl Reply {
         }
     }
 
-    /// The whole body; over gRPC its messages.
+    /// Whether it ends with a status. What stands in place of an upgrade to WebSocket does not.
+    fn has_status(&self) -> bool {
+        match self.protocol.transport() {
+            Transport::Http => false,
+            Transport::Grpc => true,
+            Transport::WebSocket => self.response.status().is_success(),
+        }
+    }
+
+    /// The whole body; of framed transports its messages.
     ///
     /// # Errors
     /// As [`Reply::next`]; [`Failure::Malformed`] when it is larger than any reply, or no message.
@@ -132,7 +141,7 @@ impl Reply {
         let body = self.read(MAX_REPLY).await?;
         match self.protocol.transport() {
             Transport::Http => Ok(body),
-            Transport::Grpc => Ok(grpc::joined(body).map_err(|_| Failure::Malformed)?),
+            Transport::Grpc | Transport::WebSocket => Ok(grpc::joined(body).map_err(|_| Failure::Malformed)?),
         }
     }
 
@@ -166,12 +175,12 @@ impl ReplyBody {
 
 impl Body for ReplyBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = net::ReplyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, net::ReplyError>>> {
         Pin::new(&mut self.incoming).poll_frame(context)
     }
 

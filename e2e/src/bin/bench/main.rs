@@ -12,6 +12,7 @@ mod meter;
 mod passthrough;
 mod report;
 mod run;
+mod streams;
 mod subject;
 mod wire;
 
@@ -52,6 +53,15 @@ pub struct Args {
     /// Only instructions, allocations and system calls per request.
     #[arg(long)]
     instructions_only: bool,
+    /// Only streaming sessions.
+    #[arg(long)]
+    streams: bool,
+    /// Idle sessions that are held open at a time.
+    #[arg(long, default_value_t = 10_000)]
+    idle_sessions: usize,
+    /// Be a relay of bytes: where to listen, and where to.
+    #[arg(long, hide = true, num_args = 2)]
+    raw_relay: Vec<SocketAddr>,
     /// Compare instructions and allocations with the baseline in this file, and fail if they have grown.
     #[arg(long, value_name = "FILE", conflicts_with = "write_baseline")]
     gate: Option<PathBuf>,
@@ -70,6 +80,15 @@ fn main() -> Result<()> {
     let args = Args::parse();
     if let [listen, stt, tts] = args.pass_through[..] {
         return passthrough::serve(listen, Pair { stt, tts });
+    }
+    if let [listen, target] = args.raw_relay[..] {
+        return passthrough::raw(listen, target);
+    }
+    if args.streams {
+        // Engines work beside the gateway: one core would make latencies those of the engine.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        println!("{}", runtime.block_on(streams::all(args.idle_sessions))?);
+        return Ok(());
     }
     // Before any thread exists, so that threads and child processes inherit it.
     let cpu = pin(args.cpu)?;

@@ -28,6 +28,26 @@ pub fn serve(listen: SocketAddr, engines: Pair) -> Result<()> {
     })
 }
 
+/// Relays the bytes of every connection until SIGTERM: the least that anything between two ends can do.
+pub fn raw(listen: SocketAddr, target: SocketAddr) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let listener = TcpListener::bind(listen).await?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        loop {
+            let (mut client, _) = tokio::select! {
+                accepted = listener.accept() => accepted?,
+                _ = terminate.recv() => return Ok(()),
+            };
+            tokio::spawn(async move {
+                let Ok(mut engine) = tokio::net::TcpStream::connect(target).await else { return };
+                let _ = (client.set_nodelay(true), engine.set_nodelay(true));
+                // The bench closes its connections as it pleases.
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut engine).await;
+            });
+        }
+    })
+}
+
 async fn accept(listen: SocketAddr, engines: Pair) -> Result<()> {
     let listener = TcpListener::bind(listen).await?;
     let mut connector = HttpConnector::new();

@@ -176,6 +176,14 @@ pub fn passthrough(engines: Pair, folder: &Path, under: Under<'_>) -> Result<Sub
     Subject::spawn(command, address, &folder.join("passthrough.log"))
 }
 
+/// A relay of bytes to an address, which is this program with other arguments.
+pub fn raw_relay(target: SocketAddr) -> Result<Subject> {
+    let address = ports::free()?;
+    let mut command = command(&std::env::current_exe()?, None);
+    command.arg("--raw-relay").args([address, target].map(|address| address.to_string()));
+    Subject::spawn(command, address, &binaries::logs()?.join("raw-relay.log"))
+}
+
 /// nginx, streaming both ways, one process, without an access log.
 pub fn nginx(engines: Pair, folder: &Path, under: Under<'_>) -> Result<Option<Subject>> {
     let Some(program) =

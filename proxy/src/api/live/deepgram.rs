@@ -21,7 +21,7 @@ use crate::stream::{Ask, Event, Format, Input, Rules, Session, Settings, Why, sa
 use crate::transcript::repair;
 
 /// Parameters that change what comes back and that nothing here can meet.
-const REFUSED: [&str; 6] = ["diarize", "multichannel", "redact", "search", "replace", "detect_language"];
+const REFUSED: [&str; 5] = ["multichannel", "redact", "search", "replace", "detect_language"];
 /// Silence that ends a segment unless `endpointing` says otherwise, milliseconds. Deepgram's own 10 would cut between words.
 const ENDPOINTING: u64 = 300;
 
@@ -64,11 +64,15 @@ pub fn open(
     let silence = number("endpointing", 10, 10_000)?.unwrap_or(ENDPOINTING).max(100);
     let rules = Rules { silence: samples(silence), ..Rules::default() };
     let format = Format { sample, rate: u32::try_from(rate).unwrap_or(16_000) };
-    let settings =
-        Settings { rules: Some(rules), partials: is_on("interim_results"), ..Settings::new(format) };
     // Deepgram's own models stand for the first one here.
     let model = query(request, "model").filter(|model| !model.is_empty() && !is_deepgrams(model));
     let route = context.route(request_id, model.as_deref(), Capability::Stt)?;
+    let speakers = is_on("diarize");
+    if speakers && !context.upstreams.tells_speakers(&route) {
+        return Err(Error::param("diarize", "no engine here tells speakers apart"));
+    }
+    let partials = is_on("interim_results");
+    let settings = Settings { rules: Some(rules), partials, speakers, ..Settings::new(format) };
     let language = match query(request, "language").as_deref().map(language::requested) {
         None => None,
         Some(Ok(language)) => language,
@@ -115,17 +119,28 @@ struct Deepgram {
 }
 
 impl Deepgram {
-    /// A `Results` message. `from` and `to` are seconds of the session.
-    fn results(&self, (from, to): (f64, f64), transcript: &Transcript, ends: Ends) -> Value {
+    /// A `Results` message. `from` and `to` are seconds of the session, `speakers` tells that of a word by its place.
+    fn results(
+        &self,
+        (from, to): (f64, f64),
+        transcript: &Transcript,
+        speaker: impl Fn(usize) -> Option<usize>,
+        ends: Ends,
+    ) -> Value {
         let words: Vec<Value> = words(transcript, to - from)
             .into_iter()
-            .map(|(text, start, end)| {
+            .enumerate()
+            .map(|(at, (text, start, end))| {
                 let plain: String =
                     text.chars().filter(|c| c.is_alphanumeric() || *c == '\'' || *c == '-').collect();
-                json!({
+                let mut word = json!({
                     "word": plain.to_lowercase(), "punctuated_word": text, "start": round(from + start),
                     "end": round(from + end), "confidence": 1.0,
-                })
+                });
+                if let Some(speaker) = speaker(at) {
+                    word["speaker"] = json!(speaker);
+                }
+                word
             })
             .collect();
         json!({
@@ -225,13 +240,16 @@ impl Dialect for Deepgram {
                 let transcript = Transcript { text: partial.text(), ..Transcript::default() };
                 let ends = Ends { is_final: false, speech_final: false, from_finalize: false };
                 let span = (seconds(partial.span.start), seconds(partial.span.end));
-                out.json(&self.results(span, &transcript, ends));
+                out.json(&self.results(span, &transcript, |_| None, ends));
             }
             Event::Final(last) => {
                 let from_finalize = self.finalized.remove(&last.segment);
                 let ends = Ends { is_final: true, speech_final: !from_finalize, from_finalize };
                 let span = (seconds(last.span.start), seconds(last.span.end));
-                out.json(&self.results(span, &last.transcript, ends));
+                let (speakers, most) = (last.speakers_of_words(), last.speaker());
+                // Words without times of their own have the speaker of the segment.
+                let speaker = |at: usize| speakers.get(at).copied().flatten().or(most);
+                out.json(&self.results(span, &last.transcript, speaker, ends));
             }
             Event::Failed { segment, error, .. } => {
                 self.finalized.remove(&segment);
@@ -242,7 +260,7 @@ impl Dialect for Deepgram {
                 self.asked = self.asked.saturating_sub(1);
                 let at = session.seconds();
                 let ends = Ends { is_final: true, speech_final: false, from_finalize: true };
-                out.json(&self.results((at, at), &Transcript::default(), ends));
+                out.json(&self.results((at, at), &Transcript::default(), |_| None, ends));
             }
             Event::Done => {
                 self.seconds = session.seconds();

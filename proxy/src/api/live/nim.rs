@@ -186,9 +186,6 @@ impl Nim {
         if now["input_audio_params"]["num_channels"].as_u64().is_some_and(|channels| channels != 1) {
             return self.error("num_channels must be 1", out);
         }
-        if now["speaker_diarization"]["enable_speaker_diarization"] == true {
-            return self.error("speakers are not told apart in streaming", out);
-        }
         self.head = (now["input_audio_format"] == "none").then(Head::default);
         let text =
             |name: &str| now["input_audio_transcription"][name].as_str().filter(|text| !text.is_empty());
@@ -204,7 +201,11 @@ impl Nim {
             Ok(ask) => ask,
             Err(error) => return self.error(&error.to_string(), out),
         };
-        session.push(Input::Settings(settings(pcm(rate))));
+        let speakers = wants_speakers(&now);
+        if speakers && !self.context.upstreams.tells_speakers(&ask.route) {
+            return self.error("enable_speaker_diarization: no engine here tells speakers apart", out);
+        }
+        session.push(Input::Settings(Settings { speakers, ..settings(pcm(rate)) }));
         session.push(Input::Ask(ask));
         self.session = now;
         let shown = self.session.clone();
@@ -230,7 +231,8 @@ impl Nim {
             Begun::More => return Ok(Bytes::new()),
             Begun::Raw(samples) => samples,
             Begun::Wav(format, samples) => {
-                session.push(Input::Settings(settings(format)));
+                let speakers = wants_speakers(&self.session);
+                session.push(Input::Settings(Settings { speakers, ..settings(format) }));
                 samples
             }
         };
@@ -238,17 +240,26 @@ impl Nim {
         Ok(samples)
     }
 
-    fn completed(&self, segment: u64, start: f64, transcript: &Transcript) -> Value {
-        let word = |word: &crate::transcript::Word| {
+    /// `speakers` are those of the words, from 0.
+    fn completed(
+        &self,
+        segment: u64,
+        start: f64,
+        transcript: &Transcript,
+        speakers: &[Option<usize>],
+    ) -> Value {
+        let word = |(at, word): (usize, &crate::transcript::Word)| {
             let millis = |seconds: f64| ((start + seconds) * 1000.0).round() as i64;
             json!({
                 "word": word.text.trim(), "start_time": millis(word.start), "end_time": millis(word.end),
-                "confidence": 1.0, "speaker_tag": 0,
+                "confidence": 1.0,
+                "speaker_tag": speakers.get(at).copied().flatten().map_or(0, |speaker| speaker + 1),
             })
         };
-        let wanted = self.session["recognition_config"]["enable_word_time_offsets"] == true;
-        let timed =
-            transcript.words.iter().filter(|word| wanted && word.start.is_finite() && word.end.is_finite());
+        let wanted = self.session["recognition_config"]["enable_word_time_offsets"] == true
+            || wants_speakers(&self.session);
+        let timed = transcript.words.iter().enumerate();
+        let timed = timed.filter(|(_, word)| wanted && word.start.is_finite() && word.end.is_finite());
         let words: Vec<Value> = timed.map(word).collect();
         json!({
             "item_id": format!("item_{}{segment:06}", self.tag), "content_index": 0, "transcript": transcript.text.trim(),
@@ -262,6 +273,10 @@ impl Nim {
             self.send("conversation.item.input_audio_transcription.completed", held, out);
         }
     }
+}
+
+fn wants_speakers(session: &Value) -> bool {
+    session["speaker_diarization"]["enable_speaker_diarization"] == true
 }
 
 impl Dialect for Nim {
@@ -305,7 +320,8 @@ impl Dialect for Nim {
             Event::Final(last) => {
                 self.release(false, out);
                 let start = crate::stream::seconds(last.span.start);
-                self.held = Some(self.completed(last.segment, start, &last.transcript));
+                self.held =
+                    Some(self.completed(last.segment, start, &last.transcript, &last.speakers_of_words()));
                 if !self.done {
                     self.release(false, out);
                 }
@@ -317,7 +333,7 @@ impl Dialect for Nim {
             }
             Event::Done => {
                 if self.held.is_none() {
-                    self.held = Some(self.completed(u64::from(u32::MAX), 0.0, &Transcript::default()));
+                    self.held = Some(self.completed(u64::from(u32::MAX), 0.0, &Transcript::default(), &[]));
                 }
                 self.release(true, out);
             }

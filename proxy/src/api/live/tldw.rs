@@ -5,6 +5,7 @@
 mod joint;
 pub mod status;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::Request;
@@ -86,6 +87,7 @@ fn opened(context: &Arc<Context>, request_id: &RequestId, route: Route) -> Resul
         last: None,
         joint: Joint::default(),
         text: String::new(),
+        speakers: Vec::new(),
         paused: false,
         stopping: false,
     };
@@ -117,10 +119,14 @@ struct Tldw {
     joint: Joint,
     /// The whole transcript.
     text: String,
+    /// Numbers of finals, and who speaks in each.
+    speakers: Vec<(u64, usize)>,
     paused: bool,
     stopping: bool,
 }
 
+/// Finals whose speakers are kept for the summary: days of speech.
+const MAX_SPOKEN: usize = 100_000;
 /// Longest transcript that is kept, bytes: days of speech.
 const TEXT_BYTES: usize = 4 * 1024 * 1024;
 
@@ -162,6 +168,9 @@ impl Tldw {
                 Err(error) => self.model_unavailable(model, &error, out),
             }
         }
+        if let Some(wanted) = wanted(config, &["diarization", "diarize", "diarization_enabled"]) {
+            self.settings.speakers = wanted && self.context.upstreams.tells_speakers(&self.ask.route);
+        }
         session.push(Input::Settings(self.settings.clone()));
         session.push(Input::Ask(self.ask.clone()));
         self.answer_extras(config, out);
@@ -188,21 +197,21 @@ impl Tldw {
 
     /// What a config asks for and is not served, and the confirmation of the core route.
     fn answer_extras(&self, config: &Map<String, Value>, out: &mut Out) {
-        let wants = |names: &[&str]| {
-            names.iter().filter_map(|name| config.get(*name)).any(|value| match value {
-                Value::Bool(on) => *on,
-                Value::Object(wanted) => wanted.get("enabled").and_then(Value::as_bool).unwrap_or(true),
-                _ => false,
-            })
-        };
         let kind = if self.route == Route::Core { "status" } else { "warning" };
-        if wants(&["insights", "meeting_insights", "insights_enabled"]) {
+        if wanted(config, &["insights", "meeting_insights", "insights_enabled"]) == Some(true) {
             let message = "live insights need a language model, and there is none";
             out.json(&json!({"type": kind, "state": "insights_unavailable", "message": message}));
         }
-        if wants(&["diarization", "diarize", "diarization_enabled"]) {
-            let message = "speakers are not told apart in streaming; use /api/audio/transcribe-with-speakers";
-            out.json(&json!({"type": kind, "state": "diarization_unavailable", "message": message}));
+        if wanted(config, &["diarization", "diarize", "diarization_enabled"]) == Some(true) {
+            if self.settings.speakers {
+                let diarization = json!({"enabled": true, "store_audio": false});
+                out.json(
+                    &json!({"type": "status", "state": "diarization_enabled", "diarization": diarization}),
+                );
+            } else {
+                let message = "no engine here tells speakers apart";
+                out.json(&json!({"type": kind, "state": "diarization_unavailable", "message": message}));
+            }
         }
         if self.route == Route::Core {
             out.json(&json!({"type": "status", "state": "configured"}));
@@ -286,12 +295,20 @@ impl Tldw {
             self.text.push_str(&text);
         }
         let (from, until) = (seconds(before), seconds(end));
-        out.json(&json!({
+        let mut frame = json!({
             "type": "final", "text": text, "is_final": true, "timestamp": timestamp(), "segment_id": self.next,
             "segment_start": from, "segment_end": until, "chunk_duration": until - seconds(start),
             "overlap": overlap, "chunk_start": seconds(start), "chunk_end": until,
             "new_audio_duration": until - from, "cumulative_audio": until,
-        }));
+        });
+        if let Some(speaker) = last.speaker() {
+            frame["speaker_id"] = json!(speaker);
+            frame["speaker_label"] = json!(label(speaker));
+            if self.speakers.len() < MAX_SPOKEN {
+                self.speakers.push((self.next, speaker));
+            }
+        }
+        out.json(&frame);
         self.next += 1;
     }
 
@@ -301,6 +318,19 @@ impl Tldw {
             return;
         }
         out.json(&json!({"type": "full_transcript", "text": self.text, "timestamp": timestamp()}));
+        if !self.speakers.is_empty() {
+            let map: Vec<Value> = self
+                .speakers
+                .iter()
+                .map(|(segment, speaker)| json!({"segment_id": segment, "speaker_id": speaker, "speaker_label": label(*speaker)}))
+                .collect();
+            let all: BTreeSet<usize> = self.speakers.iter().map(|(_, speaker)| *speaker).collect();
+            let all: Vec<Value> = all
+                .into_iter()
+                .map(|speaker| json!({"speaker_id": speaker, "speaker_label": label(speaker)}))
+                .collect();
+            out.json(&json!({"type": "diarization_summary", "speaker_map": map, "audio_path": null, "speakers": all}));
+        }
         let origin = self.origin + self.cumulative;
         self.restart(origin.min(length(session.seconds())));
     }
@@ -310,7 +340,23 @@ impl Tldw {
         (self.origin, self.cumulative, self.next, self.asked) = (origin, 0, 1, None);
         self.joint = Joint::default();
         self.text.clear();
+        self.speakers.clear();
     }
+}
+
+/// Whether a config turns one of these on or off; `None` when it has none of them.
+fn wanted(config: &Map<String, Value>, names: &[&str]) -> Option<bool> {
+    let on = |value: &Value| match value {
+        Value::Bool(on) => *on,
+        Value::Object(wanted) => wanted.get("enabled").and_then(Value::as_bool).unwrap_or(true),
+        _ => false,
+    };
+    let given = names.iter().filter_map(|name| config.get(*name));
+    given.map(on).reduce(|one, other| one || other)
+}
+
+fn label(speaker: usize) -> String {
+    format!("SPEAKER_{speaker:02}")
 }
 
 fn timestamp() -> f64 {

@@ -140,10 +140,6 @@ impl Wanted {
         let config = streaming.config.as_ref();
         let config = config.ok_or_else(|| Error::param("config", "streaming_config.config is missing"))?;
         let options = Options::check(config)?;
-        if options.speakers {
-            let message = "speakers are not told apart in streaming; Recognize does it for a whole recording";
-            return Err(Error::param("diarization_config", message));
-        }
         if config.audio_channel_count > 1 {
             let message = "audio_channel_count must be 1 in streaming";
             return Err(Error::param("audio_channel_count", message));
@@ -166,6 +162,9 @@ impl Wanted {
             ..Transcribe::default()
         };
         let ask = Ask { route: route(context, request_id, &config.model)?, work };
+        if options.speakers && !context.upstreams.tells_speakers(&ask.route) {
+            return Err(Error::param("diarization_config", "no engine here tells speakers apart"));
+        }
         let rules = endpointing::rules(config.endpointing_config.as_ref())?;
         Ok(Self { options, ask, rules, interim: streaming.interim_results, format, is_named })
     }
@@ -174,6 +173,7 @@ impl Wanted {
         Settings {
             rules: Some(self.rules),
             partials: self.interim,
+            speakers: self.options.speakers,
             max: samples(MAX_UTTERANCE),
             ..Settings::new(format)
         }
@@ -327,7 +327,9 @@ impl Live {
                     return Ok(());
                 }
                 repair(&mut last.transcript.words);
-                self.result(&last.transcript, seconds(last.span.start), seconds(last.span.end), None)
+                let tag = |speaker: Option<usize>| speaker.map_or(0, |speaker| speaker as i32 + 1);
+                let tags: Vec<i32> = last.speakers_of_words().into_iter().map(tag).collect();
+                self.result(&last.transcript, &tags, seconds(last.span.start), seconds(last.span.end), None)
             }
             Event::Failed { error, .. } => return Err(error.into()),
             Event::Started { .. }
@@ -352,19 +354,21 @@ impl Live {
         let text = partial.text();
         let stability = partial.committed.len() as f32 / text.len().max(1) as f32;
         let transcript = Transcript { text, ..Transcript::default() };
-        self.result(&transcript, seconds(partial.span.start), seconds(partial.span.end), Some(stability))
+        let (start, end) = (seconds(partial.span.start), seconds(partial.span.end));
+        self.result(&transcript, &[], start, end, Some(stability))
     }
 
-    /// `stability` is that of an interim result.
+    /// `tags` are the speakers of the words. `stability` is that of an interim result.
     fn result(
         &self,
         heard: &Transcript,
+        tags: &[i32],
         start: f64,
         end: f64,
         stability: Option<f32>,
     ) -> StreamingRecognitionResult {
         StreamingRecognitionResult {
-            alternatives: vec![alternative(heard, &self.wanted.options, &[], start)],
+            alternatives: vec![alternative(heard, &self.wanted.options, tags, start)],
             is_final: stability.is_none(),
             stability: stability.unwrap_or(1.0),
             channel_tag: 1,

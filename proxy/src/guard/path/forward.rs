@@ -36,6 +36,7 @@ use crate::protocol::{Task, Transport};
 mod answer;
 mod call;
 mod content;
+mod conversation;
 mod cut;
 mod disproved;
 mod downstream;
@@ -57,6 +58,7 @@ use disproved::Disproved;
 pub use metrics::Metrics;
 use metrics::Tally;
 use reply::Refusal;
+use sent::Sent;
 use target::Target;
 use work::{PREDICTORS, audio, audio_of_bytes, is_hidden, predictor, tenant};
 
@@ -210,6 +212,7 @@ impl Forward {
             self.refuse(Refusal::NoGrpc, transport)
         } else {
             match job {
+                Some(job) if job.transport == Transport::WebSocket => self.websocket(job, request).await,
                 Some(job) => self.serve(job, request).await,
                 None => self.pass_through(request, transport).await,
             }
@@ -225,9 +228,24 @@ impl Forward {
     async fn serve(self: &Arc<Self>, job: Job, request: Request<Incoming>) -> Response<Body> {
         let tally = self.metrics.tally();
         let served = match job.task {
-            Task::TranscribeStream => self.converse(job, request, tally.clone()).await,
+            Task::TranscribeStream => {
+                self.converse(
+                    job,
+                    |forward| {
+                        let (request, hold) = forward.held(job, request);
+                        (request, hold.sent())
+                    },
+                    tally.clone(),
+                )
+                .await
+            }
             _ => self.queue(job, request, tally.clone()).await,
         };
+        self.settled(served, job, &tally)
+    }
+
+    /// The reply to a job, which may be a refusal.
+    fn settled(&self, served: Result<Response<Body>, Refusal>, job: Job, tally: &Tally) -> Response<Body> {
         served.unwrap_or_else(|refusal| {
             tally.settle(refusal.outcome());
             self.refuse(refusal, job.transport)
@@ -257,18 +275,19 @@ impl Forward {
         Box::pin(self.job(job, request, queued, tally)).await
     }
 
-    /// A conversation goes beside the lane: it lasts as long as its client speaks.
+    /// A conversation goes beside the lane: it lasts as long as its client speaks. `prepare` makes the request for the engine, and
+    /// what is known of its body.
     async fn converse(
         self: &Arc<Self>,
         job: Job,
-        request: Request<Incoming>,
+        prepare: impl FnOnce(&Self) -> (Request<Body>, Arc<Sent>),
         tally: Tally,
     ) -> Result<Response<Body>, Refusal> {
         if !self.standing.borrow().serves() {
             return Err(lane::Ejected.into());
         }
         let slot = self.lane.converse(self.claim(job, 0.0, Some(Priority::Session)), clock())?;
-        let (request, hold) = self.held(job, request);
+        let (request, sent) = prepare(self);
         let call = Call {
             forward: Arc::clone(self),
             job,
@@ -278,7 +297,7 @@ impl Forward {
             started: clock(),
             tally,
             slot,
-            sent: hold.sent(),
+            sent,
             heard: 0,
         };
         call.begin(self.send(request, job.transport)).await
@@ -375,7 +394,7 @@ impl Forward {
         let spread = (self.next_id() as f64 * 0.618_033_988_749_895).fract();
         let bounds = &self.rules().retry_after;
         match transport {
-            Transport::Http => refusal.into_response(bounds, spread),
+            Transport::Http | Transport::WebSocket => refusal.into_response(bounds, spread),
             Transport::Grpc => refusal.into_grpc_response(bounds, spread),
         }
     }

@@ -72,7 +72,7 @@ impl Codec for RivaStreaming {
             path: STREAMING_RECOGNIZE,
             content_type: HeaderValue::from_static(grpc::CONTENT_TYPE),
             before: grpc::open_frame(&first.encode_to_vec(), 0).map_err(Error::Frame)?,
-            pieces: Some(Pieces { most: PIECE_BYTES, prefix: opened }),
+            pieces: Some(Pieces { most: PIECE_BYTES, message: framed }),
             after: Bytes::new(),
         })
     }
@@ -97,12 +97,13 @@ impl Codec for RivaStreaming {
     }
 }
 
-/// What comes before a piece of audio: its frame, and the field that holds it.
-fn opened(len: usize) -> Bytes {
+/// A piece of audio after its frame and the field that holds it.
+fn framed(piece: Bytes) -> [Bytes; 2] {
+    let len = piece.len() as u64;
     let mut field = Vec::with_capacity(8);
     encode_key(AUDIO_CONTENT_FIELD, WireType::LengthDelimited, &mut field);
-    encode_varint(len as u64, &mut field);
-    grpc::open_frame(&field, len as u64).unwrap_or_default()
+    encode_varint(len, &mut field);
+    [grpc::open_frame(&field, len).unwrap_or_default(), piece]
 }
 
 fn decode(reply: &[u8]) -> Result<StreamingRecognizeResponse, Error> {

@@ -281,3 +281,29 @@ proptest! {
         prop_assert!(finals(&cuts) == finals(&[]));
     }
 }
+
+#[test]
+fn a_final_waits_for_its_speakers_and_goes_without_when_they_cannot_be_told() {
+    let mut core = core(Settings { speakers: true, partials: false, ..by_client() });
+    for _ in 0..2 {
+        core.audio(&level(1_000, 8_000));
+        core.commit();
+    }
+    let orders: Vec<Order> = std::iter::from_fn(|| core.order(at(0), || true)).collect();
+    let keys: Vec<Key> = orders.iter().map(|order| order.key).collect();
+    assert_eq!(keys, [Key::Final(0), Key::Final(1), Key::Speakers(0)], "one after the other");
+    core.heard(Key::Final(0), text("one"));
+    core.heard(Key::Final(1), text("two"));
+    assert!(!events(&mut core).iter().any(|event| matches!(event, Event::Final(_))));
+    core.heard(Key::Speakers(0), Err(Error::PoisonInput));
+    let [Event::Final(first)] = &events(&mut core)[..] else { panic!("no final") };
+    assert_eq!((&*first.transcript.text, first.speaker()), ("one", None));
+    let order = core.order(at(0), || true).unwrap();
+    assert_eq!(order.key, Key::Speakers(1));
+    let turn = crate::transcript::Turn { start: 0.0, end: order.seconds(), speaker: "x".into() };
+    let turns = crate::job::work::Turns { turns: vec![turn], ..Default::default() };
+    core.heard(order.key, Ok(Transcript { turns: Some(turns), ..Transcript::default() }));
+    let [Event::Final(second)] = &events(&mut core)[..] else { panic!("no final") };
+    assert_eq!(second.speakers, [Talk { span: 0.0..1.0, speaker: 0 }]);
+    assert!(core.is_settled());
+}

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::audio::Sample;
-use crate::job::work::Transcribe;
+use crate::job::work::{Transcribe, Turns};
 use crate::stream::clock::{Format, samples};
 use crate::stream::core::Order;
 
@@ -78,6 +78,14 @@ impl Engines for Fake {
             Ok(Transcript { text: format!("{}", order.audio.len()), ..Transcript::default() })
         }
         .boxed()
+    }
+
+    fn diarize(&self, _: Ask, order: Order) -> BoxFuture<'static, Result<Transcript, Error>> {
+        self.begun.lock().push(order.key);
+        // One voice, whatever it is asked about.
+        let turn = crate::transcript::Turn { start: 0.0, end: order.seconds(), speaker: "it".into() };
+        let turns = Turns { turns: vec![turn], ..Turns::default() };
+        async move { Ok(Transcript { turns: Some(turns), ..Transcript::default() }) }.boxed()
     }
 
     fn speak(&self, _: Say) -> Spoken {
@@ -281,4 +289,27 @@ async fn what_an_engine_did_not_hear_live_is_decoded_afterwards() {
     session.push(Input::End);
     let events = until_done(&mut session).await;
     assert_eq!(finals(&events), ["live 3200", "11200"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn finals_say_who_speaks_when_that_is_asked_for() {
+    let fake = Arc::new(Fake { takes: Mutex::new([10, 5_000].into()), ..Fake::default() });
+    let mut session = session(&fake, Settings { partials: false, speakers: true, ..by_client() });
+    for length in [1_000, 1_200] {
+        session.push(audio(length));
+        session.push(Input::Commit);
+    }
+    session.push(Input::End);
+    let events = until_done(&mut session).await;
+    assert_eq!(finals(&events), ["16000", "19200"]);
+    let speakers: Vec<Option<usize>> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Final(last) => Some(last.speaker()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(speakers, [Some(0), Some(0)]);
+    let begun = fake.begun.lock().clone();
+    assert!(begun.contains(&Key::Speakers(0)) && begun.contains(&Key::Speakers(1)), "{begun:?}");
 }

@@ -7,10 +7,17 @@ use crate::job::work::Need;
 use crate::protocol::testing::replies;
 use crate::protocol::{Protocol, Transport};
 
+/// Replies of the protocols that are not carried by WebSocket, whose conversations have tests of their own.
+fn replies_of_calls() -> Vec<(Protocol, Vec<u8>)> {
+    let mut replies = replies();
+    replies.retain(|(protocol, _)| protocol.transport() != Transport::WebSocket);
+    replies
+}
+
 /// What an engine of the protocol sends for a good reply, in chunks of a few bytes.
 fn script(protocol: Protocol, reply: &[u8]) -> Script {
     let (bytes, end) = match protocol.transport() {
-        Transport::Http => (reply.to_vec(), End::Whole),
+        Transport::Http | Transport::WebSocket => (reply.to_vec(), End::Whole),
         Transport::Grpc => {
             let prefix = grpc::frame_prefix(reply.len() as u32);
             ([&prefix[..], reply].concat(), End::Trailers(status("0", "")))
@@ -28,7 +35,7 @@ fn status(code: &'static str, message: &'static str) -> HeaderMap {
 /// What an engine of the protocol answers when it refuses a file.
 fn refusal(protocol: Protocol) -> Answer {
     match protocol.transport() {
-        Transport::Http => {
+        Transport::Http | Transport::WebSocket => {
             let body = Bytes::from_static(br#"{"detail":"no audio in it"}"#);
             Answer::new(400).body(Script { chunks: vec![body], pause: Duration::ZERO, end: End::Whole })
         }
@@ -63,7 +70,7 @@ async fn transcribe(stack: &Stack, words: Need) -> Result<Served<crate::job::wor
 
 #[tokio::test]
 async fn a_slow_reply_is_read_whole_with_the_words_that_the_protocol_gives() {
-    for (protocol, reply) in replies() {
+    for (protocol, reply) in replies_of_calls() {
         let (odd, _sound, stack) = pair(protocol, &reply).await;
         odd.answer(Answer::new(200).body(script(protocol, &reply)));
         for words in [Need::No, Need::Preferred] {
@@ -80,7 +87,7 @@ async fn a_slow_reply_is_read_whole_with_the_words_that_the_protocol_gives() {
 
 #[tokio::test]
 async fn a_reply_that_is_cut_ends_without_its_status_or_is_another_is_asked_for_elsewhere() {
-    for (protocol, reply) in replies() {
+    for (protocol, reply) in replies_of_calls() {
         let (odd, _sound, stack) = pair(protocol, &reply).await;
         let whole = script(protocol, &reply);
         let half = Script {
@@ -107,7 +114,7 @@ async fn a_reply_that_is_cut_ends_without_its_status_or_is_another_is_asked_for_
 
 #[tokio::test]
 async fn a_refusal_is_passed_on_with_the_engines_words_and_asked_of_no_other() {
-    for (protocol, reply) in replies() {
+    for (protocol, reply) in replies_of_calls() {
         let (odd, sound, stack) = pair(protocol, &reply).await;
         odd.answer(refusal(protocol));
         match transcribe(&stack, Need::No).await.unwrap_err() {
@@ -120,7 +127,7 @@ async fn a_refusal_is_passed_on_with_the_engines_words_and_asked_of_no_other() {
 
 #[tokio::test]
 async fn a_fault_is_made_good_by_another_engine() {
-    for (protocol, reply) in replies() {
+    for (protocol, reply) in replies_of_calls() {
         let (odd, _sound, stack) = pair(protocol, &reply).await;
         let mut faults = vec![elsewhere()];
         if protocol.transport() == Transport::Grpc {

@@ -21,7 +21,7 @@ pub async fn status(State(context): State<Arc<Context>>) -> Json<Value> {
         "supported_features": {
             "partial_results": true, "multiple_languages": true, "concurrent_streams": true,
             "segment_metadata": true, "live_insights": false, "meeting_notes": false,
-            "speaker_diarization": false, "audio_persistence": false,
+            "speaker_diarization": true, "audio_persistence": false,
         },
     }))
 }

@@ -7,11 +7,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 
 use crate::grpc::{Code, Status};
 use crate::guard::heal::prober::Failure;
-use crate::net::{Client, Clients};
+use crate::net::{self, Client, Clients, websocket};
 use crate::protocol::Transport;
 
 /// What probes are sent with.
@@ -39,10 +38,10 @@ impl Exchange for Clients {
         limit: usize,
     ) -> BoxFuture<'_, Result<Exchanged, Failure>> {
         let client = match transport {
-            Transport::Http => &self.http,
+            Transport::Http | Transport::WebSocket => &self.http,
             Transport::Grpc => &self.grpc,
         };
-        exchange(client, request, limit).boxed()
+        exchange(client, transport, request, limit).boxed()
     }
 }
 
@@ -64,12 +63,17 @@ pub async fn send(with: &dyn Exchange, request: Request<Body>, limit: usize) -> 
     Ok(Reply { status: head.status, body })
 }
 
-/// As [`send`] for a gRPC call, whose status becomes one of HTTP.
+/// As [`send`] for a call over a framed transport, whose status becomes one of HTTP.
 ///
 /// # Errors
 /// [`Failure::Unreachable`], also when the reply has no status.
-pub async fn call(with: &dyn Exchange, request: Request<Body>, limit: usize) -> Result<Reply, Failure> {
-    let (head, body, trailers) = with.exchange(Transport::Grpc, request, limit).await?;
+pub async fn call(
+    with: &dyn Exchange,
+    transport: Transport,
+    request: Request<Body>,
+    limit: usize,
+) -> Result<Reply, Failure> {
+    let (head, body, trailers) = with.exchange(transport, request, limit).await?;
     if head.status != StatusCode::OK {
         return Ok(Reply { status: head.status, body });
     }
@@ -80,8 +84,21 @@ pub async fn call(with: &dyn Exchange, request: Request<Body>, limit: usize) -> 
     Ok(Reply { status: http, body })
 }
 
-async fn exchange(client: &Client, request: Request<Body>, limit: usize) -> Result<Exchanged, Failure> {
-    let response = client.request(request).await.map_err(|error| unreachable(&error))?;
+async fn exchange(
+    client: &Client,
+    transport: Transport,
+    request: Request<Body>,
+    limit: usize,
+) -> Result<Exchanged, Failure> {
+    let response = match transport {
+        Transport::Http | Transport::Grpc => {
+            let response = client.request(request).await.map_err(|error| unreachable(&error))?;
+            response.map(net::Reply::Shared)
+        }
+        Transport::WebSocket => {
+            websocket::call(client, request).await.map_err(|error| unreachable(&error))?
+        }
+    };
     let (head, body) = response.into_parts();
     let (body, trailers) = read(body, limit).await.map_err(|error| unreachable(&error))?;
     Ok((head, body, trailers))
@@ -93,7 +110,7 @@ fn unreachable(error: &(dyn std::error::Error + 'static)) -> Failure {
 }
 
 /// The body up to `limit` bytes, after which the rest is not read, and the trailers.
-async fn read(mut body: Incoming, limit: usize) -> Result<(Vec<u8>, HeaderMap), hyper::Error> {
+async fn read(mut body: net::Reply, limit: usize) -> Result<(Vec<u8>, HeaderMap), net::ReplyError> {
     let (mut read, mut trailers) = (Vec::new(), HeaderMap::new());
     while read.len() < limit
         && let Some(frame) = body.frame().await

@@ -32,7 +32,7 @@ impl Prober {
             Which::Tts => (self.synthesis(at).await?, &b""[..]),
         };
         let base = match codec.transport() {
-            Transport::Http => &self.url,
+            Transport::Http | Transport::WebSocket => &self.url,
             Transport::Grpc => &self.grpc,
         };
         let body = encoded.body(file);
@@ -47,7 +47,11 @@ impl Prober {
             Transport::Grpc => {
                 request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
                 *request.version_mut() = http::Version::HTTP_2;
-                ask::call(&*self.clients, request, ANSWER_BYTES).await
+                ask::call(&*self.clients, Transport::Grpc, request, ANSWER_BYTES).await
+            }
+            Transport::WebSocket => {
+                request.extensions_mut().insert(codec.rules());
+                ask::call(&*self.clients, Transport::WebSocket, request, ANSWER_BYTES).await
             }
         }
     }
@@ -116,7 +120,9 @@ fn pick(voices: Vec<String>, language: &str) -> Option<String> {
 pub(super) fn transcript(codec: &dyn Codec, reply: Bytes) -> Result<String, golden::Fault> {
     let reply = match codec.transport() {
         Transport::Http => reply,
-        Transport::Grpc => grpc::joined(reply).map_err(|_| golden::Fault::NotTranscript)?,
+        Transport::Grpc | Transport::WebSocket => {
+            grpc::joined(reply).map_err(|_| golden::Fault::NotTranscript)?
+        }
     };
     Ok(codec.transcript(&reply).map_err(|_| golden::Fault::NotTranscript)?.text)
 }

@@ -50,7 +50,9 @@ impl Answer {
         );
         match (job.task, job.transport) {
             (Task::TranscribeStream, _) => Answer::Unseen,
-            (Task::Transcribe | Task::Diarize, Transport::Grpc) => Answer::Text(BytesMut::new()),
+            (Task::Transcribe | Task::Diarize, Transport::Grpc | Transport::WebSocket) => {
+                Answer::Text(BytesMut::new())
+            }
             (Task::Transcribe | Task::Diarize, Transport::Http) if media_type == "application/json" => {
                 Answer::Text(BytesMut::new())
             }
@@ -60,7 +62,7 @@ impl Answer {
             (Task::SynthesizeStream, Transport::Http) if is_speech => {
                 Answer::Speech(Speech::default(), protocols.codec(job.protocol).samples())
             }
-            (Task::Synthesize | Task::SynthesizeStream, Transport::Grpc) => {
+            (Task::Synthesize | Task::SynthesizeStream, Transport::Grpc | Transport::WebSocket) => {
                 Answer::Speech(Speech::default(), protocols.codec(job.protocol).samples())
             }
             (_, Transport::Http) => Answer::Unseen,
@@ -97,7 +99,9 @@ impl Answer {
 fn text(reply: &[u8], job: Job, codec: &dyn Codec) -> Result<Shown, Fault> {
     let (reply, fault) = match job.transport {
         Transport::Http => (reply, Fault::NotJson),
-        Transport::Grpc => (grpc::message(reply).ok_or(Fault::NotMessage)?, Fault::NotMessage),
+        Transport::Grpc | Transport::WebSocket => {
+            (grpc::message(reply).ok_or(Fault::NotMessage)?, Fault::NotMessage)
+        }
     };
     let text = codec.text(reply).map_err(|_| fault)?;
     Ok(text.map_or(Shown::Nothing, |text| Shown::Text(text.into_owned())))

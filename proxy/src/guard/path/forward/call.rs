@@ -29,7 +29,7 @@ use crate::guard::path::signatures::SEARCHED_BYTES;
 use crate::guard::protocols::Job;
 use crate::job::input::InputHash;
 use crate::net::{self, within};
-use crate::protocol::{Task, Transport};
+use crate::protocol::Task;
 use contract::redact::redact;
 
 /// Bytes of a conversation's audio, a second of it or more, that an engine without an answer must have been sent to look odd.
@@ -61,7 +61,7 @@ pub struct Call {
 
 /// An answer that did not end well.
 enum Interrupted {
-    Broken(hyper::Error),
+    Broken(net::ReplyError),
     ClientGone,
     /// The engine waits for the client, and the client sends nothing.
     ClientSilent,
@@ -173,9 +173,9 @@ impl Call {
     ) {
         let (mut parts, mut body) = response.into_parts();
         reply::strip_hop_by_hop(&mut parts.headers);
-        let is_grpc = self.job.transport == Transport::Grpc && parts.status.is_success();
+        let has_status = self.job.transport.is_framed() && parts.status.is_success();
         // A gRPC reply of headers alone has its status there.
-        let status = if is_grpc { Status::read(&parts.headers) } else { None };
+        let status = if has_status { Status::read(&parts.headers) } else { None };
         let mut begun = Vec::new();
         let mut outcome = Outcome::Served;
         if let Some(status) = &status {
@@ -200,7 +200,7 @@ impl Call {
             Ok(trailers) => trailers,
             Err(interrupted) => return self.interrupted(&interrupted),
         };
-        if is_grpc && status.is_none() {
+        if has_status && status.is_none() {
             let Some(status) = trailers.as_ref().and_then(Status::read) else {
                 tracing::debug!("engine's answer ended without a status");
                 return self.broken();
@@ -243,7 +243,7 @@ impl Call {
         self.hint(Class::Refused, None, None, None);
     }
 
-    /// What the status of a gRPC call means. The headers or trailers that it came with take what is reported of it.
+    /// What the status of a call means. The headers or trailers that it came with take what is reported of it.
     fn ended(&self, status: &Status, headers: &mut HeaderMap) -> Outcome {
         match status.code {
             Code::Ok => Outcome::Served,

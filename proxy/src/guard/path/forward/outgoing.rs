@@ -80,12 +80,18 @@ impl Forward {
             match transport {
                 Transport::Http => calls.http(request).await,
                 Transport::Grpc => calls.grpc(request).await,
+                Transport::WebSocket => calls.websocket(request).await,
             }
         })
     }
 
     /// The same request, addressed to the engine.
-    fn upstream(&self, mut parts: http::request::Parts, body: Body, transport: Transport) -> Request<Body> {
+    pub(super) fn upstream(
+        &self,
+        mut parts: http::request::Parts,
+        body: Body,
+        transport: Transport,
+    ) -> Request<Body> {
         reply::strip_hop_by_hop(&mut parts.headers);
         let own = [
             contract::header::AUDIO_SECONDS,
@@ -99,7 +105,7 @@ impl Forward {
         }
         self.protocols.authorize(&mut parts.headers);
         let target = match transport {
-            Transport::Http => &self.http,
+            Transport::Http | Transport::WebSocket => &self.http,
             Transport::Grpc => {
                 // gRPC servers take it for a sign that no proxy between lost the trailers.
                 parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -108,7 +114,7 @@ impl Forward {
         };
         parts.uri = target.uri(&parts.uri);
         parts.version = match transport {
-            Transport::Http => Version::HTTP_11,
+            Transport::Http | Transport::WebSocket => Version::HTTP_11,
             Transport::Grpc => Version::HTTP_2,
         };
         parts.extensions.clear();
