@@ -285,32 +285,6 @@ impl Stack {
         }
     }
 
-    /// Process id of the proxy, gateway and guards in one.
-    pub fn pid(&self) -> u32 {
-        self.proxy.id()
-    }
-
-    /// Where an engine takes requests itself.
-    ///
-    /// # Errors
-    /// When there is no engine of that name.
-    pub fn engine_address(&self, name: &str) -> Result<SocketAddr> {
-        Ok(self.engines[self.place(name)?].1)
-    }
-
-    /// Where the guard of an engine takes requests.
-    ///
-    /// # Errors
-    /// As [`Stack::engine_address`].
-    pub fn guard_address(&self, name: &str) -> Result<SocketAddr> {
-        Ok(self.gates[self.place(name)?])
-    }
-
-    fn place(&self, name: &str) -> Result<usize> {
-        let place = self.engines.iter().position(|(engine, _)| engine.name == name);
-        place.with_context(|| format!("no engine {name}"))
-    }
-
     /// `GET /state` of the gateway.
     ///
     /// # Errors

@@ -75,8 +75,10 @@ impl Socket {
     }
 }
 
+/// Speech with 0.3 s of silence on both sides, too little to end an utterance.
 fn spoken() -> Vec<u8> {
-    speech(Voice::Slt, SAID)[44..].to_vec()
+    let silence = [0; 9_600];
+    [&silence[..], &speech(Voice::Slt, SAID)[44..], &silence].concat()
 }
 
 async fn nim() -> (Engine, Socket) {

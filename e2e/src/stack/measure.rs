@@ -1,5 +1,6 @@
 //! What a stack uses, by its metrics and by the kernel's account.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -8,13 +9,38 @@ use crate::client::Client;
 use crate::stack::{Stack, TEST_TIMEOUT};
 
 impl Stack {
+    /// Process id of the proxy, gateway and guards in one.
+    pub fn pid(&self) -> u32 {
+        self.proxy.id()
+    }
+
+    /// Where an engine takes requests itself.
+    ///
+    /// # Errors
+    /// When there is no engine of that name.
+    pub fn engine_address(&self, name: &str) -> Result<SocketAddr> {
+        Ok(self.engines[self.place(name)?].1)
+    }
+
+    /// Where the guard of an engine takes requests.
+    ///
+    /// # Errors
+    /// As [`Stack::engine_address`].
+    pub fn guard_address(&self, name: &str) -> Result<SocketAddr> {
+        Ok(self.gates[self.place(name)?])
+    }
+
+    fn place(&self, name: &str) -> Result<usize> {
+        let place = self.engines.iter().position(|(engine, _)| engine.name == name);
+        place.with_context(|| format!("no engine {name}"))
+    }
+
     /// The sum of a metric of an engine's guard over the series whose line has all of `parts`.
     ///
     /// # Errors
     /// When there is no such engine, or its guard does not answer.
     pub async fn measured(&self, engine: &str, metric: &str, parts: &[&str]) -> Result<f64> {
-        let at = self.engines.iter().position(|(options, _)| options.name == engine);
-        let guard = at.and_then(|at| self.guards.get(at)).with_context(|| format!("no engine {engine}"))?;
+        let guard = self.guards[self.place(engine)?];
         let metrics =
             Client::new(format!("http://{guard}"), Duration::from_secs(5))?.get("/metrics").await?.text();
         let is_wanted = |line: &&str| {

@@ -1,5 +1,7 @@
 //! The core of a session without any IO: audio and control in, orders for engines and events out. Time is passed in.
 
+mod turn;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use crate::audio::resample;
 use crate::audio::voice::Voice;
 use crate::error::Error;
 use crate::job::work::Transcript;
+use turn::{opening, silence_after};
 
 /// New speech that a partial decode needs.
 const NEW_SPEECH: u64 = samples(240);
@@ -25,10 +28,6 @@ const LEAST_SPEECH: u64 = samples(120);
 const LEAST_AUDIO: u64 = samples(100);
 /// Segments of a session whose text is not there yet, beyond which no more audio is taken.
 const MAX_FINALS: usize = 4;
-/// Silence that ends a turn by the end of its text: a sentence, neither, something that goes on.
-const AFTER_SENTENCE: u64 = samples(300);
-const AFTER_WORDS: u64 = samples(700);
-
 /// What a decode is for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Key {
@@ -490,32 +489,6 @@ impl Core {
                 Err(error) => Event::Failed { segment, span, error },
             });
         }
-    }
-}
-
-/// The rules that a segment begins with.
-fn opening(settings: &Settings) -> Option<super::segmenter::Rules> {
-    settings.rules.map(|rules| match settings.eagerness {
-        Some(longest) => super::segmenter::Rules { silence: AFTER_WORDS.min(longest), ..rules },
-        None => rules,
-    })
-}
-
-/// The silence that ends a turn with that text. A rule of thumb: there is no model of turns.
-fn silence_after(committed: &str, tail: &str, longest: u64) -> u64 {
-    const GOES_ON: [&str; 14] =
-        ["and", "but", "or", "so", "because", "the", "a", "to", "of", "um", "uh", "er", "hmm", "well"];
-    let text = if tail.trim().is_empty() { committed } else { tail }.trim();
-    let last = text.rsplit(char::is_whitespace).next().unwrap_or_default().to_lowercase();
-    if text.ends_with(['.', '?', '!', '。', '？', '！']) && !text.ends_with("...") {
-        AFTER_SENTENCE.min(longest)
-    } else if text.ends_with([',', ';', ':', '…', '、', '，'])
-        || text.ends_with("...")
-        || GOES_ON.contains(&&*last)
-    {
-        longest
-    } else {
-        AFTER_WORDS.min(longest)
     }
 }
 

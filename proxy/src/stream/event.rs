@@ -98,7 +98,7 @@ pub struct Final {
 }
 
 impl Final {
-    /// The speaker of each word; `None` where nobody can be named.
+    /// The speaker of each word; `None` where none can be named.
     pub fn speakers_of_words(&self) -> Vec<Option<usize>> {
         let turn = |talk: &Talk| Turn {
             start: talk.span.start,

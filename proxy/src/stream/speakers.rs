@@ -1,7 +1,7 @@
 //! Who speaks in a segment, by numbers that mean the same voice through the whole session.
 //!
 //! Engines number the speakers of each recording anew. So a segment is asked about together with a few seconds of each voice that
-//! is known, before it: whoever the engine hears there too has that voice's number. The cost of a segment does not grow with the
+//! is known, before it: a speaker whom the engine hears there too has that voice's number. The cost of a segment does not grow with the
 //! session.
 
 use std::ops::Range;

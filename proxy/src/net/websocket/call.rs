@@ -102,7 +102,7 @@ fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// Holds a conversation to its end, or until nobody takes its messages any more.
+/// Holds a conversation to its end, or until its messages are not taken any more.
 async fn hold(stream: Stream, body: Body, rules: Rules, frames: mpsc::Sender<Result<Frame<Bytes>, Broken>>) {
     let (mut sink, mut stream) = stream.split();
     let all_sent = Mutex::new(false);
