@@ -157,7 +157,7 @@ impl<'a> Passage<'a> {
 /// The layer around the router's routes.
 pub async fn layer(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
     let pattern = pattern(&request).to_owned();
-    let refuse = need::of(&pattern).refuse();
+    let refuse = need::of(&pattern, request.method() != Method::POST).refuse();
     let passage = Passage { refuse, ..Passage::http(&pattern, request.method()) };
     let serve = |mut request: Request, id| {
         request.extensions_mut().insert(id);

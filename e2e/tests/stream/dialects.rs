@@ -30,7 +30,7 @@ async fn clients_of_other_servers_work() -> Result<()> {
 
 /// A WAV file of a sentence and a pause.
 fn recorded() -> Result<Vec<u8>> {
-    say(&[("rms", SENTENCE)])
+    Ok(say(&[("rms", SENTENCE)])?.to_vec())
 }
 
 #[tokio::test]

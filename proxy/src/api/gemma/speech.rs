@@ -90,7 +90,9 @@ impl Asked {
             Some(name) => speech::voice(context, "reference_id", name).await?,
         };
         let language = speech::language_of(&voice);
-        let speech = Speech { input, voice, language, format, sample_rate, speed, dictionary: None, route };
+        let (dictionary, prompt, volume) = (None, None, 1.0);
+        let speech =
+            Speech { input, voice, language, format, sample_rate, speed, dictionary, prompt, volume, route };
         Ok(Self { speech, stream, reference })
     }
 

@@ -29,7 +29,7 @@ fn a_recording_in_pieces_is_the_file_as_a_whole() {
     for name in RECORDINGS {
         let file = fixture(name);
         let mut whole = Vec::new();
-        let limits = Limits { max_seconds: 60.0, stop: Arc::default() };
+        let limits = Limits { max_seconds: 60.0, rate: crate::audio::convert::RATE, stop: Arc::default() };
         let container = Container::sniff(&file).unwrap();
         to_pcm(Cursor::new(file.clone()), container, &limits, &mut whole).unwrap();
         let whole: Vec<f32> = whole
