@@ -28,15 +28,10 @@ async fn clients_of_other_servers_work() -> Result<()> {
     stack.stop().await
 }
 
-/// A WAV file of a sentence and a pause.
-fn recorded() -> Result<Vec<u8>> {
-    Ok(say(&[("rms", SENTENCE)])?.to_vec())
-}
-
 #[tokio::test]
 async fn gemmavoices_clients_send_recordings_files_and_texts() -> Result<()> {
     let stack = Stack::start(options("stream-gemma")).await?;
-    let file = recorded()?;
+    let file = say(&[("rms", SENTENCE)])?;
     let mut socket = Socket::connect(&stack.url, "/v1/speech-to-text/stream", &[]).await?;
     ensure!(socket.json().await?["event"] == "ready");
     socket.send(&json!({"event": "config", "language": "en"})).await?;

@@ -188,7 +188,7 @@ fn begin(
     let task_context = Arc::clone(&context);
     context.drain.spawn(async move {
         let Ok(socket) = handshake.connect(max_message).await else { return };
-        run(task_context, request_id, Connection::WebSocket(socket), admitted, spoken.name).await;
+        run(task_context, request_id, Connection::WebSocket(Box::new(socket)), admitted, spoken.name).await;
     });
     Ok(response)
 }
@@ -226,7 +226,8 @@ fn deny(
         drop(permit);
         match admitted {
             Ok(admitted) => {
-                run(context, request_id, Connection::WebSocket(socket), admitted, spoken.name).await;
+                run(context, request_id, Connection::WebSocket(Box::new(socket)), admitted, spoken.name)
+                    .await;
             }
             Err(error) => spoken.manner.refuse(socket, &error).await,
         }

@@ -122,7 +122,7 @@ impl Conversation {
             self.by_voice = settings.rules.is_some();
             session.push(Input::Settings(settings));
         }
-        self.voice = turns::voice(wanted).or(self.voice.take());
+        self.voice = turns::voice(wanted).or_else(|| self.voice.take());
         for name in ["voice", "modalities", "turn_detection", "instructions"] {
             let value = wanted.get(name).filter(|value| value.to_string().len() <= TEXT_CHARACTERS);
             if let Some(value) = value {

@@ -221,7 +221,7 @@ impl Recording {
         if last.segment < self.cleared {
             return;
         }
-        self.language = last.transcript.language.or(self.language.take());
+        self.language = last.transcript.language.or_else(|| self.language.take());
         let text = last.transcript.text.trim();
         if text.is_empty() {
             return;

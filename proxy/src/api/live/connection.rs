@@ -5,7 +5,7 @@ use crate::net::websocket::{Gone, Message, Received, Socket};
 
 /// A client's connection.
 pub(super) enum Connection {
-    WebSocket(Socket),
+    WebSocket(Box<Socket>),
     SocketIo(socket_io::Connection),
 }
 

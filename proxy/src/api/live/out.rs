@@ -52,11 +52,9 @@ impl Out {
         has_room
     }
 
-    /// Ends the work that runs, and that which waits. Returns whether there was any.
-    pub fn end_work(&mut self) -> bool {
-        let works = self.works();
+    /// Ends the work that runs, and that which waits.
+    pub fn end_work(&mut self) {
         self.work.clear();
-        works
     }
 
     /// Whether work runs.

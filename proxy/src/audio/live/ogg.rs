@@ -49,7 +49,7 @@ impl Demuxer {
             if flags & CONTINUED == 0 {
                 self.packet.clear();
             }
-            for length in lengths.to_vec() {
+            for length in lengths.iter().copied() {
                 let next = body + usize::from(length);
                 self.packet.extend_from_slice(&bytes[body..next]);
                 body = next;

@@ -16,8 +16,8 @@ use crate::gateway::tests::stack::Stack;
 use crate::grpc::{Code, Status};
 use crate::riva_proto::asr::streaming_recognize_request::StreamingRequest;
 use crate::riva_proto::asr::{
-    EndpointingConfig, RecognitionConfig, SpeakerDiarizationConfig, StreamingRecognitionConfig,
-    StreamingRecognitionResult, StreamingRecognizeRequest, StreamingRecognizeResponse,
+    EndpointingConfig, RecognitionConfig, StreamingRecognitionConfig, StreamingRecognitionResult,
+    StreamingRecognizeRequest, StreamingRecognizeResponse,
 };
 use crate::riva_proto::{AudioEncoding, RequestId};
 
@@ -133,10 +133,8 @@ async fn a_file_brings_its_own_format_and_silence_no_result() {
 #[tokio::test]
 async fn what_is_wrong_with_a_request_is_told_by_name() {
     let stack = Stack::start().await;
-    let diarization = SpeakerDiarizationConfig { enable_speaker_diarization: true, max_speaker_count: 2 };
     let endless = EndpointingConfig { stop_history: Some(99_999), ..EndpointingConfig::default() };
     for (config, field) in [
-        (RecognitionConfig { diarization_config: Some(diarization), ..config() }, "Recognize"),
         (RecognitionConfig { audio_channel_count: 2, ..config() }, "audio_channel_count"),
         (RecognitionConfig { encoding: AudioEncoding::Flac.into(), ..config() }, "encoding"),
         (RecognitionConfig { sample_rate_hertz: 7, ..config() }, "sample_rate_hertz"),
