@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::Request;
 
 use form::Form;
-pub use owner::{credential, owner, owner_by};
+pub use owner::{Owner, credential, owner, owner_by};
 
 use contract::Capability;
 

@@ -141,24 +141,29 @@ pub struct Passage<'a> {
     pub is_paced: bool,
     /// Whether its reply ends with a status of gRPC.
     pub is_grpc: bool,
-    /// How the dialect says that a request is refused.
-    pub refuse: fn(Error) -> Response,
+    /// How it is said that a request is refused; as the route's dialect says it when `None`.
+    pub refuse: Option<fn(Error) -> Response>,
 }
 
 impl<'a> Passage<'a> {
-    /// That of a request with OpenAI's envelope for errors.
+    /// That of a request over HTTP.
     pub fn http(pattern: &'a str, method: &Method) -> Self {
         let takes_permit = method == Method::POST;
-        let refuse = IntoResponse::into_response;
-        Self { pattern, takes_permit, is_paced: true, is_grpc: false, refuse }
+        Self { pattern, takes_permit, is_paced: true, is_grpc: false, refuse: None }
+    }
+
+    fn refuse(&self, error: Error) -> Response {
+        match self.refuse {
+            Some(refuse) => refuse(error),
+            None => need::of(self.pattern, !self.takes_permit).refuse()(error),
+        }
     }
 }
 
 /// The layer around the router's routes.
 pub async fn layer(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
     let pattern = pattern(&request).to_owned();
-    let refuse = need::of(&pattern, request.method() != Method::POST).refuse();
-    let passage = Passage { refuse, ..Passage::http(&pattern, request.method()) };
+    let passage = Passage::http(&pattern, request.method());
     let serve = |mut request: Request, id| {
         request.extensions_mut().insert(id);
         next.run(request)
@@ -207,7 +212,7 @@ where
     }
     let request = edge.wrap(&config, request, passage.is_paced);
     let mut response = match refused {
-        Some(error) => (passage.refuse)(error),
+        Some(error) => passage.refuse(error),
         None => serve(request, id.clone()).instrument(span).await,
     };
     finish(response.headers_mut(), &id, started);

@@ -1,8 +1,29 @@
 //! Whose a job or a recording is: what one caller keeps here, no other sees.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderValue, header};
 
 use crate::edge::RequestId;
+
+/// Whose something is. Most requests keep nothing here, so that the digest is made only when it is asked for.
+#[derive(Clone, Copy)]
+pub enum Owner<'a> {
+    /// Who sent the request, with the credential that it has.
+    Sender(&'a RequestId, Option<&'a HeaderValue>),
+    /// The digest is known.
+    Digest(&'a str),
+}
+
+impl Owner<'_> {
+    /// The digest, as [`owner_by`] makes it.
+    pub fn digest(&self) -> Cow<'_, str> {
+        match self {
+            Self::Sender(request_id, credential) => owner_by(request_id, *credential).into(),
+            Self::Digest(digest) => (*digest).into(),
+        }
+    }
+}
 
 /// A digest of who asks, by the headers of a request.
 pub fn owner(request_id: &RequestId, headers: &HeaderMap) -> String {

@@ -84,7 +84,7 @@ impl Call {
         let takes_permit = matches!(self, Self::Recognize | Self::Synthesize | Self::SynthesizeOnline);
         let is_paced = !matches!(self, Self::StreamingRecognize | Self::SynthesizeOnline);
         let pattern = CALLS.iter().find(|(_, call)| *call == self).map_or("unmatched", |(path, _)| *path);
-        Passage { pattern, takes_permit, is_paced, is_grpc: true, refuse }
+        Passage { pattern, takes_permit, is_paced, is_grpc: true, refuse: Some(refuse) }
     }
 
     /// Answers it within the client's deadline.

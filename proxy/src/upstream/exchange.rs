@@ -168,7 +168,9 @@ impl Upstreams {
             headers.insert(header::PRIORITY, HeaderValue::from_static("long"));
         }
         *request.headers_mut() = headers;
-        request.extensions_mut().insert(protocol.rules().vouched());
+        if protocol.transport() == Transport::WebSocket {
+            request.extensions_mut().insert(protocol.rules().vouched());
+        }
         Ok(request)
     }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::known::{check_name, decode};
-use crate::api::{Context, owner};
+use crate::api::{Context, Owner, owner};
 use crate::audio::wav;
 use crate::clips::{self, Clip, Clips, Kind};
 use crate::edge::RequestId;
@@ -181,13 +181,13 @@ async fn forget(
 pub async fn find(
     context: &Context,
     kind: Kind,
-    owner: &str,
+    owner: Owner<'_>,
     name: &str,
 ) -> Result<Option<(Clip, Bytes)>, Error> {
     if context.clips.is_none() {
         return Ok(None);
     }
-    let (owner, name) = (owner.to_owned(), name.to_owned());
+    let (owner, name) = (owner.digest().into_owned(), name.to_owned());
     on_disk(context, kind, move |clips| {
         let Some(clip) = clips.find(kind, &owner, &name)? else { return Ok(None) };
         let audio = clips.audio(&clip)?;

@@ -8,13 +8,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use crate::api::Context;
 use crate::api::form::{Fields, Split};
+use crate::api::{Context, Owner};
 use crate::audio::{Container, convert, wav};
 use crate::clips::{Kind, MAX_NAME};
 use crate::error::Error;
 use crate::job::known::{MAX_SPEAKERS, Reference, SECONDS};
 
+/// What both names begin with.
+const PREFIX: &str = "known_speaker_";
 const NAMES: &str = "known_speaker_names";
 const REFERENCES: &str = "known_speaker_references";
 /// What a frame of a codec may add to a recording, seconds.
@@ -35,6 +37,10 @@ impl Known {
     /// # Errors
     /// A 400 that names the parameter.
     pub fn read(fields: &Fields, speakers: bool) -> Result<Self, Error> {
+        // Most forms have neither.
+        if !fields.pairs().iter().any(|(name, _)| name.starts_with(PREFIX)) {
+            return Ok(Self::default());
+        }
         let known = Self {
             names: fields.items(NAMES, Split::Bare),
             references: fields.items(REFERENCES, Split::Never),
@@ -74,7 +80,7 @@ impl Known {
     ///
     /// # Errors
     /// A 400 for a recording that cannot be used, or a name that `owner` has not enrolled.
-    pub async fn references(&self, context: &Context, owner: &str) -> Result<Vec<Reference>, Error> {
+    pub async fn references(&self, context: &Context, owner: Owner<'_>) -> Result<Vec<Reference>, Error> {
         let mut all = Vec::with_capacity(self.names.len());
         for (nth, name) in self.names.iter().enumerate() {
             let pcm = match self.references.get(nth) {
@@ -100,7 +106,7 @@ pub fn check_name(param: &'static str, name: &str) -> Result<(), Error> {
     }
 }
 
-async fn enrolled(context: &Context, owner: &str, name: &str) -> Result<Bytes, Error> {
+async fn enrolled(context: &Context, owner: Owner<'_>, name: &str) -> Result<Bytes, Error> {
     let found = super::clips::find(context, Kind::Speaker, owner, name).await?;
     let Some((_, file)) = found else {
         let message = format!(

@@ -11,7 +11,7 @@ use axum::response::Response;
 use http::{HeaderValue, header};
 
 use self::request::Wanted;
-use crate::api::{Context, owner, speech};
+use crate::api::{Context, Owner, credential, speech};
 use crate::edge::RequestId;
 use crate::error::Error;
 
@@ -37,12 +37,13 @@ pub async fn by(
     model: Option<String>,
     request: Request,
 ) -> Result<Response, Error> {
-    let owner = owner(&request_id, request.headers());
+    let credential = credential(request.headers()).cloned();
     let mut wanted = Wanted::read(request.into_body()).await?;
     if let Some(model) = model {
         wanted.model_unless_given(model);
     }
-    let (speech, events) = wanted.check(&context, (&request_id, &owner)).await?;
+    let (speech, events) =
+        wanted.check(&context, (&request_id, Owner::Sender(&request_id, credential.as_ref()))).await?;
     let (content_type, input) = (speech.format.content_type(), events.then(|| speech.input.clone()));
     let audio = speech::speak(context, request_id, speech).await?;
     if let Some(input) = input {

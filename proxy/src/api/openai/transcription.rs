@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
+use http::HeaderValue;
 
 use contract::Capability;
 
@@ -12,7 +13,7 @@ use super::form::{Parameters, streams};
 use super::jobs::{self, Wanted};
 use super::wire::{self, Heard};
 use crate::api::form::{Fields, Form};
-use crate::api::{Context, check_offers, may_wait, outgoing, owner, rendered};
+use crate::api::{Context, Owner, check_offers, credential, may_wait, outgoing, rendered};
 use crate::edge::RequestId;
 use crate::error::{Error, Unit};
 use crate::job::known::Reference;
@@ -36,7 +37,7 @@ pub async fn by(
     request: Request,
 ) -> Result<Response, Error> {
     let wanted = Wanted::of(request.headers());
-    let owner = owner(&request_id, request.headers());
+    let credential = credential(request.headers()).cloned();
     let form = context.open(request).await?;
     form.fill().await?;
     if wanted.prefers && context.jobs.is_some() || form.says(jobs::asks) {
@@ -47,11 +48,12 @@ pub async fn by(
     if form.says(streams) {
         let (teller, told) = Teller::new();
         let work = async move {
-            serve(&context, &form, model.as_deref(), (&request_id, &owner), Some(&teller)).await
+            let caller = (&request_id, credential.as_ref());
+            serve(&context, &form, model.as_deref(), caller, Some(&teller)).await
         };
         return events::soon(work, told).await;
     }
-    serve(&context, &form, model.as_deref(), (&request_id, &owner), None).await
+    serve(&context, &form, model.as_deref(), (&request_id, credential.as_ref()), None).await
 }
 
 /// `POST /v1/audio/translations`: as [`create`], in English. Where no engine translates that is said before anything is read.
@@ -66,10 +68,10 @@ pub async fn translate(
     if !context.upstreams.translates(&Capability::Stt.into()) {
         return Err(untranslated());
     }
-    let owner = owner(&request_id, request.headers());
+    let credential = credential(request.headers()).cloned();
     let form = context.open(request).await?;
     form.fill().await?;
-    let caller = (&request_id, owner.as_str());
+    let caller = (&request_id, credential.as_ref());
     form.serve(|fields| async {
         let parameters = Parameters::translation(&fields)?;
         answer(&context, &form, fields, parameters, caller, None).await
@@ -83,8 +85,8 @@ fn untranslated() -> Error {
     Error::InvalidRequest { param: None, code: Some("unsupported_value"), message: message.into() }
 }
 
-/// The request and a digest of who sent it.
-type Caller<'a> = (&'a RequestId, &'a str);
+/// The request and its credential.
+type Caller<'a> = (&'a RequestId, Option<&'a HeaderValue>);
 
 async fn serve(
     context: &Context,
@@ -114,11 +116,11 @@ async fn answer(
     form: &Form,
     fields: Fields,
     parameters: Parameters,
-    (request_id, owner): Caller<'_>,
+    (request_id, credential): Caller<'_>,
     teller: Option<&Arc<Teller>>,
 ) -> Result<Response, Error> {
     let mut job = job(context, form, &fields, &parameters, request_id)?;
-    let references = parameters.known.references(context, owner).await?;
+    let references = parameters.known.references(context, Owner::Sender(request_id, credential)).await?;
     let charge = request_id.charge(Unit::AudioSeconds, form.playing.seconds)?;
     let teller = teller.filter(|_| parameters.stream && !parameters.speakers);
     job.long.listener = teller.map(|teller| Arc::clone(teller) as Arc<dyn Listener>);

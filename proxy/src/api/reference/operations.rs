@@ -174,6 +174,7 @@ const GEMMA_SPEECH: &[Field] = &[
 #[rustfmt::skip]
 const STREAMING: &[Operation] = &[
     get("/v1/realtime", "streaming", "realtime", "OpenAI's Realtime API.", SESSION),
+    post("/v1/realtime", "streaming", "offerCall", "A 501: there is no WebRTC.", Body::None, &[(501, JSON, Json)]),
     get("/v1/listen", "streaming", "listen", "As Deepgram.", SESSION),
     get("/ws", "streaming", "streamParakeet", "As the Parakeet FastAPI wrapper.", SESSION),
     get("/api/v1/audio/stream/transcribe", "streaming", "streamTldw", "As tldw.", SESSION),

@@ -7,10 +7,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::HeaderValue;
 
-use crate::api::Context;
 use crate::api::form::{Fields, Form};
 use crate::api::openai::form::Parameters;
 use crate::api::openai::transcription;
+use crate::api::{Context, Owner};
 use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::work::{Need, Work};
@@ -56,7 +56,7 @@ async fn transcribe(
     let request_id =
         RequestId::of(HeaderValue::try_from(record.id.as_str()).unwrap_or(HeaderValue::from_static("job")));
     let parameters = Parameters::read(&fields)?;
-    let references = parameters.known.references(&context, &record.owner).await?;
+    let references = parameters.known.references(&context, Owner::Digest(&record.owner)).await?;
     let mut job = transcription::job(&context, &form, &fields, &parameters, &request_id)?;
     if let Work::Transcribe(work) = &mut job.work {
         // The result may be asked for in any format.

@@ -9,7 +9,7 @@ use contract::Capability;
 
 use crate::api::openai::clips;
 use crate::api::speech::{self, Speech};
-use crate::api::{Context, catalog, small};
+use crate::api::{Context, Owner, catalog, small};
 use crate::audio::{OutputFormat, SPEEDS, wav};
 use crate::clips::Kind;
 use crate::edge::RequestId;
@@ -53,7 +53,7 @@ impl Wanted {
     pub(super) async fn check(
         &self,
         context: &Context,
-        (request_id, owner): (&RequestId, &str),
+        (request_id, owner): (&RequestId, Owner<'_>),
     ) -> Result<(Speech, bool), Error> {
         let mut input = self.input()?;
         let model = self.text("model")?;
@@ -219,7 +219,11 @@ impl Wanted {
 }
 
 /// The recording of that name, unless an engine has a voice of it.
-async fn imitated(context: &Context, name: Option<&str>, owner: &str) -> Result<Option<Arc<Prompt>>, Error> {
+async fn imitated(
+    context: &Context,
+    name: Option<&str>,
+    owner: Owner<'_>,
+) -> Result<Option<Arc<Prompt>>, Error> {
     let Some(name) = name.filter(|_| context.clips.is_some()) else { return Ok(None) };
     if catalog::voice(&context.config.get(), &context.voices.known(), name).is_some() {
         return Ok(None);
