@@ -154,7 +154,7 @@ impl Tries {
             Error::Refused { retry, .. } => *retry,
             _ => None,
         };
-        let wait = asked.unwrap_or(Duration::from_secs(1 << self.0)).min(MAX_WAIT);
+        let wait = asked.unwrap_or_else(|| Duration::from_secs(1 << self.0)).min(MAX_WAIT);
         tokio::time::sleep(wait).await;
         Ok(())
     }
