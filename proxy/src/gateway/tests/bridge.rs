@@ -150,12 +150,22 @@ async fn events(stack: &Stack, auth: &Value) -> Result<Client, Value> {
     let mut client = Client::open(stack, EVENTS, &[]).await.ok().unwrap();
     assert!(client.next_text().await.starts_with('0'));
     client.send_text(&format!("40/realtime,{auth}")).await;
-    let answer = client.next_text().await;
+    let answer = packet(&mut client).await;
     match answer.strip_prefix("44/realtime,") {
         Some(refused) => Err(serde_json::from_str(refused).unwrap()),
         None => {
             assert!(answer.starts_with("40/realtime,"), "{answer}");
             Ok(client)
+        }
+    }
+}
+
+/// The next packet of Socket.IO. Pings of the connection may come at any time and are answered.
+async fn packet(client: &mut Client) -> String {
+    loop {
+        match client.next_text().await {
+            ping if ping == "2" => client.send_text("3").await,
+            packet => return packet,
         }
     }
 }
@@ -167,7 +177,7 @@ async fn emit(client: &mut Client, event: &Value) {
 /// The content of the next event `message`.
 async fn message(client: &mut Client) -> Value {
     loop {
-        let text = client.next_text().await;
+        let text = packet(client).await;
         if let Some(event) = text.strip_prefix("42/realtime,") {
             let event: Value = serde_json::from_str(event).unwrap();
             assert_eq!(event[0], "message");
