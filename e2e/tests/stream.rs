@@ -416,14 +416,19 @@ async fn tldw_clients_get_segments_and_the_whole_transcript() -> Result<()> {
 
 #[tokio::test]
 async fn openais_and_nvidias_own_clients_work() -> Result<()> {
+    contract("stream-clients", "realtime.py").await
+}
+
+/// Runs a contract of `e2e/sdk/` against a stack of its own.
+async fn contract(name: &str, script: &str) -> Result<()> {
     let python = repository().join(".venv/bin/python");
     ensure!(python.exists(), "{} is missing: `make sdks` makes it", python.display());
-    let stack = Stack::start(options("stream-clients")).await?;
+    let stack = Stack::start(options(name)).await?;
     let folder = tempfile::tempdir()?;
     let clip = folder.path().join("clip.wav");
     say_into(&clip, &[("rms", SENTENCE)])?;
     let output = tokio::process::Command::new(&python)
-        .arg(repository().join("e2e/sdk/realtime.py"))
+        .arg(repository().join("e2e/sdk").join(script))
         .env("SPEECHSTACK_URL", &stack.url)
         .env("SPEECHSTACK_CLIP", &clip)
         .env("SPEECHSTACK_WORD", "train")

@@ -1,31 +1,10 @@
 //! Dialects of other servers, by their own clients, or raw where there is none.
 
-use speechstack_e2e::client::say_into;
-
 use super::*;
 
 #[tokio::test]
 async fn clients_of_other_servers_work() -> Result<()> {
-    let python = repository().join(".venv/bin/python");
-    ensure!(python.exists(), "{} is missing: `make sdks` makes it", python.display());
-    let stack = Stack::start(options("stream-dialects")).await?;
-    let folder = tempfile::tempdir()?;
-    let clip = folder.path().join("clip.wav");
-    say_into(&clip, &[("rms", SENTENCE)])?;
-    let output = tokio::process::Command::new(&python)
-        .arg(repository().join("e2e/sdk/dialects.py"))
-        .env("SPEECHSTACK_URL", &stack.url)
-        .env("SPEECHSTACK_CLIP", &clip)
-        .env("SPEECHSTACK_WORD", "train")
-        .env("NO_PROXY", "127.0.0.1")
-        .kill_on_drop(true)
-        .output()
-        .await?;
-    let shown =
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    println!("{shown}");
-    ensure!(output.status.success(), "the contract does not hold:\n{shown}");
-    stack.stop().await
+    contract("stream-dialects", "dialects.py").await
 }
 
 #[tokio::test]

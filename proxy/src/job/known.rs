@@ -1,7 +1,7 @@
 //! Speakers that are known by a recording: joined ahead of the audio, so that the engine's own diarizer matches them.
 //!
-//! Labels of a diarizer hold within one file only. The joint file begins with the references, a pause after each; whoever is
-//! heard in the span of a reference is that speaker, and the turns behind them are shifted back.
+//! Labels of a diarizer hold within one file only. The joint file begins with the references, a pause after each. The
+//! label of a reference's span gets that speaker's name, and the turns behind the references are shifted back.
 
 use bytes::{BufMut, Bytes, BytesMut};
 

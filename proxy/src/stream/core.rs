@@ -86,7 +86,7 @@ struct Pending {
 }
 
 impl Pending {
-    /// Whether all is known of it that is to be told. A text that there is not has no speakers.
+    /// Whether its text and, where they are asked for, its speakers are there. An empty text has no speakers.
     fn is_complete(&self) -> bool {
         match &self.heard {
             None => false,

@@ -56,7 +56,7 @@ struct Begun {
     partial: String,
 }
 
-/// A session until its client leaves. What goes wrong is told, and does not end it.
+/// A session until its client leaves. A wrong message is answered by an error event and does not end it.
 async fn run(stt: Arc<Transcriber>, mut conversation: Conversation) -> Close {
     let session =
         json!({ "input_audio_format": "pcm16", "sample_rate": 16_000, "model": stt.core.capability.model });

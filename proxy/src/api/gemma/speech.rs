@@ -96,7 +96,7 @@ impl Asked {
         Ok(Self { speech, stream, reference })
     }
 
-    /// What is told before the audio.
+    /// The event before the audio.
     fn metadata(&self) -> Value {
         let mut metadata = json!({
             "response_format": self.speech.format.name(), "media_type": self.speech.format.content_type(),

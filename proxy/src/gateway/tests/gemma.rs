@@ -124,7 +124,7 @@ async fn what_is_wrong_with_a_text_is_told_by_name() {
         (json!({"text": "Hi.", "speed": 9}), "speed"),
         (json!({"text": "Hi.", "volume": 3}), "volume"),
         (json!({"text": "Hi.", "references": ["AAAA"]}), "references"),
-        (json!({"text": "Hi.", "reference_id": "nobody"}), "reference_id"),
+        (json!({"text": "Hi.", "reference_id": "no-such-voice"}), "reference_id"),
         (json!({"text": "Hi.", "stream": "yes"}), "stream"),
     ] {
         let response = stack.post("/v1/text-to-speech").json(&body).send().await.unwrap();
