@@ -46,7 +46,7 @@ PACKAGES_BUILD := ca-certificates cmake g++ make pkg-config \
 	flite1-dev libpocketsphinx-dev libsphinxbase-dev pocketsphinx-en-us \
 	$(shell $(PYTHON) -m pip --version >/dev/null 2>&1 || echo python3-pip)
 PACKAGES_TEST = $(shell command -v $(NODE) >/dev/null || echo nodejs) $(shell command -v $(NPM) >/dev/null || echo npm) \
-	$(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo python3-venv) podman dbus-daemon chromium espeak-ng \
+	$(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo python3-venv) podman dbus-daemon chromium espeak-ng ffmpeg \
 	$(shell command -v runc >/dev/null || echo runc) valgrind
 PACKAGES_COUNT = strace valgrind
 PACKAGES_BENCH = $(PACKAGES_COUNT) $(shell command -v nginx >/dev/null || test -x /usr/sbin/nginx || echo nginx-light)
@@ -55,7 +55,7 @@ PACKAGES_BENCH = $(PACKAGES_COUNT) $(shell command -v nginx >/dev/null || test -
 PACKAGES_CLUSTER = binutils buildah conntrack containernetworking-plugins ethtool iproute2 iptables kmod mmdebstrap mount \
 	socat util-linux $(foreach program,containerd runc,$(shell command -v $(program) >/dev/null || echo $(program)))
 
-.PHONY: help run models voices clips runtime ort-test build test check lint soak fuzz bench bench-instructions bench-gate bench-baseline gpu-test advisories cluster cluster-down cluster-test thrift cluster-bench images cargo packages \
+.PHONY: help run models voices clips runtime ort-test build test check lint soak conformance fuzz bench bench-instructions bench-gate bench-baseline gpu-test advisories cluster cluster-down cluster-test thrift cluster-bench images cargo packages \
 	packages-test packages-bench packages-count packages-cluster sdks clients cluster-binaries cluster-ready go fmt clippy doc deny rules \
 	chart chart-docs chart-landed crds
 
@@ -118,6 +118,11 @@ soak: packages-test cargo ## Overload, cancels, errors, slow clients and starvat
 
 clients: target/clients/pyvenv.cfg ## Run the NVIDIA services of LiveKit and pipecat against a stack that runs, by default that of `make run`; SERVER=HOST:PORT.
 	NO_PROXY=127.0.0.1 target/clients/bin/python e2e/sdk/agents/contract.py --server $(or $(SERVER),127.0.0.1:8080)
+
+conformance: target/conformance/pyvenv.cfg ## Hold the API of a gateway that runs to its own OpenAPI document with generated calls; SERVER=HOST:PORT.
+	target/conformance/bin/schemathesis run http://$(or $(SERVER),127.0.0.1:8080)/openapi.json --phases examples,coverage,fuzzing \
+		--checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,unsupported_method \
+		--exclude-path-regex '/realtime(/calls.*)?$$' --max-examples $(or $(EXAMPLES),20) --continue-on-failure --warnings off
 
 # Nightly for what libFuzzer instruments; the corpus that it grows stays in target.
 fuzz: $(TOOLS)/bin/cargo-fuzz ## Fuzz forms, decoders and text for SECONDS (60) each, with nightly Rust.
@@ -267,15 +272,11 @@ $(VENV)/pyvenv.cfg: e2e/sdk/requirements.txt | packages-test
 	@$(VENV)/bin/pip install --quiet --requirement $< || { rm -rf $(VENV); exit 1; }
 	@touch $@
 
-# LiveKit and pipecat, for `make clients` alone: 760 MB.
-target/clients/pyvenv.cfg: e2e/sdk/agents/requirements.txt | packages-test
-	@rm -rf $(@D)
-	$(PYTHON) -m venv $(@D)
-	@$(@D)/bin/pip install --quiet --requirement $< || { rm -rf $(@D); exit 1; }
-	@touch $@
-
-# Other gateways, for the bench alone: 760 MB.
-target/rivals/pyvenv.cfg: e2e/sdk/rivals.txt | packages-test
+# LiveKit and pipecat, for `make clients` alone, and other gateways, for the bench alone: 760 MB each.
+target/clients/pyvenv.cfg: e2e/sdk/agents/requirements.txt
+target/rivals/pyvenv.cfg: e2e/sdk/rivals.txt
+target/conformance/pyvenv.cfg: e2e/sdk/conformance.txt
+target/clients/pyvenv.cfg target/rivals/pyvenv.cfg target/conformance/pyvenv.cfg: | packages-test
 	@rm -rf $(@D)
 	$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/pip install --quiet --requirement $< || { rm -rf $(@D); exit 1; }

@@ -191,6 +191,8 @@ pub struct Gateway {
     pub jobs: Jobs,
     /// Speakers and voices that are kept by name.
     pub clips: Clips,
+    /// The program ffmpeg, for formats that have no codec here: `auto` looks on PATH, `off` does without, else its path.
+    pub ffmpeg: String,
     /// Bounds of the Retry-After header.
     pub retry_after: RetryAfter,
     /// Who may call.
@@ -230,6 +232,7 @@ impl Default for Gateway {
             long: Long::default(),
             jobs: Jobs::default(),
             clips: Clips::default(),
+            ffmpeg: "auto".into(),
             retry_after: RetryAfter::default(),
             auth: Auth::default(),
             quotas: Quotas::default(),

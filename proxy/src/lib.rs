@@ -32,6 +32,7 @@ pub mod config;
 mod conversation;
 mod edge;
 mod error;
+mod ffmpeg;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod gateway;

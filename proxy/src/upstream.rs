@@ -25,6 +25,7 @@ mod discover;
 mod endpoint;
 mod exchange;
 mod failure;
+mod foreign;
 mod framed;
 mod get;
 mod hedge;

@@ -41,7 +41,7 @@ const FIELDS: &[Field] = &[
 #[rustfmt::skip]
 pub const OPERATIONS: &[Operation] = &[
     post("/v1/audio/synthesize", "speech", "synthesize", "Speaks a text to a whole file, as a NIM.", FORM, &[(200, "audio/wav", Content::Bytes), (200, "audio/ogg", Content::Bytes), (200, "audio/flac", Content::Bytes)]),
-    post("/v1/audio/synthesize_online", "speech", "synthesizeOnline", "Speaks a text to samples as they are made, as a NIM.", FORM, &[(200, "audio/pcm", Content::Bytes), (200, "audio/ogg", Content::Bytes), (200, "audio/flac", Content::Bytes)]),
+    post("/v1/audio/synthesize_online", "speech", "synthesizeOnline", "Speaks a text to samples as they are made, as a NIM.", FORM, &[(200, "application/octet-stream", Content::Bytes), (200, "audio/ogg", Content::Bytes), (200, "audio/flac", Content::Bytes)]),
     get("/v1/audio/list_voices", "lists", "listNimVoices", "The voices, as a NIM.", &[(200, "application/json", Content::Json)]),
     get("/v1/metadata", "stack", "getMetadata", "The models, as a NIM.", &[(200, "application/json", Content::Json)]),
     get("/v1/version", "stack", "getVersion", "The gateway's version, as a NIM.", &[(200, "application/json", Content::Json)]),
@@ -130,9 +130,7 @@ fn content_type(format: OutputFormat) -> &'static str {
     match format {
         OutputFormat::Pcm => "application/octet-stream",
         OutputFormat::Opus => "audio/ogg",
-        OutputFormat::Wav | OutputFormat::Flac | OutputFormat::Webm | OutputFormat::Mp3 => {
-            format.content_type()
-        }
+        _ => format.content_type(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Speech as clients of every dialect get it: a text is spoken piece by piece, and encoded as the samples come.
 
 mod buffer;
+mod coder;
 mod nvidia;
 mod rate;
 mod spoken;

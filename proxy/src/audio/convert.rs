@@ -114,6 +114,15 @@ impl<R: Read + Seek + Send + Sync + 'static> Conversion<R> {
         Ok(Self { decoder, sink: Sink::new(limits), block: Block::default(), source: None })
     }
 
+    /// Samples as this conversion writes them.
+    ///
+    /// # Errors
+    /// When the source cannot be read.
+    pub fn of_samples(source: R, limits: &Limits) -> Result<Self, Error> {
+        let decoder = Decoder::of_samples(source, limits.rate, Arc::clone(&limits.stop))?;
+        Ok(Self { decoder, sink: Sink::new(limits), block: Block::default(), source: None })
+    }
+
     /// Writes the samples of the next packet to `out`; `false` once those of the last one are written.
     ///
     /// # Errors

@@ -47,6 +47,11 @@ impl<R: Read + Seek + Send + Sync + 'static> Decoder<R> {
         caught(|| tracks::Reader::open(source, container)).map(|tracks| Self::Tracks(Box::new(tracks)))
     }
 
+    /// 16-bit mono samples without a header.
+    pub(super) fn of_samples(reader: R, rate: u32, stop: Arc<AtomicBool>) -> Result<Self, Error> {
+        Ok(Self::Pcm(pcm::Reader::of_samples(Source::new(reader, stop)?, rate)))
+    }
+
     /// Decodes the next packet into `block`; `false` at the end of what can be read.
     pub(super) fn next(&mut self, block: &mut Block) -> Result<bool, Error> {
         match self {

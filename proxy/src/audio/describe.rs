@@ -68,7 +68,7 @@ pub fn describe(prefix: &[u8]) -> Option<Description> {
             Some((Some(Codec::Amr), Some(1), Some(if wide { 16_000 } else { 8_000 })))
         }
         Container::Caf => caf(prefix),
-        Container::Wave64 | Container::Ogg => None,
+        Container::Wave64 | Container::Ogg | Container::Asf => None,
     };
     let (codec, channels, rate) = coding.unwrap_or_default();
     let (channels, rate) = (channels.filter(|count| *count > 0), rate.filter(|rate| *rate > 0));

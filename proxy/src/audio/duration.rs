@@ -46,7 +46,7 @@ pub fn estimate(prefix: &[u8], total_len: Option<u64>) -> Option<Estimate> {
         Container::WebM | Container::Matroska => matroska::estimate(&file),
         Container::Amr => file.amr(),
         Container::Caf => file.caf(),
-        Container::Wave64 | Container::Ogg => None,
+        Container::Wave64 | Container::Ogg | Container::Asf => None,
     };
     let by_bytes = || file.at_rate(0, container.typical_bytes_per_second());
     let Some(found) = found else { return by_bytes() };

@@ -19,7 +19,7 @@ use super::wav;
 
 pub use samples::Samples;
 
-/// An output format of the speech API. `aac` is not among them: its encoders come with patents or licences of their own.
+/// An output format of the speech API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OutputFormat {
     /// WAV with a header for streams.
@@ -34,6 +34,8 @@ pub enum OutputFormat {
     Webm,
     /// MP3, if built in.
     Mp3,
+    /// AAC in ADTS frames, by a program beside this one: its encoders come with patents or licences of their own.
+    Aac,
 }
 
 impl OutputFormat {
@@ -47,6 +49,7 @@ impl OutputFormat {
             "opus" => Some(Self::Opus),
             "webm" => Some(Self::Webm),
             "mp3" => Some(Self::Mp3),
+            "aac" => Some(Self::Aac),
             _ => None,
         }
     }
@@ -61,7 +64,24 @@ impl OutputFormat {
             Self::Opus => "opus",
             Self::Webm => "webm",
             Self::Mp3 => "mp3",
+            Self::Aac => "aac",
         }
+    }
+
+    /// Whether the format has this sample rate in Hz: Opus takes 8, 12, 16, 24 and 48 kHz, MP3 and AAC those and 11.025, 22.05, 32
+    /// and 44.1 kHz, the others 1 Hz to 655.35 kHz.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedRate`].
+    pub fn check(self, rate: u32) -> Result<(), Error> {
+        let supported = match self {
+            Self::Wav | Self::Pcm | Self::Flac => (1..=655_350).contains(&rate),
+            Self::Opus | Self::Webm => matches!(rate, 8_000 | 12_000 | 16_000 | 24_000 | 48_000),
+            Self::Mp3 | Self::Aac => {
+                matches!(rate, 8_000 | 11_025 | 12_000 | 16_000 | 22_050 | 24_000 | 32_000 | 44_100 | 48_000)
+            }
+        };
+        if supported { Ok(()) } else { Err(Error::UnsupportedRate { format: self, rate }) }
     }
 
     /// The Content-Type to answer with: OpenAI's, and `audio/opus` for Opus as other servers send it.
@@ -74,6 +94,7 @@ impl OutputFormat {
             Self::Opus => "audio/opus",
             Self::Webm => "audio/webm",
             Self::Mp3 => "audio/mpeg",
+            Self::Aac => "audio/aac",
         }
     }
 }
@@ -89,6 +110,12 @@ pub enum Error {
         format: OutputFormat,
         /// The Cargo feature that brings it.
         feature: &'static str,
+    },
+    /// No encoder of this program makes it.
+    #[error("{} is encoded by another program", format.name())]
+    Elsewhere {
+        /// The format asked for.
+        format: OutputFormat,
     },
     /// The format has no such sample rate; resample first.
     #[error("{} output does not support {rate} Hz", format.name())]
@@ -145,21 +172,9 @@ impl Encoder {
     /// An encoder of samples at `rate` Hz, which is also the rate of the output.
     ///
     /// # Errors
-    /// [`Error::UnsupportedRate`] (Opus takes 8, 12, 16, 24 and 48 kHz, MP3 those and 11.025, 22.05, 32 and 44.1 kHz, the
-    /// others 1 Hz to 655.35 kHz), an encoder that is not built in, or that the library cannot be set up.
+    /// As [`OutputFormat::check`], an encoder that is not built in, or that the library cannot be set up.
     pub fn new(format: OutputFormat, rate: u32) -> Result<Self, Error> {
-        let supported = match format {
-            OutputFormat::Wav | OutputFormat::Pcm | OutputFormat::Flac => (1..=655_350).contains(&rate),
-            OutputFormat::Opus | OutputFormat::Webm => {
-                matches!(rate, 8_000 | 12_000 | 16_000 | 24_000 | 48_000)
-            }
-            OutputFormat::Mp3 => {
-                matches!(rate, 8_000 | 11_025 | 12_000 | 16_000 | 22_050 | 24_000 | 32_000 | 44_100 | 48_000)
-            }
-        };
-        if !supported {
-            return Err(Error::UnsupportedRate { format, rate });
-        }
+        format.check(rate)?;
         let kind = match format {
             OutputFormat::Wav => Kind::Pcm { header: Some(wav::header(rate, 1, None)) },
             OutputFormat::Pcm => Kind::Pcm { header: None },
@@ -170,6 +185,7 @@ impl Encoder {
             OutputFormat::Mp3 => Kind::Mp3(mp3::Encoder::new(rate)?),
             #[cfg(not(feature = "mp3lame"))]
             OutputFormat::Mp3 => return Err(Error::FormatNotBuilt { format, feature: "mp3lame" }),
+            OutputFormat::Aac => return Err(Error::Elsewhere { format }),
         };
         Ok(Self(kind))
     }

@@ -39,12 +39,14 @@ pub enum Container {
     Amr,
     /// Core Audio Format.
     Caf,
+    /// Advanced Systems Format: Windows Media.
+    Asf,
 }
 
 /// One row of the table: file extensions, the first of which is the one to write, and the MIME type.
 struct Row(Container, &'static [&'static str], &'static str);
 
-const TABLE: [Row; 17] = [
+const TABLE: [Row; 18] = [
     Row(Container::Wav, &["wav", "wave", "rf64", "bwf"], "audio/wav"),
     Row(Container::Wave64, &["w64"], "audio/x-w64"),
     Row(Container::Aiff, &["aiff", "aif", "aifc"], "audio/aiff"),
@@ -62,6 +64,7 @@ const TABLE: [Row; 17] = [
     Row(Container::Matroska, &["mka", "mkv"], "audio/x-matroska"),
     Row(Container::Amr, &["amr", "awb"], "audio/amr"),
     Row(Container::Caf, &["caf"], "audio/x-caf"),
+    Row(Container::Asf, &["wma", "asf", "wmv"], "audio/x-ms-wma"),
 ];
 
 impl Container {
@@ -121,7 +124,7 @@ impl Container {
             Self::Wav | Self::Wave64 | Self::Aiff => 32_000.0,
             // MP4 is a film as often as not.
             Self::Flac | Self::OggFlac | Self::Mp4 => 16_000.0,
-            Self::Mp3 | Self::Adts | Self::M4a | Self::Caf => 8_000.0,
+            Self::Mp3 | Self::Adts | Self::M4a | Self::Caf | Self::Asf => 8_000.0,
             Self::OggOpus | Self::OggVorbis | Self::Ogg | Self::WebM | Self::Matroska | Self::ThreeGp => {
                 4_000.0
             }
@@ -135,7 +138,7 @@ impl Container {
             // G.729 and MP3 of 8 kbit/s are the smallest codecs in these.
             Self::Wav | Self::Wave64 | Self::Aiff | Self::Mp3 => 1_000.0,
             Self::Amr => 250.0,
-            Self::Adts | Self::Mp4 | Self::M4a | Self::ThreeGp | Self::Caf => 200.0,
+            Self::Adts | Self::Mp4 | Self::M4a | Self::ThreeGp | Self::Caf | Self::Asf => 200.0,
             // Opus with discontinuous transmission.
             Self::Ogg | Self::OggOpus | Self::OggVorbis | Self::WebM | Self::Matroska => 100.0,
             // Silence is 14 bytes for 4096 samples.

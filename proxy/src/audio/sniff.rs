@@ -21,6 +21,7 @@ impl Container {
             [0x1A, 0x45, 0xDF, 0xA3, rest @ ..] => Some(ebml(rest)),
             [b'#', b'!', b'A', b'M', b'R', b'\n' | b'-', ..] => Some(Self::Amr),
             [b'c', b'a', b'f', b'f', 0, 1, ..] => Some(Self::Caf),
+            [0x30, 0x26, 0xB2, 0x75, 0x8E, 0x66, 0xCF, 0x11, ..] => Some(Self::Asf),
             [b'I', b'D', b'3', ..] => Some(tagged(prefix)),
             [0xFF, ..] => frames(prefix),
             _ => mp4(prefix),

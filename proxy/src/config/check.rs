@@ -27,6 +27,11 @@ impl Config {
                 return invalid(what, format!("is {address}, which {other} has too"));
             }
         }
+        let ffmpeg = self.gateway.ffmpeg.as_str();
+        if !matches!(ffmpeg, "auto" | "off") && !std::path::Path::new(ffmpeg).is_file() {
+            let reason = format!("is {ffmpeg:?}, where no file is; write auto, off, or the program's path");
+            return invalid("gateway.ffmpeg", reason);
+        }
         for engine in &self.engines {
             if engine.name.is_empty() || !names.insert(&engine.name) {
                 return invalid("engines[].name", format!("{:?} is empty or used twice", engine.name));

@@ -4,6 +4,7 @@ mod bridge;
 mod doors;
 mod drain;
 mod edge;
+mod ffmpeg;
 mod frames;
 mod gemma;
 mod hedges;

@@ -59,6 +59,10 @@ struct Cutting {
 }
 
 impl Cutting {
+    fn new(conversion: Conversion<Blocking>, rules: Rules) -> Self {
+        Self { conversion, cutter: Cutter::new(rules, Earshot::default()), bytes: Vec::new() }
+    }
+
     /// The next piece; `None` at the end.
     fn next(&mut self) -> Result<Option<Piece>, convert::Error> {
         while self.cutter.is_hungry() {
@@ -117,9 +121,15 @@ impl Upstreams {
         let container = file.audio.container;
         let opened = blocking(move || Conversion::open(source, container, &limits)).await?;
         match opened {
-            Ok(conversion) => {
-                let cutter = Cutter::new(rules, Earshot::default());
-                Ok(Some(Cutting { conversion, cutter, bytes: Vec::new() }))
+            Ok(conversion) => Ok(Some(Cutting::new(conversion, rules))),
+            Err(convert::Error::UnsupportedCodec { .. }) if self.decodes_all() => {
+                let pcm = file.pcm.get_or_try_init(|| self.convert(file)).await?;
+                let source = pcm.blocking();
+                let source = source.ok_or_else(|| Error::NoRoom { retry_after: self.retry_after_busy() })?;
+                let limits = convert::Limits { max_seconds: MAX_SECONDS, rate: RATE, stop: stop.flag() };
+                let conversion =
+                    Conversion::of_samples(source, &limits).map_err(|error| undecodable(&error))?;
+                Ok(Some(Cutting::new(conversion, rules)))
             }
             Err(convert::Error::UnsupportedCodec { .. }) => Ok(None),
             Err(error) => Err(undecodable(&error)),

@@ -94,6 +94,7 @@ impl Upstreams {
         match done {
             Ok(Ok(())) if converted.is_replayable() => Ok(converted),
             Ok(Ok(())) => Err(Error::NoRoom { retry_after: self.retry_after_busy() }),
+            Ok(Err(convert::Error::UnsupportedCodec { codec })) => self.convert_foreign(file, &codec).await,
             Ok(Err(error)) => Err(undecodable(&error)),
             Err(error) => {
                 tracing::error!(%error, "the conversion of a file ended early");

@@ -16,7 +16,7 @@ use super::{event, json_reply, told};
 use crate::api::live::to_base64;
 use crate::api::speech::{self, Speech};
 use crate::api::{Context, sse};
-use crate::audio::{Encoder, OutputFormat, SPEEDS};
+use crate::audio::{OutputFormat, SPEEDS};
 use crate::edge::RequestId;
 use crate::error::Error;
 
@@ -51,7 +51,7 @@ impl Asked {
         let format = match text(fields, "format")?.or(text(fields, "response_format")?) {
             None => OutputFormat::Wav,
             Some(name) => OutputFormat::parse(name).ok_or_else(|| {
-                Error::param("format", "format is not supported; use one of wav, mp3, opus, flac, pcm")
+                Error::param("format", "format is not supported; use one of wav, mp3, opus, aac, flac, pcm")
             })?,
         };
         let sample_rate = match number(fields, "sample_rate")? {
@@ -62,7 +62,7 @@ impl Asked {
                 return Err(Error::param("sample_rate", message));
             }
         };
-        Encoder::new(format, sample_rate).map_err(|error| Error::param("sample_rate", error.to_string()))?;
+        format.check(sample_rate).map_err(|error| Error::param("sample_rate", error.to_string()))?;
         let speed = number(fields, "speed")?.unwrap_or(1.0);
         if !SPEEDS.contains(&speed) {
             return Err(Error::param("speed", "speed must be a number from 0.25 to 4.0"));

@@ -196,6 +196,14 @@ pub async fn find(
     .await
 }
 
+/// The voices that a caller keeps; none where they cannot be read.
+pub(super) async fn own_voices(context: &Context, owner: String) -> Vec<Clip> {
+    if context.clips.is_none() {
+        return Vec::new();
+    }
+    on_disk(context, Kind::Voice, move |clips| clips.list(Kind::Voice, &owner)).await.unwrap_or_default()
+}
+
 fn clips(context: &Context, kind: Kind) -> Result<&Clips, Error> {
     context.clips.as_ref().ok_or_else(|| {
         let message = format!("this gateway keeps no {}s: set gateway.clips.dir", kind.noun());

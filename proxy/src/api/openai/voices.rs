@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
+use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::Context;
+use super::clips;
+use crate::api::{Context, owner};
+use crate::clips::Clip;
+use crate::edge::RequestId;
 use crate::job::voice::VoiceName;
 
 /// Query of the list.
@@ -44,9 +48,11 @@ enum Entry {
     },
 }
 
-/// `GET /v1/audio/voices`: mapped names first, then the engine's own.
+/// `GET /v1/audio/voices`: the caller's own first, then mapped names, then the engine's.
 pub async fn list(
     State(context): State<Arc<Context>>,
+    Extension(request_id): Extension<RequestId>,
+    headers: HeaderMap,
     options: Result<Query<Options>, QueryRejection>,
 ) -> Json<List> {
     let legacy = options.is_ok_and(|Query(options)| matches!(options.legacy.as_deref(), Some("true" | "1")));
@@ -54,9 +60,19 @@ pub async fn list(
     let config = context.config.get();
     let mapped = config.gateway.voices.iter();
     let mapped = mapped.filter(|(_, voice)| engine.is_empty() || engine.contains(voice));
-    let mut voices: Vec<Entry> = mapped.map(|(name, voice)| entry(name, Some(voice), legacy)).collect();
+    let own = clips::own_voices(&context, owner(&request_id, &headers)).await;
+    let mut voices: Vec<Entry> = own.iter().map(|clip| own_entry(clip, legacy)).collect();
+    voices.extend(mapped.map(|(name, voice)| entry(name, Some(voice), legacy)));
     voices.extend(engine.iter().map(|voice| entry(voice, None, legacy)));
     Json(List { voices })
+}
+
+fn own_entry(clip: &Clip, legacy: bool) -> Entry {
+    let name = clip.name.clone();
+    if legacy {
+        return Entry::Name(name);
+    }
+    Entry::Voice { id: clip.id.clone(), name, language: None, emotion: None, voice: None }
 }
 
 fn entry(id: &str, mapped: Option<&String>, legacy: bool) -> Entry {

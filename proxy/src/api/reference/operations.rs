@@ -48,6 +48,7 @@ const AUDIO: Replies = &[
     (200, "audio/wav", Bytes),
     (200, "audio/pcm", Bytes),
     (200, "audio/webm", Bytes),
+    (200, "audio/aac", Bytes),
     (200, EVENTS, Text),
 ];
 
@@ -99,7 +100,7 @@ const SPEECH_JSON: &[Field] = &[
     field("voice", TextOr("id"), "A name or an object with an id; see GET /v1/audio/voices."),
     field(
         "response_format",
-        OneOf(&["mp3", "opus", "flac", "wav", "pcm", "webm"]),
+        OneOf(&["mp3", "opus", "aac", "flac", "wav", "pcm", "webm"]),
         "mp3 when a model is named, else wav.",
     ),
     field("sample_rate_hz", Whole(8_000, 48_000), "For wav only; 24,000 when unset."),

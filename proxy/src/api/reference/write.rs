@@ -46,6 +46,8 @@ fn schemas() -> Map<String, Value> {
     spark::schemas(&mut schemas);
     parakeet_fastapi::schemas(&mut schemas);
     schemas.0.insert("Error".into(), error());
+    let flat = json!({"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}});
+    schemas.0.insert("FlatError".into(), flat);
     schemas.0
 }
 
@@ -114,11 +116,14 @@ fn responses(operation: &Operation) -> Map<String, Value> {
             reply["content"][*media] = json!({ "schema": schema });
         }
     }
+    // GemmaVoice and the bridge have errors of their own form.
+    let flat = ["Gemma", "Bridge"].iter().any(|dialect| operation.id.contains(dialect));
+    let error = content_schema(Content::Schema(if flat { &["FlatError"] } else { &["Error"] }));
     all.insert(
         "default".into(),
         json!({
             "description": "What is wrong, and what to do.",
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+            "content": {"application/json": {"schema": error}},
         }),
     );
     all

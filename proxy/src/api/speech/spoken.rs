@@ -10,9 +10,10 @@ use contract::Capability;
 
 use super::Speech;
 use super::buffer::Writer;
+use super::coder::{self, Coder};
 use super::rate::Rate;
 use crate::api::{Context, outgoing};
-use crate::audio::{Encoder, Samples, Stretch, encode};
+use crate::audio::{Samples, Stretch};
 use crate::edge::{Charge, RequestId};
 use crate::error::Error;
 use crate::job::speech;
@@ -31,7 +32,7 @@ pub(super) struct Spoken {
     charge: Option<Charge>,
     /// For a speed other than the voice's own.
     stretch: Option<Stretch>,
-    encoder: Encoder,
+    coder: Coder,
     out: Writer,
     samples: u64,
 }
@@ -45,10 +46,9 @@ impl Spoken {
         charge: Option<Charge>,
         out: Writer,
     ) -> Result<Self, Error> {
-        let encoder = Encoder::new(speech.format, speech.sample_rate)
-            .map_err(|error| Error::param("sample_rate_hz", error.to_string()))?;
+        let coder = Coder::new(&context, speech.format, speech.sample_rate)?;
         let stretch = (speech.speed != 1.0).then(|| Stretch::new(speech.sample_rate, speech.speed));
-        Ok(Self { context, request_id, speech, charge, stretch, encoder, out, samples: 0 })
+        Ok(Self { context, request_id, speech, charge, stretch, coder, out, samples: 0 })
     }
 
     /// Makes all of it; an error goes to the reader after what was made.
@@ -59,9 +59,12 @@ impl Spoken {
         }
         let seconds = self.samples as f64 / f64::from(self.speech.sample_rate);
         self.context.metrics.audio_seconds(Capability::Tts).inc_by(seconds);
-        let Self { context, encoder, out, .. } = self;
-        let finish = || encoder.finish().map_err(|error| unencodable(&context, &error));
-        match made.and_then(|()| finish()) {
+        let Self { context, coder, out, .. } = self;
+        let made = match made {
+            Ok(()) => coder.finish().await.map_err(|error| unencodable(&context, &error)),
+            Err(error) => Err(error),
+        };
+        match made {
             Ok(bytes) => out.send(bytes).await,
             Err(error) => out.fail(error),
         }
@@ -131,7 +134,7 @@ impl Spoken {
         if let Some(charge) = self.charge.take_if(|_| !samples.is_empty()) {
             charge.settle_all();
         }
-        let encoded = self.encoder.encode(samples).map_err(|error| unencodable(&self.context, &error))?;
+        let encoded = self.coder.encode(samples).await.map_err(|error| unencodable(&self.context, &error))?;
         self.out.send(encoded).await;
         Ok(())
     }
@@ -144,7 +147,7 @@ impl Spoken {
     }
 }
 
-fn unencodable(context: &Context, error: &encode::Error) -> Error {
+fn unencodable(context: &Context, error: &coder::Failure) -> Error {
     tracing::error!(error = error as &dyn std::error::Error, "unable to encode speech");
     context.upstreams.failed(Capability::Tts, "its speech cannot be encoded")
 }

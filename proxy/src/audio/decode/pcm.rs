@@ -71,6 +71,12 @@ impl<R: Read + Seek> Reader<R> {
         Ok(Self { source, sample, rate: wav.rate, channels: wav.channels, left, bytes })
     }
 
+    /// Reads 16-bit mono samples without a header from the source's position on.
+    pub(super) fn of_samples(source: Source<R>, rate: u32) -> Self {
+        let bytes = vec![0; BLOCK_FRAMES * Sample::S16.bytes()];
+        Self { source, sample: Sample::S16, rate, channels: 1, left: u64::MAX, bytes }
+    }
+
     /// Reads the next frames; `false` at the end. A frame that is cut is dropped.
     pub(super) fn next(&mut self, block: &mut Block) -> Result<bool, Error> {
         self.source.watch().check()?;

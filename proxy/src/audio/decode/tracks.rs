@@ -50,7 +50,7 @@ impl Reader {
     where
         R: Read + Seek + Send + Sync + 'static,
     {
-        if matches!(container, Container::Wave64 | Container::Amr) {
+        if matches!(container, Container::Wave64 | Container::Amr | Container::Asf) {
             return Err(Error::UnsupportedCodec { codec: container.extension().to_owned() });
         }
         let watch = source.watch();

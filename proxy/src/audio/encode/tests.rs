@@ -81,11 +81,13 @@ fn names_and_types_are_those_of_the_speech_api() {
         ("flac", "audio/flac"),
         ("opus", "audio/opus"),
         ("mp3", "audio/mpeg"),
+        ("aac", "audio/aac"),
     ] {
         let format = OutputFormat::parse(name).unwrap();
         assert_eq!((format.name(), format.content_type()), (name, content_type));
     }
-    assert_eq!(OutputFormat::parse("aac"), None);
+    assert_eq!(OutputFormat::parse("midi"), None);
+    assert!(matches!(Encoder::new(OutputFormat::Aac, 24_000), Err(Error::Elsewhere { .. })));
 }
 
 #[test]

@@ -118,7 +118,7 @@ async fn what_is_wrong_with_a_text_is_told_by_name() {
     for (body, param) in [
         (json!({}), "text"),
         (json!({"text": 7}), "text"),
-        (json!({"text": "Hi.", "format": "aac"}), "format"),
+        (json!({"text": "Hi.", "format": "midi"}), "format"),
         (json!({"text": "Hi.", "sample_rate": 1}), "sample_rate"),
         (json!({"text": "Hi.", "format": "opus", "sample_rate": 44_100}), "sample_rate"),
         (json!({"text": "Hi.", "speed": 9}), "speed"),

@@ -87,6 +87,14 @@ async fn an_own_voice_needs_an_engine_that_imitates() {
         .part("audio_sample", file);
     let made = stack.post("/v1/audio/voices").multipart(form).send().await.unwrap();
     assert_eq!(made.status(), 200);
+    let listed = async |key: &str| {
+        let request = stack.client.get(format!("{}/v1/audio/voices", stack.url)).header("x-api-key", key);
+        let list: serde_json::Value = request.send().await.unwrap().json().await.unwrap();
+        list["voices"][0]["name"].as_str().unwrap().to_owned()
+    };
+    assert_ne!(listed("another's").await, "mine");
+    let first = stack.get("/v1/audio/voices").await.json::<serde_json::Value>().await.unwrap();
+    assert_eq!(first["voices"][0]["name"], "mine", "{first}");
     let message =
         envelope(stack.speak(json!({"input": "Hi.", "voice": "mine"})).await, 400, Some("voice")).await;
     assert!(message.contains("imitates"), "{message}");

@@ -201,7 +201,7 @@ async fn bad_requests_reach_no_engine() {
         (json!({"input": "Hi.", "voice": "nobody"}), 400, Some("voice")),
         (json!({"input": "Hi.", "voice": "Magpie-Multilingual.EN-US.Nobody"}), 400, Some("voice")),
         (json!({"input": "Hi.", "voice": {"name": "x"}}), 400, Some("voice")),
-        (json!({"input": "Hi.", "response_format": "aac"}), 400, Some("response_format")),
+        (json!({"input": "Hi.", "response_format": "midi"}), 400, Some("response_format")),
         (json!({"input": "Hi.", "speed": 4.5}), 400, Some("speed")),
         (json!({"input": "Hi.", "speed": "fast"}), 400, Some("speed")),
         (json!({"input": "Hi.", "stream_format": "ogg"}), 400, Some("stream_format")),

@@ -23,7 +23,7 @@ use crate::job::work::Prompt;
 const BODY_BYTES: usize = 256 * 1024;
 /// Rate of OpenAI's audio, and of all that names no other.
 const SAMPLE_RATE: u32 = 24_000;
-const SUPPORTED: &str = "mp3, opus, flac, wav, pcm, webm";
+const SUPPORTED: &str = "mp3, opus, aac, flac, wav, pcm, webm";
 /// How much louder or softer than its own a voice may be.
 const VOLUMES: std::ops::RangeInclusive<f64> = 0.0..=4.0;
 
