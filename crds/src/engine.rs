@@ -304,7 +304,7 @@ pub struct Cache {
     pub existing_claim: Option<String>,
     /// A PersistentVolumeClaim that the operator makes. It outlives the stack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pvc: Option<PvcCache>,
+    pub pvc: Option<NewClaim>,
     /// A volume that ends with the pod: each pod downloads its models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ephemeral: Option<Ephemeral>,
@@ -318,10 +318,10 @@ pub struct Cache {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
     ("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",
-     "cache.pvc.storageClassName cannot change once the claim exists: delete the claim or use another engine name"),
+     "pvc.storageClassName cannot change once the claim exists: delete the claim, or use another name for the engine or the stack"),
 ])))]
-pub struct PvcCache {
-    /// Size of a new claim; the preset's when unset. A claim grows with it and never shrinks.
+pub struct NewClaim {
+    /// Size of a new claim; the preset's when unset, 20Gi for a gateway. A claim grows with it and never shrinks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Quantity>,
     /// Storage class; the cluster's default when unset.
@@ -337,7 +337,7 @@ pub struct PvcCache {
 /// A volume that ends with the pod.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 pub struct Ephemeral {
-    /// Size limit; the preset's cache size when unset.
+    /// Size limit; the preset's cache size when unset, 20Gi for a gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Quantity>,
 }

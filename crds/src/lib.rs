@@ -14,16 +14,17 @@ mod schema;
 mod span;
 mod stack;
 mod status;
+mod storage;
 mod window;
 
 pub use access::{GatewayAuth, KeysSecret, QuotaLimits, Quotas};
 pub use capability::{Capability, Protocol};
 pub use engine::{
-    Autoscaling, Cache, Drain, EngineSpec, Ephemeral, Gpu, HostPath, Image, Ports, Profile, PullPolicy,
-    PvcCache, Rollout, Startup, Strategy,
+    Autoscaling, Cache, Drain, EngineSpec, Ephemeral, Gpu, HostPath, Image, NewClaim, Ports, Profile,
+    PullPolicy, Rollout, Startup, Strategy,
 };
 pub use gateway::{
-    GatewayAutoscaling, GatewaySpec, HttpRoute, Ingress, Limits, ParentRef, Service, ServiceType,
+    GatewayAutoscaling, GatewaySpec, GatewayTls, HttpRoute, Ingress, Limits, ParentRef, Service, ServiceType,
 };
 pub use probe::DeepProbe;
 pub use repair::{ContainerRestarts, Escalation, PodRecreates, Policy, Repair};
@@ -35,6 +36,7 @@ pub use status::{
     Endpoints, EngineStatus, Failure, Outcome, Phase, PodStatus, RepairRecord, RepairStatus, Rung,
     SpeechStackStatus, Stopped, Summary,
 };
+pub use storage::Storage;
 pub use window::{Day, UpdateWindow};
 
 /// The API group.

@@ -15,6 +15,8 @@ mod chart;
 mod failures;
 #[path = "cluster/fixture.rs"]
 mod fixture;
+#[path = "cluster/gateway.rs"]
+mod gateway;
 #[path = "cluster/healing.rs"]
 mod healing;
 #[path = "cluster/ladder.rs"]
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         stack_test!(admission::every_rule_refuses_with_its_message),
         stack_test!(admission::every_sample_is_accepted),
         stack_test!(lifecycle::a_minimal_stack_speaks_and_listens),
+        stack_test!(gateway::https_is_renewed_and_jobs_outlive_the_pod),
         stack_test!(lifecycle::a_suspended_stack_frees_its_pods),
         stack_test!(lifecycle::a_deleted_stack_leaves_only_its_cache),
         stack_test!(lifecycle::an_invalid_stack_is_reported_and_left_alone),

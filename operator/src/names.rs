@@ -63,6 +63,10 @@ pub mod volume {
     pub const CONFIG: &str = "speechstack-config";
     /// API keys of clients.
     pub const KEYS: &str = "speechstack-keys";
+    /// The gateway's certificate.
+    pub const TLS: &str = "speechstack-tls";
+    /// Jobs and recordings of the gateway.
+    pub const STORAGE: &str = "speechstack-storage";
     /// Token of guard or gateway.
     pub const IDENTITY: &str = "speechstack-identity";
     /// Temporary files of guard or gateway.

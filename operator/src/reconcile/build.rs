@@ -30,6 +30,7 @@ mod monitoring;
 mod network_policy;
 mod pod;
 mod route;
+pub mod storage;
 mod template;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -50,7 +51,7 @@ pub struct DesiredObjects {
     pub role_bindings: Vec<RoleBinding>,
     /// Configuration of guards and gateways.
     pub config_maps: Vec<ConfigMap>,
-    /// Model caches: made once, never deleted.
+    /// Model caches, and jobs and recordings of the gateway: made once, never deleted.
     pub claims: Vec<PersistentVolumeClaim>,
     /// One of each engine without an address, and the gateway's.
     pub services: Vec<Service>,
@@ -137,6 +138,8 @@ pub fn build(stack: &ValidStack, observed: &Observed) -> DesiredObjects {
         gateways: vec![gateway::deployment(stack)],
         autoscalers: autoscaling::gateway(stack).into_iter().collect(),
         ingresses: route::ingress(stack).into_iter().collect(),
+        claims: storage::claim(stack).into_iter().collect(),
+        growths: storage::growth(stack).into_iter().collect(),
         ..DesiredObjects::default()
     };
     if stack.network.enabled {

@@ -68,6 +68,8 @@ pub struct Observed {
     pub ngc_secret: Found,
     /// The file with API keys.
     pub keys_secret: Found,
+    /// The gateway's certificate.
+    pub tls_secret: Found,
     /// Claims that the stack names and that do not exist.
     pub missing_claims: BTreeSet<String>,
     /// Labels of all nodes.
@@ -122,10 +124,12 @@ pub async fn observe(context: &Context, stack: &SpeechStack) -> Result<Observed,
     let ngc = stack.spec.auth.ngc_secret_ref.as_ref().map(|key| (&*key.name, &*key.key));
     let keys = stack.spec.gateway.auth.as_ref().map(|auth| &auth.keys_secret_ref);
     let keys = keys.map(|key| (&*key.name, &*key.key));
+    let tls = stack.spec.gateway.tls.as_ref().map(|tls| (&*tls.secret_name, "tls.crt"));
     Ok(Observed {
         now,
         ngc_secret: secret(context, ngc, &namespace).await?,
         keys_secret: secret(context, keys, &namespace).await?,
+        tls_secret: secret(context, tls, &namespace).await?,
         missing_claims: missing_claims(context, stack, &namespace).await?,
         nodes_not_ready: nodes.iter().filter(|node| !is_ready(node)).map(|node| node.name_any()).collect(),
         node_labels: nodes.iter().map(|node| node.labels().clone()).collect(),
@@ -169,8 +173,9 @@ async fn missing_claims(
     namespace: &str,
 ) -> Result<BTreeSet<String>, Error> {
     let engines = stack.spec.stt.iter().chain(&stack.spec.tts);
-    let named: BTreeSet<_> =
-        engines.filter_map(|engine| engine.cache.as_ref()?.existing_claim.clone()).collect();
+    let caches = engines.filter_map(|engine| engine.cache.as_ref()?.existing_claim.clone());
+    let storage = stack.spec.gateway.storage.as_ref().and_then(|storage| storage.existing_claim.clone());
+    let named: BTreeSet<_> = caches.chain(storage).collect();
     let api = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), namespace);
     let mut missing = BTreeSet::new();
     for claim in named {

@@ -22,6 +22,12 @@ pub fn of_gateway(stack: &ValidStack) -> String {
     format!("{}-gateway", stack.name)
 }
 
+/// Name of the claim of the gateway's jobs and recordings.
+#[must_use]
+pub fn of_storage(stack: &ValidStack) -> String {
+    format!("{}-gateway-storage", stack.name)
+}
+
 /// Name of the engines' service account.
 #[must_use]
 pub fn engine_account(stack: &ValidStack) -> String {

@@ -234,7 +234,9 @@ pub fn orphaned(stack: &ValidStack, observed: &Observed) -> Vec<String> {
                 .is_some_and(|(names, _)| build::engine::is_claim(&names, claim))
         })
     };
-    observed.claims.iter().filter(|claim| !used(claim)).cloned().collect()
+    let storage = stack.gateway.claim().map(|_| metadata::of_storage(stack));
+    let unused = |claim: &&String| !used(claim) && storage.as_ref() != Some(*claim);
+    observed.claims.iter().filter(unused).cloned().collect()
 }
 
 /// `verified/desired` of each capability.
@@ -255,7 +257,10 @@ pub fn summary(engines: &[Judged]) -> Summary {
 /// Where clients connect: within the cluster, and from outside by Ingress, HTTPRoute or load balancer, in this order.
 pub fn endpoints(stack: &ValidStack, outside: &Outside) -> Endpoints {
     let spec = &stack.gateway.spec;
-    let port = i64::from(spec.service.port);
+    let (https, port) = match &spec.tls {
+        Some(tls) if !tls.http => (true, tls.port),
+        _ => (false, spec.service.port),
+    };
     let host = format!("{}.{}.svc", metadata::of_gateway(stack), stack.namespace);
     let ingress = spec.ingress.as_ref().map(|ingress| match ingress.tls_secret_name {
         Some(_) => outside::url(true, &ingress.host, 443),
@@ -263,9 +268,12 @@ pub fn endpoints(stack: &ValidStack, outside: &Outside) -> Endpoints {
     });
     let route = spec.http_route.as_ref();
     let route = || route.and_then(|route| outside::of_route(&outside.listeners, &route.hostnames));
-    let balancer = || outside.load_balancer.as_ref().map(|host| outside::url(false, host, port));
+    // From outside HTTPS comes first.
+    let (outer, outer_port) = spec.tls.as_ref().map_or((false, port), |tls| (true, tls.port));
+    let balancer =
+        || outside.load_balancer.as_ref().map(|host| outside::url(outer, host, i64::from(outer_port)));
     Endpoints {
-        openai_base_url: outside::url(false, &host, port),
+        openai_base_url: outside::url(https, &host, i64::from(port)),
         external: ingress.or_else(route).or_else(balancer),
     }
 }
