@@ -296,6 +296,8 @@ pub struct Gpu {
 #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
     ("[has(self.existingClaim), has(self.pvc), has(self.ephemeral), has(self.hostPath)].filter(set, set).size() == 1",
      "set exactly one of cache.existingClaim, cache.pvc, cache.ephemeral and cache.hostPath"),
+    ("!has(self.prefill) || has(self.existingClaim) || (has(self.pvc) && has(self.pvc.accessMode) && self.pvc.accessMode == 'ReadWriteMany')",
+     "cache.prefill fills one cache for all replicas: use cache.existingClaim, or cache.pvc with accessMode: ReadWriteMany"),
 ])))]
 pub struct Cache {
     /// A PersistentVolumeClaim that you made.
@@ -311,6 +313,28 @@ pub struct Cache {
     /// A folder of the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_path: Option<HostPath>,
+    /// Fill the cache by a Job before the engine's first start, which waits for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefill: Option<Prefill>,
+}
+
+/// The Job that fills a cache.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Prefill {
+    /// A command of the engine's image that downloads its models into the cache and ends; it gets no GPU. Unset runs the engine
+    /// itself, with its GPU, until it is ready: models are then also built for that GPU, where the engine builds them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 1024)))]
+    pub command: Vec<String>,
+    /// The engine's HTTP path that answers 2xx once it is ready; NVIDIA's and the reference engine's when unset, and for other
+    /// engines an open HTTP port. Of no use with a command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^/"))]
+    pub ready_path: Option<String>,
+    /// Longest time before it counts as failed; 6h when unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
 }
 
 /// A PersistentVolumeClaim that the operator makes once and never deletes.

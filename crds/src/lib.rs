@@ -20,8 +20,8 @@ mod window;
 pub use access::{GatewayAuth, KeysSecret, QuotaLimits, Quotas};
 pub use capability::{Capability, Protocol};
 pub use engine::{
-    Autoscaling, Cache, Drain, EngineSpec, Ephemeral, Gpu, HostPath, Image, NewClaim, Ports, Profile,
-    PullPolicy, Rollout, Startup, Strategy,
+    Autoscaling, Cache, Drain, EngineSpec, Ephemeral, Gpu, HostPath, Image, NewClaim, Ports, Prefill,
+    Profile, PullPolicy, Rollout, Startup, Strategy,
 };
 pub use gateway::{
     GatewayAutoscaling, GatewaySpec, GatewayTls, HttpRoute, Ingress, Limits, ParentRef, Service, ServiceType,
@@ -33,8 +33,8 @@ pub use stack::{
     Auth, GuardSpec, Monitoring, NetworkPolicy, SecretKey, SpeechStack, SpeechStackSpec, Switch, Updates,
 };
 pub use status::{
-    Endpoints, EngineStatus, Failure, Outcome, Phase, PodStatus, RepairRecord, RepairStatus, Rung,
-    SpeechStackStatus, Stopped, Summary,
+    Endpoints, EngineStatus, Failure, Outcome, Phase, PodStatus, PrefillPhase, PrefillStatus, RepairRecord,
+    RepairStatus, Rung, SpeechStackStatus, Stopped, Summary,
 };
 pub use storage::Storage;
 pub use window::{Day, UpdateWindow};

@@ -24,6 +24,7 @@
 //! | speechstacks | get list watch |
 //! | speechstacks/status | patch |
 //! | deployments, statefulsets, services, configmaps, serviceaccounts, poddisruptionbudgets, networkpolicies, ingresses, horizontalpodautoscalers, roles, rolebindings, httproutes, podmonitors, prometheusrules | get list watch create patch delete |
+//! | jobs | get list watch create patch delete |
 //! | replicasets | list watch |
 //! | serviceaccounts/token of its own account, in its own namespace | create |
 //! | persistentvolumeclaims | get list watch create patch |

@@ -17,7 +17,7 @@ pub mod label {
     pub const NAME: &str = "app.kubernetes.io/name";
     /// The stack, for tools.
     pub const INSTANCE: &str = "app.kubernetes.io/instance";
-    /// `engine` or `gateway`.
+    /// `engine`, `gateway` or `prefill`.
     pub const COMPONENT: &str = "app.kubernetes.io/component";
     /// The stack, for us.
     pub const STACK: &str = "speechstack.dev/stack";
@@ -53,6 +53,8 @@ pub mod container {
     pub const ENGINE: &str = "engine";
     /// The gateway.
     pub const GATEWAY: &str = "gateway";
+    /// Ends the Job that fills a cache, once the engine beside it is ready.
+    pub const READY: &str = "ready";
 }
 
 /// Volume names.

@@ -25,6 +25,7 @@ pub mod build;
 pub mod complaints;
 pub mod events;
 pub mod failure;
+pub mod fillings;
 pub mod last_words;
 pub mod observe;
 pub mod outside;

@@ -86,6 +86,10 @@ pub fn refusals() -> Vec<Refusal> {
             json!({"cache": {"existingClaim": "a", "ephemeral": {"size": "1Gi"}}}),
         ),
         stt(
+            "cache.prefill fills one cache for all replicas",
+            json!({"cache": {"pvc": {"accessMode": "ReadWriteOnce"}, "prefill": {}}}),
+        ),
+        stt(
             "cache.hostPath.path must be an absolute path",
             json!({"cache": {"hostPath": {"path": "var/cache"}}}),
         ),

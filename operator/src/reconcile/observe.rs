@@ -12,7 +12,7 @@ use speechstack_crds::SpeechStack;
 
 use super::outside::{self, Outside};
 use super::workload::LiveWorkload;
-use super::{Context, complaints, last_words};
+use super::{Context, complaints, fillings, last_words};
 use crate::guards::Seen;
 use crate::names::label;
 use crate::owned::Owned;
@@ -70,6 +70,8 @@ pub struct Observed {
     pub keys_secret: Found,
     /// The gateway's certificate.
     pub tls_secret: Found,
+    /// How far Jobs that fill caches are, by their names.
+    pub fillings: HashMap<String, Filling>,
     /// Claims that the stack names and that do not exist.
     pub missing_claims: BTreeSet<String>,
     /// Labels of all nodes.
@@ -110,6 +112,22 @@ impl TtlCache {
     }
 }
 
+/// A Job that fills a cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filling {
+    /// It has not ended.
+    Running {
+        /// When it began.
+        started: Option<jiff::Timestamp>,
+        /// What its pod waits for, or last failed of.
+        says: Option<String>,
+    },
+    /// The cache is filled.
+    Complete,
+    /// It gave up, and why.
+    Failed(String),
+}
+
 /// Reads what the stack refers to. Secrets and claims by the names that the stack gives, all else from the watches.
 ///
 /// # Errors
@@ -130,6 +148,7 @@ pub async fn observe(context: &Context, stack: &SpeechStack) -> Result<Observed,
         ngc_secret: secret(context, ngc, &namespace).await?,
         keys_secret: secret(context, keys, &namespace).await?,
         tls_secret: secret(context, tls, &namespace).await?,
+        fillings: fillings::of(context, stack, &namespace).await?,
         missing_claims: missing_claims(context, stack, &namespace).await?,
         nodes_not_ready: nodes.iter().filter(|node| !is_ready(node)).map(|node| node.name_any()).collect(),
         node_labels: nodes.iter().map(|node| node.labels().clone()).collect(),
@@ -234,7 +253,7 @@ fn is_ready(node: &Node) -> bool {
     conditions.into_iter().all(|condition| condition.type_ != "Ready" || condition.status == "True")
 }
 
-async fn within<T>(
+pub(super) async fn within<T>(
     what: &'static str,
     name: &str,
     call: impl Future<Output = kube::Result<T>>,

@@ -70,6 +70,14 @@ pub fn engine_labels(stack: &ValidStack, engine: &ValidEngine) -> BTreeMap<Strin
     labels
 }
 
+/// Labels of the pods that fill an engine's cache. They are none of the engine's pods, so no selector of these takes them.
+#[must_use]
+pub fn prefill_labels(stack: &ValidStack) -> BTreeMap<String, String> {
+    let mut labels = labels(stack);
+    labels.insert(label::COMPONENT.into(), "prefill".into());
+    labels
+}
+
 /// Labels by which the gateway's pods are selected: never more than these, as selectors cannot change.
 #[must_use]
 pub fn gateway_selector(stack: &ValidStack) -> LabelSelector {

@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use speechstack_crds::{Capability, Endpoints, EngineStatus, Failure, PodStatus, SpeechStackStatus, Summary};
+use speechstack_crds::{
+    Capability, Endpoints, EngineStatus, Failure, PodStatus, PrefillPhase, SpeechStackStatus, Summary,
+};
 
 use super::second;
 use contract::State;
@@ -13,7 +15,7 @@ use crate::reconcile::apply::AppliedObjects;
 use crate::reconcile::build::metadata;
 use crate::reconcile::build::{self, Update};
 use crate::reconcile::failure::{self, Fault};
-use crate::reconcile::observe::Observed;
+use crate::reconcile::observe::{Filling, Observed};
 use crate::reconcile::outside::{self, Outside};
 use crate::reconcile::validate::{Replicas, ValidEngine, ValidStack};
 
@@ -89,6 +91,7 @@ fn one(
                 Some(applied) => applied.engines.get(name) == Some(&Update::Pending),
                 None => before.is_some_and(|before| before.update_pending),
             },
+            prefill: build::prefill::filling(stack, engine, observed).map(Filling::status),
             pods: Vec::new(),
             last_failure: before.and_then(|before| before.last_failure.clone()),
         },
@@ -103,6 +106,12 @@ fn one(
         if *pod.revision.engine == **name {
             add(&mut judged, pod, seen.as_ref(), observed, before, now);
         }
+    }
+    if let Some(prefill) =
+        judged.status.prefill.as_ref().filter(|prefill| prefill.phase == PrefillPhase::Failed)
+    {
+        let why = prefill.message.as_deref().unwrap_or_default();
+        judged.failing = Some(failure::of_prefill(name, why));
     }
     if judged.failing.is_none() {
         judged.failing = failure::of_workload(name, live, judged.last_ended.as_ref(), judged.pods, desired);
