@@ -22,6 +22,8 @@ use crate::{Protocol, Span, schema};
      "an engine cannot be named gateway or engine: those names belong to the stack's own objects"),
     ("!(self.preset in ['custom', 'parakeet-container', 'nemo-speech-cpp', 'magpie-flow']) || (has(self.image) && has(self.image.repository))",
      "presets custom, parakeet-container, nemo-speech-cpp and magpie-flow have no image of their own: set image.repository"),
+    ("!(has(self.idle) && has(self.autoscaling) && has(self.autoscaling.external) && self.autoscaling.external)",
+     "idle and autoscaling.external both own the number of replicas: let your scaler go to zero, or remove one of the two"),
     ("!(has(self.replicas) && has(self.autoscaling))",
      "set either replicas or autoscaling: an autoscaler owns the number of replicas"),
 ])))]
@@ -71,6 +73,9 @@ pub struct EngineSpec {
     /// A HorizontalPodAutoscaler in place of a fixed number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
+    /// Stop the engine's pods while it is not used, and start them when it is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<Idle>,
     /// The GPU; unset takes one `nvidia.com/gpu`, except for the reference engine, which takes none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<Gpu>,
@@ -263,6 +268,25 @@ pub struct Autoscaling {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::open_object")]
     pub behavior: Option<Value>,
+}
+
+/// What happens to an engine that is not used.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+pub struct Idle {
+    /// Time without a request after which its pods are stopped.
+    pub after: Span,
+    /// What is left of it.
+    #[serde(default)]
+    pub to: IdleTo,
+}
+
+/// What is left of an engine that is not used.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum IdleTo {
+    /// No pod. Its caches stay.
+    #[default]
+    Zero,
 }
 
 /// The GPU of each pod: a count of an extended resource (whole GPUs, MIG slices) or DRA claims.

@@ -20,8 +20,8 @@ mod window;
 pub use access::{GatewayAuth, KeysSecret, QuotaLimits, Quotas};
 pub use capability::{Capability, Protocol};
 pub use engine::{
-    Autoscaling, Cache, Drain, EngineSpec, Ephemeral, Gpu, HostPath, Image, NewClaim, Ports, Prefill,
-    Profile, PullPolicy, Rollout, Startup, Strategy,
+    Autoscaling, Cache, Drain, EngineSpec, Ephemeral, Gpu, HostPath, Idle, IdleTo, Image, NewClaim, Ports,
+    Prefill, Profile, PullPolicy, Rollout, Startup, Strategy,
 };
 pub use gateway::{
     GatewayAutoscaling, GatewaySpec, GatewayTls, HttpRoute, Ingress, Limits, ParentRef, Service, ServiceType,

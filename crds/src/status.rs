@@ -107,6 +107,9 @@ pub struct EngineStatus {
     /// A new template waits for the next change of the spec.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub update_pending: bool,
+    /// Its pods are stopped because it is not used; the next request starts them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asleep: bool,
     /// The Job that fills its cache, until the engine has started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefill: Option<PrefillStatus>,

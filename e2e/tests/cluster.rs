@@ -19,6 +19,8 @@ mod fixture;
 mod gateway;
 #[path = "cluster/healing.rs"]
 mod healing;
+#[path = "cluster/idle.rs"]
+mod idle;
 #[path = "cluster/ladder.rs"]
 mod ladder;
 #[path = "cluster/lifecycle.rs"]
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         stack_test!(lifecycle::a_minimal_stack_speaks_and_listens),
         stack_test!(gateway::https_is_renewed_and_jobs_outlive_the_pod),
         stack_test!(prefill::engines_wait_for_their_caches),
+        stack_test!(idle::an_unused_engine_sleeps_until_it_is_asked_for),
         stack_test!(lifecycle::a_suspended_stack_frees_its_pods),
         stack_test!(lifecycle::a_deleted_stack_leaves_only_its_cache),
         stack_test!(lifecycle::an_invalid_stack_is_reported_and_left_alone),

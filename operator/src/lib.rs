@@ -16,6 +16,7 @@
 //! | `reconcile` | the five steps |
 //! | `cli` | what people ask of stacks from a terminal |
 //! | `guards`, `repair` | the guards' words, and repair above the container |
+//! | `uses` | when engines that may sleep were last used, as gateways say |
 //!
 //! What the code asks of the API server, and so what its role must grant:
 //!
@@ -53,4 +54,5 @@ mod pods;
 pub mod preset;
 mod reconcile;
 mod repair;
+mod uses;
 mod watch;

@@ -66,7 +66,7 @@ pub async fn https_is_renewed_and_jobs_outlive_the_pod(fixture: &Fixture) -> Res
         let reply = first.get(format!("{base}/v1/audio/jobs/{job}")).send().await?;
         ensure!(reply.status() == 200, "{}", reply.status());
         let told: Value = serde_json::from_str(&reply.text().await?)?;
-        ensure!(told["status"] == "completed", "{told}");
+        ensure!(told["status"] == "succeeded", "{told}");
         Ok(())
     })
     .await?;

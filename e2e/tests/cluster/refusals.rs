@@ -86,6 +86,10 @@ pub fn refusals() -> Vec<Refusal> {
             json!({"cache": {"existingClaim": "a", "ephemeral": {"size": "1Gi"}}}),
         ),
         stt(
+            "idle and autoscaling.external both own the number",
+            json!({"idle": {"after": "15m"}, "autoscaling": {"external": true}}),
+        ),
+        stt(
             "cache.prefill fills one cache for all replicas",
             json!({"cache": {"pvc": {"accessMode": "ReadWriteOnce"}, "prefill": {}}}),
         ),

@@ -32,6 +32,7 @@ mod network_policy;
 mod pod;
 pub mod prefill;
 mod route;
+pub mod sleep;
 pub mod storage;
 mod template;
 #[cfg(test)]
@@ -154,8 +155,9 @@ pub fn build(stack: &ValidStack, observed: &Observed) -> DesiredObjects {
     for engine in &stack.engines {
         let live = observed.workloads.get(&metadata::of_engine(stack, engine));
         let prefill = prefill::plan(stack, engine, observed);
+        let held = prefill.holds || sleep::sleeps(stack, engine, observed);
         desired.jobs.extend(prefill.job);
-        let workload = workload::build(stack, engine, live, prefill.holds, observed.now);
+        let workload = workload::build(stack, engine, live, held, observed.now);
         desired.autoscalers.extend(autoscaling::engine(stack, engine, workload.target(live)));
         if workload.update != Update::Pending {
             desired.config_maps.push(config::guard(stack, engine, workload.config_map.clone()));

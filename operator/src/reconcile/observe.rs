@@ -12,12 +12,14 @@ use speechstack_crds::SpeechStack;
 
 use super::outside::{self, Outside};
 use super::workload::LiveWorkload;
-use super::{Context, complaints, fillings, last_words};
+use super::{Context, complaints, last_words};
 use crate::guards::Seen;
 use crate::names::label;
 use crate::owned::Owned;
 use crate::pods::EnginePod;
 use crate::watch::Optional;
+
+mod fillings;
 
 /// How long a Secret or claim that was found counts as there: bounds reads, not safety, as the kubelet looks
 /// by itself.
@@ -70,6 +72,8 @@ pub struct Observed {
     pub keys_secret: Found,
     /// The gateway's certificate.
     pub tls_secret: Found,
+    /// How long each engine that may sleep was not used, as far as gateways say.
+    pub unused: HashMap<String, crate::uses::Unused>,
     /// How far Jobs that fill caches are, by their names.
     pub fillings: HashMap<String, Filling>,
     /// Claims that the stack names and that do not exist.
@@ -148,6 +152,7 @@ pub async fn observe(context: &Context, stack: &SpeechStack) -> Result<Observed,
         ngc_secret: secret(context, ngc, &namespace).await?,
         keys_secret: secret(context, keys, &namespace).await?,
         tls_secret: secret(context, tls, &namespace).await?,
+        unused: context.uses.of(&ObjectRef::from_obj(stack)),
         fillings: fillings::of(context, stack, &namespace).await?,
         missing_claims: missing_claims(context, stack, &namespace).await?,
         nodes_not_ready: nodes.iter().filter(|node| !is_ready(node)).map(|node| node.name_any()).collect(),
@@ -253,7 +258,7 @@ fn is_ready(node: &Node) -> bool {
     conditions.into_iter().all(|condition| condition.type_ != "Ready" || condition.status == "True")
 }
 
-pub(super) async fn within<T>(
+async fn within<T>(
     what: &'static str,
     name: &str,
     call: impl Future<Output = kube::Result<T>>,

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::apply::{self, AppliedObjects};
 use super::observe::Observed;
-use super::validate::{self, ValidStack};
+use super::validate::{self, ValidEngine, ValidStack};
 use super::{CALL_TIMEOUT, Context, complaints, events};
 use crate::names::FIELD_MANAGER;
 use crate::pods::EnginePod;
@@ -121,7 +121,9 @@ pub async fn publish(
     let nameless = status.endpoints.as_ref().is_some_and(|endpoints| endpoints.external.is_none());
     // The Job's own conditions wake no stack.
     let fills = |engine: &EngineStatus| engine.prefill.is_some();
+    let tires = |engine: &ValidEngine| engine.spec.idle.is_some();
     let changes_with_time = status.engines.iter().any(fills)
+        || valid.engines.iter().any(tires)
         || observed.pods.iter().any(|(pod, _)| turns(pod))
         || (nameless && valid.gateway.is_outside());
     let asked_anew = old.as_ref().is_none_or(|old| old.observed_generation != status.observed_generation);

@@ -215,6 +215,8 @@ struct Pool {
     language: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     standby: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    sleeps: bool,
 }
 
 #[derive(Serialize)]
@@ -297,6 +299,7 @@ pub fn gateway(stack: &ValidStack) -> ConfigMap {
         protocols: engine.protocols.iter().map(|protocol| protocol.as_str()).collect(),
         language: engine.language.clone(),
         standby: engine.spec.standby,
+        sleeps: engine.spec.idle.is_some(),
     });
     let models = gateway.models.iter().map(|model| Model {
         id: model.id.clone(),

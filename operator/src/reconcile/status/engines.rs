@@ -70,8 +70,9 @@ fn one(
     let name = &engine.spec.name;
     let before = old.and_then(|old| old.engines.iter().find(|engine| engine.name == *name));
     let live = observed.workloads.get(&metadata::of_engine(stack, engine));
+    let asleep = !stack.suspend && build::sleep::sleeps(stack, engine, observed);
     let desired = match engine.replicas {
-        _ if stack.suspend => 0,
+        _ if stack.suspend || asleep => 0,
         Replicas::Fixed(replicas) => replicas,
         Replicas::Autoscaled { min: first, .. } | Replicas::External { first } => {
             live.map_or(first, |live| live.replicas)
@@ -91,6 +92,7 @@ fn one(
                 Some(applied) => applied.engines.get(name) == Some(&Update::Pending),
                 None => before.is_some_and(|before| before.update_pending),
             },
+            asleep,
             prefill: build::prefill::filling(stack, engine, observed).map(Filling::status),
             pods: Vec::new(),
             last_failure: before.and_then(|before| before.last_failure.clone()),

@@ -47,6 +47,7 @@ pub fn fingerprint(engine: &EngineSpec, stack: &SpeechStackSpec) -> String {
         replicas: _,
         standby: _,
         autoscaling: _,
+        idle: _,
         startup: _,
         rollout: _,
     } = engine;

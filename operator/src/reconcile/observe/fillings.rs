@@ -9,9 +9,9 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use speechstack_crds::{PrefillPhase, PrefillStatus, SpeechStack};
 
-use super::observe::{Error, Filling};
-use super::{Context, observe};
+use super::{Error, Filling, within};
 use crate::names::label;
+use crate::reconcile::Context;
 
 /// Longest message kept.
 const MESSAGE_CHARS: usize = 256;
@@ -51,7 +51,7 @@ pub async fn of(
     }
     let labels = format!("{}={}", label::STACK, stack.name_any());
     let jobs: Api<Job> = Api::namespaced(context.client.clone(), namespace);
-    let found = observe::within("Job", &labels, jobs.list(&ListParams::default().labels(&labels))).await?;
+    let found = within("Job", &labels, jobs.list(&ListParams::default().labels(&labels))).await?;
     let mut fillings = HashMap::new();
     for job in found {
         let name = job.name_any();
@@ -59,7 +59,7 @@ pub async fn of(
         if !matches!(filling, Filling::Complete) {
             let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
             let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={name}"));
-            let pods = observe::within("Pod", &name, pods.list(&of_job)).await?;
+            let pods = within("Pod", &name, pods.list(&of_job)).await?;
             let newest = pods.items.iter().max_by_key(|pod| pod.metadata.creation_timestamp.clone());
             filling = with_words(filling, newest.and_then(says));
         }
