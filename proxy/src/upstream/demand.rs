@@ -113,7 +113,8 @@ impl Upstreams {
         if !sleeps || !reports.iter().all(|report| starts(report.state)) {
             return None;
         }
-        let nearest = reports.iter().find(|report| report.state == State::Warming).or(reports.first());
+        let nearest =
+            reports.iter().find(|report| report.state == State::Warming).or_else(|| reports.first());
         let waking = Waking {
             state: nearest.map_or("scheduled", |report| report.state.as_str()),
             engines: reports.len(),

@@ -264,8 +264,8 @@ mod tests {
         let pod = fingerprint::json(&desired.gateways[0])["spec"]["template"]["spec"].clone();
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("config.yaml");
-        let files = desired.config_maps.iter().filter_map(|map| map.data.as_ref()?.get("config.yaml"));
-        std::fs::write(&file, files.filter(|text| text.contains("discovery")).next().unwrap()).unwrap();
+        let mut files = desired.config_maps.iter().filter_map(|map| map.data.as_ref()?.get("config.yaml"));
+        std::fs::write(&file, files.find(|text| text.contains("discovery")).unwrap()).unwrap();
         let policy = fingerprint::json(&desired.network_policies[0]);
         let open = policy["spec"]["ingress"][0]["ports"].as_array().unwrap().len();
         let listens = pod["containers"][0]["ports"].as_array().unwrap().len();

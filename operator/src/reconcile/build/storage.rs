@@ -80,8 +80,8 @@ mod tests {
         let args = pod["containers"][0]["args"].as_array().unwrap();
         let set: Vec<String> =
             args.iter().skip(4).step_by(2).map(|arg| arg.as_str().unwrap().into()).collect();
-        let files = desired.config_maps.iter().filter_map(|map| map.data.as_ref()?.get("config.yaml"));
-        let text = files.filter(|text| text.contains("discovery")).next().unwrap();
+        let mut files = desired.config_maps.iter().filter_map(|map| map.data.as_ref()?.get("config.yaml"));
+        let text = files.find(|text| text.contains("discovery")).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("config.yaml");
         std::fs::write(&file, text).unwrap();
