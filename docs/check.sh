@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks that docs/metrics.md has every metric of the sources and no other, docs/faults.md every fault class, docs/runbooks a page
-# for every alert and no other, and that links between pages lead somewhere.
+# for every alert and no other, that the tests named by docs/cluster-faults.md exist, and that links between pages lead somewhere.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export LC_ALL=C
@@ -76,6 +76,18 @@ for name in $(comm -23 <(echo "$alerts") <(echo "$pages")); do
 done
 for name in $(comm -13 <(echo "$alerts") <(echo "$pages")); do
 	say "docs/runbooks has $name, which is no alert"
+done
+
+# A test of the second column: `name`, of the cluster after the word `cluster:`.
+tested() { sed -nE 's/^\| [^|]+ \| (.*) \|$/\1/p' docs/cluster-faults.md; }
+names() { grep -oE '`[a-z_0-9]+`' | tr -d '`' | sort -u; }
+exist() { grep -rhoE "fn [a-z_0-9]+" "$@" --include='*.rs' | cut -c4- | sort -u; }
+[ "$(tested | names | wc -l)" -ge 40 ] || say "docs/check.sh finds few tests in docs/cluster-faults.md"
+for name in $(comm -23 <(tested | sed 's/cluster:.*//' | names) <(exist operator/src proxy/src crds/src)); do
+	say "docs/cluster-faults.md names the test $name, which does not exist"
+done
+for name in $(comm -23 <(tested | sed -n 's/.*cluster://p' | names) <(exist e2e/tests/cluster)); do
+	say "docs/cluster-faults.md names the cluster test $name, which does not exist"
 done
 
 for page in README.md CONTRIBUTING.md docs/*.md docs/runbooks/*.md; do

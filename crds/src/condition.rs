@@ -62,6 +62,10 @@ pub mod reason {
     pub const ARCH_MISMATCH: &str = "ArchMismatch";
     /// The claim of the cache does not exist.
     pub const CACHE_CLAIM_MISSING: &str = "CacheClaimMissing";
+    /// A Job fills the cache of models before the first start.
+    pub const FILLING_CACHE: &str = "FillingCache";
+    /// The Job that fills the cache of models gave up.
+    pub const PREFILL_FAILED: &str = "PrefillFailed";
     /// The container was killed for its memory.
     pub const OOM_KILLED: &str = "OOMKilled";
     /// The container ends again and again.

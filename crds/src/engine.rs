@@ -22,6 +22,8 @@ use crate::{Protocol, Span, schema};
      "an engine cannot be named gateway or engine: those names belong to the stack's own objects"),
     ("!(self.preset in ['custom', 'parakeet-container', 'nemo-speech-cpp', 'magpie-flow']) || (has(self.image) && has(self.image.repository))",
      "presets custom, parakeet-container, nemo-speech-cpp and magpie-flow have no image of their own: set image.repository"),
+    ("!(has(self.idle) && has(self.autoscaling) && has(self.autoscaling.external) && self.autoscaling.external)",
+     "idle and autoscaling.external both own the number of replicas: let your scaler go to zero, or remove one of the two"),
     ("!(has(self.replicas) && has(self.autoscaling))",
      "set either replicas or autoscaling: an autoscaler owns the number of replicas"),
 ])))]
@@ -71,6 +73,9 @@ pub struct EngineSpec {
     /// A HorizontalPodAutoscaler in place of a fixed number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
+    /// Stop the engine's pods while it is not used, and start them when it is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<Idle>,
     /// The GPU; unset takes one `nvidia.com/gpu`, except for the reference engine, which takes none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<Gpu>,
@@ -265,6 +270,25 @@ pub struct Autoscaling {
     pub behavior: Option<Value>,
 }
 
+/// What happens to an engine that is not used.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+pub struct Idle {
+    /// Time without a request after which its pods are stopped.
+    pub after: Span,
+    /// What is left of it.
+    #[serde(default)]
+    pub to: IdleTo,
+}
+
+/// What is left of an engine that is not used.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum IdleTo {
+    /// No pod. Its caches stay.
+    #[default]
+    Zero,
+}
+
 /// The GPU of each pod: a count of an extended resource (whole GPUs, MIG slices) or DRA claims.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -296,6 +320,8 @@ pub struct Gpu {
 #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
     ("[has(self.existingClaim), has(self.pvc), has(self.ephemeral), has(self.hostPath)].filter(set, set).size() == 1",
      "set exactly one of cache.existingClaim, cache.pvc, cache.ephemeral and cache.hostPath"),
+    ("!has(self.prefill) || has(self.existingClaim) || (has(self.pvc) && has(self.pvc.accessMode) && self.pvc.accessMode == 'ReadWriteMany')",
+     "cache.prefill fills one cache for all replicas: use cache.existingClaim, or cache.pvc with accessMode: ReadWriteMany"),
 ])))]
 pub struct Cache {
     /// A PersistentVolumeClaim that you made.
@@ -304,13 +330,35 @@ pub struct Cache {
     pub existing_claim: Option<String>,
     /// A PersistentVolumeClaim that the operator makes. It outlives the stack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pvc: Option<PvcCache>,
+    pub pvc: Option<NewClaim>,
     /// A volume that ends with the pod: each pod downloads its models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ephemeral: Option<Ephemeral>,
     /// A folder of the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_path: Option<HostPath>,
+    /// Fill the cache by a Job before the engine's first start, which waits for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefill: Option<Prefill>,
+}
+
+/// The Job that fills a cache.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Prefill {
+    /// A command of the engine's image that downloads its models into the cache and ends; it gets no GPU. Unset runs the engine
+    /// itself, with its GPU, until it is ready: models are then also built for that GPU, where the engine builds them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 1024)))]
+    pub command: Vec<String>,
+    /// The engine's HTTP path that answers 2xx once it is ready; NVIDIA's and the reference engine's when unset, and for other
+    /// engines an open HTTP port. Of no use with a command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^/"))]
+    pub ready_path: Option<String>,
+    /// Longest time before it counts as failed; 6h when unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
 }
 
 /// A PersistentVolumeClaim that the operator makes once and never deletes.
@@ -318,10 +366,10 @@ pub struct Cache {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
     ("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",
-     "cache.pvc.storageClassName cannot change once the claim exists: delete the claim or use another engine name"),
+     "pvc.storageClassName cannot change once the claim exists: delete the claim, or use another name for the engine or the stack"),
 ])))]
-pub struct PvcCache {
-    /// Size of a new claim; the preset's when unset. A claim grows with it and never shrinks.
+pub struct NewClaim {
+    /// Size of a new claim; the preset's when unset, 20Gi for a gateway. A claim grows with it and never shrinks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Quantity>,
     /// Storage class; the cluster's default when unset.
@@ -337,7 +385,7 @@ pub struct PvcCache {
 /// A volume that ends with the pod.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 pub struct Ephemeral {
-    /// Size limit; the preset's cache size when unset.
+    /// Size limit; the preset's cache size when unset, 20Gi for a gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Quantity>,
 }

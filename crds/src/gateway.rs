@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{GatewayAuth, Image, Quotas, Span, schema};
+use crate::{GatewayAuth, Image, Quotas, Span, Storage, schema};
 
 /// The gateway: Deployment, Service and how clients reach it.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
@@ -20,9 +20,17 @@ use crate::{GatewayAuth, Image, Quotas, Span, schema};
      "set either gateway.ingress or gateway.httpRoute"),
     ("!has(self.quotas) || has(self.auth)",
      "gateway.quotas are those of API keys: set gateway.auth too"),
+    ("!has(self.tls) || (has(self.tls.port) ? self.tls.port : 443) != (has(self.service) && has(self.service.port) ? self.service.port : 80)",
+     "gateway.tls.port and gateway.service.port must differ"),
+    ("!(has(self.tls) && has(self.tls.http) && !self.tls.http && (has(self.ingress) || has(self.httpRoute)))",
+     "gateway.tls.http: false closes the port that gateway.ingress and gateway.httpRoute lead to: leave it on, or remove the route"),
+    ("!has(self.storage) || (has(self.storage.jobs) && !self.storage.jobs) || (!has(self.autoscaling) && (!has(self.replicas) || self.replicas <= 1))",
+     "gateway.storage.jobs are those of one gateway pod: set gateway.replicas: 1 without gateway.autoscaling, or storage.jobs: false"),
+    ("!has(self.storage) || has(self.storage.existingClaim) || (has(self.storage.pvc) && has(self.storage.pvc.accessMode) && self.storage.pvc.accessMode == 'ReadWriteMany') || (!has(self.autoscaling) && (!has(self.replicas) || self.replicas <= 1))",
+     "gateway.storage is a volume of one gateway pod: set gateway.replicas: 1 without gateway.autoscaling, or storage.pvc.accessMode: ReadWriteMany"),
 ])))]
 pub struct GatewaySpec {
-    /// Pods; 2 when neither this nor autoscaling is set.
+    /// Pods; when neither this nor autoscaling is set 2, or 1 where only one can use `storage`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub replicas: Option<i32>,
@@ -49,6 +57,12 @@ pub struct GatewaySpec {
     /// What API keys may use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quotas: Option<Quotas>,
+    /// HTTPS of the gateway itself; plain HTTP alone when unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<GatewayTls>,
+    /// Where jobs and recordings of voices are kept; without it there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Storage>,
     /// Limits on what clients send.
     pub limits: Limits,
     /// Further names of models: client's name onto a model's name.
@@ -124,6 +138,23 @@ pub struct GatewaySpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::open_object")]
     pub pod_template_patch: Option<Value>,
+}
+
+/// HTTPS of the gateway.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayTls {
+    /// A Secret of type kubernetes.io/tls, such as cert-manager makes. A new certificate in it is served without a restart.
+    #[schemars(length(min = 1, max = 253))]
+    pub secret_name: String,
+    /// The Service's port for HTTPS.
+    #[serde(default = "https")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    /// Whether service.port stays, with plain HTTP, such as for clients in the cluster. Without it port 50051, for clients of Riva,
+    /// speaks TLS as well.
+    #[serde(default = "yes")]
+    pub http: bool,
 }
 
 /// A HorizontalPodAutoscaler of the gateway's Deployment, by CPU and, if asked for, by requests in flight.
@@ -269,6 +300,10 @@ impl Default for Limits {
             longest_job: Span::minutes(15),
         }
     }
+}
+
+fn https() -> i32 {
+    443
 }
 
 fn yes() -> bool {

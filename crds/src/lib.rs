@@ -14,16 +14,17 @@ mod schema;
 mod span;
 mod stack;
 mod status;
+mod storage;
 mod window;
 
 pub use access::{GatewayAuth, KeysSecret, QuotaLimits, Quotas};
 pub use capability::{Capability, Protocol};
 pub use engine::{
-    Autoscaling, Cache, Drain, EngineSpec, Ephemeral, Gpu, HostPath, Image, Ports, Profile, PullPolicy,
-    PvcCache, Rollout, Startup, Strategy,
+    Autoscaling, Cache, Drain, EngineSpec, Ephemeral, Gpu, HostPath, Idle, IdleTo, Image, NewClaim, Ports,
+    Prefill, Profile, PullPolicy, Rollout, Startup, Strategy,
 };
 pub use gateway::{
-    GatewayAutoscaling, GatewaySpec, HttpRoute, Ingress, Limits, ParentRef, Service, ServiceType,
+    GatewayAutoscaling, GatewaySpec, GatewayTls, HttpRoute, Ingress, Limits, ParentRef, Service, ServiceType,
 };
 pub use probe::DeepProbe;
 pub use repair::{ContainerRestarts, Escalation, PodRecreates, Policy, Repair};
@@ -32,9 +33,10 @@ pub use stack::{
     Auth, GuardSpec, Monitoring, NetworkPolicy, SecretKey, SpeechStack, SpeechStackSpec, Switch, Updates,
 };
 pub use status::{
-    Endpoints, EngineStatus, Failure, Outcome, Phase, PodStatus, RepairRecord, RepairStatus, Rung,
-    SpeechStackStatus, Stopped, Summary,
+    Endpoints, EngineStatus, Failure, Outcome, Phase, PodStatus, PrefillPhase, PrefillStatus, RepairRecord,
+    RepairStatus, Rung, SpeechStackStatus, Stopped, Summary,
 };
+pub use storage::Storage;
 pub use window::{Day, UpdateWindow};
 
 /// The API group.

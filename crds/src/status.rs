@@ -107,6 +107,12 @@ pub struct EngineStatus {
     /// A new template waits for the next change of the spec.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub update_pending: bool,
+    /// Its pods are stopped because it is not used; the next request starts them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asleep: bool,
+    /// The Job that fills its cache, until the engine has started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefill: Option<PrefillStatus>,
     /// Its pods, at most 20: those in trouble first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -114,6 +120,30 @@ pub struct EngineStatus {
     /// The last failure of one of its pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<Failure>,
+}
+
+/// How far the Job is that fills a cache.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+pub struct PrefillStatus {
+    /// Where it stands.
+    pub phase: PrefillPhase,
+    /// What it waits for or failed of, in the words of the kubelet, the scheduler or the engine, at most 256 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When the Job began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Time>,
+}
+
+/// Where the Job stands that fills a cache.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+pub enum PrefillPhase {
+    /// It fills the cache, or waits for a node or its image.
+    Running,
+    /// The cache is filled.
+    Complete,
+    /// It gave up; the engine does not start.
+    Failed,
 }
 
 /// One engine pod, as its guard reports it.

@@ -15,8 +15,12 @@ mod chart;
 mod failures;
 #[path = "cluster/fixture.rs"]
 mod fixture;
+#[path = "cluster/gateway.rs"]
+mod gateway;
 #[path = "cluster/healing.rs"]
 mod healing;
+#[path = "cluster/idle.rs"]
+mod idle;
 #[path = "cluster/ladder.rs"]
 mod ladder;
 #[path = "cluster/lifecycle.rs"]
@@ -31,6 +35,8 @@ mod nodes;
 mod operator;
 #[path = "cluster/overload.rs"]
 mod overload;
+#[path = "cluster/prefill.rs"]
+mod prefill;
 #[path = "cluster/refusals.rs"]
 mod refusals;
 #[path = "cluster/scaling.rs"]
@@ -67,6 +73,9 @@ fn main() -> ExitCode {
         stack_test!(admission::every_rule_refuses_with_its_message),
         stack_test!(admission::every_sample_is_accepted),
         stack_test!(lifecycle::a_minimal_stack_speaks_and_listens),
+        stack_test!(gateway::https_is_renewed_and_jobs_outlive_the_pod),
+        stack_test!(prefill::engines_wait_for_their_caches),
+        stack_test!(idle::an_unused_engine_sleeps_until_it_is_asked_for),
         stack_test!(lifecycle::a_suspended_stack_frees_its_pods),
         stack_test!(lifecycle::a_deleted_stack_leaves_only_its_cache),
         stack_test!(lifecycle::an_invalid_stack_is_reported_and_left_alone),

@@ -25,6 +25,7 @@ use crate::preset::Presets;
 use crate::reconcile::validate::Defaults;
 use crate::reconcile::{self, Context, events};
 use crate::repair;
+use crate::uses::{self, Uses};
 use crate::watch::{OptionalKinds, Triggers, Watches};
 use crate::{names, panics};
 
@@ -114,6 +115,7 @@ fn lead(
     let reporter = Reporter { controller: names::FIELD_MANAGER.into(), instance: Some(run.pod_name.clone()) };
     let tokens = Tokens::of_account(client.clone(), &run.pod_namespace, &run.service_account, &run.pod_name);
     let guards = Guards::new(tokens.clone());
+    let uses = Uses::default();
     let owners = watches.owners();
     let deployments = watches.deployments();
     let stateful_sets = watches.stateful_sets();
@@ -144,6 +146,7 @@ fn lead(
         read_logs: run.read_logs,
         last_words: reconcile::last_words::Read::default(),
         recorder: Recorder::new(client.clone(), reporter),
+        uses: uses.clone(),
         found: reconcile::observe::TtlCache::default(),
         outside: reconcile::outside::Cache::default(),
         rollouts: reconcile::rollouts::Rollouts::new(usize::from(run.updates_per_cluster)),
@@ -154,6 +157,7 @@ fn lead(
     tasks.spawn(watches.clone().guards(guards.clone(), stacks.clone()));
     tasks.spawn(control(context, watches, stacks.clone(), queue, run.concurrency));
     tasks.spawn(guards::follow(guards.clone(), pods.clone(), owners, term.clone()));
+    tasks.spawn(uses::follow(uses, client.clone(), stacks.clone(), guards.clone(), term.clone()));
     let node_escalation = run.node_escalation;
     let namespace = run.watch_namespace.clone();
     let metrics = repairs;

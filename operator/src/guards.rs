@@ -168,7 +168,8 @@ impl Guards {
         }
     }
 
-    fn publish(&self, stack: &ObjectRef<SpeechStack>) {
+    /// Has the stack looked at anew.
+    pub fn publish(&self, stack: &ObjectRef<SpeechStack>) {
         // No listener is no error.
         let _ = self.changes.send(stack.clone());
     }

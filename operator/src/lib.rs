@@ -16,6 +16,7 @@
 //! | `reconcile` | the five steps |
 //! | `cli` | what people ask of stacks from a terminal |
 //! | `guards`, `repair` | the guards' words, and repair above the container |
+//! | `uses` | when engines that may sleep were last used, as gateways say |
 //!
 //! What the code asks of the API server, and so what its role must grant:
 //!
@@ -24,6 +25,7 @@
 //! | speechstacks | get list watch |
 //! | speechstacks/status | patch |
 //! | deployments, statefulsets, services, configmaps, serviceaccounts, poddisruptionbudgets, networkpolicies, ingresses, horizontalpodautoscalers, roles, rolebindings, httproutes, podmonitors, prometheusrules | get list watch create patch delete |
+//! | jobs | get list watch create patch delete |
 //! | replicasets | list watch |
 //! | serviceaccounts/token of its own account, in its own namespace | create |
 //! | persistentvolumeclaims | get list watch create patch |
@@ -52,4 +54,5 @@ mod pods;
 pub mod preset;
 mod reconcile;
 mod repair;
+mod uses;
 mod watch;

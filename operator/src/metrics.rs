@@ -187,6 +187,8 @@ mod tests {
             updated: 1,
             image_id: None,
             update_pending: false,
+            asleep: false,
+            prefill: None,
             pods: Vec::new(),
             last_failure: None,
         };

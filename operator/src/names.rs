@@ -17,7 +17,7 @@ pub mod label {
     pub const NAME: &str = "app.kubernetes.io/name";
     /// The stack, for tools.
     pub const INSTANCE: &str = "app.kubernetes.io/instance";
-    /// `engine` or `gateway`.
+    /// `engine`, `gateway` or `prefill`.
     pub const COMPONENT: &str = "app.kubernetes.io/component";
     /// The stack, for us.
     pub const STACK: &str = "speechstack.dev/stack";
@@ -53,6 +53,8 @@ pub mod container {
     pub const ENGINE: &str = "engine";
     /// The gateway.
     pub const GATEWAY: &str = "gateway";
+    /// Ends the Job that fills a cache, once the engine beside it is ready.
+    pub const READY: &str = "ready";
 }
 
 /// Volume names.
@@ -63,6 +65,10 @@ pub mod volume {
     pub const CONFIG: &str = "speechstack-config";
     /// API keys of clients.
     pub const KEYS: &str = "speechstack-keys";
+    /// The gateway's certificate.
+    pub const TLS: &str = "speechstack-tls";
+    /// Jobs and recordings of the gateway.
+    pub const STORAGE: &str = "speechstack-storage";
     /// Token of guard or gateway.
     pub const IDENTITY: &str = "speechstack-identity";
     /// Temporary files of guard or gateway.

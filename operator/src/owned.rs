@@ -26,6 +26,8 @@ pub enum Owned {
     DisruptionBudget,
     /// NetworkPolicy.
     NetworkPolicy,
+    /// Job.
+    Job,
     /// Deployment.
     Deployment,
     /// StatefulSet.
@@ -44,7 +46,7 @@ pub enum Owned {
 
 impl Owned {
     /// Kinds that every cluster has.
-    pub const BUILT_IN: [Self; 12] = [
+    pub const BUILT_IN: [Self; 13] = [
         Self::ServiceAccount,
         Self::Role,
         Self::RoleBinding,
@@ -53,6 +55,7 @@ impl Owned {
         Self::Service,
         Self::DisruptionBudget,
         Self::NetworkPolicy,
+        Self::Job,
         Self::Deployment,
         Self::StatefulSet,
         Self::Autoscaler,
@@ -73,6 +76,7 @@ impl Owned {
             Self::Service => ("", "v1", "Service", "services"),
             Self::DisruptionBudget => ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
             Self::NetworkPolicy => ("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
+            Self::Job => ("batch", "v1", "Job", "jobs"),
             Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
             Self::StatefulSet => ("apps", "v1", "StatefulSet", "statefulsets"),
             Self::Autoscaler => ("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),

@@ -80,6 +80,8 @@ pub struct Context {
     pub read_logs: bool,
     /// What they said.
     pub last_words: last_words::Read,
+    /// When engines that may sleep were last used.
+    pub uses: crate::uses::Uses,
     /// References that were found.
     pub found: observe::TtlCache,
     /// Updates that no user asked for, over all stacks.

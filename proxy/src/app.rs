@@ -9,9 +9,10 @@ use tokio::net::TcpListener;
 
 use crate::args::Command;
 use crate::config::reload::{self, Watch};
-use crate::config::{Config, Current};
+use crate::config::{self, Config, Current};
 use crate::gateway::Gateway;
 use crate::guard::Guard;
+use crate::net::ServerTls;
 use crate::net::drain::{self, Drain};
 use crate::rng::Rng;
 use crate::upstream::{self, Upstreams, slices};
@@ -52,6 +53,8 @@ pub struct Bound {
     pub config: Current,
     /// The public address, if there is a gateway.
     pub public: Option<SocketAddr>,
+    /// The address of HTTPS beside it, if there is one.
+    pub https: Option<SocketAddr>,
     /// The gateway's admin address.
     pub admin: Option<SocketAddr>,
     /// The guards.
@@ -101,6 +104,7 @@ impl Bound {
             upstreams: None,
             registry: Registry::new(),
             public: None,
+            https: None,
             admin: None,
             guards: Vec::new(),
             gateway_drain: Drain::new(),
@@ -132,7 +136,14 @@ impl Bound {
             Some(address) => Some(listen(address).await?),
             None => None,
         };
+        let tls = self.tls(config)?;
+        // Beside a port of HTTPS the others stay plain.
+        let (plain, https) = match config.tls.as_ref().and_then(|tls| tls.listen) {
+            Some(address) => (None, Some(listen(address).await?)),
+            None => (tls.clone(), None),
+        };
         self.public = Some(public.local_addr()?);
+        self.https = https.as_ref().map(TcpListener::local_addr).transpose()?;
         self.admin = Some(private.local_addr()?);
 
         let registry = self.registry.clone();
@@ -167,16 +178,34 @@ impl Bound {
         }
 
         let limits = config.connections.limits();
-        for listener in std::iter::once(public).chain(grpc) {
+        let listeners = std::iter::once(public).chain(grpc).map(|listener| (listener, plain.clone()));
+        for (listener, tls) in listeners.chain(https.map(|listener| (listener, tls.clone()))) {
             let (service, drain) = (gateway.service(), self.gateway_drain.clone());
-            tokio::spawn(net::serve_within(listener, move |peer| service.for_peer(peer), limits, drain));
+            tokio::spawn(net::serve_within(listener, tls, move |peer| service.for_peer(peer), limits, drain));
         }
         // The admin port outlives the public one: readiness and metrics tell of the drain.
         let routes = gateway.admin_router().merge(admin::router(registry));
         tokio::spawn(net::serve(private, TowerToHyperService::new(routes), self.admin_drain.clone()));
         let further = config.grpc.listen.map(tracing::field::display);
-        tracing::info!(address = %config.listen, grpc = further, admin = %config.admin, "gateway listens");
+        let https = self.https.map(tracing::field::display);
+        tracing::info!(address = %config.listen, grpc = further, https, admin = %config.admin, "gateway listens");
         Ok(())
+    }
+
+    /// The certificate that is configured, which is followed from now on.
+    fn tls(&self, config: &config::Gateway) -> anyhow::Result<Option<ServerTls>> {
+        let Some(tls) = &config.tls else { return Ok(None) };
+        let files = net::TlsFiles { cert: tls.cert_file.clone(), key: tls.key_file.clone() };
+        let tls = ServerTls::open(files, net::TlsMetrics::register(&self.registry)?)
+            .context("unable to serve HTTPS (gateway.tls)")?;
+        let (follow, drain) = (tls.clone().follow(), self.gateway_drain.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = follow => {}
+                () = drain.forced() => {}
+            }
+        });
+        Ok(Some(tls))
     }
 
     /// Takes over what changes in the file from now on.
@@ -215,4 +244,45 @@ impl Bound {
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     net::listen(address).await.with_context(|| format!("unable to listen on {address}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use reqwest::Certificate;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn https_is_served_beside_plain_http_or_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let (cert_file, key_file) = (dir.path().join("tls.crt"), dir.path().join("tls.key"));
+        std::fs::write(&cert_file, cert.pem()).unwrap();
+        std::fs::write(&key_file, signing_key.serialize_pem()).unwrap();
+        let trusted = Certificate::from_der(cert.der()).unwrap();
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([trusted]).build().unwrap();
+        let get = async |scheme: &str, address: SocketAddr| {
+            client.get(format!("{scheme}://{address}/healthz")).send().await.unwrap().status().as_u16()
+        };
+        let start = async |listen| {
+            let mut config = Config::default();
+            config.gateway.listen.set_port(0);
+            config.gateway.admin.set_port(0);
+            let (cert_file, key_file) = (cert_file.clone(), key_file.clone());
+            config.gateway.tls = Some(config::Tls { cert_file, key_file, listen });
+            Bound::gateway(config).await.unwrap()
+        };
+
+        let both = start(Some(([127, 0, 0, 1], 0).into())).await;
+        assert_eq!(get("http", both.public.unwrap()).await, 200);
+        assert_eq!(get("https", both.https.unwrap()).await, 200);
+        let alone = start(None).await;
+        assert_eq!(alone.https, None);
+        assert_eq!(get("https", alone.public.unwrap()).await, 200);
+        assert_eq!(get("http", alone.public.unwrap()).await, 400);
+        assert_eq!(get("http", alone.admin.unwrap()).await, 404, "the admin port stays plain");
+        tokio::join!(both.stop(), alone.stop());
+    }
 }

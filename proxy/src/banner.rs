@@ -33,8 +33,10 @@ pub fn start(
     let dialogue = dialogue.exists().then_some(dialogue);
     let wedgeable = settings.engines.iter().find(|engine| takes_faults(engine)).cloned();
     let keyed = settings.gateway.auth.is_on();
+    let https = settings.gateway.tls.as_ref().is_some_and(|tls| tls.listen.is_none());
+    let public = format!("{}://{public}", if https { "https" } else { "http" });
 
-    print(&format!("speechstack: gateway on http://{public}, waiting for {} engines", guards.len()));
+    print(&format!("speechstack: gateway on {public}, waiting for {} engines", guards.len()));
     tokio::spawn(async move {
         while let Some((report, reports)) = changes.next().await {
             let seconds = began.elapsed().as_secs_f64();
@@ -42,7 +44,7 @@ pub fn start(
             if report.weight > 0.0 && !missing.is_empty() {
                 missing.retain(|capability| *capability != report.capability);
                 if missing.is_empty() {
-                    print(&lines(public, admin, dialogue.as_deref(), wedgeable.as_ref(), keyed));
+                    print(&lines(&public, admin, dialogue.as_deref(), wedgeable.as_ref(), keyed));
                 }
             }
             changes.push(next_state(reports));
@@ -68,7 +70,7 @@ fn takes_faults(engine: &Engine) -> bool {
 }
 
 fn lines(
-    public: SocketAddr,
+    public: &str,
     admin: Option<SocketAddr>,
     dialogue: Option<&Path>,
     wedgeable: Option<&Engine>,
@@ -76,18 +78,18 @@ fn lines(
 ) -> String {
     let key = if keyed { " -H \"authorization: Bearer $KEY\"" } else { "" };
     let mut text = format!(
-        "\nReady: http://{public}/v1 speaks OpenAI's audio API. Try, in another terminal:\n\n\
+        "\nReady: {public}/v1 speaks OpenAI's audio API. Try, in another terminal:\n\n\
          # speak\n\
-         curl -s http://{public}/v1/audio/speech{key} -H 'content-type: application/json' -o hello.wav -d \
+         curl -s {public}/v1/audio/speech{key} -H 'content-type: application/json' -o hello.wav -d \
          '{{\"model\":\"tts-1\",\"voice\":\"nova\",\"response_format\":\"wav\",\"input\":\"good morning and welcome to our little town\"}}'\n\
          # transcribe\n\
-         curl -s http://{public}/v1/audio/transcriptions{key} -F model=whisper-1 -F file=@hello.wav\n"
+         curl -s {public}/v1/audio/transcriptions{key} -F model=whisper-1 -F file=@hello.wav\n"
     );
     if let Some(dialogue) = dialogue {
         let _ = writeln!(
             text,
             "# transcribe with speakers\n\
-             curl -s http://{public}/api/audio/transcribe-with-speakers{key} -F 'file=@{}'",
+             curl -s {public}/api/audio/transcribe-with-speakers{key} -F 'file=@{}'",
             dialogue.display()
         );
     }

@@ -30,6 +30,7 @@ mod protocols;
 pub mod reload;
 mod sessions;
 mod supervisors;
+mod tls;
 
 pub use auth::{Auth, AuthMode, Jwt, Limits, Quotas, Usage};
 pub use clips::Clips;
@@ -48,6 +49,7 @@ pub use policy::{
 };
 pub use sessions::Sessions;
 pub use supervisors::{Container, ContainerEngine, Published, Unit};
+pub use tls::Tls;
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -163,6 +165,8 @@ pub struct Gateway {
     pub admin: SocketAddr,
     /// Clients of gRPC.
     pub grpc: Grpc,
+    /// HTTPS; plain HTTP alone when unset.
+    pub tls: Option<Tls>,
     /// Largest request body; beyond it 413.
     pub body_limit: ByteSize,
     /// Requests in flight; beyond it 429.
@@ -219,6 +223,7 @@ impl Default for Gateway {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             admin: SocketAddr::from(([127, 0, 0, 1], 9090)),
             grpc: Grpc::default(),
+            tls: None,
             body_limit: ByteSize::gib(2),
             max_in_flight: 1024,
             connections: Connections::default(),

@@ -170,6 +170,16 @@ pub enum Error {
         /// When one is expected back.
         retry_after: Duration,
     },
+    /// The engines were stopped while they were not used, and are being started for this request and others.
+    #[error("the {} engine was stopped while it was not used and is being started ({}); retry later", capability.noun(), waking.state)]
+    EngineWaking {
+        /// Which engines.
+        capability: Capability,
+        /// How far they are.
+        waking: Box<Waking>,
+        /// When one is expected.
+        retry_after: Duration,
+    },
     /// The engine refused the input; its own message is passed on.
     #[error("{message}")]
     EngineRefused {
@@ -196,6 +206,19 @@ pub enum Error {
         /// Which engines.
         capability: Capability,
     },
+}
+
+/// How far engines are that are started because they were asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Waking {
+    /// `scheduled` while there is no process, `starting` while it loads, `warming` while it is proven.
+    pub state: &'static str,
+    /// Engines that start.
+    pub engines: usize,
+    /// Seconds until one is expected, where its guard knows.
+    pub expected_seconds: Option<f64>,
+    /// The engine's own words, such as how much it has downloaded.
+    pub says: Option<String>,
 }
 
 impl Error {
@@ -229,7 +252,7 @@ impl Error {
             Self::JobUnfinished { .. } | Self::JobCanceled => StatusCode::CONFLICT,
             Self::Storage { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::NoEngine { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoEngine { .. } | Self::EngineWaking { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::EngineRefused { status, .. } => *status,
             Self::EngineFailed { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Deadline { .. } => StatusCode::GATEWAY_TIMEOUT,
@@ -267,6 +290,7 @@ impl Error {
             Self::Storage { .. } => Some("storage_failed"),
             Self::Overloaded { .. } => Some("rate_limit_exceeded"),
             Self::NoEngine { .. } => Some("engine_unavailable"),
+            Self::EngineWaking { .. } => Some("engine_starting"),
             Self::EngineRefused { .. } => Some("engine_refused"),
             Self::EngineFailed { .. } => Some("engine_failed"),
             Self::Deadline { .. } => Some("engine_timeout"),
@@ -304,6 +328,7 @@ impl Error {
             | Self::TooManySessions { .. }
             | Self::Overloaded { .. }
             | Self::NoEngine { .. }
+            | Self::EngineWaking { .. }
             | Self::NoRoom { .. }
             | Self::FormChanged
             | Self::EngineFailed { .. }
@@ -311,16 +336,23 @@ impl Error {
         }
     }
 
-    /// `error` of the envelope: its four keys.
+    /// `error` of the envelope: its four keys, and `loading` while an engine is started.
     pub fn envelope(&self) -> serde_json::Value {
         let kind = match self.status().as_u16() {
             429 => "rate_limit_error",
             500.. => "server_error",
             _ => "invalid_request_error",
         };
-        json!({
+        let mut envelope = json!({
             "message": self.to_string(), "type": kind, "param": self.param_name(), "code": self.code(),
-        })
+        });
+        if let Self::EngineWaking { waking, .. } = self {
+            envelope["loading"] = json!({
+                "state": waking.state, "engines": waking.engines,
+                "expected_seconds": waking.expected_seconds, "says": waking.says,
+            });
+        }
+        envelope
     }
 
     /// When the client should come back, if at all.
@@ -328,6 +360,7 @@ impl Error {
         match self {
             Self::Overloaded { retry_after, .. }
             | Self::NoEngine { retry_after, .. }
+            | Self::EngineWaking { retry_after, .. }
             | Self::NoRoom { retry_after }
             | Self::TooManySessions { retry_after }
             | Self::TooManyJobs { retry_after }

@@ -339,7 +339,7 @@ async fn startz(State(context): State<Arc<Context>>) -> (StatusCode, &'static st
 }
 
 async fn state(State(context): State<Arc<Context>>) -> Json<Value> {
-    Json(json!({"engines": context.upstreams.reports()}))
+    Json(json!({"engines": context.upstreams.reports(), "unused": context.upstreams.unused()}))
 }
 
 #[cfg(test)]

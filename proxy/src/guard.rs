@@ -233,6 +233,7 @@ impl Guard {
         });
         tokio::spawn(net::serve_within(
             traffic,
+            None,
             move |_| service.clone(),
             policy.connections.limits(),
             drain.clone(),

@@ -9,6 +9,7 @@ pub mod permits;
 mod pool;
 mod serve;
 mod socket;
+mod tls;
 mod watch;
 pub mod websocket;
 mod within;
@@ -17,6 +18,7 @@ pub use client::{CallError, Calls, Client, Clients, Reply, ReplyError};
 pub use connect::{Tls, TlsError};
 pub use listen::listen;
 pub use serve::{Limits, serve, serve_within};
+pub use tls::{Files as TlsFiles, ServerTls, TlsMetrics};
 pub use within::within;
 
 /// Read and write buffer of one HTTP/1 connection. hyper's own default of 400 KiB costs memory per upload and is slower.

@@ -21,6 +21,7 @@ use crate::upstream::spool::SpoolBudget;
 
 mod ask;
 mod balance;
+mod demand;
 mod discover;
 mod endpoint;
 mod exchange;
@@ -80,6 +81,7 @@ struct Inner {
     /// Ticks when some endpoint has become usable or better.
     improved: watch::Sender<()>,
     waiting: Permits,
+    demand: demand::Demand,
     served: Mutex<ServedInputs>,
 }
 
@@ -101,6 +103,7 @@ impl Upstreams {
             metrics,
             improved: watch::Sender::new(()),
             waiting: Permits::default(),
+            demand: demand::Demand::default(),
             served: Mutex::default(),
             config,
         };

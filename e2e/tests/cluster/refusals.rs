@@ -86,6 +86,14 @@ pub fn refusals() -> Vec<Refusal> {
             json!({"cache": {"existingClaim": "a", "ephemeral": {"size": "1Gi"}}}),
         ),
         stt(
+            "idle and autoscaling.external both own the number",
+            json!({"idle": {"after": "15m"}, "autoscaling": {"external": true}}),
+        ),
+        stt(
+            "cache.prefill fills one cache for all replicas",
+            json!({"cache": {"pvc": {"accessMode": "ReadWriteOnce"}, "prefill": {}}}),
+        ),
+        stt(
             "cache.hostPath.path must be an absolute path",
             json!({"cache": {"hostPath": {"path": "var/cache"}}}),
         ),
@@ -144,6 +152,30 @@ pub fn refusals() -> Vec<Refusal> {
             }}),
         ),
         with(
+            "gateway.tls.port and gateway.service.port must differ",
+            json!({"gateway": {"tls": {"secretName": "cert"}, "service": {"port": 443}}}),
+        ),
+        with(
+            "gateway.tls.http: false closes the port",
+            json!({"gateway": {"tls": {"secretName": "cert", "http": false}, "ingress": {"host": "a.example"}}}),
+        ),
+        with(
+            "set exactly one of gateway.storage.existingClaim, pvc and ephemeral",
+            json!({"gateway": {"storage": {"existingClaim": "a", "ephemeral": {}}}}),
+        ),
+        with(
+            "gateway.storage keeps nothing",
+            json!({"gateway": {"storage": {"ephemeral": {}, "jobs": false, "recordings": false}}}),
+        ),
+        with(
+            "gateway.storage.jobs are those of one gateway pod",
+            json!({"gateway": {"replicas": 2, "storage": {"pvc": {"accessMode": "ReadWriteMany"}}}}),
+        ),
+        with(
+            "gateway.storage is a volume of one gateway pod",
+            json!({"gateway": {"replicas": 2, "storage": {"pvc": {"accessMode": "ReadWriteOnce"}, "jobs": false}}}),
+        ),
+        with(
             "updateWindow.duration must be above 0s",
             json!({"updateWindow": {"start": "02:00", "duration": "25h"}}),
         ),
@@ -151,7 +183,7 @@ pub fn refusals() -> Vec<Refusal> {
 }
 
 /// Messages of all rules in the CRD that compare with the object's past, which only an update can break.
-pub const ON_UPDATE: &[&str] = &["cache.pvc.storageClassName cannot change"];
+pub const ON_UPDATE: &[&str] = &["pvc.storageClassName cannot change"];
 
 /// The messages of every rule in a schema.
 pub fn messages(schema: &Value, found: &mut Vec<String>) {

@@ -129,7 +129,9 @@ async fn call(
     body: Vec<u8>,
 ) -> Result<Bytes, Error> {
     let (namespace, name) = (stack.namespace().unwrap_or_default(), stack.name_any());
-    let uri = format!("/api/v1/namespaces/{namespace}/services/{name}-gateway:http/proxy{path}");
+    let plain = stack.spec.gateway.tls.as_ref().is_none_or(|tls| tls.http);
+    let service = if plain { format!("{name}-gateway:http") } else { format!("https:{name}-gateway:https") };
+    let uri = format!("/api/v1/namespaces/{namespace}/services/{service}/proxy{path}");
     let request = Request::builder()
         .method(Method::POST)
         .uri(uri)

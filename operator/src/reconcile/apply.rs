@@ -6,10 +6,9 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
-use kube::{Api, ResourceExt as _};
 use serde::Serialize;
 use serde_json::{Value, json};
 use speechstack_crds::Updates;
@@ -111,6 +110,7 @@ pub async fn apply(
         network_policies,
         kept_config_maps,
         growths,
+        jobs,
         engines,
         gateways,
         autoscalers,
@@ -128,12 +128,13 @@ pub async fn apply(
     // Then what pods mount, so that no pod waits for a volume.
     pass.all(Owned::ConfigMap, &config_maps).await?;
     pass.keep(Owned::ConfigMap, kept_config_maps);
-    pass.claims(&claims).await?;
+    pass.once(Owned::Claim, &claims).await?;
     pass.grow(&growths).await?;
     // Services and protection exist before the first pod does.
     pass.all(Owned::Service, &services).await?;
     pass.all(Owned::DisruptionBudget, &disruption_budgets).await?;
     pass.all(Owned::NetworkPolicy, &network_policies).await?;
+    pass.once(Owned::Job, &jobs).await?;
     // Engines before the gateway: they take longer.
     for workload in &engines {
         pass.workload(workload).await?;
@@ -279,17 +280,21 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// Claims are made once: what a person changes of one stays.
-    async fn claims(&mut self, claims: &[PersistentVolumeClaim]) -> Result<(), Error> {
-        for claim in claims {
-            let name = claim.name_any();
-            self.desired.insert((Owned::Claim, name.clone()));
-            if self.live.contains_key(&(Owned::Claim, name.clone())) {
+    /// Claims and Jobs are made once: what a person changes of one stays.
+    async fn once<K: Serialize + kube::ResourceExt>(
+        &mut self,
+        kind: Owned,
+        objects: &[K],
+    ) -> Result<(), Error> {
+        for object in objects {
+            let name = object.name_any();
+            self.desired.insert((kind, name.clone()));
+            if self.live.contains_key(&(kind, name.clone())) {
                 continue;
             }
-            let object = fingerprint::json(claim);
+            let object = fingerprint::json(object);
             let hash = fingerprint::of(&object);
-            let done = self.one(Owned::Claim, name, object, hash).await;
+            let done = self.one(kind, name, object, hash).await;
             self.note(done)?;
         }
         Ok(())

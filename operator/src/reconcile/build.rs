@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -29,7 +30,10 @@ pub mod metadata;
 mod monitoring;
 mod network_policy;
 mod pod;
+pub mod prefill;
 mod route;
+pub mod sleep;
+pub mod storage;
 mod template;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -50,7 +54,7 @@ pub struct DesiredObjects {
     pub role_bindings: Vec<RoleBinding>,
     /// Configuration of guards and gateways.
     pub config_maps: Vec<ConfigMap>,
-    /// Model caches: made once, never deleted.
+    /// Model caches, and jobs and recordings of the gateway: made once, never deleted.
     pub claims: Vec<PersistentVolumeClaim>,
     /// One of each engine without an address, and the gateway's.
     pub services: Vec<Service>,
@@ -62,6 +66,8 @@ pub struct DesiredObjects {
     pub kept_config_maps: BTreeSet<String>,
     /// Sizes that claims should have at least, with their name or the beginning of it.
     pub growths: Vec<(String, Quantity)>,
+    /// What fills caches before a first start: made once, as their templates cannot change.
+    pub jobs: Vec<Job>,
     /// The engines.
     pub engines: Vec<Workload>,
     /// The gateway.
@@ -96,6 +102,7 @@ impl DesiredObjects {
             network_policies,
             kept_config_maps: _,
             growths: _,
+            jobs,
             engines,
             gateways,
             autoscalers,
@@ -113,6 +120,7 @@ impl DesiredObjects {
         push(&mut all, &services);
         push(&mut all, &disruption_budgets);
         push(&mut all, &network_policies);
+        push(&mut all, &jobs);
         all.extend(engines.iter().map(Workload::created));
         push(&mut all, &gateways);
         push(&mut all, &autoscalers);
@@ -137,6 +145,8 @@ pub fn build(stack: &ValidStack, observed: &Observed) -> DesiredObjects {
         gateways: vec![gateway::deployment(stack)],
         autoscalers: autoscaling::gateway(stack).into_iter().collect(),
         ingresses: route::ingress(stack).into_iter().collect(),
+        claims: storage::claim(stack).into_iter().collect(),
+        growths: storage::growth(stack).into_iter().collect(),
         ..DesiredObjects::default()
     };
     if stack.network.enabled {
@@ -144,7 +154,10 @@ pub fn build(stack: &ValidStack, observed: &Observed) -> DesiredObjects {
     }
     for engine in &stack.engines {
         let live = observed.workloads.get(&metadata::of_engine(stack, engine));
-        let workload = workload::build(stack, engine, live, observed.now);
+        let prefill = prefill::plan(stack, engine, observed);
+        let held = prefill.holds || sleep::sleeps(stack, engine, observed);
+        desired.jobs.extend(prefill.job);
+        let workload = workload::build(stack, engine, live, held, observed.now);
         desired.autoscalers.extend(autoscaling::engine(stack, engine, workload.target(live)));
         if workload.update != Update::Pending {
             desired.config_maps.push(config::guard(stack, engine, workload.config_map.clone()));

@@ -114,7 +114,7 @@ pub async fn publish(recorder: &Recorder, stack: &SpeechStack, notes: Vec<Note>)
     }
 }
 
-/// What is said when a stack is gone, as its model caches are not.
+/// What is said when a stack is gone, as its claims are not.
 #[must_use]
 pub fn caches_kept(stack: &SpeechStack, claims: &[String]) -> Option<Note> {
     let name = stack.metadata.name.as_deref().unwrap_or_default();
@@ -122,7 +122,7 @@ pub fn caches_kept(stack: &SpeechStack, claims: &[String]) -> Option<Note> {
         warning: false,
         reason: "CacheKept".into(),
         message: format!(
-            "stack {name} is deleted, its model caches are kept: {}. To remove them: \
+            "stack {name} is deleted, its claims (model caches, jobs and recordings) are kept: {}. To remove them: \
              kubectl delete pvc -l speechstack.dev/stack={name}",
             claims.join(", ")
         ),

@@ -67,6 +67,30 @@ pub fn of_ended(pod: &EnginePod, now: Timestamp) -> Option<Fault> {
     Some(fault(pod, reason, &message, Some(now), None, false))
 }
 
+/// The Job that fills the cache gave up, and the engine's pods wait for it.
+#[must_use]
+pub fn of_prefill(engine: &str, why: &str) -> Fault {
+    let todo = "the cache could not be filled; correct what it says and change cache.prefill or the image, or delete the Job to try \
+                again";
+    of_engine(engine, reason::PREFILL_FAILED, &format!("{why} ({todo})"))
+}
+
+/// A fault of all pods of an engine.
+fn of_engine(engine: &str, reason: &'static str, message: &str) -> Fault {
+    Fault {
+        reason,
+        failure: Failure {
+            reason: reason.into(),
+            message: shortened(message),
+            exit_code: None,
+            pod: format!("(of {engine})"),
+            node: None,
+            time: None,
+        },
+        current: true,
+    }
+}
+
 /// Why an engine has no pods, or not enough of them: what its workload's controller says.
 #[must_use]
 pub fn of_workload(
@@ -77,18 +101,7 @@ pub fn of_workload(
     desired: i32,
 ) -> Option<Fault> {
     let live = live?;
-    let of = |reason: &'static str, message: String| Fault {
-        reason,
-        failure: Failure {
-            reason: reason.into(),
-            message: shortened(&message),
-            exit_code: None,
-            pod: format!("(of {engine})"),
-            node: None,
-            time: None,
-        },
-        current: true,
-    };
+    let of = |reason: &'static str, message: String| of_engine(engine, reason, &message);
     let missing = usize::try_from(desired).is_ok_and(|desired| pods < desired);
     if let (true, Some(refused)) = (missing, &live.refusal) {
         let (reason, message) = refusal(refused);

@@ -19,6 +19,8 @@ use crate::owned::Owned;
 use crate::pods::EnginePod;
 use crate::watch::Optional;
 
+mod fillings;
+
 /// How long a Secret or claim that was found counts as there: bounds reads, not safety, as the kubelet looks
 /// by itself.
 const FOUND_TTL: Duration = Duration::from_secs(600);
@@ -68,6 +70,12 @@ pub struct Observed {
     pub ngc_secret: Found,
     /// The file with API keys.
     pub keys_secret: Found,
+    /// The gateway's certificate.
+    pub tls_secret: Found,
+    /// How long each engine that may sleep was not used, as far as gateways say.
+    pub unused: HashMap<String, crate::uses::Unused>,
+    /// How far Jobs that fill caches are, by their names.
+    pub fillings: HashMap<String, Filling>,
     /// Claims that the stack names and that do not exist.
     pub missing_claims: BTreeSet<String>,
     /// Labels of all nodes.
@@ -108,6 +116,22 @@ impl TtlCache {
     }
 }
 
+/// A Job that fills a cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filling {
+    /// It has not ended.
+    Running {
+        /// When it began.
+        started: Option<jiff::Timestamp>,
+        /// What its pod waits for, or last failed of.
+        says: Option<String>,
+    },
+    /// The cache is filled.
+    Complete,
+    /// It gave up, and why.
+    Failed(String),
+}
+
 /// Reads what the stack refers to. Secrets and claims by the names that the stack gives, all else from the watches.
 ///
 /// # Errors
@@ -122,10 +146,14 @@ pub async fn observe(context: &Context, stack: &SpeechStack) -> Result<Observed,
     let ngc = stack.spec.auth.ngc_secret_ref.as_ref().map(|key| (&*key.name, &*key.key));
     let keys = stack.spec.gateway.auth.as_ref().map(|auth| &auth.keys_secret_ref);
     let keys = keys.map(|key| (&*key.name, &*key.key));
+    let tls = stack.spec.gateway.tls.as_ref().map(|tls| (&*tls.secret_name, "tls.crt"));
     Ok(Observed {
         now,
         ngc_secret: secret(context, ngc, &namespace).await?,
         keys_secret: secret(context, keys, &namespace).await?,
+        tls_secret: secret(context, tls, &namespace).await?,
+        unused: context.uses.of(&ObjectRef::from_obj(stack)),
+        fillings: fillings::of(context, stack, &namespace).await?,
         missing_claims: missing_claims(context, stack, &namespace).await?,
         nodes_not_ready: nodes.iter().filter(|node| !is_ready(node)).map(|node| node.name_any()).collect(),
         node_labels: nodes.iter().map(|node| node.labels().clone()).collect(),
@@ -169,8 +197,9 @@ async fn missing_claims(
     namespace: &str,
 ) -> Result<BTreeSet<String>, Error> {
     let engines = stack.spec.stt.iter().chain(&stack.spec.tts);
-    let named: BTreeSet<_> =
-        engines.filter_map(|engine| engine.cache.as_ref()?.existing_claim.clone()).collect();
+    let caches = engines.filter_map(|engine| engine.cache.as_ref()?.existing_claim.clone());
+    let storage = stack.spec.gateway.storage.as_ref().and_then(|storage| storage.existing_claim.clone());
+    let named: BTreeSet<_> = caches.chain(storage).collect();
     let api = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), namespace);
     let mut missing = BTreeSet::new();
     for claim in named {

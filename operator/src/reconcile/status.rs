@@ -10,12 +10,12 @@ use kube::{Api, Resource, ResourceExt};
 use parking_lot::Mutex;
 use serde_json::json;
 use speechstack_crds::condition::{self, Judged, condition_type, reason};
-use speechstack_crds::{Phase, SpeechStack, SpeechStackStatus};
+use speechstack_crds::{EngineStatus, Phase, SpeechStack, SpeechStackStatus};
 use tokio::time::Instant;
 
 use super::apply::{self, AppliedObjects};
 use super::observe::Observed;
-use super::validate::{self, ValidStack};
+use super::validate::{self, ValidEngine, ValidStack};
 use super::{CALL_TIMEOUT, Context, complaints, events};
 use crate::names::FIELD_MANAGER;
 use crate::pods::EnginePod;
@@ -119,8 +119,13 @@ pub async fn publish(
     let status = judge(valid, observed, applied, old.as_ref(), now);
     let turns = |pod: &EnginePod| pod.deleted.is_some() || complaints::waits(pod, now) || is_new(pod, now);
     let nameless = status.endpoints.as_ref().is_some_and(|endpoints| endpoints.external.is_none());
-    let changes_with_time =
-        observed.pods.iter().any(|(pod, _)| turns(pod)) || (nameless && valid.gateway.is_outside());
+    // The Job's own conditions wake no stack.
+    let fills = |engine: &EngineStatus| engine.prefill.is_some();
+    let tires = |engine: &ValidEngine| engine.spec.idle.is_some();
+    let changes_with_time = status.engines.iter().any(fills)
+        || valid.engines.iter().any(tires)
+        || observed.pods.iter().any(|(pod, _)| turns(pod))
+        || (nameless && valid.gateway.is_outside());
     let asked_anew = old.as_ref().is_none_or(|old| old.observed_generation != status.observed_generation);
     if let Some(wait) = context.written.wait(stack, Instant::now()).filter(|_| !asked_anew)
         && old.as_ref() != Some(&status)

@@ -18,6 +18,7 @@ impl Config {
             ("gateway.listen", Some(self.gateway.listen)),
             ("gateway.admin", Some(self.gateway.admin)),
             ("gateway.grpc.listen", self.gateway.grpc.listen),
+            ("gateway.tls.listen", self.gateway.tls.as_ref().and_then(|tls| tls.listen)),
         ];
         for (what, address) in own.into_iter().filter_map(|(what, address)| Some((what, address?))) {
             if address.port() == 0 {

@@ -74,6 +74,9 @@ pub struct Pool {
     /// Whether they stand in for the others of their capability.
     #[serde(default)]
     pub standby: bool,
+    /// Whether they are stopped when they are not used, and started when they are asked for.
+    #[serde(default)]
+    pub sleeps: bool,
 }
 
 impl Discovery {

@@ -113,6 +113,7 @@ pub fn needs_restart(before: &Config, now: &Config) -> Vec<&'static str> {
         ("gateway.listen", old.listen != new.listen),
         ("gateway.admin", old.admin != new.admin),
         ("gateway.grpc.listen", old.grpc.listen != new.grpc.listen),
+        ("gateway.tls", old.tls != new.tls),
         ("gateway.spool", old.spool != new.spool),
         ("gateway.discovery", discovery),
         ("gateway.clips", old.clips != new.clips),

@@ -102,8 +102,13 @@ impl Jobs {
                 }
             },
             Err(error) => {
-                let waits =
-                    matches!(error, Error::NoEngine { .. } | Error::Overloaded { .. } | Error::NoRoom { .. });
+                let waits = matches!(
+                    error,
+                    Error::NoEngine { .. }
+                        | Error::EngineWaking { .. }
+                        | Error::Overloaded { .. }
+                        | Error::NoRoom { .. }
+                );
                 match error.retry_after().filter(|_| waits || attempts < most) {
                     Some(after) => {
                         tracing::info!(job = id, %error, "job will be tried again");

@@ -1,4 +1,5 @@
-//! Serves HTTP/1.0, HTTP/1.1 and HTTP/2 with prior knowledge on one port, within limits of time, connections and memory.
+//! Serves HTTP/1.0, HTTP/1.1 and HTTP/2 with prior knowledge on one port, plain or over TLS, within limits of time, connections
+//! and memory.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -12,10 +13,12 @@ use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::net::drain::Drain;
+use crate::net::tls::ServerTls;
 use crate::net::watch::{Activity, Expired, Socket, Tracked, Watchdog};
 use crate::net::{BUFFER_BYTES, CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, socket};
 
@@ -57,16 +60,17 @@ where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
-    serve_within(listener, move |_| service.clone(), Limits::default(), drain).await;
+    serve_within(listener, None, move |_| service.clone(), Limits::default(), drain).await;
 }
 
 /// Serves until the drain begins; connections then finish the exchanges they are in.
 ///
 /// A request's future is dropped when its client goes away. A request that asks for an upgrade gets one.
 ///
-/// `serve` gives what serves the connection from an address.
+/// `serve` gives what serves the connection from an address. With `tls` clients speak HTTPS.
 pub async fn serve_within<S>(
     listener: TcpListener,
+    tls: Option<ServerTls>,
     serve: impl Fn(SocketAddr) -> S,
     limits: Limits,
     drain: Drain,
@@ -98,10 +102,19 @@ pub async fn serve_within<S>(
         if let Err(error) = socket::tune(&stream) {
             tracing::debug!(%error, "unable to set socket options");
         }
-        let activity = Activity::new();
-        let socket = Socket { stream, activity: Arc::clone(&activity), _permit: permit };
         let (protocol, service, begun) = (Arc::clone(&protocol), serve(peer), drain.clone());
-        drain.spawn(async move { connection(&protocol, socket, service, activity, limits, &begun).await });
+        let Some(tls) = tls.clone() else {
+            drain.spawn(async move { connection(&protocol, stream, permit, service, limits, &begun).await });
+            continue;
+        };
+        drain.spawn(async move {
+            let agreed = tokio::select! {
+                () = begun.begun() => None,
+                agreed = tls.accept(stream, limits.head_timeout) => agreed,
+            };
+            let Some(stream) = agreed else { return };
+            connection(&protocol, stream, permit, service, limits, &begun).await;
+        });
     }
 }
 
@@ -122,17 +135,20 @@ fn protocol() -> auto::Builder<TokioExecutor> {
 }
 
 /// Serves one connection to its end.
-async fn connection<S>(
+async fn connection<S, T>(
     protocol: &auto::Builder<TokioExecutor>,
-    socket: Socket,
+    stream: T,
+    permit: OwnedSemaphorePermit,
     service: S,
-    activity: Arc<Activity>,
     limits: Limits,
     drain: &Drain,
 ) where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
+    let activity = Activity::new();
+    let socket = Socket { stream, activity: Arc::clone(&activity), _permit: permit };
     let mut watchdog = Watchdog::new(Arc::clone(&activity), limits);
     let service = service_fn(move |request| {
         let exchange = activity.begin();

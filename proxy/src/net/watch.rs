@@ -11,7 +11,6 @@ use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
@@ -152,13 +151,13 @@ impl Watchdog {
 
 /// An accepted connection that notes when bytes come, and counts as open for as long as it lives.
 #[derive(Debug)]
-pub(super) struct Socket {
-    pub(super) stream: TcpStream,
+pub(super) struct Socket<T> {
+    pub(super) stream: T,
     pub(super) activity: Arc<Activity>,
     pub(super) _permit: OwnedSemaphorePermit,
 }
 
-impl AsyncRead for Socket {
+impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -174,7 +173,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Socket<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

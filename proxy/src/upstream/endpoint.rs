@@ -126,7 +126,7 @@ impl Endpoint {
         }
     }
 
-    fn is_terminating(&self) -> bool {
+    pub(super) fn is_terminating(&self) -> bool {
         self.terminating.load(Ordering::Relaxed)
     }
 
@@ -250,6 +250,11 @@ impl Endpoint {
     /// Whether its guard has vouched for it and it may be sent to.
     pub fn is_ready(&self, now: Instant) -> bool {
         !self.is_terminating() && self.live.lock().is_ready(now)
+    }
+
+    /// Whether it has work of this gateway.
+    pub fn is_busy(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) > 0
     }
 
     /// The state as shown; `None` when it cannot be reached.

@@ -124,6 +124,7 @@ impl Upstreams {
         F: Future<Output = Result<T, Stop>>,
     {
         let metrics = &self.inner.metrics;
+        let _use = self.demand(&outgoing.route);
         let budget = self.retry_budget();
         budget.deposit();
         let attempts = self.begin();
@@ -234,11 +235,9 @@ impl Upstreams {
 
     pub(super) fn give_up(&self, route: &Route, tried: &Tried) -> Error {
         let (capability, retry_after) = (route.capability, self.retry_after(route));
-        Failure::error(&tried.failures, capability, retry_after).unwrap_or_else(|| Error::NoEngine {
-            capability,
-            reason: self.absence(route),
-            retry_after,
-        })
+        self.waking(route, retry_after)
+            .or_else(|| Failure::error(&tried.failures, capability, retry_after))
+            .unwrap_or_else(|| Error::NoEngine { capability, reason: self.absence(route), retry_after })
     }
 }
 

@@ -11,8 +11,8 @@ use serde::Serialize;
 use speechstack_crds::{ContainerRestarts, GatewayAuth, QuotaLimits, Span};
 
 use super::guard::RUN_PATH;
-use super::metadata;
-use super::pod::KEYS_FILE;
+use super::pod::{KEYS_FILE, TLS_PATH};
+use super::{metadata, storage};
 use crate::names;
 use crate::reconcile::validate::{ValidEngine, ValidStack};
 
@@ -158,11 +158,28 @@ struct Tier {
 }
 
 #[derive(Serialize)]
+struct Tls {
+    cert_file: String,
+    key_file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listen: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Jobs {
+    disk: u64,
+}
+
+#[derive(Serialize)]
 struct Gateway {
     listen: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<Tls>,
     admin: String,
     body_limit: u64,
     max_in_flight: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jobs: Option<Jobs>,
     drain: Span,
     drain_delay: Span,
     wait: Wait,
@@ -198,6 +215,8 @@ struct Pool {
     language: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     standby: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    sleeps: bool,
 }
 
 #[derive(Serialize)]
@@ -280,6 +299,7 @@ pub fn gateway(stack: &ValidStack) -> ConfigMap {
         protocols: engine.protocols.iter().map(|protocol| protocol.as_str()).collect(),
         language: engine.language.clone(),
         standby: engine.spec.standby,
+        sleeps: engine.spec.idle.is_some(),
     });
     let models = gateway.models.iter().map(|model| Model {
         id: model.id.clone(),
@@ -287,12 +307,19 @@ pub fn gateway(stack: &ValidStack) -> ConfigMap {
         pool: model.engine.clone(),
         aliases: model.aliases.clone(),
     });
+    let [plain, https] = [port::GATEWAY, port::GATEWAY_TLS].map(|port| format!("[::]:{port}"));
     let file = GatewayFile {
         gateway: Gateway {
-            listen: format!("[::]:{}", port::GATEWAY),
+            listen: if gateway.is_plain() { plain } else { https.clone() },
+            tls: gateway.spec.tls.as_ref().map(|_| Tls {
+                cert_file: format!("{TLS_PATH}/tls.crt"),
+                key_file: format!("{TLS_PATH}/tls.key"),
+                listen: gateway.is_plain().then_some(https),
+            }),
             admin: format!("[::]:{}", port::GATEWAY_ADMIN),
             body_limit: gateway.max_upload,
             max_in_flight: gateway.spec.limits.max_in_flight,
+            jobs: gateway.storage.as_ref().and_then(storage::job_bytes).map(|disk| Jobs { disk }),
             drain: drain(stack),
             drain_delay: DRAIN_DELAY,
             wait: Wait { max_wait: gateway.spec.limits.queue_timeout },

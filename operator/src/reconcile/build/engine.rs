@@ -86,7 +86,8 @@ pub fn is_claim(names: &str, name: &str) -> bool {
     rest.is_some_and(|rest| if names.ends_with('-') { is_number(rest) } else { rest.is_empty() })
 }
 
-fn claim_spec(claim: &Claim) -> PersistentVolumeClaimSpec {
+/// The spec of a claim.
+pub fn claim_spec(claim: &Claim) -> PersistentVolumeClaimSpec {
     PersistentVolumeClaimSpec {
         access_modes: Some(vec![claim.access_mode.clone()]),
         storage_class_name: claim.storage_class.clone(),

@@ -13,7 +13,7 @@ use kube::api::ObjectMeta;
 use speechstack_crds::ServiceType;
 
 use super::config::DRAIN_DELAY;
-use super::{metadata, pod};
+use super::{metadata, pod, storage};
 use crate::names::{container, volume};
 use crate::reconcile::validate::ValidStack;
 
@@ -71,17 +71,25 @@ pub fn role_binding(stack: &ValidStack) -> RoleBinding {
 pub fn service(stack: &ValidStack) -> Service {
     let wanted = &stack.gateway.spec.service;
     let kind = wanted.service_type;
-    let port = |name: &str, number: i32, protocol: &str| ServicePort {
+    let port = |name: &str, number: i32, target: &str, protocol: &str| ServicePort {
         name: Some(name.into()),
         port: number,
-        target_port: Some(IntOrString::String("http".into())),
+        target_port: Some(IntOrString::String(target.into())),
         app_protocol: (kind != ServiceType::ClusterIP).then(|| protocol.into()),
         ..ServicePort::default()
     };
-    let mut ports = vec![port("http", wanted.port, "http")];
-    if wanted.port != GRPC_PORT {
-        ports.push(port("grpc", GRPC_PORT, "kubernetes.io/h2c"));
-    }
+    let tls = stack.gateway.spec.tls.as_ref();
+    let https = tls.map(|tls| port("https", tls.port, "https", "https"));
+    let mut ports = if stack.gateway.is_plain() {
+        let http = port("http", wanted.port, "http", "http");
+        vec![http, port("grpc", GRPC_PORT, "http", "kubernetes.io/h2c")]
+    } else {
+        vec![port("grpc", GRPC_PORT, "https", "https")]
+    };
+    // A port that serves everything serves gRPC as well.
+    let taken = [Some(wanted.port).filter(|_| stack.gateway.is_plain()), tls.map(|tls| tls.port)];
+    ports.retain(|port| port.name.as_deref() != Some("grpc") || !taken.contains(&Some(GRPC_PORT)));
+    ports.extend(https);
     Service {
         metadata: metadata::annotated(metadata::gateway(stack), &wanted.annotations),
         spec: Some(ServiceSpec {
@@ -101,18 +109,26 @@ pub fn deployment(stack: &ValidStack) -> Deployment {
         spec: Some(DeploymentSpec {
             replicas: stack.gateway.replicas,
             selector: metadata::gateway_selector(stack),
-            strategy: Some(DeploymentStrategy {
-                type_: Some("RollingUpdate".into()),
-                rolling_update: Some(RollingUpdateDeployment {
-                    max_surge: Some(IntOrString::Int(1)),
-                    max_unavailable: Some(IntOrString::Int(0)),
-                }),
-            }),
+            strategy: Some(strategy(stack)),
             revision_history_limit: Some(3),
             template: template(stack),
             ..DeploymentSpec::default()
         }),
         status: None,
+    }
+}
+
+/// Pods whose storage a second one cannot use end before the next begins.
+fn strategy(stack: &ValidStack) -> DeploymentStrategy {
+    if stack.gateway.storage.as_ref().is_some_and(|storage| !storage.is_shared()) {
+        return DeploymentStrategy { type_: Some("Recreate".into()), rolling_update: None };
+    }
+    DeploymentStrategy {
+        type_: Some("RollingUpdate".into()),
+        rolling_update: Some(RollingUpdateDeployment {
+            max_surge: Some(IntOrString::Int(1)),
+            max_unavailable: Some(IntOrString::Int(0)),
+        }),
     }
 }
 
@@ -146,6 +162,20 @@ fn pod_spec(stack: &ValidStack) -> PodSpec {
         volumes.push(keys);
         mounts.push(keys_mount);
     }
+    let mut args = ["gateway", "--config", "/etc/speechstack/config.yaml"].map(str::to_owned).to_vec();
+    if let Some(tls) = &spec.tls {
+        let (certificate, certificate_mount) = pod::tls(&tls.secret_name);
+        volumes.push(certificate);
+        mounts.push(certificate_mount);
+    }
+    if let Some((kept, kept_mount, storage)) = gateway.storage.as_ref().and_then(|storage| {
+        let (kept, mount) = storage::volume(stack, storage)?;
+        Some((kept, mount, storage))
+    }) {
+        volumes.push(kept);
+        mounts.push(kept_mount);
+        args.extend(storage::args(storage));
+    }
     mounts.extend(gateway.mounts.clone());
     volumes.extend(gateway.volumes.clone());
     let drain = super::config::drain(stack).0.as_secs() + DRAIN_DELAY.0.as_secs();
@@ -154,6 +184,10 @@ fn pod_spec(stack: &ValidStack) -> PodSpec {
         container_port: port,
         ..ContainerPort::default()
     };
+    let public = gateway.is_plain().then(|| port("http", port::GATEWAY.into()));
+    let https = spec.tls.as_ref().map(|_| port("https", port::GATEWAY_TLS.into()));
+    let admin = port("admin", port::GATEWAY_ADMIN.into());
+    let ports = public.into_iter().chain(https).chain([admin]).collect();
     PodSpec {
         service_account_name: Some(account(stack)),
         automount_service_account_token: Some(false),
@@ -179,8 +213,8 @@ fn pod_spec(stack: &ValidStack) -> PodSpec {
             image: Some(gateway.image.reference.clone()),
             image_pull_policy: Some(gateway.image.pull_policy.into()),
             command: Some(vec!["/usr/local/bin/speechstack-proxy".into()]),
-            args: Some(["gateway", "--config", "/etc/speechstack/config.yaml"].map(str::to_owned).into()),
-            ports: Some(vec![port("http", port::GATEWAY.into()), port("admin", port::GATEWAY_ADMIN.into())]),
+            args: Some(args),
+            ports: Some(ports),
             startup_probe: Some(pod::http_probe("/livez", 1, 5, 60)),
             // Ready once engines are looked up, whether one serves or not: clients then get a truthful 503 with
             // Retry-After in place of a refused connection.
@@ -206,4 +240,67 @@ fn spread(stack: &ValidStack) -> Vec<TopologySpreadConstraint> {
         label_selector: Some(metadata::gateway_selector(stack)),
         ..TopologySpreadConstraint::default()
     }]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::fingerprint;
+    use crate::reconcile::build::build;
+    use crate::reconcile::testing;
+
+    /// Ports of the Service by name with their target, the pod's spec, and the gateway's file as the proxy reads it.
+    fn rendered(gateway: &str) -> (Vec<(String, i64, String)>, Value, speechstack_proxy::config::Gateway) {
+        let spec =
+            format!("{}\ngateway: {{{gateway}}}\nnetworkPolicy: {{enabled: true}}\n", testing::MINIMAL);
+        let desired = build(&testing::valid(&spec), &testing::observed());
+        let service = fingerprint::json(&desired.services[0]);
+        let ports = service["spec"]["ports"].as_array().unwrap().iter();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let ports = ports
+            .map(|port| (text(&port["name"]), port["port"].as_i64().unwrap(), text(&port["targetPort"])))
+            .collect();
+        let pod = fingerprint::json(&desired.gateways[0])["spec"]["template"]["spec"].clone();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.yaml");
+        let mut files = desired.config_maps.iter().filter_map(|map| map.data.as_ref()?.get("config.yaml"));
+        std::fs::write(&file, files.find(|text| text.contains("discovery")).unwrap()).unwrap();
+        let policy = fingerprint::json(&desired.network_policies[0]);
+        let open = policy["spec"]["ingress"][0]["ports"].as_array().unwrap().len();
+        let listens = pod["containers"][0]["ports"].as_array().unwrap().len();
+        assert_eq!(open + 1, listens, "the policy opens what the pod serves, but for the admin port");
+        (ports, pod, speechstack_proxy::config::from_file(&file, &[]).unwrap().gateway)
+    }
+
+    fn named(ports: &[(&str, i64, &str)]) -> Vec<(String, i64, String)> {
+        ports.iter().map(|(name, port, to)| ((*name).to_owned(), *port, (*to).to_owned())).collect()
+    }
+
+    #[test]
+    fn https_is_served_beside_plain_http_with_the_certificate_of_the_secret() {
+        let (ports, pod, read) = rendered("tls: {secretName: cert}");
+        assert_eq!(ports, named(&[("http", 80, "http"), ("grpc", 50051, "http"), ("https", 443, "https")]));
+        let tls = read.tls.unwrap();
+        assert_eq!((read.listen.port(), tls.listen.unwrap().port()), (8080, 8443));
+        let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+        let mount = mounts.iter().find(|mount| mount["mountPath"] == "/etc/speechstack-tls").unwrap();
+        assert_eq!(
+            (&mount["readOnly"], tls.cert_file.parent().unwrap().to_str()),
+            (&json!(true), mount["mountPath"].as_str())
+        );
+        let volume = pod["volumes"].as_array().unwrap().iter().find(|one| one["name"] == mount["name"]);
+        assert_eq!(volume.unwrap()["secret"]["secretName"], "cert");
+    }
+
+    #[test]
+    fn without_plain_http_every_port_speaks_tls() {
+        let (ports, pod, read) = rendered("tls: {secretName: cert, http: false}");
+        assert_eq!(ports, named(&[("grpc", 50051, "https"), ("https", 443, "https")]));
+        assert_eq!((read.listen.port(), read.tls.unwrap().listen), (8443, None));
+        let served = pod["containers"][0]["ports"].as_array().unwrap();
+        assert!(served.iter().all(|port| port["name"] != "http"), "{served:?}");
+        let (ports, ..) = rendered("tls: {secretName: cert, port: 50051}");
+        assert_eq!(ports, named(&[("http", 80, "http"), ("https", 50051, "https")]));
+    }
 }

@@ -22,6 +22,12 @@ pub fn of_gateway(stack: &ValidStack) -> String {
     format!("{}-gateway", stack.name)
 }
 
+/// Name of the claim of the gateway's jobs and recordings.
+#[must_use]
+pub fn of_storage(stack: &ValidStack) -> String {
+    format!("{}-gateway-storage", stack.name)
+}
+
 /// Name of the engines' service account.
 #[must_use]
 pub fn engine_account(stack: &ValidStack) -> String {
@@ -61,6 +67,14 @@ pub fn engine_labels(stack: &ValidStack, engine: &ValidEngine) -> BTreeMap<Strin
     labels.insert(label::COMPONENT.into(), "engine".into());
     labels.insert(label::ENGINE.into(), engine.spec.name.clone());
     labels.insert(label::CAPABILITY.into(), engine.capability.as_str().into());
+    labels
+}
+
+/// Labels of the pods that fill an engine's cache. They are none of the engine's pods, so no selector of these takes them.
+#[must_use]
+pub fn prefill_labels(stack: &ValidStack) -> BTreeMap<String, String> {
+    let mut labels = labels(stack);
+    labels.insert(label::COMPONENT.into(), "prefill".into());
     labels
 }
 

@@ -50,16 +50,21 @@ pub fn gateway(stack: &ValidStack) -> NetworkPolicy {
         to: Some(vec![engines]),
         ports: Some(ports("TCP", &[port::GUARD, port::GUARD_ADMIN])),
     };
+    let mut admin = scrapers(stack);
+    // It asks when engines were last used.
+    admin.extend(
+        stack.engines.iter().any(|engine| engine.spec.idle.is_some()).then(|| anywhere(label::OPERATOR)),
+    );
+    let plain = stack.gateway.is_plain().then_some(port::GATEWAY);
+    let https = stack.gateway.spec.tls.as_ref().map(|_| port::GATEWAY_TLS);
+    let public: Vec<u16> = plain.into_iter().chain(https).collect();
     let egress = || everywhere().into_iter().chain([to_engines]).collect();
     NetworkPolicy {
         metadata: metadata::gateway(stack),
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(metadata::gateway_selector(stack)),
             policy_types: Some(types(stack)),
-            ingress: Some(vec![
-                from(clients, &[port::GATEWAY]),
-                from(Some(scrapers(stack)), &[port::GATEWAY_ADMIN]),
-            ]),
+            ingress: Some(vec![from(clients, &public), from(Some(admin), &[port::GATEWAY_ADMIN])]),
             egress: stack.network.egress.then(egress),
         }),
     }

@@ -2,9 +2,10 @@
 
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapProjection, ConfigMapVolumeSource, DownwardAPIProjection, DownwardAPIVolumeFile,
-    EmptyDirVolumeSource, EnvVar, HTTPGetAction, KeyToPath, ObjectFieldSelector, PodSecurityContext, Probe,
-    ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext,
-    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+    EmptyDirVolumeSource, EnvVar, HTTPGetAction, KeyToPath, ObjectFieldSelector,
+    PersistentVolumeClaimVolumeSource, PodSecurityContext, Probe, ProjectedVolumeSource,
+    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, ServiceAccountTokenProjection,
+    Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -21,6 +22,8 @@ const CONFIG_PATH: &str = "/etc/speechstack";
 const KEYS_PATH: &str = "/etc/speechstack-keys";
 /// The file with API keys.
 pub const KEYS_FILE: &str = "/etc/speechstack-keys/keys.yaml";
+/// Folder of the gateway's certificate, as a Secret of type kubernetes.io/tls has it.
+pub const TLS_PATH: &str = "/etc/speechstack-tls";
 /// User and group of all our processes.
 const ID: i64 = 1000;
 
@@ -109,6 +112,31 @@ pub fn keys(secret: &KeysSecret) -> (Volume, VolumeMount) {
         ..Volume::default()
     };
     (volume, read_only(mount(volume::KEYS, KEYS_PATH)))
+}
+
+/// The gateway's certificate.
+pub fn tls(secret: &str) -> (Volume, VolumeMount) {
+    let volume = Volume {
+        name: volume::TLS.into(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret.into()),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    };
+    (volume, read_only(mount(volume::TLS, TLS_PATH)))
+}
+
+/// The volume of a claim.
+pub fn claimed(name: &str, claim: String) -> Volume {
+    Volume {
+        name: name.into(),
+        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+            claim_name: claim,
+            read_only: None,
+        }),
+        ..Volume::default()
+    }
 }
 
 /// A volume that ends with the pod.

@@ -6,8 +6,8 @@ use k8s_openapi::DeepMerge;
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, ExecAction, HostPathVolumeSource,
     Lifecycle, LifecycleHandler, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
-    PersistentVolumeClaimVolumeSource, PodResourceClaim, PodSpec, PodTemplateSpec, Probe, ResourceClaim,
-    ResourceRequirements, SecretKeySelector, SecurityContext, Toleration, Volume as PodVolume,
+    PodResourceClaim, PodSpec, PodTemplateSpec, Probe, ResourceClaim, ResourceRequirements,
+    SecretKeySelector, SecurityContext, Toleration, Volume as PodVolume,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ObjectMeta;
@@ -284,11 +284,7 @@ fn cache_volume(stack: &ValidStack, engine: &ValidEngine) -> Option<PodVolume> {
     if engine.own_claim().is_some() {
         return None; // the StatefulSet adds each replica's own
     }
-    let claim = |claim_name: String| PodVolume {
-        name: volume::CACHE.into(),
-        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource { claim_name, read_only: None }),
-        ..PodVolume::default()
-    };
+    let claim = |name: String| pod::claimed(volume::CACHE, name);
     Some(match volume {
         Volume::New(_) => claim(metadata::of_cache(stack, engine)),
         Volume::Existing(name) => claim(name.clone()),

@@ -126,12 +126,13 @@ impl Object {
     }
 }
 
-/// Builds one engine's. The template names its ConfigMap by its own fingerprint, so that pods of an older template keep
+/// Builds one engine's, without pods while it is held back. The template names its ConfigMap by its own fingerprint, so that pods of an older template keep
 /// the file that was written for them.
 pub fn build(
     stack: &ValidStack,
     engine: &ValidEngine,
     live: Option<&LiveWorkload>,
+    held: bool,
     now: Timestamp,
 ) -> Workload {
     let unnamed = template::template(stack, engine, String::new());
@@ -144,7 +145,7 @@ pub fn build(
     let all = metadata.annotations.get_or_insert_default();
     all.extend(annotations.map(|(key, value)| (key.to_owned(), value)));
     let (replicas, first) = match &engine.replicas {
-        _ if stack.suspend => (Some(0), 0),
+        _ if stack.suspend || held => (Some(0), 0),
         Replicas::Fixed(replicas) => (Some(*replicas), *replicas),
         // An autoscaler does not move what is at zero, such as after a suspension.
         Replicas::Autoscaled { min, .. } if live.is_some_and(|live| live.replicas == 0) => (Some(*min), *min),

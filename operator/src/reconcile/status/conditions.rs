@@ -82,6 +82,16 @@ fn why_missing(engines: &[Judged]) -> (&'static str, String) {
         let message = format!("engine {}, pod {}: {}", engine.status.name, failure.pod, failure.message);
         return (fault.reason, message);
     }
+    let filling = |engine: &&&Judged| engine.status.prefill.is_some();
+    if let Some(engine) = missing.iter().find(filling) {
+        let prefill = engine.status.prefill.as_ref();
+        let says = prefill.and_then(|prefill| prefill.message.as_deref());
+        let says = says.map(|says| format!(": {says}")).unwrap_or_default();
+        return (
+            reason::FILLING_CACHE,
+            format!("engine {}: a Job fills its cache{says}", engine.status.name),
+        );
+    }
     let counts = missing
         .iter()
         .map(|engine| format!("{} {}/{}", engine.status.name, engine.status.verified, engine.status.desired))
@@ -179,7 +189,7 @@ fn degraded(stack: &ValidStack, engines: &[Judged]) -> Verdict {
         return verdict(kind, false, reason::VERIFIED, "every engine is proven by inference");
     }
     let (why, message) = why_missing(engines);
-    verdict(kind, why != reason::STARTING, why, message)
+    verdict(kind, ![reason::STARTING, reason::FILLING_CACHE].contains(&why), why, message)
 }
 
 /// Without its guard's word an engine is neither repaired by the operator nor known to be well.

@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use speechstack_crds::{Capability, Endpoints, EngineStatus, Failure, PodStatus, SpeechStackStatus, Summary};
+use speechstack_crds::{
+    Capability, Endpoints, EngineStatus, Failure, PodStatus, PrefillPhase, SpeechStackStatus, Summary,
+};
 
 use super::second;
 use contract::State;
@@ -13,7 +15,7 @@ use crate::reconcile::apply::AppliedObjects;
 use crate::reconcile::build::metadata;
 use crate::reconcile::build::{self, Update};
 use crate::reconcile::failure::{self, Fault};
-use crate::reconcile::observe::Observed;
+use crate::reconcile::observe::{Filling, Observed};
 use crate::reconcile::outside::{self, Outside};
 use crate::reconcile::validate::{Replicas, ValidEngine, ValidStack};
 
@@ -68,8 +70,9 @@ fn one(
     let name = &engine.spec.name;
     let before = old.and_then(|old| old.engines.iter().find(|engine| engine.name == *name));
     let live = observed.workloads.get(&metadata::of_engine(stack, engine));
+    let asleep = !stack.suspend && build::sleep::sleeps(stack, engine, observed);
     let desired = match engine.replicas {
-        _ if stack.suspend => 0,
+        _ if stack.suspend || asleep => 0,
         Replicas::Fixed(replicas) => replicas,
         Replicas::Autoscaled { min: first, .. } | Replicas::External { first } => {
             live.map_or(first, |live| live.replicas)
@@ -89,6 +92,8 @@ fn one(
                 Some(applied) => applied.engines.get(name) == Some(&Update::Pending),
                 None => before.is_some_and(|before| before.update_pending),
             },
+            asleep,
+            prefill: build::prefill::filling(stack, engine, observed).map(Filling::status),
             pods: Vec::new(),
             last_failure: before.and_then(|before| before.last_failure.clone()),
         },
@@ -103,6 +108,12 @@ fn one(
         if *pod.revision.engine == **name {
             add(&mut judged, pod, seen.as_ref(), observed, before, now);
         }
+    }
+    if let Some(prefill) =
+        judged.status.prefill.as_ref().filter(|prefill| prefill.phase == PrefillPhase::Failed)
+    {
+        let why = prefill.message.as_deref().unwrap_or_default();
+        judged.failing = Some(failure::of_prefill(name, why));
     }
     if judged.failing.is_none() {
         judged.failing = failure::of_workload(name, live, judged.last_ended.as_ref(), judged.pods, desired);
@@ -234,7 +245,9 @@ pub fn orphaned(stack: &ValidStack, observed: &Observed) -> Vec<String> {
                 .is_some_and(|(names, _)| build::engine::is_claim(&names, claim))
         })
     };
-    observed.claims.iter().filter(|claim| !used(claim)).cloned().collect()
+    let storage = stack.gateway.claim().map(|_| metadata::of_storage(stack));
+    let unused = |claim: &&String| !used(claim) && storage.as_ref() != Some(*claim);
+    observed.claims.iter().filter(unused).cloned().collect()
 }
 
 /// `verified/desired` of each capability.
@@ -255,7 +268,10 @@ pub fn summary(engines: &[Judged]) -> Summary {
 /// Where clients connect: within the cluster, and from outside by Ingress, HTTPRoute or load balancer, in this order.
 pub fn endpoints(stack: &ValidStack, outside: &Outside) -> Endpoints {
     let spec = &stack.gateway.spec;
-    let port = i64::from(spec.service.port);
+    let (https, port) = match &spec.tls {
+        Some(tls) if !tls.http => (true, tls.port),
+        _ => (false, spec.service.port),
+    };
     let host = format!("{}.{}.svc", metadata::of_gateway(stack), stack.namespace);
     let ingress = spec.ingress.as_ref().map(|ingress| match ingress.tls_secret_name {
         Some(_) => outside::url(true, &ingress.host, 443),
@@ -263,9 +279,12 @@ pub fn endpoints(stack: &ValidStack, outside: &Outside) -> Endpoints {
     });
     let route = spec.http_route.as_ref();
     let route = || route.and_then(|route| outside::of_route(&outside.listeners, &route.hostnames));
-    let balancer = || outside.load_balancer.as_ref().map(|host| outside::url(false, host, port));
+    // From outside HTTPS comes first.
+    let (outer, outer_port) = spec.tls.as_ref().map_or((false, port), |tls| (true, tls.port));
+    let balancer =
+        || outside.load_balancer.as_ref().map(|host| outside::url(outer, host, i64::from(outer_port)));
     Endpoints {
-        openai_base_url: outside::url(false, &host, port),
+        openai_base_url: outside::url(https, &host, i64::from(port)),
         external: ingress.or_else(route).or_else(balancer),
     }
 }

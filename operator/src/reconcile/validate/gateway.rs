@@ -6,13 +6,17 @@ use k8s_openapi::api::core::v1::{
     Affinity, PodDNSConfig, PodSecurityContext, PodTemplateSpec, SecurityContext, TopologySpreadConstraint,
     Volume, VolumeMount,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use speechstack_crds::{Capability, GatewaySpec, ServiceType, SpeechStackSpec};
 
 use super::check::Check;
-use super::engine::ValidEngine;
+use super::engine::{Claim, ValidEngine, Volume as Kept};
 use super::image::{self, ImageRef};
 use super::{Defaults, Problem, patch};
 use crate::reconcile::quantity;
+
+/// Size of a new volume of jobs and recordings.
+const STORAGE_SIZE: &str = "20Gi";
 
 /// The gateway with all defaults resolved.
 #[derive(Clone, Debug)]
@@ -39,13 +43,56 @@ pub struct ValidGateway {
     pub security: Option<SecurityContext>,
     /// Patch of the pod template.
     pub patch: Option<PodTemplateSpec>,
+    /// Where jobs and recordings are kept.
+    pub storage: Option<Storage>,
     /// Largest upload in bytes.
     pub max_upload: u64,
     /// Models that clients may name.
     pub models: Vec<Model>,
 }
 
+/// Where jobs and recordings are kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Storage {
+    /// The volume.
+    pub volume: Kept,
+    /// Its size in bytes; `None` when it is not ours to say.
+    pub size: Option<u64>,
+    /// Whether there are jobs, which are those of one pod.
+    pub jobs: bool,
+    /// Whether there are recordings.
+    pub recordings: bool,
+}
+
+impl Storage {
+    /// Whether a second pod can use it at the same time.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        let claim = match &self.volume {
+            Kept::New(claim) => claim.is_shared(),
+            Kept::Existing(_) => true,
+            Kept::Ephemeral(_) | Kept::HostPath { .. } => false,
+        };
+        claim && !self.jobs
+    }
+}
+
 impl ValidGateway {
+    /// The claim that the operator makes for it.
+    #[must_use]
+    pub fn claim(&self) -> Option<&Claim> {
+        match &self.storage.as_ref()?.volume {
+            Kept::New(claim) => Some(claim),
+            _ => None,
+        }
+    }
+
+    /// Whether it has a port of plain HTTP.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.spec.tls.as_ref().is_none_or(|tls| tls.http)
+    }
+
     /// Whether others give it an address, which may come later.
     #[must_use]
     pub fn is_outside(&self) -> bool {
@@ -92,11 +139,13 @@ pub fn validate(
     let pod_security = check.parsed("podSecurityContext", gateway.pod_security_context.as_ref());
     let security = check.parsed("securityContext", gateway.security_context.as_ref());
     let patch = patch::of_gateway(gateway.pod_template_patch.as_ref(), &mut check);
+    let storage = storage(gateway, &mut check);
+    let alone = storage.as_ref().is_some_and(|storage| !storage.is_shared());
     ValidGateway {
         image: image::resolve("spec.gateway.image", gateway.image.as_ref(), &defaults.proxy_image, problems),
         replicas: match gateway.autoscaling {
             Some(_) => None,
-            None => Some(gateway.replicas.unwrap_or(2)),
+            None => Some(gateway.replicas.unwrap_or(if alone { 1 } else { 2 })),
         },
         affinity,
         topology_spread,
@@ -106,10 +155,42 @@ pub fn validate(
         pod_security,
         security,
         patch,
+        storage,
         max_upload,
         models,
         spec: gateway.clone(),
     }
+}
+
+/// The volume of jobs and recordings.
+fn storage(gateway: &GatewaySpec, check: &mut Check<'_>) -> Option<Storage> {
+    let wanted = gateway.storage.as_ref()?;
+    let or_default = |size: Option<&Quantity>| size.cloned().unwrap_or_else(|| Quantity(STORAGE_SIZE.into()));
+    let (volume, size) = match (&wanted.pvc, &wanted.existing_claim, &wanted.ephemeral) {
+        (Some(claim), ..) => {
+            let size = or_default(claim.size.as_ref());
+            let bytes = check.quantity("storage.pvc.size", &size);
+            let access_mode = claim.access_mode.clone().unwrap_or_else(|| "ReadWriteOnce".into());
+            let storage_class = claim.storage_class_name.clone();
+            (Kept::New(Claim { size, storage_class, access_mode }), Some(bytes))
+        }
+        (None, Some(claim), _) => (Kept::Existing(claim.clone()), None),
+        (None, None, Some(ephemeral)) => {
+            let size = or_default(ephemeral.size.as_ref());
+            let bytes = check.quantity("storage.ephemeral.size", &size);
+            (Kept::Ephemeral(size), Some(bytes))
+        }
+        (None, None, None) => {
+            check.problem("storage", "set one of existingClaim, pvc and ephemeral");
+            return None;
+        }
+    };
+    let storage = Storage { volume, size, jobs: wanted.jobs, recordings: wanted.recordings };
+    let several = gateway.autoscaling.is_some() || gateway.replicas.is_some_and(|replicas| replicas > 1);
+    if several && !storage.is_shared() {
+        check.problem("storage", "one gateway pod alone can use it: set gateway.replicas: 1");
+    }
+    Some(storage)
 }
 
 /// One entry for each model id. Engines with the same first name share it; of other names the first engine that has

@@ -47,6 +47,7 @@ pub fn fingerprint(engine: &EngineSpec, stack: &SpeechStackSpec) -> String {
         replicas: _,
         standby: _,
         autoscaling: _,
+        idle: _,
         startup: _,
         rollout: _,
     } = engine;
@@ -55,7 +56,10 @@ pub fn fingerprint(engine: &EngineSpec, stack: &SpeechStackSpec) -> String {
     let Auth { ngc_secret_ref } = &stack.auth;
     let cache = cache.as_ref().map(|cache| {
         let mut cache = fingerprint::json(cache);
-        // The size and class of a claim are the claim's, not the template's.
+        // What fills it is not the engine. The size and class of a claim are the claim's, not the template's.
+        if let Some(fields) = cache.as_object_mut() {
+            fields.remove("prefill");
+        }
         if let Some(claim) = cache.get_mut("pvc").and_then(Value::as_object_mut) {
             claim.retain(|key, _| key == "accessMode");
         }

@@ -23,6 +23,14 @@ pub fn concerns(spec: &SpeechStackSpec, engines: &[ValidEngine], observed: &Obse
         let key = &auth.keys_secret_ref;
         concerns.extend(secret(observed.keys_secret, &key.name, &key.key));
     }
+    if let Some(tls) = &spec.gateway.tls {
+        concerns.extend(secret(observed.tls_secret, &tls.secret_name, "tls.crt"));
+    }
+    let kept = spec.gateway.storage.as_ref().and_then(|storage| storage.existing_claim.as_ref());
+    if let Some(claim) = kept.filter(|claim| observed.missing_claims.contains(*claim)) {
+        let message = format!("gateway.storage: there is no PersistentVolumeClaim {claim}");
+        concerns.push(Problem { reason: reason::CACHE_CLAIM_MISSING, message });
+    }
     for engine in engines {
         let name = &engine.spec.name;
         if let Some((Volume::Existing(claim), _)) = &engine.cache

@@ -53,6 +53,7 @@ fn code(error: &Error) -> Code {
         Error::FormChanged => Code::Internal,
         Error::NoRoom { .. }
         | Error::NoEngine { .. }
+        | Error::EngineWaking { .. }
         | Error::EngineFailed { .. }
         | Error::JobUnfinished { .. }
         | Error::Storage { .. } => Code::Unavailable,

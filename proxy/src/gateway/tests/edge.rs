@@ -187,6 +187,7 @@ async fn started_means_that_engines_are_known_and_a_coming_stop_is_announced_fir
             language: None,
             model: None,
             standby: false,
+            sleeps: false,
         };
         config.gateway.discovery = Some(Discovery { namespace: "ns".into(), pools: vec![pool] });
     })

@@ -334,6 +334,7 @@ impl Stack {
         let serve_peer = move |peer| service.for_peer(peer);
         tokio::spawn(crate::net::serve_within(
             listener,
+            None,
             serve_peer,
             crate::net::Limits::default(),
             drain.clone(),

@@ -45,7 +45,8 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let drain = Drain::new();
-        let task = tokio::spawn(serve_within(listener, move |_| service_fn(answer), limits, drain.clone()));
+        let task =
+            tokio::spawn(serve_within(listener, None, move |_| service_fn(answer), limits, drain.clone()));
         Self { address, drain, _task: AbortOnDropHandle::new(task) }
     }
 

@@ -112,6 +112,7 @@ fn pools(names: &[&str]) -> Discovery {
         language: None,
         model: None,
         standby: name.ends_with("spare"),
+        sleeps: false,
     };
     Discovery { namespace: "ns".into(), pools: names.iter().map(pool).collect() }
 }

@@ -104,3 +104,53 @@ async fn a_configuration_that_comes_right_after_the_start_is_taken_over() {
     stack.upstreams.inner.config.replace(config);
     eventually(|| stack.upstreams.reports().len() == 1).await;
 }
+
+#[tokio::test]
+async fn an_engine_that_may_sleep_is_asked_for_and_its_start_is_told() {
+    let guard = Guard::start("ears-0").await;
+    let pool = crate::config::Pool {
+        name: "ears".into(),
+        capability: Capability::Stt,
+        service: "s-ears".into(),
+        protocols: Vec::new(),
+        language: None,
+        model: None,
+        standby: false,
+        sleeps: true,
+    };
+    let discovery = crate::config::Discovery { namespace: "ns".into(), pools: vec![pool] };
+    let stack = stack(&[], |config| config.gateway.discovery = Some(discovery)).start().await;
+    tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+    let before = stack.upstreams.unused()["ears"];
+    assert!(
+        before.seconds >= 0.03 && before.asked_seconds.is_none(),
+        "{before:?}: since the gateway's start"
+    );
+    let Err(Error::EngineWaking { waking, .. }) = send(&stack.upstreams, &stack.small()).await else {
+        panic!("not told that it sleeps");
+    };
+    assert_eq!((waking.state, waking.engines), ("scheduled", 0));
+    let asked = stack.upstreams.unused()["ears"].asked_seconds.unwrap();
+    assert!(asked < before.seconds, "a refused request is a wish");
+
+    guard.report(|report| {
+        (report.state, report.weight, report.says) = (State::Warming, 0.0, Some("loading 40 %".into()))
+    });
+    let mut targets = targets(&[&guard]);
+    targets[0].pool = "ears".into();
+    stack.upstreams.apply(targets);
+    let told = async || match send(&stack.upstreams, &stack.small()).await {
+        Err(error @ Error::EngineWaking { .. }) => error.envelope()["loading"].clone(),
+        // Before its guard has said anything it is tried.
+        _ => serde_json::Value::Null,
+    };
+    while told().await["state"] != "warming" {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let loading = told().await;
+    assert_eq!((&loading["engines"], &loading["says"]), (&1.into(), &"loading 40 %".into()));
+
+    guard.report(|report| (report.state, report.weight) = (State::Healthy, 1.0));
+    eventually(|| stack.upstreams.ready(Capability::Stt)).await;
+    assert_eq!(&*stack.send_to(&guard).await.unwrap().engine, "ears-0");
+}
