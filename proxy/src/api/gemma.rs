@@ -1,11 +1,16 @@
-//! The speech routes of GemmaVoice: uploads and texts over HTTP, recordings and texts over WebSocket. Its routes that need a
-//! language model are not served.
+//! GemmaVoice: uploads, texts and conversations over HTTP and WebSocket.
 
+pub mod dialogue;
 pub mod files;
+pub mod generate;
+pub mod health;
 mod heard;
 pub mod recording;
+pub mod reference;
 pub mod speaking;
 mod speech;
+pub mod talk;
+mod turn;
 
 use std::sync::Arc;
 
@@ -16,7 +21,7 @@ use serde_json::{Value, json};
 
 use contract::Capability;
 
-use super::{Context, small};
+use super::{Context, credential, small};
 use crate::edge::RequestId;
 use crate::error::Error;
 
@@ -49,7 +54,8 @@ pub async fn speak(
         let Ok(Value::Object(fields)) = serde_json::from_slice(&body) else {
             return Err(invalid_json("the request body must be a JSON object"));
         };
-        let asked = speech::Asked::read(&context, &request_id, &fields, false).await?;
+        let credential = credential(&head.headers);
+        let asked = speech::Asked::read(&context, (&request_id, credential), &fields, false).await?;
         speech::reply(context, request_id, asked, &head.headers).await
     };
     served.await.unwrap_or_else(Error::flat)
