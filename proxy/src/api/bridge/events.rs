@@ -12,7 +12,7 @@ use contract::Capability;
 use super::reply::{self, Reply, Step};
 use super::turns::{self, RATE, Speech};
 use crate::api::live::{Dialect, Ending, Opened, Out, base64, to_base64};
-use crate::api::{Context, catalog, llm};
+use crate::api::{Context, catalog};
 use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::chat::{Chat, Message, Role};
@@ -99,18 +99,13 @@ impl Events {
         }
     }
 
-    /// With a prompt the turns are answered by a language model, without one they are spoken as they were heard.
-    fn prompt(&mut self, payload: &Value, out: &mut Out) {
-        let prompt =
-            ["prompt", "content", "text"].iter().find_map(|name| payload.get(*name)).unwrap_or(payload);
-        let prompt: String = prompt.as_str().unwrap_or_default().trim().chars().take(MAX_PROMPT).collect();
-        if prompt.is_empty() {
-            self.prompt = None;
-        } else if let Err(error) = llm::check(&self.context) {
-            failed(error, out);
-        } else {
-            self.prompt = Some(prompt);
-        }
+    /// With a prompt, and a language model, the turns are answered; else they are spoken as they were heard.
+    fn prompt(&mut self, payload: &Value) {
+        let named = ["prompt", "content", "text"].iter().find_map(|name| payload.get(*name));
+        let prompt = named.unwrap_or(payload).as_str().unwrap_or_default().trim();
+        let prompt: String = prompt.chars().take(MAX_PROMPT).collect();
+        let has_model = self.context.config.get().has(Capability::Llm);
+        self.prompt = Some(prompt).filter(|prompt| has_model && !prompt.is_empty());
     }
 
     /// Has a turn answered by a language model.
@@ -186,7 +181,7 @@ impl Dialect for Events {
             }
             "audio" => self.audio(payload, session, out),
             "commit" => session.push(Input::Commit),
-            "system_prompt" => self.prompt(payload, out),
+            "system_prompt" => self.prompt(payload),
             other => {
                 let other: String = other.chars().take(64).collect();
                 failed(format!("unhandled event: {other}"), out);

@@ -328,23 +328,19 @@ async fn a_response_is_the_answer_of_a_language_model_and_can_be_cut() {
 #[tokio::test]
 async fn turns_over_socket_io_are_answered_where_a_prompt_asks_for_it() {
     let stack = talking().await;
-    let mut client = Client::open(&stack, EVENTS, &[]).await.ok().unwrap();
-    assert!(client.next_text().await.starts_with('0'));
-    client.send_text("40/realtime,").await;
-    let emit = |name: &str, payload: Value| format!("42/realtime,{}", json!([name, payload]));
-    client.send_text(&emit("system_prompt", json!("Be brief."))).await;
-    for piece in spoken() {
-        client.send_text(&emit("audio", json!({"audio": piece}))).await;
+    let mut client = events(&stack, &json!({})).await.unwrap();
+    message(&mut client).await;
+    emit(&mut client, &json!(["system_prompt", {"prompt": "Be brief."}])).await;
+    for audio in spoken() {
+        emit(&mut client, &json!(["audio", {"audio": audio}])).await;
     }
     let (mut answer, mut audio) = (None, Vec::new());
     loop {
-        let text = client.next_text().await;
-        let Some(event) = text.strip_prefix("42/realtime,") else { continue };
-        let event: Value = serde_json::from_str(event).unwrap();
-        match event[1]["type"].as_str().unwrap() {
-            "assistant" => answer = Some(event[1]["content"].clone()),
-            "audio" => audio.extend(STANDARD.decode(event[1]["content"].as_str().unwrap()).unwrap()),
-            "error" => panic!("{event}"),
+        let frame = message(&mut client).await;
+        match frame["type"].as_str().unwrap() {
+            "assistant" => answer = Some(frame["content"].clone()),
+            "audio" => audio.extend(STANDARD.decode(frame["content"].as_str().unwrap()).unwrap()),
+            "error" => panic!("{frame}"),
             "turn_done" => break,
             _ => {}
         }
