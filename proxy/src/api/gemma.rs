@@ -27,6 +27,8 @@ use crate::error::Error;
 
 /// Largest body of a request with a text.
 const BODY_BYTES: usize = 256 * 1024;
+/// Largest body of a request with a file in base64.
+const FILE_BODY_BYTES: usize = files::MAX_FILE * 4 / 3 + BODY_BYTES;
 
 /// `POST /v1/speech-to-text`: the text of an uploaded file, and its segments.
 pub async fn transcribe(
@@ -50,7 +52,8 @@ pub async fn speak(
 ) -> Response {
     let served = async {
         let (head, body) = request.into_parts();
-        let body = small::read(body, BODY_BYTES).await?;
+        // A recording to speak like may come with the text.
+        let body = small::read(body, FILE_BODY_BYTES).await?;
         let Ok(Value::Object(fields)) = serde_json::from_slice(&body) else {
             return Err(invalid_json("the request body must be a JSON object"));
         };

@@ -18,16 +18,13 @@ use serde_json::{Map, Value, json};
 use super::files::MAX_FILE;
 use super::speech::Asked;
 use super::turn::{self, Party};
-use super::{BODY_BYTES, heard, invalid_json, json_reply};
+use super::{FILE_BODY_BYTES, heard, invalid_json, json_reply};
 use crate::api::form::Fields;
 use crate::api::live::{base64, to_base64};
 use crate::api::llm::spoken::{Piece, Stages};
 use crate::api::{Context, credential, small};
 use crate::edge::RequestId;
 use crate::error::Error;
-
-/// Largest body in JSON: a file in base64, and room.
-const JSON_BYTES: usize = MAX_FILE * 4 / 3 + BODY_BYTES;
 
 /// What was said.
 enum Said {
@@ -52,7 +49,7 @@ async fn serve(context: Arc<Context>, request_id: RequestId, request: Request) -
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.starts_with("application/json"));
     let (fields, said) = if is_json {
-        of_json(&small::read(request.into_body(), JSON_BYTES).await?)?
+        of_json(&small::read(request.into_body(), FILE_BODY_BYTES).await?)?
     } else {
         let form = context.open(request).await?;
         let file = form.bytes(MAX_FILE).await?;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::files::MAX_FILE;
 use super::turn::text;
-use super::{BODY_BYTES, invalid_json, json_reply};
+use super::{FILE_BODY_BYTES, invalid_json, json_reply};
 use crate::api::live::base64;
 use crate::api::openai::clips::{self, New};
 use crate::api::{Context, owner, small};
@@ -33,7 +33,7 @@ async fn serve(context: &Arc<Context>, request_id: &RequestId, request: Request)
     let (named, consent, transcript, file) = if content_type
         .is_some_and(|kind| kind.starts_with("application/json"))
     {
-        let body = small::read(request.into_body(), MAX_FILE * 4 / 3 + BODY_BYTES).await?;
+        let body = small::read(request.into_body(), FILE_BODY_BYTES).await?;
         let Ok(Value::Object(fields)) = serde_json::from_slice(&body) else {
             return Err(invalid_json("the request body must be a JSON object or a form with a file"));
         };
