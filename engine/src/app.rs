@@ -1,5 +1,6 @@
 //! Wires the engine together, and serves until told to stop.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,7 +28,7 @@ use crate::lane::{Gate, Lane, Pace};
 use crate::protocol::{Protocol, Server};
 use crate::serve::{Listener, Wire};
 use crate::wire;
-use crate::work::{Refusal, Synthesizer, Transcriber, Work};
+use crate::work::{Refusal, Synthesizer, Transcriber, Work, Writer};
 
 /// How to serve.
 #[derive(Debug, Clone)]
@@ -94,6 +95,10 @@ pub async fn build(config: Config) -> io::Result<Bound> {
             let loader = Arc::new(speaking::Loader::new(config.models, core.gate.jobs > 1));
             let lane = Lane::start(&core.gate, move || loader.load())?;
             Work::Tts(Arc::new(Synthesizer::new(core.clone(), lane)))
+        }
+        Kind::Llm => {
+            let lane = Lane::start(&core.gate, || Ok::<(), Infallible>(()))?;
+            Work::Llm(Arc::new(Writer::new(core.clone(), lane)))
         }
     };
     let (http_routes, grpc_routes) = routes(&core, &config.protocols, &work);
@@ -192,7 +197,12 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         let bound = build(config).await?;
         let model = bound.core.capability.model;
         tracing::info!(address = %bound.address, model, grpc = ?bound.grpc, "listening");
-        if bound.core.capability.is_fallback() {
+        if bound.core.kind == Kind::Llm {
+            tracing::warn!(
+                model,
+                "answers are templates: for tests and demos of conversations, never a language model"
+            );
+        } else if bound.core.capability.is_fallback() {
             tracing::warn!(
                 model,
                 "no neural models: speech for tests and demos, English alone; `make models` fetches them"

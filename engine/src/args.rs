@@ -21,10 +21,10 @@ use crate::say::SayArgs;
 #[derive(Debug, Parser)]
 #[command(version, subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
 pub struct Args {
-    /// What to serve: stt recognizes, tts synthesizes
+    /// What to serve: stt recognizes, tts synthesizes, llm answers by templates, for tests of conversations alone
     #[arg(long, value_enum, required = true, env = "SPEECHSTACK_ENGINE_KIND")]
     pub kind: Option<Kind>,
-    /// Protocols to speak, separated by commas [default: parakeet for stt, magpie for tts]
+    /// Protocols to speak, separated by commas [default: parakeet for stt, magpie for tts, openai for llm]
     #[arg(long, value_name = "NAME", value_delimiter = ',', env = "SPEECHSTACK_ENGINE_PROTOCOL")]
     pub protocol: Vec<Protocol>,
     /// Address of the HTTP protocols, of health and of the fault switchboard

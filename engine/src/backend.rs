@@ -54,7 +54,7 @@ impl Capability {
     /// Whether pocketsphinx or flite works in place of a neural network.
     #[must_use]
     pub fn is_fallback(&self) -> bool {
-        self.model == Kind::Stt.fallback() || self.model == Kind::Tts.fallback()
+        [Kind::Stt, Kind::Tts, Kind::Llm].iter().any(|kind| self.model == kind.fallback())
     }
 }
 
@@ -108,7 +108,7 @@ impl Models {
                 true => Capability { model: "kokoro", multilingual: espeak::is_installed(), ..fallback },
                 false => Capability { model: "hibari", ..fallback },
             },
-            Kind::Stt | Kind::Tts => fallback,
+            Kind::Stt | Kind::Tts | Kind::Llm => fallback,
         }
     }
 }

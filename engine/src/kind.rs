@@ -7,6 +7,8 @@ pub enum Kind {
     Stt,
     /// Text to speech.
     Tts,
+    /// Answers in a conversation.
+    Llm,
 }
 
 impl Kind {
@@ -16,6 +18,7 @@ impl Kind {
         match self {
             Self::Stt => "stt",
             Self::Tts => "tts",
+            Self::Llm => "llm",
         }
     }
 
@@ -25,6 +28,7 @@ impl Kind {
         match self {
             Self::Stt => "reference-pocketsphinx",
             Self::Tts => "reference-flite",
+            Self::Llm => "reference-template",
         }
     }
 }

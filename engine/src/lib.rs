@@ -11,6 +11,7 @@
 //! wires and `serve` listens; `ffi` alone is unsafe.
 
 mod activity;
+mod answer;
 pub mod app;
 pub mod args;
 pub mod backend;

@@ -26,7 +26,7 @@ use axum::Router;
 use tonic::service::RoutesBuilder;
 
 use crate::kind::Kind;
-use crate::work::{Synthesizer, Transcriber, Work};
+use crate::work::{Synthesizer, Transcriber, Work, Writer};
 
 /// All protocols.
 static TABLE: [&Entry; 11] = [
@@ -50,6 +50,8 @@ struct Entry {
     stt: Option<Side<Transcriber>>,
     /// How it serves text to speech, if it does.
     tts: Option<Side<Synthesizer>>,
+    /// How it serves conversations, if it does.
+    llm: Option<Side<Writer>>,
 }
 
 /// How a protocol serves the work `W`.
@@ -114,6 +116,7 @@ impl Protocol {
         match kind {
             Kind::Stt => Self(&parakeet::ENTRY),
             Kind::Tts => Self(&magpie::ENTRY),
+            Kind::Llm => Self(&openai::ENTRY),
         }
     }
 
@@ -129,6 +132,7 @@ impl Protocol {
         match work {
             Work::Stt(work) => self.0.stt.as_ref().map(|side| side.server(work.clone())),
             Work::Tts(work) => self.0.tts.as_ref().map(|side| side.server(work.clone())),
+            Work::Llm(work) => self.0.llm.as_ref().map(|side| side.server(work.clone())),
         }
     }
 
@@ -137,6 +141,7 @@ impl Protocol {
         match kind {
             Kind::Stt => self.0.stt.as_ref().map(Side::paths),
             Kind::Tts => self.0.tts.as_ref().map(Side::paths),
+            Kind::Llm => self.0.llm.as_ref().map(Side::paths),
         }
     }
 }

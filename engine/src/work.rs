@@ -10,6 +10,7 @@
 //! | `synthesize` | texts to samples, whole or piece by piece |
 //! | `speech` | a checked text with its voice, and its rendering |
 //! | `voices` | names of voices |
+//! | `write` | conversations to answers |
 
 mod admission;
 mod refusal;
@@ -18,6 +19,7 @@ pub mod speech;
 pub mod synthesize;
 pub mod transcribe;
 pub mod voices;
+pub mod write;
 
 use std::sync::Arc;
 
@@ -26,6 +28,7 @@ use axum::response::Response;
 pub use refusal::Refusal;
 pub use synthesize::Synthesizer;
 pub use transcribe::Transcriber;
+pub use write::Writer;
 
 use crate::wire::{ResetAfter, Silence};
 
@@ -35,6 +38,8 @@ pub enum Work {
     Stt(Arc<Transcriber>),
     /// Text to speech.
     Tts(Arc<Synthesizer>),
+    /// Conversations.
+    Llm(Arc<Writer>),
 }
 
 /// A result, and whether a fault cuts the reply off.

@@ -30,6 +30,7 @@ pub mod gemma;
 mod head;
 pub mod keys;
 pub mod live;
+pub mod llm;
 pub mod nim;
 pub mod openai;
 mod owner;
@@ -65,6 +66,10 @@ pub struct Context {
     pub jobs: Option<Jobs>,
     /// Speakers and voices by name, if this gateway keeps any.
     pub clips: Option<Clips>,
+    /// What was said in conversations.
+    pub memory: llm::memory::Memory,
+    /// Translations that were made.
+    pub translations: llm::translate::Cache,
     /// Free permits for sessions.
     pub sessions: Permits,
     /// Permits for connections whose clients have not proven who they are.
@@ -83,7 +88,8 @@ impl Context {
     /// Why the gateway is not ready: a capability that is configured has no engine that is proven to serve, or the gateway stops.
     pub fn unready(&self) -> Option<Error> {
         let config = self.config.get();
-        for capability in Capability::ALL {
+        // What a language model adds is missing without it; speech is served all the same.
+        for capability in [Capability::Stt, Capability::Tts] {
             let configured = config.has(capability);
             let reason = match self.upstreams.ready(capability) {
                 _ if !configured => continue,

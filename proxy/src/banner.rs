@@ -13,6 +13,9 @@ use contract::{Capability, EngineReport};
 use crate::config::{Config, Engine};
 use crate::guard::Guard;
 
+/// The model of the reference engine that answers by templates.
+const TEST_ANSWERER: &str = "reference-template";
+
 /// Prints each engine's way to health, then the lines to try once each capability is served.
 pub fn start(
     public: SocketAddr,
@@ -35,6 +38,7 @@ pub fn start(
     let keyed = settings.gateway.auth.is_on();
     let https = settings.gateway.tls.as_ref().is_some_and(|tls| tls.listen.is_none());
     let public = format!("{}://{public}", if https { "https" } else { "http" });
+    let model = settings.language_models().first().map(|(model, _)| (*model).to_owned());
 
     print(&format!("speechstack: gateway on {public}, waiting for {} engines", guards.len()));
     tokio::spawn(async move {
@@ -44,7 +48,14 @@ pub fn start(
             if report.weight > 0.0 && !missing.is_empty() {
                 missing.retain(|capability| *capability != report.capability);
                 if missing.is_empty() {
-                    print(&lines(&public, admin, dialogue.as_deref(), wedgeable.as_ref(), keyed));
+                    print(&lines(
+                        &public,
+                        admin,
+                        dialogue.as_deref(),
+                        wedgeable.as_ref(),
+                        model.as_deref(),
+                        keyed,
+                    ));
                 }
             }
             changes.push(next_state(reports));
@@ -74,6 +85,7 @@ fn lines(
     admin: Option<SocketAddr>,
     dialogue: Option<&Path>,
     wedgeable: Option<&Engine>,
+    model: Option<&str>,
     keyed: bool,
 ) -> String {
     let key = if keyed { " -H \"authorization: Bearer $KEY\"" } else { "" };
@@ -90,6 +102,15 @@ fn lines(
             text,
             "# transcribe with speakers\n\
              curl -s {public}/api/audio/transcribe-with-speakers{key} -F 'file=@{}'",
+            dialogue.display()
+        );
+    }
+    if let (Some(dialogue), Some(model)) = (dialogue, model) {
+        let note = if model == TEST_ANSWERER { ", a test answerer that repeats what it hears" } else { "" };
+        let _ = writeln!(
+            text,
+            "# talk to {model}{note}: milliseconds from what was said to each stage of the answer\n\
+             curl -s http://{public}/v1/dialogue{key} -F 'file=@{}' -F stream_audio=true | grep -o '\"timings.*'",
             dialogue.display()
         );
     }

@@ -17,6 +17,7 @@ mod auth;
 mod check;
 mod clips;
 mod connections;
+mod conversation;
 mod current;
 mod grpc;
 mod hedge;
@@ -35,6 +36,7 @@ mod tls;
 pub use auth::{Auth, AuthMode, Jwt, Limits, Quotas, Usage};
 pub use clips::Clips;
 pub use connections::Connections;
+pub use conversation::Conversation;
 pub use current::Current;
 pub use grpc::Grpc;
 pub use hedge::Hedge;
@@ -85,6 +87,9 @@ pub struct Engine {
     /// Model name to send to it, where its protocol sends one.
     #[serde(default)]
     pub model: Option<String>,
+    /// Jobs that it does at a time, in place of `guard.lane.jobs`; 16 for language models, which batch by themselves.
+    #[serde(default)]
+    pub jobs: Option<usize>,
     /// File with the API key that it asks for, which is sent as a bearer token.
     #[serde(default)]
     pub key_file: Option<PathBuf>,
@@ -116,6 +121,9 @@ pub struct Engine {
     pub operator: Option<Operator>,
 }
 
+/// Jobs of a language model at a time where none are configured.
+const LLM_JOBS: usize = 16;
+
 impl Engine {
     /// Its protocols in order of preference: those configured, or the default of its capability.
     pub fn spoken(&self) -> Vec<Protocol> {
@@ -136,6 +144,7 @@ impl Engine {
             protocols: Vec::new(),
             language: None,
             model: None,
+            jobs: None,
             key_file: None,
             guard: ([127, 0, 0, 1], 0).into(),
             guard_admin: ([127, 0, 0, 1], 0).into(),
@@ -147,6 +156,17 @@ impl Engine {
             kubelet: None,
             operator: None,
         }
+    }
+
+    /// The policy of its guard: that of all guards, with its own number of jobs at a time.
+    pub fn ruled(&self, policy: &Policy) -> Policy {
+        let mut policy = policy.clone();
+        policy.lane.jobs = match (self.jobs, self.capability) {
+            (Some(jobs), _) => jobs,
+            (None, Capability::Llm) => LLM_JOBS,
+            (None, Capability::Stt | Capability::Tts) => policy.lane.jobs,
+        };
+        policy
     }
 
     /// What its protocols need of this configuration.
@@ -209,6 +229,8 @@ pub struct Gateway {
     pub page: Page,
     /// Limits of streaming sessions.
     pub sessions: Sessions,
+    /// Conversations with a language model.
+    pub conversation: Conversation,
     /// Models that clients may name.
     pub models: Vec<Model>,
     /// Client voice names onto engine voice names.
@@ -244,6 +266,7 @@ impl Default for Gateway {
             usage: Usage::default(),
             page: Page::default(),
             sessions: Sessions::default(),
+            conversation: Conversation::default(),
             models: Model::defaults(),
             voices: default_voices(),
             default_voice: "Magpie-Multilingual.EN-US.Mia".into(),

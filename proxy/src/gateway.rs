@@ -21,9 +21,11 @@ use tower::ServiceExt;
 pub use crate::edge::Metrics;
 
 use crate::api::live::tldw::status;
+use crate::api::llm::memory::Memory;
+use crate::api::llm::translate::Cache;
 use crate::api::openai::realtime::{self, secrets};
 use crate::api::openai::{
-    clips as clips_api, jobs as transcription_jobs, models, speech, transcription, voices,
+    chat, clips as clips_api, jobs as transcription_jobs, models, speech, transcription, voices,
 };
 use crate::api::{
     self, Context, azure, bridge, diarization, gemma, live, nim, page, parakeet_fastapi, reference, riva,
@@ -185,6 +187,8 @@ impl Gateway {
             session_metrics,
             jobs,
             clips,
+            memory: Memory::default(),
+            translations: Cache::default(),
             sessions,
             unproven: Permits::default(),
             started_unix,
@@ -236,10 +240,19 @@ impl Gateway {
             .route("/transcribe", posts(parakeet_fastapi::transcribe))
             .route("/speech-to-text", posts(gemma::transcribe))
             .route("/text-to-speech", posts(gemma::speak))
+            .route("/encode-reference", posts(gemma::reference::create))
+            .route("/conversation/dialogue", posts(gemma::dialogue::create))
+            .route("/dialogue", posts(gemma::dialogue::create))
+            .route("/generate", posts(gemma::generate::whole))
+            .route("/generate_stream", posts(gemma::generate::events))
+            .route("/chat/completions", posts(chat::create))
+            .route("/health/stt", gets(gemma::health::stt))
+            .route("/health/tts", gets(gemma::health::tts))
+            .route("/health/llm", gets(gemma::health::llm))
             .route("/api/v1/audio/stream/status", gets(status::status))
             .route("/api/v1/audio/stream/limits", gets(status::limits))
             .merge(live::routes())
-            .route("/health", gets(health))
+            .route("/health", gets(components))
             .route("/health/live", gets(health))
             .route("/health/ready", gets(readyz))
             .route("/api/audio/transcribe-with-speakers", posts(spark::transcribe_with_speakers));
@@ -320,6 +333,11 @@ async fn unknown_path(request: Request) -> Error {
 
 async fn health() -> Json<Value> {
     Json(json!({"status": "ok"}))
+}
+
+/// As [`health`], with what each part of the stack can do.
+async fn components(State(context): State<Arc<Context>>) -> Json<Value> {
+    Json(json!({"status": "ok", "components": gemma::health::components(&context)}))
 }
 
 /// 200 once each capability that is configured has an engine that is proven to serve, until the gateway stops.

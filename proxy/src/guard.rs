@@ -148,7 +148,7 @@ impl Guard {
         let changes = config.changes();
         let current = config;
         let config = config.get();
-        let policy = &config.guard;
+        let policy = &engine.ruled(&config.guard);
         let name = engine.name.clone();
         let traffic = listen(&name, engine.guard).await?;
         let admin = listen(&name, engine.guard_admin).await?;

@@ -1,5 +1,6 @@
 //! Engine-neutral units of work.
 
+pub mod chat;
 pub mod input;
 pub mod known;
 pub mod language;

@@ -12,6 +12,7 @@ use http::{HeaderValue, Method};
 use serde::{Deserialize, Deserializer};
 
 use crate::conversation::Rules;
+use crate::job::chat::Delta;
 use crate::job::work::{Audio, Offers, Speakers, Transcript, Turns, Work};
 use crate::multipart;
 
@@ -68,8 +69,9 @@ impl Protocol {
     /// The protocol of engines of a capability for which none is configured.
     pub fn default_of(capability: Capability) -> Self {
         match capability {
-            Capability::Stt | Capability::Llm => Protocol(&parakeet::Parakeet),
+            Capability::Stt => Protocol(&parakeet::Parakeet),
             Capability::Tts => Protocol(&magpie::Magpie),
+            Capability::Llm => Protocol(&openai::OpenAi),
         }
     }
 }
@@ -141,6 +143,11 @@ pub trait Codec: Send + Sync {
     /// Reads the reply to [`Work::Synthesize`] as it comes.
     fn samples(&self) -> Box<dyn Samples> {
         Box::new(WholeBytes)
+    }
+
+    /// Reads the reply to [`Work::Chat`] as it comes; `None` when engines of it hold no conversations.
+    fn words(&self) -> Option<Box<dyn Words>> {
+        None
     }
 
     /// Samples per second that a synthesis at the wanted rate has.
@@ -257,6 +264,21 @@ impl Transport {
     }
 }
 
+/// Turns the bytes of a reply into what a language model says.
+pub trait Words: Send {
+    /// Takes the next bytes; gives what they say, often nothing.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] or [`Error::Cut`] when the reply is not what the protocol sends, or tells of a failure.
+    fn push(&mut self, data: Bytes) -> Result<Vec<Delta>, Error>;
+
+    /// The reply has ended.
+    ///
+    /// # Errors
+    /// [`Error::Cut`] when it has ended early.
+    fn finish(&mut self) -> Result<Vec<Delta>, Error>;
+}
+
 /// The form in which an engine takes a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intake {
@@ -351,6 +373,8 @@ pub enum Task {
     SynthesizeStream,
     /// Speech to text while it is spoken.
     TranscribeStream,
+    /// The next words of a conversation, which stream as they are made.
+    Chat,
 }
 
 /// Why a job cannot be sent, or a reply of an engine be read.
@@ -388,6 +412,12 @@ pub enum Error {
     /// The frames of gRPC cannot be read or written.
     #[error("unable to frame messages of gRPC")]
     Frame(#[source] crate::grpc::FrameError),
+    /// Status 200, and the reply ended early, or told of a failure.
+    #[error("the reply of {path} broke off")]
+    Cut {
+        /// The path that was asked.
+        path: &'static str,
+    },
     /// A message of gRPC begins with its length, which is that of the file too.
     #[error("the length of the file is unknown")]
     UnknownLength,
@@ -408,6 +438,10 @@ impl Error {
 
     fn no_words() -> Self {
         Self::Unsupported { param: "timestamp_granularities[]", what: "times of words" }
+    }
+
+    fn no_chat() -> Self {
+        Self::Unsupported { param: "messages", what: "conversation" }
     }
 
     fn no_dictionary() -> Self {

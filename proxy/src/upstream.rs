@@ -21,6 +21,7 @@ use crate::upstream::spool::SpoolBudget;
 
 mod ask;
 mod balance;
+mod chat;
 mod demand;
 mod discover;
 mod endpoint;
@@ -45,6 +46,7 @@ pub mod spool;
 pub mod voices;
 mod wait;
 
+pub use chat::Said;
 pub(crate) use exchange::Stop;
 pub use failure::Failure;
 pub use membership::{Route, Target};

@@ -18,8 +18,12 @@ use crate::wire::Silence;
 use crate::work::speech::{LONGEST_OFFLINE_S, MAX_CHARACTERS, Speech};
 use crate::work::{Refusal, Synthesizer, voices};
 
-pub(super) static ENTRY: Entry =
-    Entry { name: "magpie", stt: None, tts: Some(Side::Http { paths: &[PATHS, health::CONTAINER], router }) };
+pub(super) static ENTRY: Entry = Entry {
+    name: "magpie",
+    llm: None,
+    stt: None,
+    tts: Some(Side::Http { paths: &[PATHS, health::CONTAINER], router }),
+};
 
 const PATHS: &[&str] = &["/v1/audio/list_voices", "/v1/audio/synthesize", "/v1/audio/synthesize_online"];
 /// Rate of a whole file when none is asked for, in Hz.

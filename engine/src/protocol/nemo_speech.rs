@@ -26,6 +26,7 @@ pub(super) use streaming::ENTRY as STREAMING;
 
 pub(super) static ENTRY: Entry = Entry {
     name: "nemo_speech",
+    llm: None,
     stt: Some(Side::Http { paths: &[STT_PATHS, HEALTH_PATHS], router: stt_router }),
     tts: Some(Side::Http { paths: &[TTS_PATHS, HEALTH_PATHS], router: tts_router }),
 };

@@ -19,8 +19,12 @@ use crate::language;
 use crate::work::transcribe::{Recording, Transcript, Wanted};
 use crate::work::{Refusal, Transcriber};
 
-pub(super) static ENTRY: Entry =
-    Entry { name: "nim_http", stt: Some(Side::Http { paths: &[PATHS, health::NIM], router }), tts: None };
+pub(super) static ENTRY: Entry = Entry {
+    name: "nim_http",
+    llm: None,
+    stt: Some(Side::Http { paths: &[PATHS, health::NIM], router }),
+    tts: None,
+};
 
 const PATHS: &[&str] = &["/v1/audio/transcriptions"];
 /// Largest file.

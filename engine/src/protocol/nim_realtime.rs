@@ -23,6 +23,7 @@ use crate::work::{Refusal, Transcriber};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "nim_realtime",
+    llm: None,
     stt: Some(Side::WebSocket { paths: &[PATH, SESSIONS], router }),
     tts: None,
 };

@@ -1,5 +1,6 @@
-//! The HTTP API of a plain OpenAI server: transcriptions, speech, models, and errors in OpenAI's envelope.
+//! The HTTP API of a plain OpenAI server: transcriptions, speech, chat, models, and errors in OpenAI's envelope.
 
+mod chat;
 mod speech;
 mod subtitles;
 mod transcriptions;
@@ -18,16 +19,18 @@ use super::envelope::{Envelope, envelope};
 use super::{Entry, Side};
 use crate::core::Core;
 use crate::health;
-use crate::work::{Refusal, Synthesizer, Transcriber};
+use crate::work::{Refusal, Synthesizer, Transcriber, Writer};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "openai",
+    llm: Some(Side::Http { paths: &[LLM_PATHS, COMMON_PATHS], router: llm_router }),
     stt: Some(Side::Http { paths: &[STT_PATHS, COMMON_PATHS], router: stt_router }),
     tts: Some(Side::Http { paths: &[TTS_PATHS, COMMON_PATHS], router: tts_router }),
 };
 
 const STT_PATHS: &[&str] = &["/v1/audio/transcriptions"];
 const TTS_PATHS: &[&str] = &["/v1/audio/speech"];
+const LLM_PATHS: &[&str] = &["/v1/chat/completions"];
 const COMMON_PATHS: &[&str] = &["/v1/models", "/v1/models/{*id}", "/health"];
 
 fn stt_router(stt: Arc<Transcriber>) -> Router {
@@ -40,6 +43,12 @@ fn tts_router(tts: Arc<Synthesizer>) -> Router {
     let core = tts.core.clone();
     let inference = Router::new().route("/v1/audio/speech", post(speech::speak));
     guarded(core, inference.with_state(tts))
+}
+
+fn llm_router(llm: Arc<Writer>) -> Router {
+    let core = llm.core.clone();
+    let inference = Router::new().route("/v1/chat/completions", post(chat::complete));
+    guarded(core, inference.with_state(llm))
 }
 
 /// The inference routes and the models behind the API key, and health before it.

@@ -17,6 +17,7 @@ use crate::work::{Refusal, Transcriber};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "parakeet",
+    llm: None,
     stt: Some(Side::Http { paths: &[PATHS, health::CONTAINER], router }),
     tts: None,
 };

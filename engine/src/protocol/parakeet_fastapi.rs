@@ -19,8 +19,12 @@ use crate::health::Readiness;
 use crate::work::transcribe::{Recording, Spoken, Transcript, text};
 use crate::work::{Refusal, Transcriber};
 
-pub(super) static ENTRY: Entry =
-    Entry { name: "parakeet_fastapi", stt: Some(Side::Http { paths: &[PATHS], router }), tts: None };
+pub(super) static ENTRY: Entry = Entry {
+    name: "parakeet_fastapi",
+    llm: None,
+    stt: Some(Side::Http { paths: &[PATHS], router }),
+    tts: None,
+};
 
 const PATHS: &[&str] = &["/transcribe", "/audio/transcriptions", "/v1/audio/transcriptions", "/healthz"];
 

@@ -35,10 +35,14 @@ pub(super) use intake::Intake;
 
 const SERVICE: &str = "nvidia.riva.asr.RivaSpeechRecognition";
 pub(super) static ENTRY: Entry =
-    Entry { name: "riva", stt: Some(Side::Grpc { service: SERVICE, add: add_all }), tts: None };
+    Entry { name: "riva", llm: None, stt: Some(Side::Grpc { service: SERVICE, add: add_all }), tts: None };
 /// As NIM containers with a streaming model only.
-pub(super) static STREAMING: Entry =
-    Entry { name: "riva_streaming", stt: Some(Side::Grpc { service: SERVICE, add: add_streams }), tts: None };
+pub(super) static STREAMING: Entry = Entry {
+    name: "riva_streaming",
+    llm: None,
+    stt: Some(Side::Grpc { service: SERVICE, add: add_streams }),
+    tts: None,
+};
 
 /// Decoded here, so that the refusal of a larger message has gRPC's own words; no request is larger than this.
 const MAX_DECODED_BYTES: usize = 256 << 20;

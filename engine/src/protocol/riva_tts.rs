@@ -27,7 +27,7 @@ use crate::work::{Cuts, Refusal, Synthesizer, voices};
 
 const SERVICE: &str = "nvidia.riva.tts.RivaSpeechSynthesis";
 pub(super) static ENTRY: Entry =
-    Entry { name: "riva_tts", stt: None, tts: Some(Side::Grpc { service: SERVICE, add }) };
+    Entry { name: "riva_tts", llm: None, stt: None, tts: Some(Side::Grpc { service: SERVICE, add }) };
 
 /// Rate when none is asked for, in Hz.
 const DEFAULT_HZ: u32 = 22_050;

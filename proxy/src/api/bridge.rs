@@ -1,8 +1,9 @@
-//! The dialect of the Realtime Speech Bridge: Socket.IO, its own frames on `/v1/realtime`, uploads and speech over HTTP. What it
-//! has a language model for, translations and replies, is not served.
+//! The dialect of the Realtime Speech Bridge: Socket.IO, its own frames on `/v1/realtime`, uploads and speech over HTTP. Where there
+//! is a language model it translates and answers, as there.
 
 mod conversation;
 mod events;
+mod reply;
 pub mod socket_io;
 mod turns;
 
@@ -19,20 +20,22 @@ use contract::Capability;
 pub use conversation::open;
 
 use super::form::{Fields, Form};
-use super::openai::speech;
-use super::{Context, may_wait, outgoing, rendered, small};
+use super::openai::speech as openai_speech;
+use super::{Context, llm, may_wait, outgoing, rendered, small};
 use crate::edge::RequestId;
 use crate::error::{Error, Unit};
-use crate::job::language;
 use crate::job::work::{Speakers, Transcribe, Transcript, Turns, Work};
+use crate::job::{language, speech};
 use crate::upstream::Served;
 
 /// Files below this many bytes are pieces of a recorder that hold no speech.
 const LEAST_BYTES: u64 = 16_000;
+/// Language to translate to where none is named.
+const DEFAULT_TARGET: &str = "fr";
 /// Largest body of a request with a text.
 const BODY_BYTES: usize = 256 * 1024;
 
-/// `POST /upload`: the text of a file, and who spoke when if an engine tells.
+/// `POST /upload`: the text of a file, who spoke when if an engine tells, and its translations if there is a language model.
 pub async fn upload(
     State(context): State<Arc<Context>>,
     Extension(request_id): Extension<RequestId>,
@@ -49,13 +52,14 @@ pub async fn upload(
     served.await.unwrap_or_else(Error::bare)
 }
 
-/// `target_lang` and `primary_lang` name languages to translate to, which nothing here does: no translation is in the reply.
+/// `target_lang` and `primary_lang` name the languages to translate to, but for the one that is spoken.
 async fn transcribe(
     context: &Context,
     form: &Form,
     fields: Fields,
     request_id: &RequestId,
 ) -> Result<Response, Error> {
+    let targets = targets(&fields)?;
     let route = context.route(request_id, None, Capability::Stt)?;
     let speakers = context.upstreams.offers(&route).speakers != Speakers::No;
     let words = if speakers { crate::job::work::Need::Required } else { crate::job::work::Need::No };
@@ -75,7 +79,52 @@ async fn transcribe(
     context.served(form, request_id, (&engine, hedged), charge, seconds);
     let weight = turns.as_ref().map_or(0, |turns| turns.turns.len());
     let failed = || context.upstreams.failed(Capability::Stt, "its reply could not be read");
-    rendered(weight, move || reply(&shown(&transcript, turns.as_ref())), failed).await
+    let translations = translations(context, request_id, &transcript, &targets).await;
+    let render = move || {
+        let mut shown = shown(&transcript, turns.as_ref());
+        for (name, text) in translations {
+            shown[name] = json!(text);
+        }
+        reply(&shown)
+    };
+    rendered(weight, render, failed).await
+}
+
+/// The codes of the languages to translate to, each once.
+fn targets(fields: &Fields) -> Result<Vec<String>, Error> {
+    let mut targets = Vec::new();
+    for name in ["primary_lang", "target_lang"] {
+        let code = llm::translate::target(name, fields.set(name).unwrap_or(DEFAULT_TARGET))?;
+        if !targets.contains(&code) {
+            targets.push(code);
+        }
+    }
+    Ok(targets)
+}
+
+/// The translations by the names of their fields. A language model that fails costs the translation, not the transcript.
+async fn translations(
+    context: &Context,
+    request_id: &RequestId,
+    transcript: &Transcript,
+    targets: &[String],
+) -> Vec<(String, String)> {
+    let spoken = transcript.language.as_deref().map(language::code);
+    if transcript.text.trim().is_empty() || !context.config.get().has(Capability::Llm) {
+        return Vec::new();
+    }
+    let texts = speech::pieces(transcript.text.trim());
+    let mut translations = Vec::new();
+    for target in targets.iter().filter(|target| Some(*target) != spoken.as_ref()) {
+        match llm::translate::translate(context, request_id, &texts, target).await {
+            Ok(made) => translations.push((format!("translation_{target}"), made.join(" "))),
+            Err(error) => {
+                tracing::warn!(request_id = ?request_id.value, target, %error, "an upload is not translated");
+                translations.push(("translation_error".to_owned(), error.to_string()));
+            }
+        }
+    }
+    translations
 }
 
 fn shown(transcript: &Transcript, turns: Option<&Turns>) -> Value {
@@ -116,7 +165,7 @@ pub async fn speak(
             // The handler says what is wrong with it.
             _ => Body::from(body),
         };
-        speech::create(State(context), Extension(request_id), Request::from_parts(head, body)).await
+        openai_speech::create(State(context), Extension(request_id), Request::from_parts(head, body)).await
     };
     served.await.unwrap_or_else(Error::bare)
 }

@@ -48,6 +48,11 @@ pub fn model(config: &Config, voices: &[String], name: &str) -> Option<Known> {
     if voice {
         return Some(Known { id: name.to_owned(), route: default_route(config, Capability::Tts) });
     }
+    let of_engine = config.language_models().into_iter().find(|(model, _)| *model == name);
+    if let Some((model, pool)) = of_engine {
+        let route = Route { capability: Capability::Llm, pool: pool.map(Into::into) };
+        return Some(Known { id: model.to_owned(), route });
+    }
     let undated = undated(name);
     let (_, capability) = OPENAI_MODELS.iter().find(|(known, _)| *known == undated)?;
     let first = first(config, *capability)?;

@@ -1,11 +1,16 @@
-//! The speech routes of GemmaVoice: uploads and texts over HTTP, recordings and texts over WebSocket. Its routes that need a
-//! language model are not served.
+//! GemmaVoice: uploads, texts and conversations over HTTP and WebSocket.
 
+pub mod dialogue;
 pub mod files;
+pub mod generate;
+pub mod health;
 mod heard;
 pub mod recording;
+pub mod reference;
 pub mod speaking;
 mod speech;
+pub mod talk;
+mod turn;
 
 use std::sync::Arc;
 
@@ -16,12 +21,14 @@ use serde_json::{Value, json};
 
 use contract::Capability;
 
-use super::{Context, small};
+use super::{Context, credential, small};
 use crate::edge::RequestId;
 use crate::error::Error;
 
 /// Largest body of a request with a text.
 const BODY_BYTES: usize = 256 * 1024;
+/// Largest body of a request with a file in base64.
+const FILE_BODY_BYTES: usize = files::MAX_FILE * 4 / 3 + BODY_BYTES;
 
 /// `POST /v1/speech-to-text`: the text of an uploaded file, and its segments.
 pub async fn transcribe(
@@ -45,11 +52,13 @@ pub async fn speak(
 ) -> Response {
     let served = async {
         let (head, body) = request.into_parts();
-        let body = small::read(body, BODY_BYTES).await?;
+        // A recording to speak like may come with the text.
+        let body = small::read(body, FILE_BODY_BYTES).await?;
         let Ok(Value::Object(fields)) = serde_json::from_slice(&body) else {
             return Err(invalid_json("the request body must be a JSON object"));
         };
-        let asked = speech::Asked::read(&context, &request_id, &fields, false).await?;
+        let credential = credential(&head.headers);
+        let asked = speech::Asked::read(&context, (&request_id, credential), &fields, false).await?;
         speech::reply(context, request_id, asked, &head.headers).await
     };
     served.await.unwrap_or_else(Error::flat)

@@ -50,7 +50,7 @@ struct Spoken {
 }
 
 /// The dialects that are spoken over WebSocket: adding one is a line here.
-const DIALECTS: [Spoken; 8] = [
+const DIALECTS: [Spoken; 10] = [
     spoken("/realtime", "openai_realtime", realtime::open, Manner::Realtime),
     spoken("/ws", "parakeet_fastapi", parakeet_fastapi::open, Manner::Handshake),
     spoken("/listen", "deepgram", deepgram::open, Manner::Handshake),
@@ -59,6 +59,8 @@ const DIALECTS: [Spoken; 8] = [
     spoken("/speech-to-text/stream", "gemma_stream", gemma::recording::open, Manner::Gemma),
     spoken("/speech-to-text/ws", "gemma_files", gemma::files::open, Manner::Gemma),
     spoken("/text-to-speech/ws", "gemma_speech", gemma::speaking::open, Manner::Gemma),
+    spoken("/conversation/ws", "gemma_conversation", gemma::talk::open, Manner::Gemma),
+    spoken("/generate_ws", "gemma_generate", gemma::generate::open, Manner::Gemma),
 ];
 
 const fn spoken(path: &'static str, name: &'static str, open: Open, manner: Manner) -> Spoken {

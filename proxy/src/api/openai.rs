@@ -1,5 +1,6 @@
 //! OpenAI's audio API: transcriptions, speech, sessions, voices, models.
 
+pub mod chat;
 mod chunking;
 pub mod clips;
 mod events;
@@ -10,5 +11,8 @@ pub mod models;
 pub mod realtime;
 pub mod speech;
 pub mod transcription;
+mod translated;
 pub mod voices;
 pub(super) mod wire;
+
+pub(super) use known::decode;

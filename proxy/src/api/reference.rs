@@ -80,6 +80,8 @@ pub enum Kind {
     SomeOf(&'static [&'static str]),
     /// An object.
     Object,
+    /// Objects.
+    Objects,
     /// A text or an object with that field.
     TextOr(&'static str),
 }

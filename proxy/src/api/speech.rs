@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
+use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
@@ -64,9 +65,32 @@ pub async fn speak(
     request_id: RequestId,
     speech: Speech,
 ) -> Result<impl Stream<Item = Result<Bytes, Error>> + Send + use<>, Error> {
+    begin(context, request_id, speech, None).await
+}
+
+/// As [`speak`], of a text that still comes: `first`, and then what `texts` give, each of it a sentence or more. It is one file.
+///
+/// # Errors
+/// As [`speak`].
+pub async fn speak_coming(
+    context: Arc<Context>,
+    request_id: RequestId,
+    speech: Speech,
+    first: String,
+    texts: mpsc::Receiver<String>,
+) -> Result<impl Stream<Item = Result<Bytes, Error>> + Send + use<>, Error> {
+    begin(context, request_id, Speech { input: first, ..speech }, Some(texts)).await
+}
+
+async fn begin(
+    context: Arc<Context>,
+    request_id: RequestId,
+    speech: Speech,
+    further: Option<mpsc::Receiver<String>>,
+) -> Result<impl Stream<Item = Result<Bytes, Error>> + Send + use<>, Error> {
     let (writer, mut reader) = buffer();
     let charge = request_id.charge(Unit::Characters, speech.input.chars().count() as f64)?;
-    let spoken = Spoken::new(context, request_id, speech, charge, writer)?;
+    let spoken = Spoken::new(context, request_id, speech, charge, writer)?.followed_by(further);
     let task = AbortOnDropHandle::new(tokio::spawn(spoken.make().in_current_span()));
     let begun = reader.next().await.transpose()?;
     let rest = stream::unfold((reader, task), |(mut reader, task): (Reader, _)| async move {

@@ -38,12 +38,6 @@ impl Config {
                 return invalid("engines[].name", format!("{:?} is empty or used twice", engine.name));
             }
             base_url("engines[].url", &engine.name, &engine.url)?;
-            if engine.capability == Capability::Llm {
-                return invalid(
-                    "engines[].capability",
-                    format!("of {} is llm: no engine protocol serves it yet", engine.name),
-                );
-            }
             engine.check()?;
             engine.check_protocols()?;
             let stands_for = |other: &Engine| !other.standby && other.capability == engine.capability;
@@ -73,6 +67,9 @@ impl Config {
         }
         if let Some((field, reason)) = self.gateway.sessions.fault() {
             return invalid("gateway.sessions", format!("{field} {reason}"));
+        }
+        if let Some((field, reason)) = self.gateway.conversation.fault() {
+            return invalid("gateway.conversation", format!("{field} {reason}"));
         }
         if let Some((field, reason)) = self.gateway.hedge.fault() {
             return invalid("gateway.hedge", format!("{field} {reason}"));
@@ -180,6 +177,13 @@ impl Engine {
         let name = &self.name;
         if let Some(grpc) = &self.grpc {
             base_url("engines[].grpc", name, grpc)?;
+        }
+        if self.capability == Capability::Llm && self.model.is_none() {
+            let reason = format!("of {name} is not set: servers of language models ask for the name of one");
+            return invalid("engines[].model", reason);
+        }
+        if self.jobs == Some(0) {
+            return invalid("engines[].jobs", format!("of {name} must be at least 1"));
         }
         for (at, protocol) in self.protocols.iter().enumerate() {
             let (spoken, capability) = (protocol.name(), self.capability.as_str());

@@ -95,6 +95,13 @@ impl Discovery {
                 let reason = format!("{:?} of {:?} is empty or used twice", pool.service, pool.name);
                 return invalid("gateway.discovery.pools[].service", reason);
             }
+            if pool.capability == Capability::Llm && pool.model.is_none() {
+                let reason = format!(
+                    "of {} is not set: servers of language models ask for the name of one",
+                    pool.name
+                );
+                return invalid("gateway.discovery.pools[].model", reason);
+            }
             let stands_for = |other: &Pool| !other.standby && other.capability == pool.capability;
             if pool.standby && !self.pools.iter().any(stands_for) {
                 let capability = pool.capability.as_str();

@@ -38,6 +38,30 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The name of each language model, and the pool that alone has it; `None` where all engines are one pool.
+    pub fn language_models(&self) -> Vec<(&str, Option<&str>)> {
+        let llm = Capability::Llm;
+        let mut models: Vec<(&str, Option<&str>)> = match &self.gateway.discovery {
+            Some(discovery) => discovery
+                .pools
+                .iter()
+                .filter(|pool| pool.capability == llm)
+                .filter_map(|pool| Some((pool.model.as_deref()?, Some(pool.name.as_str()))))
+                .collect(),
+            None => self
+                .engines
+                .iter()
+                .filter(|engine| engine.capability == llm)
+                .filter_map(|engine| Some((engine.model.as_deref()?, None)))
+                .collect(),
+        };
+        let mut seen = std::collections::HashSet::new();
+        models.retain(|(model, _)| seen.insert(*model));
+        models
+    }
+}
+
 fn or_default(protocols: &[Protocol], capability: Capability) -> Vec<Protocol> {
     match protocols {
         [] => vec![Protocol::default_of(capability)],

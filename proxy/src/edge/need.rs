@@ -32,7 +32,7 @@ pub(super) fn of(pattern: &str, reads: bool) -> Need {
     }
     match pattern.strip_prefix("/openai/v1").unwrap_or(pattern) {
         "/" | "/docs" | "/openapi.json" | "/page/{name}" | "/health" | "/health/live" | "/health/ready"
-        | "/healthz" | "/readyz" => Need::Nothing,
+        | "/health/stt" | "/health/tts" | "/health/llm" | "/healthz" | "/readyz" => Need::Nothing,
         "/audio/voices" if !reads => Need::Dialect("openai"),
         "/models"
         | "/models/{*id}"
@@ -55,6 +55,7 @@ pub(super) fn of(pattern: &str, reads: bool) -> Need {
         | "/audio/speakers"
         | "/audio/speakers/{id}"
         | "/audio/voices/{id}"
+        | "/chat/completions"
         | "/inference" => Need::Dialect("openai"),
         "/realtime/client_secrets"
         | "/realtime/sessions"
@@ -65,8 +66,18 @@ pub(super) fn of(pattern: &str, reads: bool) -> Need {
         "/transcribe" => Need::Dialect("parakeet_fastapi"),
         "/api/audio/transcribe-with-speakers" => Need::Dialect("spark"),
         "/api/v1/audio/stream/limits" => Need::Dialect("tldw"),
-        "/speech-to-text" | "/text-to-speech" => Need::Dialect("gemma"),
-        "/speech-to-text/stream" | "/speech-to-text/ws" | "/text-to-speech/ws" => Need::Session("gemma"),
+        "/speech-to-text"
+        | "/text-to-speech"
+        | "/encode-reference"
+        | "/conversation/dialogue"
+        | "/dialogue"
+        | "/generate"
+        | "/generate_stream" => Need::Dialect("gemma"),
+        "/speech-to-text/stream"
+        | "/speech-to-text/ws"
+        | "/text-to-speech/ws"
+        | "/conversation/ws"
+        | "/generate_ws" => Need::Session("gemma"),
         "/upload" | "/tts-proxy" => Need::Dialect("bridge"),
         "/socket.io" => Need::Session("bridge"),
         "/realtime" => Need::Session("realtime"),

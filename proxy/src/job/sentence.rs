@@ -40,6 +40,29 @@ pub fn split(text: &str, limit: Limit) -> Vec<&str> {
     pieces
 }
 
+/// Where the first sentence of a text that still grows ends, for one of at least `least` characters: a byte offset. At `most`
+/// letters it ends where it can best. `None` while more may belong to it.
+#[must_use]
+pub fn first_end(text: &str, least: usize, most: usize) -> Option<usize> {
+    let (mut before, mut length, mut characters) = (None, 0, 0);
+    for (at, letter) in text.char_indices() {
+        if let Some(last) = before
+            && characters >= least
+            && !text[at..].trim_start().is_empty()
+            && matches!(Border::between(&text[..at], last, &text[at..]), Some(Border::Sentence))
+        {
+            return Some(at);
+        }
+        length += weight(letter);
+        characters += 1;
+        if length > most {
+            return Some(cut(text, most));
+        }
+        before = Some(letter);
+    }
+    None
+}
+
 /// Letters that `text` has when spoken: a digit counts for a word, a symbol too, all else for one.
 #[cfg(test)]
 fn spoken_length(text: &str) -> usize {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use contract::Capability;
 
+use super::chat::Chat;
 use crate::audio::Container;
 use crate::transcript::{Turn, Word};
 
@@ -22,6 +23,8 @@ pub enum Work {
     Diarize,
     /// Text to speech.
     Synthesize(Synthesize),
+    /// A conversation.
+    Chat(Arc<Chat>),
 }
 
 impl Work {
@@ -30,6 +33,7 @@ impl Work {
         match self {
             Work::Transcribe(_) | Work::Diarize => Capability::Stt,
             Work::Synthesize(_) => Capability::Tts,
+            Work::Chat(_) => Capability::Llm,
         }
     }
 }

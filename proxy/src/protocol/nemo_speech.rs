@@ -69,6 +69,7 @@ impl Codec for NemoSpeech {
             Work::Diarize => Ok(Form::new(DIARIZE).file(file.ok_or_else(Error::no_speech)?).close()),
             Work::Synthesize(wanted) if wanted.dictionary.is_some() => Err(Error::no_dictionary()),
             Work::Synthesize(wanted) => Ok(speech(wanted, engine)),
+            Work::Chat(_) => Err(Error::no_chat()),
         }
     }
 

@@ -58,6 +58,7 @@ impl Codec for NimRealtime {
             Work::Transcribe(wanted) => wanted,
             Work::Diarize => return Err(Error::no_speakers()),
             Work::Synthesize(_) => return Err(Error::no_speech()),
+            Work::Chat(_) => return Err(Error::no_chat()),
         };
         file.ok_or_else(Error::no_speech)?;
         Ok(Encoded {

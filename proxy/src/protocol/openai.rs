@@ -1,4 +1,4 @@
-//! `openai`: any server with OpenAI's audio API.
+//! `openai`: any server with OpenAI's audio API, or its chat completions.
 //!
 //! Times of words come with `verbose_json`, which only some models have; the model must be one of those where times are
 //! wanted. Speech is raw samples of 24 kHz. A language is an ISO 639-1 code, so a tag's region is not sent.
@@ -9,10 +9,12 @@ use http::{HeaderValue, Method};
 use serde::Deserialize;
 use serde_json::json;
 
+mod chat;
+
 use super::form::Form;
 use super::json::{self, Number};
 use super::words::TimedWord;
-use super::{Codec, Encoded, Error, File, Intake, Settings, Task};
+use super::{Codec, Encoded, Error, File, Intake, Settings, Task, Words};
 use crate::job::work::{Audio, Need, Offers, Speakers, Synthesize, Transcribe, Transcript, Work};
 
 const TRANSCRIBE: &str = "/v1/audio/transcriptions";
@@ -61,6 +63,7 @@ impl Codec for OpenAi {
             Work::Diarize => Err(Error::no_speakers()),
             Work::Synthesize(wanted) if wanted.dictionary.is_some() => Err(Error::no_dictionary()),
             Work::Synthesize(wanted) => Ok(speech(wanted, engine)),
+            Work::Chat(chat) => Ok(chat::request(chat, engine)),
         }
     }
 
@@ -88,6 +91,10 @@ impl Codec for OpenAi {
         })
     }
 
+    fn words(&self) -> Option<Box<dyn Words>> {
+        Some(Box::new(chat::Answer::default()))
+    }
+
     fn sample_rate(&self, _: u32) -> u32 {
         RATE_HZ
     }
@@ -97,6 +104,7 @@ impl Codec for OpenAi {
             _ if method != Method::POST => None,
             TRANSCRIBE | TRANSLATE => Some(Task::Transcribe),
             SPEAK => Some(Task::Synthesize),
+            chat::CHAT => Some(Task::Chat),
             _ => None,
         }
     }

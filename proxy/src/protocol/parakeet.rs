@@ -45,6 +45,7 @@ impl Codec for Parakeet {
             Work::Transcribe(wanted) => transcription(wanted, file, engine),
             Work::Diarize => Ok(Form::new(DIARIZE).file(file).close()),
             Work::Synthesize(_) => Err(Error::no_speech()),
+            Work::Chat(_) => Err(Error::no_chat()),
         }
     }
 

@@ -45,6 +45,7 @@ impl Codec for ParakeetFastApi {
             Work::Transcribe(wanted) => wanted,
             Work::Diarize => return Err(Error::no_speakers()),
             Work::Synthesize(_) => return Err(Error::no_speech()),
+            Work::Chat(_) => return Err(Error::no_chat()),
         };
         if wanted.speakers {
             return Err(Error::no_speakers());

@@ -80,6 +80,7 @@ impl Codec for Riva {
             Work::Transcribe(wanted) => wanted,
             Work::Diarize => return Err(Error::no_speakers()),
             Work::Synthesize(_) => return Err(Error::no_speech()),
+            Work::Chat(_) => return Err(Error::no_chat()),
         };
         let file = file.ok_or_else(Error::no_speech)?;
         let len = file.len.ok_or(Error::UnknownLength)?;

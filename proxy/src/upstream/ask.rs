@@ -125,7 +125,7 @@ impl Upstreams {
     pub async fn speak(&self, outgoing: &Outgoing) -> Result<Served<Speech>, Error> {
         let wanted = match &outgoing.work {
             Work::Synthesize(wanted) => wanted.sample_rate,
-            Work::Transcribe(_) | Work::Diarize => 0,
+            Work::Transcribe(_) | Work::Diarize | Work::Chat(_) => 0,
         };
         self.run(outgoing, |reply| first_samples(reply, wanted)).await
     }
@@ -198,6 +198,7 @@ pub(super) fn serves(protocol: Protocol, work: &Work) -> bool {
         }
         Work::Diarize => protocol.diarizes(),
         Work::Synthesize(wanted) => wanted.prompt.is_none() || protocol.imitates(),
+        Work::Chat(_) => protocol.words().is_some(),
     }
 }
 
@@ -220,7 +221,7 @@ async fn first_samples(mut reply: Reply, wanted: u32) -> Result<Speech, Stop> {
     Err(Stop::Failed(Failure::Malformed))
 }
 
-fn malformed(error: &protocol::Error) -> Failure {
+pub(super) fn malformed(error: &protocol::Error) -> Failure {
     tracing::warn!(error = error as &dyn std::error::Error, "unable to read the engine's reply");
     Failure::Malformed
 }

@@ -258,7 +258,10 @@ fn unencodable(error: &protocol::Error) -> Stop {
         protocol::Error::Form(_) | protocol::Error::Frame(_) => {
             Stop::Final(Error::param("file", error.to_string()))
         }
-        protocol::Error::Shape { .. } | protocol::Error::Message { .. } | protocol::Error::UnknownLength => {
+        protocol::Error::Shape { .. }
+        | protocol::Error::Message { .. }
+        | protocol::Error::Cut { .. }
+        | protocol::Error::UnknownLength => {
             tracing::error!(%error, "unable to encode the job");
             Stop::Failed(Failure::Internal)
         }

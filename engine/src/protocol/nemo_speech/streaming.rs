@@ -20,6 +20,7 @@ use crate::work::{Refusal, Transcriber};
 
 pub(in crate::protocol) static ENTRY: Entry = Entry {
     name: "nemo_speech_streaming",
+    llm: None,
     stt: Some(Side::WebSocket { paths: &[PATH, ALIAS], router }),
     tts: None,
 };

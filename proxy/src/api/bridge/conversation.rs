@@ -9,11 +9,13 @@ use serde_json::{Map, Value, json};
 
 use contract::Capability;
 
+use super::reply::{self, Reply, Step};
 use super::turns::{self, RATE, Speech};
 use crate::api::Context;
 use crate::api::live::{Dialect, Ending, Opened, Out, base64, to_base64};
 use crate::edge::RequestId;
 use crate::error::Error;
+use crate::job::chat::{Chat, Message, Role};
 use crate::job::work::Transcribe;
 use crate::rng::Rng;
 use crate::stream::{Ask, Event, Final, Input, SegmentId, Session, Why, millis};
@@ -46,6 +48,7 @@ pub fn open(
         items: VecDeque::new(),
         made: 0,
         speech: Speech::new(),
+        reply: Reply::default(),
     };
     let protocol = offered.iter().any(|offered| offered == "realtime").then_some("realtime");
     Ok(Opened { dialect: Box::new(conversation), settings: turns::settings(false), ask, protocol })
@@ -81,6 +84,8 @@ struct Conversation {
     items: VecDeque<(String, Value)>,
     made: u64,
     speech: Speech<Response>,
+    /// The answer of a language model.
+    reply: Reply<Response>,
 }
 
 fn send(kind: &str, mut fields: Value, out: &mut Out) {
@@ -158,6 +163,66 @@ impl Conversation {
         found.cloned().ok_or_else(|| Error::param("item_id", "no such item"))
     }
 
+    /// Has the conversation answered by a language model, whose words and speech come as they are made.
+    fn answer(&mut self, out: &mut Out) -> Result<(), Error> {
+        self.interrupt(out);
+        let mut messages = Vec::new();
+        let instructions = self.shown.get("instructions").and_then(Value::as_str);
+        let prompt = instructions.map(str::to_owned);
+        let prompt =
+            prompt.unwrap_or_else(|| self.context.config.get().gateway.conversation.system_prompt.clone());
+        messages.push(Message::new(Role::System, prompt));
+        for (_, item) in &self.items {
+            let Some(item) = item.as_object() else { continue };
+            let role = item.get("role").and_then(Value::as_str).and_then(Role::parse).unwrap_or(Role::User);
+            messages.push(Message::new(role, text_of(item)));
+        }
+        messages.retain(|message| !message.text.is_empty());
+        if !messages.iter().any(|message| message.role == Role::User) {
+            return Err(Error::param(
+                "response",
+                "there is nothing to answer: create an item or commit audio first",
+            ));
+        }
+        self.made += 1;
+        let response = Response {
+            id: format!("resp_{}{}", self.tag, self.made),
+            item: format!("item_{}r{}", self.tag, self.made),
+            text: String::new(),
+        };
+        let caller = (&self.context, &self.request_id);
+        let steps = reply::steps(caller, self.voice.as_deref(), Chat::of(messages))?;
+        send("response.created", json!({"response": {"id": response.id, "status": "in_progress"}}), out);
+        let item = json!({"id": response.item, "type": "message", "role": "assistant", "content": []});
+        send("response.output_item.added", response.part(json!({"item": item})), out);
+        let label = response.clone();
+        let frames = move |step| frames(&label, step);
+        if !out.work(self.reply.begin(response, steps, frames)) {
+            return Err(Error::param("response", "too many responses wait already"));
+        }
+        Ok(())
+    }
+
+    /// Cuts the answer that is made or spoken: model and voice are free at once.
+    fn interrupt(&mut self, out: &mut Out) -> bool {
+        let cut = self.reply.cut(out);
+        if let Some(response) = &cut {
+            ended(response, "cancelled", out);
+        }
+        cut.is_some()
+    }
+
+    /// What was answered becomes part of the conversation.
+    fn take_over(&mut self) {
+        for (response, text) in self.reply.written() {
+            let item = json!({
+                "id": response.item, "type": "message", "role": "assistant",
+                "content": [{"type": "output_text", "text": text}],
+            });
+            self.keep(response.item, item);
+        }
+    }
+
     /// Has the text of a response, or of the last item, spoken as it stands.
     fn respond(
         &mut self,
@@ -169,12 +234,15 @@ impl Conversation {
             event.get("response").and_then(|response| response.get("input")).and_then(Value::as_array);
         let texts = given.into_iter().flatten().filter_map(Value::as_object).map(text_of);
         let mut text = texts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
+        if text.is_empty() && self.context.config.get().has(Capability::Llm) {
+            return self.answer(out);
+        }
         if text.is_empty() {
             let last = self.items.back().and_then(|(_, item)| item.as_object());
             text = last.map(text_of).unwrap_or_default();
         }
         if text.is_empty() {
-            let message = "there is no language model: create an item with the text to speak first";
+            let message = "there is no language model (engines[].capability: llm): create an item with the text to speak first";
             return Err(Error::param("response", message));
         }
         let text: String = text.chars().take(TEXT_CHARACTERS).collect();
@@ -224,6 +292,7 @@ impl Conversation {
             "input_audio_buffer.commit" => session.push(Input::Commit),
             "input_audio_buffer.clear" => session.push(Input::Clear),
             "response.create" => self.respond(event, session, out)?,
+            "response.cancel" if self.interrupt(out) => {}
             "response.cancel" => {
                 let response = self.speech.stop(session);
                 let response = response.ok_or_else(|| Error::param("type", "no response is in progress"))?;
@@ -266,6 +335,32 @@ fn text_of(item: &Map<String, Value>) -> String {
     parts.collect::<Vec<_>>().join("\n").trim().to_owned()
 }
 
+/// The frames of a step of an answer.
+fn frames(response: &Response, step: Step) -> Vec<Value> {
+    let frame = |kind: &str, fields: Value| {
+        let mut frame = response.part(fields);
+        frame["type"] = json!(kind);
+        frame
+    };
+    match step {
+        Step::Text(more) => vec![frame("response.output_text.delta", json!({"delta": more}))],
+        Step::Written(text) => vec![frame("response.output_text.done", json!({"text": text}))],
+        Step::Audio(audio) => audio
+            .chunks(HOP_BYTES)
+            .map(|hop| {
+                let audio = to_base64(hop);
+                frame("response.audio.delta", json!({"audio": audio, "delta": audio}))
+            })
+            .collect(),
+        Step::Failed(error) => vec![json!({"type": "error", "error": {"message": error.to_string()}})],
+        Step::End(is_whole) => {
+            let status = if is_whole { "completed" } else { "failed" };
+            let done = json!({"type": "response.done", "response": {"id": response.id, "status": status}});
+            vec![frame("response.audio.done", json!({})), done]
+        }
+    }
+}
+
 fn ended(response: &Response, status: &str, out: &mut Out) {
     send("response.audio.done", response.part(json!({})), out);
     send("response.done", json!({"response": {"id": response.id, "status": status}}), out);
@@ -278,6 +373,7 @@ impl Dialect for Conversation {
 
     fn text(&mut self, text: &str, session: &mut Session, out: &mut Out) {
         let Ok(Value::Object(event)) = serde_json::from_str(text) else { return failed("invalid JSON", out) };
+        self.take_over();
         let kind = event.get("type").and_then(Value::as_str).unwrap_or_default();
         if let Err(error) = self.client_event(kind, &event, session, out) {
             failed(error, out);
@@ -291,6 +387,8 @@ impl Dialect for Conversation {
     fn event(&mut self, event: Event, session: &mut Session, out: &mut Out) {
         match event {
             Event::Started { segment, at } if self.by_voice => {
+                // Who speaks again does not want to hear the rest.
+                self.interrupt(out);
                 let started = json!({"audio_start_ms": millis(at), "item_id": self.item(segment)});
                 send("input_audio_buffer.speech_started", started, out);
             }

@@ -9,16 +9,21 @@ use serde_json::{Map, Value, json};
 
 use contract::Capability;
 
+use super::reply::{self, Reply, Step};
 use super::turns::{self, RATE, Speech};
 use crate::api::live::{Dialect, Ending, Opened, Out, base64, to_base64};
 use crate::api::{Context, catalog};
 use crate::edge::RequestId;
 use crate::error::Error;
+use crate::job::chat::{Chat, Message, Role};
 use crate::job::work::Transcribe;
 use crate::stream::{Ask, Event, Input, SegmentId, Session};
 
 /// Audio of one frame, bytes: a tenth of a second.
 const HOP_BYTES: usize = RATE as usize / 10 * 2;
+
+/// Longest prompt, characters.
+const MAX_PROMPT: usize = 16_000;
 
 /// A session whose turns end by voice.
 ///
@@ -32,6 +37,9 @@ pub(super) fn open(context: &Arc<Context>, request_id: &RequestId) -> Result<Ope
         voice: None,
         speech: Speech::new(),
         begun: None,
+        prompt: None,
+        said: Vec::new(),
+        reply: Reply::default(),
     };
     Ok(Opened { dialect: Box::new(events), settings: turns::settings(true), ask, protocol: None })
 }
@@ -43,6 +51,11 @@ struct Events {
     speech: Speech<()>,
     /// The turn of which the client knows.
     begun: Option<SegmentId>,
+    /// How a language model answers, where the client wants answers.
+    prompt: Option<String>,
+    /// The conversation.
+    said: Vec<Message>,
+    reply: Reply<()>,
 }
 
 fn frame(kind: &str, content: Value, out: &mut Out) {
@@ -86,6 +99,44 @@ impl Events {
         }
     }
 
+    /// With a prompt, and a language model, the turns are answered; else they are spoken as they were heard.
+    fn prompt(&mut self, payload: &Value) {
+        let named = ["prompt", "content", "text"].iter().find_map(|name| payload.get(*name));
+        let prompt = named.unwrap_or(payload).as_str().unwrap_or_default().trim();
+        let prompt: String = prompt.chars().take(MAX_PROMPT).collect();
+        let has_model = self.context.config.get().has(Capability::Llm);
+        self.prompt = Some(prompt).filter(|prompt| has_model && !prompt.is_empty());
+    }
+
+    /// Has a turn answered by a language model.
+    fn answer(&mut self, prompt: String, text: &str, out: &mut Out) -> Result<(), Error> {
+        if self.reply.cut(out).is_some() {
+            done(out);
+        }
+        self.said
+            .extend(self.reply.written().into_iter().map(|((), text)| Message::new(Role::Assistant, text)));
+        self.said.push(Message::new(Role::User, text));
+        let most = self.context.config.get().gateway.conversation.max_messages;
+        self.said.drain(..self.said.len().saturating_sub(most));
+        let messages = [Message::new(Role::System, prompt)].into_iter().chain(self.said.iter().cloned());
+        let chat = Chat::of(messages.collect());
+        let caller = (&self.context, &self.request_id);
+        let steps = reply::steps(caller, self.voice.as_deref(), chat)?;
+        let has_room = out.work(self.reply.begin((), steps, |step| {
+            match step {
+                Step::Text(_) => Vec::new(),
+                Step::Written(text) => vec![json!({"type": "assistant", "content": text})],
+                Step::Audio(audio) => audio
+                    .chunks(HOP_BYTES)
+                    .map(|hop| json!({"type": "audio", "content": to_base64(hop)}))
+                    .collect(),
+                Step::Failed(error) => vec![json!({"type": "error", "content": error.to_string()})],
+                Step::End(_) => vec![json!({"type": "turn_done"})],
+            }
+        }));
+        if has_room { Ok(()) } else { Err(Error::param("audio", "too many turns wait already")) }
+    }
+
     fn begin(&mut self, segment: SegmentId, out: &mut Out) {
         if self.begun != Some(segment) {
             self.begun = Some(segment);
@@ -96,8 +147,15 @@ impl Events {
     /// Tells the text of a turn and has it spoken; without one, or without a voice, the turn is over.
     fn finished(&mut self, text: &str, session: &mut Session, out: &mut Out) {
         frame("transcript_final", json!(text), out);
-        if text.is_empty() || !self.context.config.get().has(Capability::Tts) {
+        if text.is_empty() || (self.prompt.is_none() && !self.context.config.get().has(Capability::Tts)) {
             return done(out);
+        }
+        if let Some(prompt) = self.prompt.clone() {
+            if let Err(error) = self.answer(prompt, text, out) {
+                failed(error, out);
+                done(out);
+            }
+            return;
         }
         let of = (&*self.context, &self.request_id);
         if let Err(error) = self.speech.push(of, self.voice.as_deref(), text.to_owned(), (), session) {
@@ -123,7 +181,7 @@ impl Dialect for Events {
             }
             "audio" => self.audio(payload, session, out),
             "commit" => session.push(Input::Commit),
-            "system_prompt" => {}
+            "system_prompt" => self.prompt(payload),
             other => {
                 let other: String = other.chars().take(64).collect();
                 failed(format!("unhandled event: {other}"), out);
@@ -173,7 +231,13 @@ impl Dialect for Events {
                     done(out);
                 }
             }
-            Event::Started { .. } | Event::Cleared | Event::Done | Event::Broken => {}
+            // Who speaks again does not want to hear the rest.
+            Event::Started { .. } => {
+                if self.reply.cut(out).is_some() {
+                    done(out);
+                }
+            }
+            Event::Cleared | Event::Done | Event::Broken => {}
         }
     }
 

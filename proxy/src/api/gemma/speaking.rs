@@ -5,14 +5,15 @@ use std::sync::Arc;
 use axum::extract::Request;
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, stream};
+use http::HeaderValue;
 use serde_json::{Map, Value};
 
 use contract::Capability;
 
 use super::speech::{self, Asked};
 use super::{check_engines, event, files, told};
-use crate::api::Context;
 use crate::api::live::{Dialect, Ending, Opened, Out, Reply, Work};
+use crate::api::{Context, credential};
 use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::work::Transcribe;
@@ -25,26 +26,29 @@ use crate::stream::{Ask, Event, Session};
 pub fn open(
     context: &Arc<Context>,
     request_id: &RequestId,
-    _: &Request,
+    request: &Request,
     _: &[String],
 ) -> Result<Opened, Error> {
     check_engines(context, Capability::Tts)?;
     let ask = Ask { route: context.route(request_id, None, Capability::Tts)?, work: Transcribe::default() };
-    let speaking = Speaking { context: Arc::clone(context), request_id: request_id.clone() };
+    let credential = credential(request.headers()).cloned();
+    let speaking = Speaking { context: Arc::clone(context), request_id: request_id.clone(), credential };
     Ok(Opened { dialect: Box::new(speaking), settings: files::deaf(), ask, protocol: None })
 }
 
 struct Speaking {
     context: Arc<Context>,
     request_id: RequestId,
+    credential: Option<HeaderValue>,
 }
 
 impl Speaking {
     /// The frames of one text.
     fn frames(&self, message: Map<String, Value>) -> Work {
         let (context, request_id) = (Arc::clone(&self.context), self.request_id.clone());
+        let credential = self.credential.clone();
         let frames = async move {
-            let asked = Asked::read(&context, &request_id, &message, true).await?;
+            let asked = Asked::read(&context, (&request_id, credential.as_ref()), &message, true).await?;
             speech::frames(context, request_id, asked).await
         };
         let frames = frames

@@ -13,17 +13,23 @@ use serde_json::{Map, Value, json};
 use contract::Capability;
 
 use super::{event, json_reply, told};
-use crate::api::live::to_base64;
+use crate::api::live::{base64, to_base64};
+use crate::api::openai::{clips, decode};
 use crate::api::speech::{self, Speech};
-use crate::api::{Context, sse};
+use crate::api::{Context, Owner, sse};
 use crate::audio::{OutputFormat, SPEEDS};
 use crate::edge::RequestId;
 use crate::error::Error;
+use crate::job::voice;
+use crate::job::work::Prompt;
 
 /// Rate of speech where none is named.
 const SAMPLE_RATE: u32 = 24_000;
 /// The reference that stands for the default voice.
 const DEFAULT_REFERENCE: &str = "default";
+
+/// A request, and the credential that it has.
+pub(super) type Caller<'a> = (&'a RequestId, Option<&'a HeaderValue>);
 
 /// A speech, and how it is to come.
 pub(super) struct Asked {
@@ -42,12 +48,26 @@ impl Asked {
     /// A field that cannot be met, by its name.
     pub(super) async fn read(
         context: &Context,
-        request_id: &RequestId,
+        caller: Caller<'_>,
         fields: &Map<String, Value>,
         streams: bool,
     ) -> Result<Self, Error> {
         let named = text(fields, "text")?.or(text(fields, "input")?).unwrap_or_default();
         let input = speech::text("text", named)?;
+        Self::of(context, caller, fields, input, streams).await
+    }
+
+    /// As [`Asked::read`], with a text that stands elsewhere, or is still to come.
+    ///
+    /// # Errors
+    /// A field that cannot be met, by its name.
+    pub(super) async fn of(
+        context: &Context,
+        (request_id, credential): Caller<'_>,
+        fields: &Map<String, Value>,
+        input: String,
+        streams: bool,
+    ) -> Result<Self, Error> {
         let format = match text(fields, "format")?.or(text(fields, "response_format")?) {
             None => OutputFormat::Wav,
             Some(name) => OutputFormat::parse(name).ok_or_else(|| {
@@ -70,14 +90,6 @@ impl Asked {
         if number(fields, "volume")?.is_some_and(|volume| volume != 0.0) {
             return Err(Error::param("volume", "volume cannot be changed; leave it out, or send 0"));
         }
-        match fields.get("references") {
-            None | Some(Value::Null) => {}
-            Some(Value::Array(references)) if references.is_empty() => {}
-            Some(_) => {
-                let message = "no voice is imitated here; choose one of GET /v1/audio/voices by reference_id";
-                return Err(Error::param("references", message));
-            }
-        }
         let stream = match fields.get("stream") {
             None | Some(Value::Null) => streams,
             Some(Value::Bool(stream)) => *stream,
@@ -85,19 +97,36 @@ impl Asked {
         };
         let route = context.route(request_id, None, Capability::Tts)?;
         let reference = text(fields, "reference_id")?.map(str::to_owned);
-        let voice = match reference.as_deref().filter(|name| *name != DEFAULT_REFERENCE) {
-            None => context.config.get().gateway.default_voice.clone(),
-            Some(name) => speech::voice(context, "reference_id", name).await?,
+        let named = reference.as_deref().filter(|name| *name != DEFAULT_REFERENCE);
+        let prompt = match references(fields).await? {
+            Some(prompt) => Some(prompt),
+            None => clips::imitated(context, named, Owner::Sender(request_id, credential)).await?,
+        };
+        if prompt.is_some() && !context.upstreams.imitates(&route) {
+            let message =
+                "no engine here imitates a recording; choose one of GET /v1/audio/voices by reference_id";
+            let param = if named.is_some() { "reference_id" } else { "references" };
+            return Err(Error::param(param, message));
+        }
+        let voice = match (&prompt, named) {
+            (Some(_), _) => context.config.get().gateway.clips.base_voice.clone(),
+            (None, None) => context.config.get().gateway.default_voice.clone(),
+            (None, Some(name)) => speech::voice(context, "reference_id", name).await?,
         };
         let language = speech::language_of(&voice);
-        let (dictionary, prompt, volume) = (None, None, 1.0);
+        let (dictionary, volume) = (None, 1.0);
         let speech =
             Speech { input, voice, language, format, sample_rate, speed, dictionary, prompt, volume, route };
         Ok(Self { speech, stream, reference })
     }
 
+    /// The speech that it asks for.
+    pub(super) fn speech(&self) -> Speech {
+        self.speech.clone()
+    }
+
     /// The event before the audio.
-    fn metadata(&self) -> Value {
+    pub(super) fn metadata(&self) -> Value {
         let mut metadata = json!({
             "response_format": self.speech.format.name(), "media_type": self.speech.format.content_type(),
             "sample_rate": self.speech.sample_rate,
@@ -166,7 +195,10 @@ pub(super) async fn frames(
 }
 
 /// The whole speech in base64.
-async fn whole(asked: &Asked, audio: impl Stream<Item = Result<Bytes, Error>>) -> Result<Value, Error> {
+pub(super) async fn whole(
+    asked: &Asked,
+    audio: impl Stream<Item = Result<Bytes, Error>>,
+) -> Result<Value, Error> {
     let audio = audio.try_fold(BytesMut::new(), |mut all, bytes| async move {
         all.extend_from_slice(&bytes);
         Ok(all)
@@ -219,7 +251,27 @@ fn pieces<T: Send + 'static>(
     pieces.map(show).boxed()
 }
 
-fn text<'a>(fields: &'a Map<String, Value>, name: &'static str) -> Result<Option<&'a str>, Error> {
+/// The recording in the request to speak like: base64, or an object with it and what is said.
+async fn references(fields: &Map<String, Value>) -> Result<Option<Arc<Prompt>>, Error> {
+    let wrong = |message: &str| Error::param("references", message);
+    let reference = match fields.get("references") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Array(references)) => match references.as_slice() {
+            [] => return Ok(None),
+            [one] => one,
+            _ => return Err(wrong("at most one recording is imitated")),
+        },
+        Some(_) => return Err(wrong("references must be an array of recordings in base64")),
+    };
+    let audio = ["audio", "audio_base64"].iter().find_map(|name| reference.get(*name));
+    let audio = audio.unwrap_or(reference).as_str().and_then(base64);
+    let audio = audio.ok_or_else(|| wrong("a reference must be a recording in base64"))?;
+    let pcm = decode("references", audio, None, voice::PROMPT_SECONDS, voice::PROMPT_RATE).await?;
+    let transcript = reference.get("text").and_then(Value::as_str).map(str::to_owned);
+    Ok(Some(Arc::new(Prompt { pcm, rate: voice::PROMPT_RATE, transcript })))
+}
+
+pub(super) fn text<'a>(fields: &'a Map<String, Value>, name: &'static str) -> Result<Option<&'a str>, Error> {
     match fields.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if text.trim().is_empty() => Ok(None),

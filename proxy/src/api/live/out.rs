@@ -58,7 +58,7 @@ impl Out {
     }
 
     /// Whether work runs.
-    pub(super) fn works(&self) -> bool {
+    pub fn works(&self) -> bool {
         !self.work.is_empty()
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Segments have one length and share their joints, as there; the text of a joint is given once.
 
+mod insights;
 mod joint;
 pub mod status;
 
@@ -14,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 use contract::Capability;
 
+use self::insights::{Insights, Stage};
 use self::joint::Joint;
 use super::{Dialect, Ending, Opened, Out, base64};
 use crate::api::Context;
@@ -88,6 +90,7 @@ fn opened(context: &Arc<Context>, request_id: &RequestId, route: Route) -> Resul
         joint: Joint::default(),
         text: String::new(),
         speakers: Vec::new(),
+        insights: None,
         paused: false,
         stopping: false,
     };
@@ -121,6 +124,7 @@ struct Tldw {
     text: String,
     /// Numbers of finals, and who speaks in each.
     speakers: Vec<(u64, usize)>,
+    insights: Option<Insights>,
     paused: bool,
     stopping: bool,
 }
@@ -196,11 +200,24 @@ impl Tldw {
     }
 
     /// What a config asks for and is not served, and the confirmation of the core route.
-    fn answer_extras(&self, config: &Map<String, Value>, out: &mut Out) {
+    fn answer_extras(&mut self, config: &Map<String, Value>, out: &mut Out) {
         let kind = if self.route == Route::Core { "status" } else { "warning" };
-        if wanted(config, &["insights", "meeting_insights", "insights_enabled"]) == Some(true) {
-            let message = "live insights need a language model, and there is none";
-            out.json(&json!({"type": kind, "state": "insights_unavailable", "message": message}));
+        match wanted(config, &["insights", "meeting_insights", "insights_enabled"]) {
+            None => {}
+            Some(false) => self.insights = None,
+            Some(true) if self.context.config.get().has(Capability::Llm) => {
+                let given = config.get("insights").or_else(|| config.get("meeting_insights"));
+                let insights = Insights::of(given.unwrap_or(&Value::Null), seconds(self.cumulative));
+                out.json(
+                    &json!({"type": "status", "state": "insights_enabled", "insights": insights.shown()}),
+                );
+                self.insights = Some(insights);
+            }
+            Some(true) => {
+                let message =
+                    "insights need a language model, and there is none: add an engine of capability llm";
+                out.json(&json!({"type": kind, "state": "insights_unavailable", "message": message}));
+            }
         }
         if wanted(config, &["diarization", "diarize", "diarization_enabled"]) == Some(true) {
             if self.settings.speakers {
@@ -310,6 +327,22 @@ impl Tldw {
         }
         out.json(&frame);
         self.next += 1;
+        if self.insights.as_mut().is_some_and(|insights| insights.said(until)) {
+            self.insight(Stage::Live, out);
+        }
+    }
+
+    /// Asks for notes of what was said. Where too many wait already, the next one tells of it.
+    fn insight(&self, stage: Stage, out: &mut Out) {
+        out.work(insights::frame(&self.context, &self.request_id, &self.text, stage));
+    }
+
+    /// As [`Tldw::insight`], of all of a transcript, unless nothing is new.
+    fn last_insight(&mut self, out: &mut Out) {
+        let until = seconds(self.cumulative);
+        if self.insights.as_mut().is_some_and(|insights| insights.end(until)) {
+            self.insight(Stage::Final, out);
+        }
     }
 
     /// Sends the whole transcript once all of it is there.
@@ -331,6 +364,7 @@ impl Tldw {
                 .collect();
             out.json(&json!({"type": "diarization_summary", "speaker_map": map, "audio_path": null, "speakers": all}));
         }
+        self.last_insight(out);
         let origin = self.origin + self.cumulative;
         self.restart(origin.min(length(session.seconds())));
     }
@@ -341,6 +375,9 @@ impl Tldw {
         self.joint = Joint::default();
         self.text.clear();
         self.speakers.clear();
+        if let Some(insights) = &mut self.insights {
+            insights.end(0.0);
+        }
     }
 }
 
@@ -413,7 +450,14 @@ impl Dialect for Tldw {
                 self.restart(length(session.seconds()));
                 out.json(&json!({"type": "status", "state": "reset"}));
             }
-            Event::Done => out.close(1000, ""),
+            Event::Done => {
+                self.last_insight(out);
+                // After what is still under way.
+                let close = futures::stream::iter([super::Reply::Close(1000, String::new())]);
+                if !out.works() || !out.work(Box::pin(close)) {
+                    out.close(1000, "");
+                }
+            }
             Event::Started { .. } | Event::Speech(_) | Event::Spoken(_) | Event::Broken => {}
         }
     }

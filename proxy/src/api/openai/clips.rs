@@ -12,13 +12,14 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::known::{check_name, decode};
-use crate::api::{Context, Owner, owner};
-use crate::audio::wav;
+use crate::api::{Context, Owner, catalog, owner};
+use crate::audio::{Container, wav};
 use crate::clips::{self, Clip, Clips, Kind};
 use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::known::SECONDS;
 use crate::job::voice;
+use crate::job::work::Prompt;
 
 /// Largest file: OpenAI's limit.
 const FILE_BYTES: usize = 10 * 1024 * 1024;
@@ -100,6 +101,33 @@ async fn create(
         let message = "consent is missing: say who gave it and to what, or send the id of a consent";
         return Err(Error::param("consent", message));
     }
+    let new = New { name, consent, transcript };
+    Ok(Json(keep(context, owner, kind, new, (file, Some(form.container()))).await?.into()))
+}
+
+/// What is said of a recording that is to be kept.
+pub struct New {
+    /// What it is called.
+    pub name: String,
+    /// The consent of the one who speaks.
+    pub consent: Option<String>,
+    /// What is said in it.
+    pub transcript: Option<String>,
+}
+
+/// Keeps a recording.
+///
+/// # Errors
+/// This gateway keeps none; it is no recording of the right length; there is one of that name.
+pub async fn keep(
+    context: &Arc<Context>,
+    owner: &str,
+    kind: Kind,
+    New { name, consent, transcript }: New,
+    (file, container): (Bytes, Option<Container>),
+) -> Result<Clip, Error> {
+    let _ = clips(context, kind)?;
+    check_name("name", &name)?;
     for (param, text) in [("consent", &consent), ("transcript", &transcript)] {
         if text.as_ref().is_some_and(|text| text.chars().count() > TEXT) {
             return Err(Error::param(param, format!("{param} must have at most {TEXT} characters")));
@@ -109,7 +137,7 @@ async fn create(
         Kind::Speaker => (SECONDS, crate::audio::convert::RATE),
         Kind::Voice => (voice::PROMPT_SECONDS, voice::PROMPT_RATE),
     };
-    let pcm = decode("file", file, Some(form.container()), seconds, rate).await?;
+    let pcm = decode("file", file, container, seconds, rate).await?;
     let seconds = pcm.len() as f64 / 2.0 / f64::from(rate);
     let mut audio = BytesMut::with_capacity(wav::HEADER_LEN + pcm.len());
     audio.put_slice(&wav::header(rate, 1, Some(pcm.len() as u64)));
@@ -118,7 +146,7 @@ async fn create(
     let clip = Clip { consent, transcript, ..Clip::new(kind, name, owner.to_owned(), seconds, rate) };
     let clip = on_disk(context, kind, move |clips| clips.add(&clip, &audio).map(|()| clip)).await?;
     tracing::info!(id = clip.id, kind = kind.noun(), "recording of a voice kept");
-    Ok(Json(clip.into()))
+    Ok(clip)
 }
 
 /// `GET /v1/audio/speakers`: those of the caller.
@@ -202,6 +230,24 @@ pub(super) async fn own_voices(context: &Context, owner: String) -> Vec<Clip> {
         return Vec::new();
     }
     on_disk(context, Kind::Voice, move |clips| clips.list(Kind::Voice, &owner)).await.unwrap_or_default()
+}
+
+/// The recording of that name to speak like, unless an engine has a voice of it.
+///
+/// # Errors
+/// As [`find`].
+pub async fn imitated(
+    context: &Context,
+    name: Option<&str>,
+    owner: Owner<'_>,
+) -> Result<Option<Arc<Prompt>>, Error> {
+    let Some(name) = name.filter(|_| context.clips.is_some()) else { return Ok(None) };
+    if catalog::voice(&context.config.get(), &context.voices.known(), name).is_some() {
+        return Ok(None);
+    }
+    let Some((clip, file)) = find(context, Kind::Voice, owner, name).await? else { return Ok(None) };
+    let pcm = file.slice(file.len().min(wav::HEADER_LEN)..);
+    Ok(Some(Arc::new(Prompt { pcm, rate: clip.rate, transcript: clip.transcript })))
 }
 
 fn clips(context: &Context, kind: Kind) -> Result<&Clips, Error> {

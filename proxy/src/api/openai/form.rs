@@ -7,6 +7,7 @@
 use super::chunking::Chunking;
 use super::known::Known;
 use crate::api::form::{Fields, Split};
+use crate::api::llm::translate::target;
 use crate::error::Error;
 use crate::job::language;
 use crate::job::work::Need;
@@ -70,6 +71,8 @@ pub struct Parameters {
     pub logprobs: bool,
     /// In English, whatever is spoken.
     pub translate: bool,
+    /// The code of a language that a language model translates the transcript to.
+    pub translate_to: Option<String>,
 }
 
 impl Parameters {
@@ -87,6 +90,7 @@ impl Parameters {
             known: Known::read(fields, speakers)?,
             logprobs: logprobs(fields, format)?,
             translate: false,
+            translate_to: translate_to(fields)?,
             chunking: Chunking::read(fields)?,
             stream: fields.flag("stream")? && streams(fields),
             model,
@@ -116,6 +120,9 @@ impl Parameters {
             let message = "stream needs response_format json, text or diarized_json";
             return Err(Error::param("stream", message));
         }
+        if parameters.translate_to.is_some() {
+            parameters.check_translation()?;
+        }
         Ok(parameters)
     }
 
@@ -125,6 +132,17 @@ impl Parameters {
     /// A 400 that names the parameter.
     pub fn translation(fields: &Fields) -> Result<Self, Error> {
         let parameters = Self::read(fields)?;
+        if parameters.translate_to.is_some() {
+            let message = "translate_to is for POST /v1/audio/transcriptions; a translation is in English";
+            return Err(Error::param("translate_to", message));
+        }
+        parameters.check_translation()?;
+        Ok(Self { translate: true, language: None, ..parameters })
+    }
+
+    /// Refuses what a text in another language does not have.
+    fn check_translation(&self) -> Result<(), Error> {
+        let parameters = self;
         for (name, asked) in [
             ("timestamp_granularities", parameters.words),
             ("diarize", parameters.speakers),
@@ -135,7 +153,7 @@ impl Parameters {
                 return Err(Error::param(name, format!("{name} is not supported for a translation")));
             }
         }
-        Ok(Self { translate: true, language: None, ..parameters })
+        Ok(())
     }
 
     /// Whether times of words are needed to answer. Segments and cues without them are one of all the text: true, if coarse.
@@ -144,15 +162,23 @@ impl Parameters {
             _ if self.speakers || self.logprobs => Need::Required,
             Format::VerboseJson if self.words => Need::Required,
             Format::VerboseJson | Format::Srt | Format::Vtt => Need::Preferred,
+            // It is translated by segment.
+            _ if self.translate_to.is_some() => Need::Preferred,
             Format::Json | Format::Text | Format::DiarizedJson => Need::No,
         }
     }
 }
 
+/// `translate_to`, an extension: the language of the text, whatever is spoken.
+fn translate_to(fields: &Fields) -> Result<Option<String>, Error> {
+    fields.set("translate_to").map(|language| target("translate_to", language)).transpose()
+}
+
 /// Parameters that change meaning and that no engine here can meet.
 fn refuse_unsupported(fields: &Fields) -> Result<(), Error> {
     if fields.flag("translate")? {
-        return Err(Error::param("translate", "no engine here translates; leave translate out"));
+        let message = "no engine here translates by a flag; send translate_to with a language code, or leave translate out";
+        return Err(Error::param("translate", message));
     }
     Ok(())
 }

@@ -87,6 +87,10 @@ pub async fn create(
     if parameters.stream {
         return Err(Error::param("stream", "stream and async exclude each other; a job has /events"));
     }
+    if parameters.translate_to.is_some() {
+        let message = "translate_to is not supported for a job; leave async out";
+        return Err(Error::param("translate_to", message));
+    }
     if parameters.known.has_recordings() {
         let message =
             "a job takes speakers that are enrolled: POST /v1/audio/speakers, and send their names alone";
@@ -298,6 +302,7 @@ pub async fn result(
         known: parameters.known.names.clone(),
         playing: Playing { seconds, exact },
         told: 0,
+        translated: None,
     };
     let weight = heard.weight();
     let render = move || wire::render(heard, &parameters);

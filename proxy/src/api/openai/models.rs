@@ -42,6 +42,10 @@ pub async fn list(State(context): State<Arc<Context>>) -> Json<List> {
     let voices = context.voices.base_names().await;
     let models = &config.gateway.models;
     let configured = models.iter().map(|model| describe(&context, model.id.clone(), model.capability, None));
+    let is_new = |name: &str| models.iter().all(|model| model.id != name);
+    let written = config.language_models().into_iter().filter(|(name, _)| is_new(name));
+    let written = written.map(|(name, _)| describe(&context, name.to_owned(), Capability::Llm, None));
+    let configured = configured.chain(written.collect::<Vec<_>>());
     let voices = voices.into_iter().map(|voice| describe(&context, voice, Capability::Tts, None));
     let aliases = models.iter().flat_map(|model| {
         let of = Some(model.id.clone());

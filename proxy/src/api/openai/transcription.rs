@@ -11,9 +11,10 @@ use contract::Capability;
 use super::events::{self, Teller};
 use super::form::{Parameters, streams};
 use super::jobs::{self, Wanted};
+use super::translated::translated;
 use super::wire::{self, Heard};
 use crate::api::form::{Fields, Form};
-use crate::api::{Context, Owner, check_offers, credential, may_wait, outgoing, rendered};
+use crate::api::{Context, Owner, check_offers, credential, llm, may_wait, outgoing, rendered};
 use crate::edge::RequestId;
 use crate::error::{Error, Unit};
 use crate::job::known::Reference;
@@ -65,7 +66,8 @@ pub async fn translate(
     Extension(request_id): Extension<RequestId>,
     request: Request,
 ) -> Result<Response, Error> {
-    if !context.upstreams.translates(&Capability::Stt.into()) {
+    let by_model = context.config.get().has(Capability::Llm);
+    if !by_model && !context.upstreams.translates(&Capability::Stt.into()) {
         return Err(untranslated());
     }
     let credential = credential(request.headers()).cloned();
@@ -73,15 +75,18 @@ pub async fn translate(
     form.fill().await?;
     let caller = (&request_id, credential.as_ref());
     form.serve(|fields| async {
-        let parameters = Parameters::translation(&fields)?;
+        let mut parameters = Parameters::translation(&fields)?;
+        let route = context.route(&request_id, parameters.model.as_deref(), Capability::Stt)?;
+        if by_model && !context.upstreams.translates(&route) {
+            (parameters.translate, parameters.translate_to) = (false, Some("en".to_owned()));
+        }
         answer(&context, &form, fields, parameters, caller, None).await
     })
     .await
 }
 
 fn untranslated() -> Error {
-    let message =
-        "no engine here translates; POST /v1/audio/transcriptions keeps the language that is spoken";
+    let message = "no engine here translates, and there is no language model (engines[].capability: llm); POST /v1/audio/transcriptions keeps the language that is spoken";
     Error::InvalidRequest { param: None, code: Some("unsupported_value"), message: message.into() }
 }
 
@@ -119,6 +124,9 @@ async fn answer(
     (request_id, credential): Caller<'_>,
     teller: Option<&Arc<Teller>>,
 ) -> Result<Response, Error> {
+    if parameters.translate_to.is_some() {
+        llm::check(context)?;
+    }
     let mut job = job(context, form, &fields, &parameters, request_id)?;
     let references = parameters.known.references(context, Owner::Sender(request_id, credential)).await?;
     let charge = request_id.charge(Unit::AudioSeconds, form.playing.seconds)?;
@@ -127,8 +135,13 @@ async fn answer(
     let Served { value: (transcript, turns), engine, hedged } = hear(context, &job, &references).await?;
     let told = teller.map_or(0, |teller| teller.told());
     let known = parameters.known.names.clone();
-    let heard = Heard { transcript, turns, known, playing: form.playing, told };
+    let mut heard = Heard { transcript, turns, known, playing: form.playing, told, translated: None };
     context.served(form, request_id, (&engine, hedged), charge, heard.duration());
+    if let Some(target) = &parameters.translate_to {
+        let seconds = heard.duration();
+        let translated = translated(context, request_id, &mut heard.transcript, seconds, target).await?;
+        heard.translated = Some(translated);
+    }
     let weight = heard.weight();
     let render = move || wire::render(heard, &parameters);
     rendered(weight, render, || context.upstreams.failed(Capability::Stt, "its reply could not be read"))

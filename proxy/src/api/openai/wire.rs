@@ -27,6 +27,8 @@ pub(super) struct Heard {
     pub(super) playing: Playing,
     /// Bytes of the text that the client has got as events.
     pub(super) told: usize,
+    /// Its segments, where they were translated.
+    pub(super) translated: Option<Vec<Segment>>,
 }
 
 /// A transcript.
@@ -173,6 +175,7 @@ pub(super) fn render(mut heard: Heard, parameters: &Parameters) -> Response {
     }
     repair(words);
     let merged = heard.turns.as_ref().map(|turns| speakers(&heard.transcript, turns, &heard.known));
+    let translated = heard.translated.take();
     let (words, merged) = (&heard.transcript.words, merged.as_ref());
     match parameters.format {
         Format::Json | Format::Text if parameters.stream => {
@@ -194,7 +197,10 @@ pub(super) fn render(mut heard: Heard, parameters: &Parameters) -> Response {
         Format::VerboseJson => {
             let language = heard.transcript.language.as_ref().or(parameters.language.as_ref());
             let reply = VerboseJson {
-                task: if parameters.translate { "translate" } else { "transcribe" },
+                task: match parameters.translate || parameters.translate_to.is_some() {
+                    true => "translate",
+                    false => "transcribe",
+                },
                 language: match parameters.translate {
                     true => DEFAULT_LANGUAGE.to_owned(),
                     false => language::english_name(language.map_or(DEFAULT_LANGUAGE, String::as_str)),
@@ -202,7 +208,7 @@ pub(super) fn render(mut heard: Heard, parameters: &Parameters) -> Response {
                 duration,
                 text,
                 words: parameters.words.then(|| timed(words, merged)),
-                segments: parameters.segments.then(|| segments(words, merged)),
+                segments: parameters.segments.then(|| translated.unwrap_or_else(|| segments(words, merged))),
                 usage: Usage::duration(duration),
             };
             axum::Json(reply).into_response()

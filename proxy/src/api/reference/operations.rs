@@ -1,15 +1,16 @@
 //! The table of calls.
 
 use super::Content::{Bytes, Json, Nothing, Schema, Text};
-use super::Kind::{File, Flag, Number, Object, OneOf, Required, SomeOf, TextOr, Texts, Whole};
+use super::Kind::{File, Flag, Number, Object, Objects, OneOf, Required, SomeOf, TextOr, Texts, Whole};
 use super::{Body, Content, Field, Kind, Operation, field};
 use crate::api::nim;
 
 /// Groups and what they have in common.
-pub(super) const GROUPS: [(&str, &str); 6] = [
+pub(super) const GROUPS: [(&str, &str); 7] = [
     ("transcription", "Speech to text."),
     ("jobs", "Transcriptions in the background."),
     ("speech", "Text to speech."),
+    ("conversation", "Language models, alone and with speech."),
     (
         "streaming",
         "Speech while it is spoken. Sessions are WebSocket connections, which OpenAPI cannot describe further.",
@@ -23,7 +24,7 @@ pub(super) type Tables = &'static [&'static [Operation]];
 
 /// Every call.
 pub(super) const ALL: Tables =
-    &[TRANSCRIPTION, CLIPS, JOBS, SPEECH, nim::OPERATIONS, STREAMING, LISTS, STACK];
+    &[TRANSCRIPTION, CLIPS, JOBS, SPEECH, nim::OPERATIONS, CONVERSATION, STREAMING, LISTS, STACK];
 
 const JSON: &str = "application/json";
 const PLAIN: &str = "text/plain";
@@ -172,6 +173,47 @@ const GEMMA_SPEECH: &[Field] = &[
     field("stream", Flag, "The reply comes as events."),
 ];
 
+const SAMPLING_SESSION: Field =
+    field("session_id", Kind::Text, "The conversation that it is a turn of; a new one when unset.");
+
+const PROMPT: &[Field] = &[
+    field("prompt", Required, "What the model answers."),
+    field("system_prompt", Kind::Text, "How it answers."),
+    field("max_tokens", Whole(1, u32::MAX as i64), "Longest answer."),
+    field("temperature", Number(0.0, 2.0), "Sampling temperature."),
+    field("top_p", Number(0.0, 1.0), "Share of probability that is sampled from."),
+    SAMPLING_SESSION,
+];
+
+const DIALOGUE: &[Field] = &[
+    FILE,
+    field("instructions", Kind::Text, "How the model answers."),
+    field("generation_config", Kind::Text, "JSON with temperature, top_p, max_tokens and stop."),
+    field("synthesis_config", Kind::Text, "JSON with the fields of POST /v1/text-to-speech."),
+    field("stream_audio", Flag, "Lines of JSON while the answer is made."),
+    field("language", Kind::Text, "A language code; detected when unset."),
+    SAMPLING_SESSION,
+];
+
+const REFERENCE: &[Field] = &[
+    FILE,
+    field("reference_id", Kind::Text, "What it is called; made up when unset."),
+    field("text", Kind::Text, "What is said in it."),
+    field("consent", Kind::Text, "The consent of the one who speaks."),
+];
+
+const LINES: Replies = &[(200, JSON, Json), (200, "application/x-ndjson", Text)];
+
+#[rustfmt::skip]
+const CONVERSATION: &[Operation] = &[
+    post("/v1/chat/completions", "conversation", "createChatCompletion", "As OpenAI: a conversation continued.", Body::Json(&[MODEL, field("messages", Objects, "The conversation so far."), field("stream", Flag, "The reply comes as events."), field("tools", Objects, "Functions that the model may call.")]), &[(200, JSON, Json), (200, EVENTS, Text)]),
+    post("/v1/generate", "conversation", "generate", "As GemmaVoice: a prompt answered.", Body::Json(PROMPT), ANY),
+    post("/v1/generate_stream", "conversation", "generateStream", "As GemmaVoice: a prompt answered as events.", Body::Json(PROMPT), &[(200, EVENTS, Text)]),
+    post("/v1/conversation/dialogue", "conversation", "createDialogue", "As GemmaVoice: a recording answered in text and speech.", Body::Form(DIALOGUE), LINES),
+    post("/v1/dialogue", "conversation", "createDialogueShort", "As POST /v1/conversation/dialogue.", Body::Form(DIALOGUE), LINES),
+    post("/v1/encode-reference", "conversation", "encodeReference", "As GemmaVoice: a voice to speak with is kept.", Body::Form(REFERENCE), ANY),
+];
+
 #[rustfmt::skip]
 const STREAMING: &[Operation] = &[
     get("/v1/realtime", "streaming", "realtime", "OpenAI's Realtime API.", SESSION),
@@ -182,6 +224,8 @@ const STREAMING: &[Operation] = &[
     get("/core/parakeet/stream", "streaming", "streamTldwCore", "As tldw.", SESSION),
     get("/v1/speech-to-text/stream", "streaming", "streamGemma", "As GemmaVoice: a recording that grows.", SESSION),
     get("/v1/speech-to-text/ws", "streaming", "streamGemmaFiles", "As GemmaVoice: files.", SESSION),
+    get("/v1/conversation/ws", "streaming", "streamGemmaConversation", "As GemmaVoice: turns of a conversation.", SESSION),
+    get("/v1/generate_ws", "streaming", "streamGemmaGenerate", "As GemmaVoice: prompts.", SESSION),
     get("/v1/text-to-speech/ws", "streaming", "streamGemmaSpeech", "As GemmaVoice: texts to speak.", SESSION),
     get("/api/v1/audio/stream/status", "streaming", "streamStatus", "Whether streaming can be had.", ANY),
     get("/api/v1/audio/stream/limits", "streaming", "streamLimits", "How much of it.", ANY),
@@ -207,6 +251,9 @@ const STACK: &[Operation] = &[
     post("/v1/keys", "stack", "createKey", "Makes an API key.", Body::Json(&[field("name", Required, "Whose it is.")]), ANY),
     Operation { method: "delete", ..get("/v1/keys/{key}", "stack", "revokeKey", "Revokes a key by its id or name.", ANY) },
     get("/health", "stack", "getHealth", "The gateway answers.", ANY),
+    get("/v1/health/stt", "stack", "getHealthStt", "Whether the gateway can hear.", ANY),
+    get("/v1/health/tts", "stack", "getHealthTts", "Whether the gateway can speak.", ANY),
+    get("/v1/health/llm", "stack", "getHealthLlm", "Whether the gateway can hold conversations.", ANY),
     get("/healthz", "stack", "getHealthz", "The gateway answers.", ANY),
     get("/readyz", "stack", "getReady", "Each capability that is configured has a verified engine.", ANY),
     get("/v1/health/live", "stack", "getLive", "The gateway answers.", ANY),

@@ -170,6 +170,7 @@ fn schema(kind: Kind) -> Value {
         Kind::OneOf(names) => json!({"type": "string", "enum": names}),
         Kind::SomeOf(names) => json!({"type": "array", "items": {"type": "string", "enum": names}}),
         Kind::Object => json!({"type": "object"}),
+        Kind::Objects => json!({"type": "array", "items": {"type": "object"}}),
         Kind::TextOr(field) => json!({"anyOf": [
             {"type": "string"},
             {"type": "object", "properties": { field: {"type": "string"} }, "required": [field]},

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use contract::Capability;
+use tokio::sync::mpsc;
 
 use super::Speech;
 use super::buffer::Writer;
@@ -15,7 +16,7 @@ use super::rate::Rate;
 use crate::api::{Context, outgoing};
 use crate::audio::{Samples, Stretch};
 use crate::edge::{Charge, RequestId};
-use crate::error::Error;
+use crate::error::{Error, Unit};
 use crate::job::speech;
 use crate::job::work::{Synthesize, Work};
 use crate::upstream::{Failure, Served, Stop};
@@ -32,6 +33,8 @@ pub(super) struct Spoken {
     charge: Option<Charge>,
     /// For a speed other than the voice's own.
     stretch: Option<Stretch>,
+    /// What is to be spoken after the text.
+    further: Option<mpsc::Receiver<String>>,
     coder: Coder,
     out: Writer,
     samples: u64,
@@ -48,12 +51,24 @@ impl Spoken {
     ) -> Result<Self, Error> {
         let coder = Coder::new(&context, speech.format, speech.sample_rate)?;
         let stretch = (speech.speed != 1.0).then(|| Stretch::new(speech.sample_rate, speech.speed));
-        Ok(Self { context, request_id, speech, charge, stretch, coder, out, samples: 0 })
+        Ok(Self { context, request_id, speech, charge, stretch, further: None, coder, out, samples: 0 })
+    }
+
+    /// The same, with texts that are spoken after its own.
+    pub(super) fn followed_by(self, further: Option<mpsc::Receiver<String>>) -> Self {
+        Self { further, ..self }
     }
 
     /// Makes all of it; an error goes to the reader after what was made.
     pub(super) async fn make(mut self) {
         let mut made = self.pieces().await;
+        if let Some(mut further) = self.further.take() {
+            while made.is_ok()
+                && let Some(text) = further.recv().await
+            {
+                made = self.further(&text).await;
+            }
+        }
         if let Some(rest) = self.stretch.take().filter(|_| made.is_ok()).map(Stretch::finish) {
             made = self.encode(&rest).await;
         }
@@ -80,6 +95,18 @@ impl Spoken {
         while let Some(text) = pieces.pop_front() {
             self.piece(text, continues).await?;
             continues = true;
+            self.out.wait_for_room().await;
+        }
+        Ok(())
+    }
+
+    /// Has another text spoken, which continues what the client hears.
+    async fn further(&mut self, text: &str) -> Result<(), Error> {
+        if let Some(charge) = self.request_id.charge(Unit::Characters, text.chars().count() as f64)? {
+            charge.settle_all();
+        }
+        for piece in speech::pieces(text) {
+            self.piece(piece, true).await?;
             self.out.wait_for_room().await;
         }
         Ok(())

@@ -9,7 +9,7 @@ use contract::Capability;
 use crate::audio::signal::speech;
 use crate::gateway::tests::keys::Keyed;
 use crate::gateway::tests::sessions::Client;
-use crate::gateway::tests::stack::{Stack, form, samples, wav};
+use crate::gateway::tests::stack::{Stack, form, said, samples, wav};
 
 const REALTIME: &str = "/v1/realtime?dialect=bridge";
 const EVENTS: &str = "/socket.io/?EIO=4&transport=websocket";
@@ -262,4 +262,89 @@ async fn socket_io_clients_show_their_key_in_a_header_or_in_auth() {
         let mut client = events(&keyed.stack, &auth).await.unwrap();
         assert_eq!(message(&mut client).await["type"], "connected");
     }
+}
+
+async fn talking() -> Stack {
+    Stack::with(&[Capability::Stt, Capability::Tts, Capability::Llm], |_| {}).await
+}
+
+#[tokio::test]
+async fn an_upload_is_translated_to_both_languages_but_the_spoken_one_and_once() {
+    let stack = talking().await;
+    let upload = |fields: &'static [(&'static str, &'static str)]| async {
+        let reply = stack.post("/upload").multipart(form(fields, wav(64_000))).send().await.unwrap();
+        reply.json::<Value>().await.unwrap()
+    };
+    let reply = upload(&[("target_lang", "bg"), ("primary_lang", "en")]).await;
+    assert_eq!(reply["translation_bg"], format!("You said {HEARD} That is all I know."), "{reply}");
+    assert!(reply.get("translation_en").is_none(), "{reply}");
+    let asked = stack.engines[2].complete();
+    assert_eq!(upload(&[("target_lang", "bg"), ("primary_lang", "en")]).await, reply);
+    assert_eq!(stack.engines[2].complete(), asked, "the same text is translated once");
+    let both = upload(&[("target_lang", "bg")]).await;
+    assert!(both["translation_bg"].is_string() && both["translation_fr"].is_string(), "{both}");
+    for _ in 0..4 {
+        stack.engines[2].answer(500, &[], "broken");
+    }
+    let failed = upload(&[("target_lang", "de"), ("primary_lang", "en")]).await;
+    assert_eq!(failed["transcription"], HEARD);
+    assert!(failed["translation_error"].is_string(), "{failed}");
+    let wrong = stack.post("/upload").multipart(form(&[("target_lang", "klingon")], wav(64_000)));
+    assert_eq!(wrong.send().await.unwrap().status(), 400);
+}
+
+#[tokio::test]
+async fn a_response_is_the_answer_of_a_language_model_and_can_be_cut() {
+    let stack = talking().await;
+    let mut client = Client::open(&stack, REALTIME, &[]).await.ok().unwrap();
+    client.send(json!({"type": "session.update", "session": {"instructions": "Be brief."}})).await;
+    let item =
+        json!({"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hello."}]});
+    client.send(json!({"type": "conversation.item.create", "item": item})).await;
+    client.send(json!({"type": "response.create"})).await;
+    let text = client.until("type", "response.output_text.done").await.unwrap();
+    assert_eq!(text["text"], "You said Hello. That is all I know.");
+    let done = client.until("type", "response.done").await.unwrap();
+    assert_eq!(done["response"]["status"], "completed");
+    let sent: Value = serde_json::from_slice(&stack.engines[2].seen.lock()[0].body).unwrap();
+    assert_eq!(sent["messages"][0]["content"], "Be brief.");
+
+    let (model, voice) = (stack.engines[2].stream(), stack.engines[1].stream());
+    client.send(json!({"type": "response.create"})).await;
+    model.send(Ok(said("It is so. And").into())).await.unwrap();
+    voice.send(Ok(samples().into())).await.unwrap();
+    client.until("type", "response.audio.delta").await.unwrap();
+    client.send(json!({"type": "response.cancel"})).await;
+    let done = client.until("type", "response.done").await.unwrap();
+    assert_eq!(done["response"]["status"], "cancelled");
+    let closed = async { tokio::join!(model.closed(), voice.closed()) };
+    tokio::time::timeout(std::time::Duration::from_secs(10), closed).await.expect("the answer goes on");
+    client.send(json!({"type": "response.create"})).await;
+    client.until("type", "response.done").await.unwrap();
+    let sent = stack.engines[2].seen.lock().last().unwrap().body.clone();
+    assert!(String::from_utf8_lossy(&sent).contains("It is so. And"), "what was heard is remembered");
+}
+
+#[tokio::test]
+async fn turns_over_socket_io_are_answered_where_a_prompt_asks_for_it() {
+    let stack = talking().await;
+    let mut client = events(&stack, &json!({})).await.unwrap();
+    message(&mut client).await;
+    emit(&mut client, &json!(["system_prompt", {"prompt": "Be brief."}])).await;
+    for audio in spoken() {
+        emit(&mut client, &json!(["audio", {"audio": audio}])).await;
+    }
+    let (mut answer, mut audio) = (None, Vec::new());
+    loop {
+        let frame = message(&mut client).await;
+        match frame["type"].as_str().unwrap() {
+            "assistant" => answer = Some(frame["content"].clone()),
+            "audio" => audio.extend(STANDARD.decode(frame["content"].as_str().unwrap()).unwrap()),
+            "error" => panic!("{frame}"),
+            "turn_done" => break,
+            _ => {}
+        }
+    }
+    assert_eq!(answer, Some(json!(format!("You said {HEARD} That is all I know."))));
+    assert!(audio.starts_with(&samples()));
 }

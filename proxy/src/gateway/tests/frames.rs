@@ -5,6 +5,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::{Map, Value, json};
 
+use contract::Capability;
+
 use crate::gateway::tests::sessions::Client;
 use crate::gateway::tests::stack::Stack;
 
@@ -28,7 +30,14 @@ const REALTIME: [&str; 8] = [
     "response.cancel",
 ];
 
-const DIALECTS: [Spoken; 6] = [
+const DIALECTS: [Spoken; 8] = [
+    Spoken {
+        path: "/v1/conversation/ws",
+        field: "type",
+        events: &["config", "audio", "end_turn", "text", "interrupt", "clear", "sing"],
+        invalid: "Invalid JSON",
+    },
+    Spoken { path: "/v1/generate_ws", field: "event", events: &["cancel", "sing"], invalid: "Invalid JSON" },
     Spoken {
         path: "/v1/speech-to-text/stream",
         field: "event",
@@ -122,7 +131,8 @@ fn frame(spoken: &Spoken) -> impl Strategy<Value = Value> + use<> {
 
 #[tokio::test]
 async fn frames_of_any_content_are_answered_and_end_nothing() {
-    let stack = Stack::start().await;
+    let all = [Capability::Stt, Capability::Tts, Capability::Llm];
+    let stack = Stack::with(&all, |_| {}).await;
     let mut runner = TestRunner::deterministic();
     for spoken in &DIALECTS {
         let mut client = Client::open(&stack, spoken.path, &[]).await.ok().unwrap();

@@ -63,7 +63,7 @@ impl Keyed {
 }
 
 /// What is for everyone, whatever is configured: it tells no more than that the gateway is there.
-const OPEN: [&str; 9] = [
+const OPEN: [&str; 12] = [
     "/",
     "/docs",
     "/openapi.json",
@@ -71,6 +71,9 @@ const OPEN: [&str; 9] = [
     "/health",
     "/health/live",
     "/health/ready",
+    "/health/stt",
+    "/health/tts",
+    "/health/llm",
     "/healthz",
     "/readyz",
 ];

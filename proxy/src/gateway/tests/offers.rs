@@ -63,3 +63,47 @@ async fn translations_go_to_engines_that_translate() {
         envelope(ask(&able, &[(name, value)]).await, 400, Some(name)).await;
     }
 }
+
+#[tokio::test]
+async fn where_no_engine_translates_a_language_model_does_and_times_are_kept() {
+    let stack = Stack::with(&[Capability::Stt, Capability::Llm], |_| {}).await;
+    let ask = async |path: &str, fields: &[(&'static str, &'static str)]| {
+        stack.post(path).multipart(form(fields, wav(80_000))).send().await.unwrap()
+    };
+    let transcript: Value =
+        ask("/v1/audio/transcriptions", &[("response_format", "verbose_json")]).await.json().await.unwrap();
+    let translations = "/v1/audio/translations";
+    let body: Value = ask(translations, &[("response_format", "verbose_json")]).await.json().await.unwrap();
+    assert_eq!((&body["task"], &body["language"]), (&json!("translate"), &json!("english")), "{body}");
+    let segments = |body: &Value, of: &str| -> Vec<Value> {
+        body["segments"].as_array().unwrap().iter().map(|segment| segment[of].clone()).collect()
+    };
+    assert_eq!(segments(&body, "start"), segments(&transcript, "start"));
+    assert_eq!(segments(&body, "end"), segments(&transcript, "end"));
+    assert_ne!(body["text"], transcript["text"]);
+    let into = |fields: &[(&'static str, &'static str)]| {
+        let fields: Vec<_> = [("translate_to", "pt-BR")].into_iter().chain(fields.iter().copied()).collect();
+        let request = stack.post("/v1/audio/transcriptions").multipart(form(&fields, wav(80_000)));
+        async { request.send().await.unwrap() }
+    };
+    let verbose: Value = into(&[("response_format", "verbose_json")]).await.json().await.unwrap();
+    assert_eq!(
+        (&verbose["language"], &verbose["task"]),
+        (&json!("portuguese"), &json!("translate")),
+        "{verbose}"
+    );
+    let srt = into(&[("response_format", "srt")]).await.text().await.unwrap();
+    assert!(srt.contains("-->") && srt.contains("<So it is.>"), "{srt}");
+    let plain: Value = into(&[]).await.json().await.unwrap();
+    assert_eq!(plain["text"], verbose["text"]);
+    for (name, value) in [("stream", "true"), ("diarize", "true"), ("async", "true")] {
+        let refused = into(&[(name, value)]).await;
+        assert_eq!(refused.status(), 400, "{name}");
+    }
+    let unknown = ask("/v1/audio/transcriptions", &[("translate_to", "klingon")]).await;
+    envelope(unknown, 400, Some("translate_to")).await;
+    let speechless = Stack::start().await;
+    let form = form(&[("translate_to", "fr")], wav(32_000));
+    let response = speechless.post("/v1/audio/transcriptions").multipart(form).send().await.unwrap();
+    assert!(envelope(response, 501, None).await.contains("capability llm"));
+}

@@ -31,6 +31,8 @@ use crate::upstream::{Metrics, Upstreams};
 
 pub const TRANSCRIBE: &str = "/v1/audio/transcriptions";
 pub const DIARIZE: &str = "/v1/audio/diarize";
+/// What a fake language model is asked for.
+pub const CHAT: &str = "/v1/chat/completions";
 pub const SYNTHESIZE: &str = "/v1/audio/synthesize_online";
 const LIST_VOICES: &str = "/v1/audio/list_voices";
 
@@ -200,6 +202,7 @@ async fn job(Shared(fake): Shared<Arc<Fake>>, request: Request) -> Response {
     match seen.path.as_str() {
         DIARIZE => axum::Json(diarization()).into_response(),
         SYNTHESIZE => samples().into_response(),
+        CHAT => chat(&seen.body),
         TRANSCRIBE if fake.hears.lock().is_some() => {
             let hears = *fake.hears.lock();
             axum::Json(hears.map(|hears| hears(&seen.file()))).into_response()
@@ -209,6 +212,31 @@ async fn job(Shared(fake): Shared<Arc<Fake>>, request: Request) -> Response {
         }
         _ => axum::Json(json!({"text": "So it is. Yes."})).into_response(),
     }
+}
+
+/// What the fake language model answers: JSON texts are marked as translated, else the last message is repeated in two sentences.
+pub fn answer(body: &[u8]) -> String {
+    let body: Value = serde_json::from_slice(body).unwrap();
+    let last = body["messages"].as_array().unwrap().last().unwrap()["content"].as_str().unwrap().to_owned();
+    match serde_json::from_str::<Vec<String>>(&last) {
+        Ok(texts) => json!(texts.iter().map(|text| format!("<{text}>")).collect::<Vec<_>>()).to_string(),
+        Err(_) => format!("You said {last} That is all I know."),
+    }
+}
+
+/// A chunk of a language model's answer as an event.
+pub fn said(text: &str) -> String {
+    format!("data: {}\n\n", json!({"choices": [{"delta": {"content": text}, "finish_reason": null}]}))
+}
+
+/// The events at the end of an answer.
+pub const SAID_ALL: &str =
+    "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+
+fn chat(body: &[u8]) -> Response {
+    let answer = answer(body);
+    let words: String = answer.split_inclusive(' ').map(said).collect();
+    ([("content-type", "text/event-stream")], format!("{words}{SAID_ALL}")).into_response()
 }
 
 async fn list_voices() -> axum::Json<Value> {
@@ -311,6 +339,7 @@ impl Stack {
                 name,
                 capability: *capability,
                 url: format!("http://{address}"),
+                model: (*capability == Capability::Llm).then(|| "fake-model".to_owned()),
                 guard: address,
                 guard_admin: address,
                 ..Engine::example()

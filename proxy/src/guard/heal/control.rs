@@ -258,6 +258,7 @@ impl Health {
 
     /// Takes over new rules; what was learned under the old ones stays.
     fn configure(&mut self, policy: Policy) {
+        let policy = self.parts.engine.ruled(&policy);
         let catalogue = Arc::new(Catalogue::new(&policy.signatures));
         self.parts.prober = Arc::new(self.parts.prober.renewed(&policy.probe, catalogue.clone()));
         if let Some(actuator) = &self.parts.actuator {

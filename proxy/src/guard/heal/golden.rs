@@ -1,6 +1,7 @@
 //! Golden inputs and what makes an answer to them right: two spoken clips with their words, one sentence to speak.
 
 use crate::audio::{quality, wav};
+use crate::job::chat::Delta;
 use crate::transcript::word_error::{bare_words, word_error};
 
 /// A spoken sentence.
@@ -35,6 +36,9 @@ pub const CLIP_B: Clip =
 /// The sentence to speak.
 pub const SENTENCE: &str = "The morning train arrives at seven and leaves again at noon.";
 
+/// The question to answer. Models differ in how they answer it; that they do is what is checked.
+pub const QUESTION: &str = "Reply with the single word: ready";
+
 /// Characters that a voice speaks in a second, about.
 const CHARACTERS_PER_SECOND: f64 = 15.0;
 /// What is wrong with the content of an answer.
@@ -52,6 +56,12 @@ pub enum Fault {
     /// Not a reply of the protocol with a text.
     #[error("not a transcript")]
     NotTranscript,
+    /// Not a reply of the protocol with an answer, or one that broke off.
+    #[error("not an answer")]
+    NotAnswer,
+    /// An answer without a word, as a model gives whose numbers are lost.
+    #[error("no word in the answer")]
+    NoWord,
     /// Not a reply of the protocol with audio.
     #[error("not speech")]
     NotSpeech,
@@ -87,6 +97,19 @@ pub enum Fault {
 pub fn check_transcript(clip: &Clip, text: &str, max_word_error: f64) -> Result<(), Fault> {
     let word_error = word_error(clip.words, text);
     if word_error <= max_word_error { Ok(()) } else { Err(Fault::Words { word_error }) }
+}
+
+/// Whether an answer to [`QUESTION`] has a word. A model that thought for so long that it may say nothing has worked too.
+///
+/// # Errors
+/// [`Fault::NoWord`].
+pub fn check_answer(said: &[Delta]) -> Result<(), Fault> {
+    let is_word = |delta: &Delta| match delta {
+        Delta::Text(text) => text.chars().any(char::is_alphanumeric),
+        Delta::Thought | Delta::Calls(_) => true,
+        Delta::End(_) | Delta::Usage { .. } => false,
+    };
+    if said.iter().any(is_word) { Ok(()) } else { Err(Fault::NoWord) }
 }
 
 /// Whether the texts of two clips differ, as they must.

@@ -32,6 +32,8 @@ pub enum Which {
     SttB,
     /// Speak [`golden::SENTENCE`].
     Tts,
+    /// Answer [`golden::QUESTION`].
+    Llm,
 }
 
 impl Which {
@@ -41,6 +43,7 @@ impl Which {
             Which::SttA => "stt_a",
             Which::SttB => "stt_b",
             Which::Tts => "tts",
+            Which::Llm => "llm",
         }
     }
 
@@ -50,6 +53,7 @@ impl Which {
             Which::SttA => CLIP_A.seconds(),
             Which::SttB => CLIP_B.seconds(),
             Which::Tts => SPOKEN_SECONDS,
+            Which::Llm => 0.0,
         }
     }
 
@@ -57,7 +61,7 @@ impl Which {
     fn clips(self) -> usize {
         match self {
             Which::SttA | Which::SttB => 2,
-            Which::Tts => 1,
+            Which::Tts | Which::Llm => 1,
         }
     }
 }
@@ -251,6 +255,7 @@ impl Prober {
             Which::SttB => self.check_transcript(1, &CLIP_B, input::transcript(codec, reply.body.into())),
             Which::Tts => input::speech(codec, reply.body)
                 .and_then(|speech| golden::check_speech(&speech, codec.sample_rate(input::SAMPLE_RATE))),
+            Which::Llm => input::said(codec, reply.body).and_then(|said| golden::check_answer(&said)),
         };
         checked.map_err(Failure::Content)
     }

@@ -130,7 +130,8 @@ fn routine_due(evidence: &Evidence, lane: &LaneView, policy: &Policy, now: Insta
 /// The two clips alternate, so that a constant answer cannot pass twice.
 fn next_clip(evidence: &Evidence) -> Which {
     match (evidence.capability, evidence.probes.back().map(|probe| probe.which)) {
-        (Capability::Tts | Capability::Llm, _) => Which::Tts,
+        (Capability::Tts, _) => Which::Tts,
+        (Capability::Llm, _) => Which::Llm,
         (Capability::Stt, Some(Which::SttA)) => Which::SttB,
         (Capability::Stt, _) => Which::SttA,
     }

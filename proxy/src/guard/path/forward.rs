@@ -172,7 +172,7 @@ impl Forward {
             http,
             grpc: parts.engine.grpc.as_deref().map(Target::parse).transpose()?,
             rules: RwLock::new(Rules::of(&parts.policy, parts.catalogue)),
-            predictors: [predictor(), predictor(), predictor()],
+            predictors: [predictor(), predictor(), predictor(), predictor()],
             lane: parts.lane,
             observer: parts.observer,
             standing: parts.standing,
@@ -433,8 +433,9 @@ impl Forward {
 
     fn main_task(&self) -> Task {
         match self.capability {
-            Capability::Stt | Capability::Llm => Task::Transcribe,
+            Capability::Stt => Task::Transcribe,
             Capability::Tts => Task::Synthesize,
+            Capability::Llm => Task::Chat,
         }
     }
 

@@ -58,6 +58,7 @@ impl Codec for RivaStreaming {
             Work::Transcribe(wanted) => wanted,
             Work::Diarize => return Err(Error::no_speakers()),
             Work::Synthesize(_) => return Err(Error::no_speech()),
+            Work::Chat(_) => return Err(Error::no_chat()),
         };
         let file = file.ok_or_else(Error::no_speech)?;
         let streaming = StreamingRecognitionConfig {

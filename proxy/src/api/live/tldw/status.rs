@@ -14,13 +14,14 @@ use crate::edge::RequestId;
 /// Whether streaming can be had, and what it has.
 pub async fn status(State(context): State<Arc<Context>>) -> Json<Value> {
     let ready = context.upstreams.ready(Capability::Stt);
+    let has_model = context.config.get().has(Capability::Llm);
     Json(json!({
         "status": if ready { "available" } else { "unavailable" },
         "available_models": ["parakeet-standard"],
         "websocket_endpoint": "/api/v1/audio/stream/transcribe",
         "supported_features": {
             "partial_results": true, "multiple_languages": true, "concurrent_streams": true,
-            "segment_metadata": true, "live_insights": false, "meeting_notes": false,
+            "segment_metadata": true, "live_insights": has_model, "meeting_notes": has_model,
             "speaker_diarization": true, "audio_persistence": false,
         },
     }))

@@ -1,7 +1,5 @@
 //! The JSON of a speech request, judged parameter by parameter.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use serde_json::{Map, Value};
 
@@ -9,15 +7,13 @@ use contract::Capability;
 
 use crate::api::openai::clips;
 use crate::api::speech::{self, Speech};
-use crate::api::{Context, Owner, catalog, small};
-use crate::audio::{OutputFormat, SPEEDS, wav};
-use crate::clips::Kind;
+use crate::api::{Context, Owner, small};
+use crate::audio::{OutputFormat, SPEEDS};
 use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::language;
 use crate::job::plain::plain;
 use crate::job::voice::VoiceName;
-use crate::job::work::Prompt;
 
 /// Largest body: 4096 code points in the longest escapes, instructions, and room.
 const BODY_BYTES: usize = 256 * 1024;
@@ -68,7 +64,7 @@ impl Wanted {
         let volume = self.volume()?;
         let (emotion, instructions) = (self.text("emotion")?, self.instructions()?);
         let cleans = self.flag("clean_text")?;
-        let prompt = imitated(context, self.voice()?, owner).await?;
+        let prompt = clips::imitated(context, self.voice()?, owner).await?;
         if prompt.is_some() && !context.upstreams.imitates(&route) {
             return Err(Error::param("voice", "no engine here imitates voices"));
         }
@@ -216,21 +212,6 @@ impl Wanted {
     fn given(&self, name: &str) -> Option<&Value> {
         self.0.get(name).filter(|value| !value.is_null())
     }
-}
-
-/// The recording of that name, unless an engine has a voice of it.
-async fn imitated(
-    context: &Context,
-    name: Option<&str>,
-    owner: Owner<'_>,
-) -> Result<Option<Arc<Prompt>>, Error> {
-    let Some(name) = name.filter(|_| context.clips.is_some()) else { return Ok(None) };
-    if catalog::voice(&context.config.get(), &context.voices.known(), name).is_some() {
-        return Ok(None);
-    }
-    let Some((clip, file)) = clips::find(context, Kind::Voice, owner, name).await? else { return Ok(None) };
-    let pcm = file.slice(file.len().min(wav::HEADER_LEN)..);
-    Ok(Some(Arc::new(Prompt { pcm, rate: clip.rate, transcript: clip.transcript })))
 }
 
 /// The engine's voice for a client's name; without one the model's, if a voice is named as model, else the default.

@@ -20,7 +20,14 @@ fn heard() -> Heard {
         ..Transcript::default()
     };
     let turns = Some(Turns { turns, ..Turns::default() });
-    Heard { transcript, turns, known: Vec::new(), playing: Playing { seconds: 4.5, exact: true }, told: 0 }
+    Heard {
+        transcript,
+        turns,
+        known: Vec::new(),
+        playing: Playing { seconds: 4.5, exact: true },
+        told: 0,
+        translated: None,
+    }
 }
 
 async fn body(heard: Heard, parameters: Parameters) -> String {

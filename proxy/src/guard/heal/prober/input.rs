@@ -1,5 +1,7 @@
 //! Golden inputs in the words of a protocol, and what its replies hold.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
@@ -7,8 +9,9 @@ use uuid::Uuid;
 
 use crate::audio::Container;
 use crate::grpc;
-use crate::guard::heal::golden::{self, CLIP_A, CLIP_B, Clip, SENTENCE};
+use crate::guard::heal::golden::{self, CLIP_A, CLIP_B, Clip, QUESTION, SENTENCE};
 use crate::guard::heal::prober::{Failure, Prober, Which, ask};
+use crate::job::chat::{Chat, Delta, Message, Role};
 use crate::job::voice::VoiceName;
 use crate::job::work::{Audio, Synthesize, Transcribe, Work};
 use crate::protocol::{Codec, Encoded, File, Intake, Transport};
@@ -30,6 +33,7 @@ impl Prober {
             Which::SttA => self.transcription(codec, &CLIP_A)?,
             Which::SttB => self.transcription(codec, &CLIP_B)?,
             Which::Tts => (self.synthesis(at).await?, &b""[..]),
+            Which::Llm => (self.question(codec)?, &b""[..]),
         };
         let base = match codec.transport() {
             Transport::Http | Transport::WebSocket => &self.url,
@@ -92,6 +96,13 @@ impl Prober {
         codec.encode(&work, None, self.protocols.settings()).map_err(|_| Failure::Inexpressible)
     }
 
+    /// No limit of tokens is set: servers differ in its name, and models that think need some.
+    fn question(&self, codec: &dyn Codec) -> Result<Encoded, Failure> {
+        let chat = Chat::of(vec![Message::new(Role::User, QUESTION)]);
+        let encoded = codec.encode(&Work::Chat(Arc::new(chat)), None, self.protocols.settings());
+        encoded.map_err(|_| Failure::Inexpressible)
+    }
+
     /// The configured voice, or one that the engine lists; empty when it lists none, which engines take for their default.
     async fn voice(&self, at: usize) -> String {
         if let Some(voice) = self.config.voice.clone().or_else(|| self.voice.lock().clone()) {
@@ -130,6 +141,14 @@ pub(super) fn transcript(codec: &dyn Codec, reply: Bytes) -> Result<String, gold
 /// The samples of a reply.
 pub(super) fn speech(codec: &dyn Codec, reply: Vec<u8>) -> Result<Bytes, golden::Fault> {
     codec.samples().push(reply.into()).map_err(|_| golden::Fault::NotSpeech)
+}
+
+/// What a language model said.
+pub(super) fn said(codec: &dyn Codec, reply: Vec<u8>) -> Result<Vec<Delta>, golden::Fault> {
+    let mut words = codec.words().ok_or(golden::Fault::NotAnswer)?;
+    let mut said = words.push(reply.into()).map_err(|_| golden::Fault::NotAnswer)?;
+    said.extend(words.finish().map_err(|_| golden::Fault::NotAnswer)?);
+    Ok(said)
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl Answer {
                 | "application/octet-stream"
         );
         match (job.task, job.transport) {
-            (Task::TranscribeStream, _) => Answer::Unseen,
+            (Task::TranscribeStream | Task::Chat, _) => Answer::Unseen,
             (Task::Transcribe | Task::Diarize, Transport::Grpc | Transport::WebSocket) => {
                 Answer::Text(BytesMut::new())
             }

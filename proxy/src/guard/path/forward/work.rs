@@ -13,7 +13,7 @@ const SPOKEN_SECONDS: f64 = 2.0;
 const MAX_AUDIO_SECONDS: f64 = 86_400.0;
 
 /// Predictors; see [`predictor`].
-pub const PREDICTORS: usize = 3;
+pub const PREDICTORS: usize = 4;
 
 /// Seconds of audio by the request's headers, and whether that is only a guess.
 pub fn audio(task: Task, headers: &HeaderMap) -> (f64, bool) {
@@ -30,7 +30,7 @@ pub fn audio_of_bytes(task: Task, bytes: f64) -> f64 {
         Task::Transcribe | Task::Diarize => (bytes / UPLOAD_BYTES_PER_SECOND).clamp(0.0, MAX_AUDIO_SECONDS),
         Task::Synthesize | Task::SynthesizeStream => SPOKEN_SECONDS,
         // Nothing is known before its end.
-        Task::TranscribeStream => 0.0,
+        Task::TranscribeStream | Task::Chat => 0.0,
     }
 }
 
@@ -46,6 +46,7 @@ pub fn predictor(task: Task) -> usize {
         Task::Transcribe | Task::TranscribeStream => 0,
         Task::Diarize => 1,
         Task::Synthesize | Task::SynthesizeStream => 2,
+        Task::Chat => 3,
     }
 }
 
@@ -53,7 +54,7 @@ pub fn predictor(task: Task) -> usize {
 pub fn stops_with_client(task: Task) -> bool {
     match task {
         Task::Transcribe | Task::Diarize | Task::Synthesize => false,
-        Task::SynthesizeStream | Task::TranscribeStream => true,
+        Task::SynthesizeStream | Task::TranscribeStream | Task::Chat => true,
     }
 }
 
