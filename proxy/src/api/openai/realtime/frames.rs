@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::api::live::Out;
+use crate::api::openai::wire::letters;
 use crate::error::Error;
+use crate::stream::{Final, seconds};
+use crate::transcript::text::{Spacing, join};
 
 /// Makes server events.
 pub(super) struct Frames {
@@ -93,6 +96,39 @@ fn beta_fields(fields: &mut Value) {
     response.insert("voice".to_owned(), audio["output"]["voice"].clone());
     response.insert("output_audio_format".to_owned(), json!("pcm16"));
     response.get_mut("output").and_then(Value::as_array_mut).into_iter().flatten().for_each(content);
+}
+
+/// What each speaker of an item said in turn, with seconds of the session; none where no speaker could be told.
+pub(super) fn segments(item: &str, last: &Final) -> Vec<Value> {
+    let Some(most) = last.speaker() else { return Vec::new() };
+    let words = &last.transcript.words;
+    let speakers: Vec<usize> =
+        last.speakers_of_words().into_iter().map(|speaker| speaker.unwrap_or(most)).collect();
+    let (spacing, base) = (Spacing::of(words), seconds(last.span.start));
+    let mut at = 0;
+    let mut told: Vec<(usize, String, f64, f64)> = speakers
+        .chunk_by(|one, other| one == other)
+        .map(|run| {
+            let said = &words[at..at + run.len()];
+            at += run.len();
+            let (start, end) = (said[0].start, said[said.len() - 1].end);
+            (run[0], join(said, spacing), base + start, base + end)
+        })
+        .collect();
+    if told.is_empty() {
+        told.push((most, last.transcript.text.trim().to_owned(), base, seconds(last.span.end)));
+    }
+    let segments = told.into_iter().enumerate().map(|(at, (speaker, text, start, end))| {
+        json!({
+            "item_id": item, "content_index": 0, "id": format!("seg_{item}_{at}"), "speaker": letters(speaker),
+            "text": text, "start": round(start), "end": round(end),
+        })
+    });
+    segments.collect()
+}
+
+fn round(seconds: f64) -> f64 {
+    (seconds * 1000.0).round() / 1000.0
 }
 
 /// The flat session of the beta.
