@@ -116,7 +116,8 @@ chart-docs: $(TOOLS)/bin/helm-docs ## Write the chart's table of values.
 soak: packages-test cargo ## Overload, cancels, errors, slow clients and starvation for MINUTES (60); fails on any restart, leak or loss.
 	SPEECHSTACK_SOAK_MINUTES=$(or $(MINUTES),60) $(CARGO) test --workspace --test soak -- --nocapture
 
-clients: target/clients/pyvenv.cfg ## Run the NVIDIA services of LiveKit and pipecat against a stack that runs, by default that of `make run`; SERVER=HOST:PORT.
+clients: target/clients/pyvenv.cfg e2e/sdk/agents/node_modules/.package-lock.json ## Run the NVIDIA services of LiveKit and pipecat, OpenAI's agents SDK and Socket.IO's client against a stack that runs, by default that of `make run`; SERVER=HOST:PORT.
+	NO_PROXY=127.0.0.1 $(NODE) e2e/sdk/agents/contract.mjs $(or $(SERVER),127.0.0.1:8080)
 	NO_PROXY=127.0.0.1 target/clients/bin/python e2e/sdk/agents/contract.py --server $(or $(SERVER),127.0.0.1:8080)
 
 # Nightly for what libFuzzer instruments; the corpus that it grows stays in target.
@@ -272,6 +273,10 @@ target/clients/pyvenv.cfg: e2e/sdk/agents/requirements.txt | packages-test
 	@rm -rf $(@D)
 	$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/pip install --quiet --requirement $< || { rm -rf $(@D); exit 1; }
+	@touch $@
+
+e2e/sdk/agents/node_modules/.package-lock.json: e2e/sdk/agents/package.json e2e/sdk/agents/package-lock.json | packages-test
+	cd $(dir $<) && $(NPM) ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # Other gateways, for the bench alone: 760 MB.

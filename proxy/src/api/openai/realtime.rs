@@ -259,11 +259,7 @@ impl Realtime {
                 self.frames.item(&item, previous.as_deref(), true, out);
             }
             "conversation.item.retrieve" | "conversation.item.delete" | "conversation.item.truncate" => {
-                return Err(Error::InvalidRequest {
-                    param: Some("item_id"),
-                    code: Some("item_not_found"),
-                    message: "items are not kept: there is no language model to remember them for".into(),
-                });
+                self.frames.asked(kind, event, out)?;
             }
             _ => {
                 let kind: String = kind.chars().take(64).collect();

@@ -212,7 +212,7 @@ async fn finals_say_who_speaks_when_that_is_asked_for() {
     client.next().await.unwrap();
     let update = |diarize: Value| {
         let transcription = json!({"model": "gpt-4o-transcribe", "diarize": diarize});
-        json!({"type": "session.update", "session": {"type": "transcription", "audio": {"input": {"transcription": transcription}}}})
+        json!({"type": "session.update", "session": {"type": "transcription", "audio": {"input": {"format": {"type": "audio/pcm", "rate": 16_000}, "transcription": transcription}}}})
     };
     client.send(update(json!("yes"))).await;
     let error = client.until("type", "error").await.unwrap();
@@ -239,4 +239,25 @@ async fn finals_say_who_speaks_when_that_is_asked_for() {
         assert!(segment["speaker"].as_str().unwrap().starts_with(['A', 'B']), "{segment}");
         assert!(segment["start"].as_f64() <= segment["end"].as_f64(), "{segment}");
     }
+}
+
+#[tokio::test]
+async fn items_are_shown_again_cut_and_forgotten() {
+    let stack = Stack::start().await;
+    let mut client = Client::open(&stack, "/v1/realtime?model=gpt-realtime", &[]).await.ok().unwrap();
+    client.next().await.unwrap();
+    let content = json!([{"type": "input_text", "text": "Hi."}]);
+    let item = json!({"id": "mine", "type": "message", "role": "user", "content": content});
+    client.send(json!({"type": "conversation.item.create", "item": item})).await;
+    client.until("type", "conversation.item.done").await.unwrap();
+    let ask = |what: &str| json!({"type": format!("conversation.item.{what}"), "item_id": "mine", "content_index": 0, "audio_end_ms": 70});
+    client.send(ask("retrieve")).await;
+    let shown = client.until("type", "conversation.item.retrieved").await.unwrap();
+    assert_eq!(shown["item"]["content"], content, "{shown}");
+    client.send(ask("truncate")).await;
+    assert_eq!(client.until("type", "conversation.item.truncated").await.unwrap()["audio_end_ms"], 70);
+    client.send(ask("delete")).await;
+    assert_eq!(client.until("type", "conversation.item.deleted").await.unwrap()["item_id"], "mine");
+    client.send(ask("retrieve")).await;
+    assert_eq!(client.until("type", "error").await.unwrap()["error"]["code"], "item_not_found");
 }

@@ -234,7 +234,10 @@ impl Config {
             Some(Value::Null) => now.diarize = None,
             Some(Value::Bool(diarize)) => now.diarize = Some(*diarize),
             Some(_) => {
-                return Err(wrong("session.audio.input.transcription.diarize", "must be true, false or null"));
+                return Err(wrong(
+                    "session.audio.input.transcription.diarize",
+                    "must be true, false or null",
+                ));
             }
         }
         let languages = wanted.get("languages").and_then(Value::as_array);
