@@ -58,17 +58,18 @@ async function agentsHearAndSpeak(audio) {
       transport.sendEvent({ type: 'response.create', response: { input: [{ type: 'message', role: 'user', content }] } });
     };
     const once = (name) => new Promise((done) => session.once(name, done));
-    const [sound, stopped] = [once('audio'), once('audio_stopped')];
+    const response = () => new Promise((done) => transport.on('*', (event) => event.type === 'response.done' && done(event.response)));
+    const [sound, stopped, whole] = [once('audio'), once('audio_stopped'), response()];
     say(1);
     const { data } = await within('speech', sound);
     assert.ok(data.byteLength > 0);
     await within('end of speech', stopped);
-    const again = once('audio');
-    const done = new Promise((ended) => transport.on('*', (event) => event.type === 'response.done' && ended(event)));
+    assert.equal((await within('end of the response', whole)).status, 'completed');
+    const [again, cut] = [once('audio'), response()];
     say(20);
     await within('speech', again);
     session.interrupt();
-    assert.equal((await within('interruption', done)).response.status, 'cancelled');
+    assert.equal((await within('interruption', cut)).status, 'cancelled');
     assert.deepEqual(errors, []);
   } finally {
     session.close();
