@@ -116,7 +116,8 @@ chart-docs: $(TOOLS)/bin/helm-docs ## Write the chart's table of values.
 soak: packages-test cargo ## Overload, cancels, errors, slow clients and starvation for MINUTES (60); fails on any restart, leak or loss.
 	SPEECHSTACK_SOAK_MINUTES=$(or $(MINUTES),60) $(CARGO) test --workspace --test soak -- --nocapture
 
-clients: target/clients/pyvenv.cfg ## Run the NVIDIA services of LiveKit and pipecat against a stack that runs, by default that of `make run`; SERVER=HOST:PORT.
+clients: target/clients/pyvenv.cfg e2e/sdk/agents/node_modules/.package-lock.json ## Run the NVIDIA services of LiveKit and pipecat, OpenAI's agents SDK and Socket.IO's client against a stack that runs, by default that of `make run`; SERVER=HOST:PORT.
+	NO_PROXY=127.0.0.1 $(NODE) e2e/sdk/agents/contract.mjs $(or $(SERVER),127.0.0.1:8080)
 	NO_PROXY=127.0.0.1 target/clients/bin/python e2e/sdk/agents/contract.py --server $(or $(SERVER),127.0.0.1:8080)
 
 conformance: target/conformance/pyvenv.cfg ## Hold the API of a gateway that runs to its own OpenAPI document with generated calls; SERVER=HOST:PORT.
@@ -270,6 +271,10 @@ $(VENV)/pyvenv.cfg: e2e/sdk/requirements.txt | packages-test
 	@rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/pip install --quiet --requirement $< || { rm -rf $(VENV); exit 1; }
+	@touch $@
+
+e2e/sdk/agents/node_modules/.package-lock.json: e2e/sdk/agents/package.json e2e/sdk/agents/package-lock.json | packages-test
+	cd $(dir $<) && $(NPM) ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # LiveKit and pipecat, for `make clients` alone, and other gateways, for the bench alone: 760 MB each.

@@ -103,7 +103,14 @@ try {
   await until("#transcribe-status", "listening");
   assert.ok(await page.$eval("#exports", (element) => element.offsetParent === null), "nothing to save while it listens");
   await until("#transcript", word);
+  await until("#transcript", "a:");
+  assert.ok((await page.$$(".who")).length > 0, "speakers are named");
   await shot("page-live");
+  // What is spoken stops as soon as a person speaks: the fake microphone does so again and again.
+  await page.$eval("#text", (element) => (element.value = "We walked along the river until the sun went down. ".repeat(8)));
+  await press("#say");
+  await until("#speak-status", "you spoke");
+  assert.ok(await page.$eval("#hush", (element) => element.disabled), "nothing is spoken any more");
   await press("#live");
   await until("#live", "live");
 

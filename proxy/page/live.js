@@ -29,12 +29,16 @@ function base64(buffer) {
   return btoa(text);
 }
 
-/** One conversation. `on` has partial(id, text), final(id, text), state(text) and ended(problem). */
+/**
+ * One conversation. `on` has speech(), partial(id, text), final(id, text, segments), state(text) and ended(problem); segments have
+ * speaker and text, and are none unless speakers were asked for and could be told.
+ */
 export class Live {
-  constructor({ model, language, prompt }, on) {
+  constructor({ model, language, prompt, diarize }, on) {
     this.on = on;
     this.texts = new Map();
-    this.transcription = { model, ...(language && { language }), ...(prompt && { prompt }) };
+    this.segments = new Map();
+    this.transcription = { model, ...(language && { language }), ...(prompt && { prompt }), ...(diarize && { diarize }) };
   }
 
   async start() {
@@ -77,16 +81,24 @@ export class Live {
   received(event) {
     const id = event.item_id;
     switch (event.type) {
+      case "input_audio_buffer.speech_started":
+        this.on.speech();
+        break;
       case "conversation.item.input_audio_transcription.delta":
         this.texts.set(id, (this.texts.get(id) ?? "") + event.delta);
         this.on.partial(id, this.texts.get(id));
         break;
+      case "conversation.item.input_audio_transcription.segment":
+        this.segments.set(id, [...(this.segments.get(id) ?? []), event]);
+        break;
       case "conversation.item.input_audio_transcription.completed":
-        this.on.final(id, event.transcript);
+        this.on.final(id, event.transcript, this.segments.get(id) ?? []);
+        this.texts.delete(id);
+        this.segments.delete(id);
         if (this.stopping) this.socket.close(1000);
         break;
       case "conversation.item.input_audio_transcription.failed":
-        this.on.final(id, "");
+        this.on.final(id, "", []);
         this.on.state(event.error?.message ?? "a part was not understood");
         break;
       case "error":

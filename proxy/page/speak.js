@@ -84,6 +84,13 @@ function stop() {
   byId("hush").disabled = true;
 }
 
+/** Stops what is spoken, since a person speaks. */
+export function interrupt() {
+  if (!current) return;
+  stop();
+  say("Stopped: you spoke.");
+}
+
 /** Makes the section work. */
 export function start() {
   byId("speak-form").addEventListener("submit", (event) => {

@@ -2,7 +2,8 @@
 
 import { byId, save, status, transcribe } from "./api.js";
 import { Live } from "./live.js";
-import { follow, show } from "./transcript.js";
+import { interrupt } from "./speak.js";
+import { follow, show, who } from "./transcript.js";
 import { Wave } from "./wave.js";
 
 const player = byId("player");
@@ -119,10 +120,18 @@ async function listen(button) {
     }
     return items.get(id);
   };
-  live = new Live({ model: byId("stt-model").value, language: byId("language").value.trim(), prompt: byId("prompt").value.trim() }, {
+  const wanted = {
+    model: byId("stt-model").value,
+    language: byId("language").value.trim(),
+    prompt: byId("prompt").value.trim(),
+    diarize: byId("speakers").checked,
+  };
+  live = new Live(wanted, {
+    speech: interrupt,
     partial: (id, text) => Object.assign(line(id), { className: "open", textContent: text }),
-    final: (id, text) => {
+    final: (id, text, segments) => {
       Object.assign(line(id), { className: "", textContent: text });
+      if (segments.length) line(id).replaceChildren(...segments.flatMap(({ speaker, text }) => [who(speaker), `${text} `]));
       if (!text) line(id).remove();
     },
     state: say,

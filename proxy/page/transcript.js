@@ -24,6 +24,14 @@ export function paragraphs(reply) {
   return made;
 }
 
+/** The name of a speaker before what is said. */
+export function who(speaker) {
+  const name = document.createElement("span");
+  name.className = "who";
+  name.textContent = `${speaker}:`;
+  return name;
+}
+
 /** Shows a reply in `element`; `play` gets the second of a word that was clicked. Returns the words' buttons. */
 export function show(element, reply, play) {
   const buttons = [];
@@ -33,12 +41,7 @@ export function show(element, reply, play) {
     at.className = "at";
     at.textContent = time(paragraph.start);
     line.append(at);
-    if (paragraph.speaker) {
-      const who = document.createElement("span");
-      who.className = "who";
-      who.textContent = `${paragraph.speaker}:`;
-      line.append(who);
-    }
+    if (paragraph.speaker) line.append(who(paragraph.speaker));
     if (!paragraph.words.length) line.append(paragraph.text);
     for (const word of paragraph.words) {
       const button = document.createElement("button");

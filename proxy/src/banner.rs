@@ -110,7 +110,7 @@ fn lines(
         let _ = writeln!(
             text,
             "# talk to {model}{note}: milliseconds from what was said to each stage of the answer\n\
-             curl -s http://{public}/v1/dialogue{key} -F 'file=@{}' -F stream_audio=true | grep -o '\"timings.*'",
+             curl -s {public}/v1/dialogue{key} -F 'file=@{}' -F stream_audio=true | grep -o '\"timings.*'",
             dialogue.display()
         );
     }

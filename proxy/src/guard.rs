@@ -191,6 +191,7 @@ impl Guard {
             catalogue: catalogue.clone(),
             poison: poison.clone(),
             metrics: forward::Metrics::register(&registry).map_err(metrics)?,
+            drain: drain.clone(),
         });
         let forward = Arc::new(forward.map_err(|source| Error::Forward { name: name.clone(), source })?);
         let fresh = net::Clients::fresh(tls.as_ref());

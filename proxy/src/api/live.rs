@@ -24,12 +24,14 @@ use admission::Manner;
 use connection::Connection;
 use meter::Meter;
 
+pub use ending::Ending;
 pub use out::{Out, Reply, Work};
 pub use text::{base64, query, to_base64};
 
 mod admission;
 mod connection;
 mod deepgram;
+mod ending;
 pub mod meter;
 pub mod nim;
 mod out;
@@ -105,44 +107,6 @@ pub trait Dialect: Send {
 
     /// The gateway ends the session: the last frames, and the close.
     fn ending(&mut self, ending: Ending, out: &mut Out);
-}
-
-/// Why the gateway ends a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// The gateway stops.
-    Draining,
-    /// Nothing came for long.
-    Idle,
-    /// It lasted as long as a session may.
-    TooLong,
-    /// The session cannot go on.
-    Broken,
-    /// The caller's quota is used up.
-    Quota,
-}
-
-impl Ending {
-    /// What is said to clients.
-    pub fn message(self) -> &'static str {
-        match self {
-            Self::Draining => "the server is stopping; connect again",
-            Self::Idle => "the session was idle for too long",
-            Self::TooLong => "the session has reached its maximum length",
-            Self::Broken => "the session failed",
-            Self::Quota => "the quota of audio a day is used up",
-        }
-    }
-
-    /// The close code where a dialect has none of its own.
-    pub fn code(self) -> u16 {
-        match self {
-            Self::Draining => 1012,
-            Self::Idle | Self::TooLong => 1000,
-            Self::Broken => 1011,
-            Self::Quota => 1008,
-        }
-    }
 }
 
 /// The routes of all dialects.
@@ -390,6 +354,7 @@ impl Live {
         let (mut heard, mut active, mut pinged) = (began, began, began);
         let mut too_long = began + limits.max_length;
         let mut settle_at = began + meter::EVERY;
+        let mut told_last = false;
         loop {
             if self.flush(&mut out).await.is_err() {
                 return self.session.seconds();
@@ -408,8 +373,7 @@ impl Live {
             let step = tokio::select! {
                 biased;
                 () = drain.begun(), if !self.draining => Step::Drain,
-                event = self.session.next(), if !self.told => Step::Event(Box::new(event)),
-                received = self.connection.next(), if !self.draining && self.session.has_room() => Step::Received(received),
+                step = self.exchange(told_last) => step,
                 reply = out.reply(), if works => Step::Reply(reply),
                 () = sleep_until(too_long) => Step::Ending(if self.draining { Ending::Draining } else { Ending::TooLong }),
                 () = sleep_until(active + limits.idle_timeout), if !self.draining && !self.session.speaks() && !works => Step::Ending(Ending::Idle),
@@ -417,6 +381,7 @@ impl Live {
                 () = sleep_until(heard.max(pinged) + PING_EVERY) => Step::Ping,
                 () = sleep_until(settle_at), if self.meter.is_some() && !self.draining => Step::Settle,
             };
+            told_last = matches!(step, Step::Event(_));
             match step {
                 Step::Event(event) => self.event(*event, &mut out),
                 Step::Reply(Some(Reply::Json(value))) => out.json(&value),
@@ -458,6 +423,30 @@ impl Live {
                     }
                 }
                 Step::Ending(ending) => self.dialect.ending(ending, &mut out),
+            }
+        }
+    }
+
+    /// The next event of the session or message of the client. They take turns: a session that has much to say must not keep its
+    /// client from stopping it. Nothing is lost when the future is dropped.
+    async fn exchange(&mut self, told_last: bool) -> Step {
+        let (tells, hears) = (!self.told, !self.draining && self.session.has_room());
+        let (session, connection) = (&mut self.session, &mut self.connection);
+        let event = async { Step::Event(Box::new(session.next().await)) };
+        let received = async { Step::Received(connection.next().await) };
+        if told_last {
+            tokio::select! {
+                biased;
+                step = received, if hears => step,
+                step = event, if tells => step,
+                else => std::future::pending().await,
+            }
+        } else {
+            tokio::select! {
+                biased;
+                step = event, if tells => step,
+                step = received, if hears => step,
+                else => std::future::pending().await,
             }
         }
     }

@@ -204,6 +204,11 @@ pub(in crate::guard) mod tests {
         protocols
     }
 
+    /// One of the table.
+    pub(in crate::guard) fn only(name: &str) -> Protocols {
+        Protocols::new(vec![Arc::new(Protocol::named(name).unwrap()) as Spoken], Settings::default())
+    }
+
     /// `parakeet`, and [`Plain`].
     pub(in crate::guard) fn two_transports() -> Protocols {
         let parakeet = Arc::new(Protocol::named("parakeet").unwrap()) as Spoken;

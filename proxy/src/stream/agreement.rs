@@ -1,5 +1,6 @@
 //! Partial text by local agreement: words that two decodes in a row agree on are committed, and never change again.
 
+use crate::job::work::Transcript;
 use crate::transcript::Word;
 
 /// How far before the end of the last committed word a word may begin and still be a new one, seconds.
@@ -89,17 +90,89 @@ impl Agreement {
         joined(&self.committed)
     }
 
-    /// What follows it for now, with the space before it.
+    /// What follows it for now, with the space before it: all but the last word, which the end of the audio may have cut. Shown,
+    /// that word would be taken back more often than not.
     pub fn tail(&self) -> String {
-        joined_behind(&self.committed, &self.tail)
+        joined_behind(&self.committed, &self.tail[..self.tail.len().saturating_sub(1)])
     }
 
-    /// What a whole text adds to what is committed, if it begins with that.
-    pub fn rest_of(&self, text: &str) -> Option<String> {
-        let whole = hypothesis(text, &[], 0.0);
-        let same = whole.len() >= self.committed.len()
-            && self.committed.iter().zip(&whole).all(|(committed, token)| committed.is(token));
-        same.then(|| joined_behind(&self.committed, &whole[self.committed.len()..]))
+    /// All that was heard last.
+    pub fn text(&self) -> String {
+        format!("{}{}", self.committed(), joined_behind(&self.committed, &self.tail))
+    }
+
+    /// Whether there is any text to show.
+    pub fn is_empty(&self) -> bool {
+        self.committed.is_empty() && self.tail.len() < 2
+    }
+
+    /// Makes the transcript of the whole utterance begin with the committed words, whatever was heard in their place, and returns
+    /// what it adds to them, with the space before it.
+    pub fn settle(&self, heard: &mut Transcript) -> String {
+        let mut whole = hypothesis(&heard.text, &heard.words, 0.0);
+        let count = self.committed.len();
+        if whole.len() >= count && self.committed.iter().zip(&whole).all(|(one, other)| one.is(other)) {
+            return joined_behind(&self.committed, &whole[count..]);
+        }
+        let behind = spaced(whole.split_off(self.end_in(&whole)), &self.committed);
+        let rest = joined_behind(&self.committed, &behind);
+        heard.text = format!("{}{rest}", self.committed());
+        heard.words = self.timed(&whole, &behind);
+        heard.confidences.clear();
+        rest
+    }
+
+    /// How many words of a whole utterance stand for the committed ones: the number at which the fewest words differ. Of equal
+    /// ones that at which the committed words end by their times, else that at which the last word is the same.
+    fn end_in(&self, whole: &[Token]) -> usize {
+        let keys: Vec<String> = whole.iter().map(|token| key(&token.text)).collect();
+        let mut row: Vec<usize> = (0..=whole.len()).collect();
+        for token in &self.committed {
+            let own = key(&token.text);
+            let mut diagonal = row[0];
+            row[0] += 1;
+            for (at, other) in keys.iter().enumerate() {
+                let replaced = diagonal + usize::from(own != *other);
+                diagonal = row[at + 1];
+                row[at + 1] = replaced.min(row[at] + 1).min(diagonal + 1);
+            }
+        }
+        let (last, end) = match self.committed.last() {
+            Some(last) => (key(&last.text), last.times.map(|(_, end)| end)),
+            None => return 0,
+        };
+        let apart = |count: usize| {
+            let starts = whole.get(count).map(|token| token.times.map(|(start, _)| start));
+            let ends = count.checked_sub(1).map(|at| whole[at].times.map(|(_, end)| end));
+            starts.or(ends).flatten().zip(end).map_or(0.0, |(time, end)| (time - end).abs())
+        };
+        let differs = |count: usize| count.checked_sub(1).is_none_or(|at| keys[at] != last);
+        let better = |a: &usize, b: &usize| {
+            let by_times = apart(*a).total_cmp(&apart(*b));
+            row[*a].cmp(&row[*b]).then(by_times).then_with(|| differs(*a).cmp(&differs(*b)))
+        };
+        (0..=whole.len()).rev().min_by(better).unwrap_or_default()
+    }
+
+    /// The committed words and those behind them with times; none where times are missing. `instead` was heard in place of the
+    /// committed ones: those without times of their own share its time.
+    fn timed(&self, instead: &[Token], behind: &[Token]) -> Vec<Word> {
+        let begins = instead.first().and_then(|token| token.times).map_or(0.0, |(start, _)| start);
+        let ends = instead.last().and_then(|token| token.times).map_or(begins, |(_, end)| end);
+        let share = (ends - begins) / self.committed.len().max(1) as f64;
+        let shared = |at: usize| (begins + share * at as f64, begins + share * (at + 1) as f64);
+        let committed = self
+            .committed
+            .iter()
+            .enumerate()
+            .map(|(at, token)| (token, Some(token.times.unwrap_or(shared(at)))));
+        let mut floor = 0.0_f64;
+        let words = committed.chain(behind.iter().map(|token| (token, token.times))).map(|(token, times)| {
+            let (start, end) = times?;
+            floor = floor.max(start);
+            Some(Word { start: floor, end: end.max(floor), text: token.text.clone() })
+        });
+        words.collect::<Option<Vec<_>>>().unwrap_or_default()
     }
 
     /// Where the window of the next decode begins, seconds into the utterance: at 0 while the utterance is no longer than `max`, then
@@ -172,6 +245,13 @@ mod tests {
         hypothesis(text, &[], 0.0)
     }
 
+    /// The text of the whole utterance as it is shown, and what it adds.
+    fn settled(agreement: &Agreement, text: &str) -> (String, String) {
+        let mut whole = Transcript { text: text.into(), ..Transcript::default() };
+        let rest = agreement.settle(&mut whole);
+        (whole.text, rest)
+    }
+
     #[test]
     fn tokens_add_up_to_the_text() {
         assert_eq!(tokens(" The  train, was\nlate "), ["The", "  train,", " was", "\nlate"]);
@@ -183,12 +263,48 @@ mod tests {
     fn two_decodes_that_agree_commit_all_but_the_last_word() {
         let mut agreement = Agreement::default();
         assert_eq!(agreement.update(heard("The train")), "");
-        assert_eq!((agreement.committed(), agreement.tail()), (String::new(), "The train".into()));
+        assert_eq!((agreement.committed(), agreement.tail()), (String::new(), "The".into()));
         assert_eq!(agreement.update(heard("the train was.")), "the train");
-        assert_eq!((agreement.committed(), agreement.tail()), ("the train".into(), " was.".into()));
+        assert_eq!((agreement.committed(), agreement.tail()), ("the train".into(), String::new()));
+        assert_eq!(agreement.text(), "the train was.");
         assert_eq!(agreement.update(heard("the train was late")), " was");
-        assert_eq!(agreement.rest_of("The train was late again.").as_deref(), Some(" late again."));
-        assert_eq!(agreement.rest_of("A train was late."), None);
+        assert_eq!(
+            settled(&agreement, "The train was late again."),
+            ("The train was late again.".into(), " late again.".into())
+        );
+    }
+
+    #[test]
+    fn the_whole_text_keeps_the_committed_words_where_it_differs() {
+        let mut agreement = Agreement::default();
+        agreement.update(heard("the train was late"));
+        agreement.update(heard("the train was late again"));
+        for (whole, kept) in [
+            ("A train was late again.", "the train was late again."),
+            ("The trains late again.", "the train was late again."),
+            ("Then the train was very late again.", "the train was late again."),
+            ("The train.", "the train was late"),
+            ("", "the train was late"),
+        ] {
+            let (text, rest) = settled(&agreement, whole);
+            assert_eq!(text, kept, "{whole}");
+            assert_eq!(format!("the train was late{rest}"), text, "{whole}");
+        }
+    }
+
+    #[test]
+    fn words_of_a_text_that_was_kept_have_times_in_order() {
+        let word = |text: &str, start: f64| Word { start, end: start + 0.4, text: text.into() };
+        let mut agreement = Agreement::default();
+        let first = [word("one", 0.0), word("two", 0.5), word("three", 1.0)];
+        agreement.update(hypothesis("one two three", &first, 0.0));
+        agreement.update(hypothesis("one two three", &first, 0.0));
+        let words = vec![word("wonder", 0.1), word("three", 1.0), word("four", 1.5)];
+        let mut whole = Transcript { text: "Wonder three four".into(), words, ..Transcript::default() };
+        assert_eq!(agreement.settle(&mut whole), " three four");
+        let times: Vec<_> = whole.words.iter().map(|word| (word.text.trim(), word.start)).collect();
+        assert_eq!(times, [("one", 0.0), ("two", 0.5), ("three", 1.0), ("four", 1.5)]);
+        assert_eq!(whole.text, "one two three four");
     }
 
     #[test]
@@ -198,7 +314,7 @@ mod tests {
         agreement.update(heard("a b c d"));
         assert_eq!(agreement.committed(), "a b c");
         assert_eq!(agreement.update(heard("x y z d e")), " d");
-        assert_eq!((agreement.committed(), agreement.tail()), ("a b c d".into(), " e".into()));
+        assert_eq!(agreement.text(), "a b c d e");
     }
 
     #[test]
@@ -212,7 +328,7 @@ mod tests {
         // The first two words became one: counting words would skip "three".
         let second = [word("onetwo", 0.2), word("three", 1.0), word("four", 1.5)];
         agreement.update(hypothesis("onetwo three four", &second, 0.0));
-        assert_eq!((agreement.committed(), agreement.tail()), ("one two three".into(), " four".into()));
+        assert_eq!(agreement.text(), "one two three four");
     }
 
     #[test]
@@ -228,13 +344,14 @@ mod tests {
         let words = [word("three", 4.6), word("four", 6.0)];
         agreement.update(hypothesis("three four", &words, 4.4));
         assert_eq!(agreement.committed(), "one two three");
-        assert_eq!(agreement.tail(), " four");
+        assert_eq!(agreement.text(), "one two three four");
     }
 
     proptest! {
         #[test]
         fn committed_text_only_grows(
             texts in prop::collection::vec("([abcd][,.]? ){0,12}", 1..30),
+            whole in "([abcd][,.]? ){0,12}",
         ) {
             let mut agreement = Agreement::default();
             let (mut before, mut deltas) = (String::new(), String::new());
@@ -245,6 +362,9 @@ mod tests {
                 prop_assert_eq!(&deltas, &committed);
                 before = committed;
             }
+            let (text, rest) = settled(&agreement, &whole);
+            prop_assert_eq!(tokens(&text).iter().map(|token| key(token)).collect::<Vec<_>>(),
+                tokens(&format!("{before}{rest}")).iter().map(|token| key(token)).collect::<Vec<_>>());
         }
 
         #[test]

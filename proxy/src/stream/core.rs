@@ -1,5 +1,6 @@
 //! The core of a session without any IO: audio and control in, orders for engines and events out. Time is passed in.
 
+mod order;
 mod turn;
 
 use std::collections::VecDeque;
@@ -16,6 +17,7 @@ use crate::audio::resample;
 use crate::audio::voice::Voice;
 use crate::error::Error;
 use crate::job::work::Transcript;
+pub use order::{Feed, Key, Order};
 use turn::{opening, silence_after};
 
 /// New speech that a partial decode needs.
@@ -28,47 +30,6 @@ const LEAST_SPEECH: u64 = samples(120);
 const LEAST_AUDIO: u64 = samples(100);
 /// Segments of a session whose text is not there yet, beyond which no more audio is taken.
 const MAX_FINALS: usize = 4;
-/// What a decode is for.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Key {
-    /// The whole segment.
-    Final(SegmentId),
-    /// The segment that runs, from so many seconds into it.
-    Partial(SegmentId, f64),
-    /// The whole segment, which an engine hears while it runs.
-    Live(SegmentId),
-    /// Who speaks in the segment: its audio after that of the voices that are known.
-    Speakers(SegmentId),
-}
-
-/// What the engine is to get that hears a segment while it runs.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Feed {
-    /// The segment has begun.
-    Open(SegmentId),
-    /// Its next samples, 16 kHz mono.
-    Audio(SegmentId, Vec<i16>),
-    /// It has ended.
-    Close(SegmentId),
-    /// It is not wanted any more.
-    Drop(SegmentId),
-}
-
-/// Audio for an engine.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Order {
-    /// What it is for.
-    pub key: Key,
-    /// 16 kHz mono.
-    pub audio: Vec<i16>,
-}
-
-impl Order {
-    /// Length of the audio.
-    pub fn seconds(&self) -> f64 {
-        self.audio.len() as f64 / f64::from(RATE)
-    }
-}
 
 /// A segment whose text is not out yet.
 struct Pending {
@@ -267,7 +228,7 @@ impl Core {
             return Some(order);
         }
         let (start, speech) = self.segmenter.running()?;
-        let early = self.last_partial.is_some_and(|last| now.saturating_sub(last) < self.settings.cadence);
+        let early = self.last_partial.is_some_and(|last| now.saturating_sub(last) < self.cadence());
         let new_speech = speech.saturating_sub(self.heard_speech);
         let wanted = self.wants_partials();
         if !wanted || early || new_speech <= NEW_SPEECH || !free() {
@@ -310,7 +271,12 @@ impl Core {
     pub fn due(&self) -> Option<Duration> {
         let (_, speech) = self.segmenter.running()?;
         let waits = self.wants_partials() && speech > self.heard_speech + NEW_SPEECH;
-        waits.then(|| self.last_partial.map_or(Duration::ZERO, |last| last + self.settings.cadence))
+        waits.then(|| self.last_partial.map_or(Duration::ZERO, |last| last + self.cadence()))
+    }
+
+    /// Least time between two partial decodes: half of what is set while there is nothing to show yet.
+    fn cadence(&self) -> Duration {
+        if self.agreement.is_empty() { self.settings.cadence / 2 } else { self.settings.cadence }
     }
 
     fn wants_partials(&self) -> bool {
@@ -386,10 +352,10 @@ impl Core {
 
     fn partial(&mut self, segment: SegmentId, start: u64, offset: f64, transcript: &Transcript) {
         let added = self.agreement.update(hypothesis(&transcript.text, &transcript.words, offset));
-        let (committed, tail) = (self.agreement.committed(), self.agreement.tail());
         if let Some(longest) = self.settings.eagerness {
-            self.segmenter.set_silence(silence_after(&committed, &tail, longest));
+            self.segmenter.set_silence(silence_after(&self.agreement.text(), longest));
         }
+        let (committed, tail) = (self.agreement.committed(), self.agreement.tail());
         if !(committed.is_empty() && tail.is_empty()) {
             let span = start..self.heard_until;
             self.events.push_back(Event::Partial(Partial { segment, span, added, committed, tail }));
@@ -482,8 +448,10 @@ impl Core {
             let Some(heard) = pending.heard else { return };
             let (segment, span) = (pending.segment, pending.span);
             self.events.push_back(match heard {
-                Ok(transcript) => {
-                    let rest = pending.agreement.rest_of(&transcript.text);
+                Ok(mut transcript) => {
+                    let appends = self.settings.appends;
+                    let rest =
+                        if appends { pending.agreement.settle(&mut transcript) } else { String::new() };
                     Event::Final(Final { segment, span, transcript, rest, speakers: pending.speakers })
                 }
                 Err(error) => Event::Failed { segment, span, error },

@@ -71,7 +71,7 @@ pub struct Partial {
     pub added: String,
     /// The part that stays.
     pub committed: String,
-    /// The part that may change, with the space before it.
+    /// The part that may change, with the space before it and without the word that may be cut.
     pub tail: String,
 }
 
@@ -91,8 +91,9 @@ pub struct Final {
     pub span: Range<u64>,
     /// What was heard. Times of words count from the start of the segment.
     pub transcript: Transcript,
-    /// What the text adds to the committed part of the partial texts, if it begins with that.
-    pub rest: Option<String>,
+    /// What the text adds to the committed part of the partial texts, for a client that appends texts to one another; see
+    /// [`Settings::appends`](super::Settings::appends).
+    pub rest: String,
     /// Who speaks when, in order; empty unless it was asked for and could be told.
     pub speakers: Vec<Talk>,
 }

@@ -19,9 +19,12 @@ pub struct Settings {
     pub hears: bool,
     /// Whether there is text while a segment runs.
     pub partials: bool,
+    /// Whether the client appends texts to one another, as OpenAI's deltas are: then a final text begins with the words that were
+    /// committed before it. Other clients replace partial texts, and get the final as it was heard.
+    pub appends: bool,
     /// Whether finals say who speaks.
     pub speakers: bool,
-    /// Least time between two decodes for partial text.
+    /// Least time between two decodes for partial text; half of it until there is some.
     pub cadence: Duration,
     /// Longest segment, samples.
     pub max: u64,
@@ -38,6 +41,7 @@ impl Settings {
             eagerness: None,
             hears: true,
             partials: true,
+            appends: false,
             speakers: false,
             cadence: Duration::from_millis(500),
             max: samples(15_000),

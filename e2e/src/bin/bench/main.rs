@@ -4,6 +4,7 @@
 //! A goal that is missed is a number to publish, not a failure. What does not depend on the machine's speed, instructions and
 //! allocations, is also compared with a committed baseline.
 
+mod barge;
 mod baseline;
 mod dialogue;
 mod fake;

@@ -39,7 +39,8 @@ pub fn opened(
 
 /// What the session core is to do.
 pub fn settings() -> Settings {
-    Settings { max: samples(LONGEST), ..Settings::new(Format { sample: Sample::S16, rate: 16_000 }) }
+    let base = Settings::new(Format { sample: Sample::S16, rate: 16_000 });
+    Settings { appends: true, max: samples(LONGEST), ..base }
 }
 
 fn ask(context: &Context, request_id: &RequestId, model: Option<&str>) -> Result<Ask, Error> {
@@ -149,13 +150,7 @@ impl Dialect for Vllm {
             Event::Partial(partial) => self.delta(&partial.added, out),
             Event::Final(last) => {
                 let text = last.transcript.text.trim();
-                let rest = match &last.rest {
-                    Some(rest) => rest,
-                    // What deltas said is not taken back.
-                    None if self.told => "",
-                    None => text,
-                };
-                self.delta(rest, out);
+                self.delta(&last.rest, out);
                 self.told = false;
                 if !self.text.is_empty() && !text.is_empty() {
                     self.text.push(' ');

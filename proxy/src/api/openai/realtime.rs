@@ -27,6 +27,7 @@ use crate::error::Error;
 use crate::job::work::{Need, Transcribe};
 use crate::rng::Rng;
 use crate::stream::{Ask, Event, Final, Input, SegmentId, Session, Why, millis, seconds};
+use crate::transcript::repair;
 
 /// The subprotocol of browsers, which cannot set headers.
 const PROTOCOL: &str = "realtime";
@@ -204,6 +205,11 @@ impl Realtime {
             config.update(wanted)?;
         }
         let ask = ask(&self.context, &self.request_id, &config)?;
+        let diarize = config.transcription.as_ref().and_then(|wanted| wanted.diarize);
+        if diarize == Some(true) && !self.context.upstreams.tells_speakers(&ask.route) {
+            let path = "session.audio.input.transcription.diarize";
+            return Err(Error::param(path, "no engine here tells speakers apart"));
+        }
         if config.settings() != self.config.settings() {
             session.push(Input::Settings(config.settings()));
         }
@@ -253,11 +259,7 @@ impl Realtime {
                 self.frames.item(&item, previous.as_deref(), true, out);
             }
             "conversation.item.retrieve" | "conversation.item.delete" | "conversation.item.truncate" => {
-                return Err(Error::InvalidRequest {
-                    param: Some("item_id"),
-                    code: Some("item_not_found"),
-                    message: "items are not kept: there is no language model to remember them for".into(),
-                });
+                self.frames.asked(kind, event, out)?;
             }
             _ => {
                 let kind: String = kind.chars().take(64).collect();
@@ -271,11 +273,15 @@ impl Realtime {
         Ok(())
     }
 
-    fn finished(&mut self, last: Final, out: &mut Out) {
+    fn finished(&mut self, mut last: Final, out: &mut Out) {
         let item = self.item(last.segment);
-        if let Some(rest) = last.rest.filter(|rest| !rest.is_empty()) {
-            let delta = json!({"item_id": item, "content_index": 0, "delta": rest});
+        if !last.rest.is_empty() {
+            let delta = json!({"item_id": item, "content_index": 0, "delta": last.rest});
             self.frames.send("conversation.item.input_audio_transcription.delta", delta, out);
+        }
+        repair(&mut last.transcript.words);
+        for segment in frames::segments(&item, &last) {
+            self.frames.send("conversation.item.input_audio_transcription.segment", segment, out);
         }
         let text = last.transcript.text.trim();
         let length = seconds(last.span.end - last.span.start);

@@ -232,7 +232,7 @@ fn speakers(transcript: &Transcript, turns: &Turns, known: &[String]) -> Merged 
 }
 
 /// `A` to `Z`, then `AA`, `AB` and so on.
-fn letters(nth: usize) -> String {
+pub(super) fn letters(nth: usize) -> String {
     let mut name = String::new();
     let mut rest = nth + 1;
     while rest > 0 {

@@ -178,3 +178,86 @@ async fn speech_that_is_cut_off_frees_its_engine() {
         timeout(Duration::from_secs(1), engine.closed()).await.expect("the engine still speaks");
     }
 }
+
+/// Else a client hears all of a text before its gateway reads that it wants no more.
+#[tokio::test]
+async fn a_client_is_heard_while_an_engine_speaks_faster_than_it_can_be_sent() {
+    let stack = Stack::start().await;
+    let mut client = Client::open(&stack, "/v1/realtime?model=gpt-realtime", &[]).await.ok().unwrap();
+    client.next().await.unwrap();
+    let engine = stack.engines[1].stream();
+    let input = json!([{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "A long text."}]}]);
+    client.send(json!({"type": "response.create", "response": {"input": input}})).await;
+    // Some minutes of speech at once.
+    let flood = tokio::spawn(async move {
+        let mut sent = 0;
+        while sent < 2_000 && engine.send(Ok(samples().repeat(20).into())).await.is_ok() {
+            sent += 1;
+        }
+        engine.closed().await;
+        sent
+    });
+    client.until("type", "response.output_audio.delta").await.unwrap();
+    client.send(json!({"type": "response.cancel"})).await;
+    let done = client.until("type", "response.done").await.unwrap();
+    assert_eq!(done["response"]["status"], "cancelled", "{done}");
+    let sent = timeout(Duration::from_secs(10), flood).await.expect("the engine still speaks").unwrap();
+    assert!(sent < 2_000, "all of it was spoken");
+}
+
+#[tokio::test]
+async fn finals_say_who_speaks_when_that_is_asked_for() {
+    let stack = Stack::start().await;
+    let mut client = Client::open(&stack, "/v1/realtime?intent=transcription", &[]).await.ok().unwrap();
+    client.next().await.unwrap();
+    let update = |diarize: Value| {
+        let transcription = json!({"model": "gpt-4o-transcribe", "diarize": diarize});
+        json!({"type": "session.update", "session": {"type": "transcription", "audio": {"input": {"format": {"type": "audio/pcm", "rate": 16_000}, "transcription": transcription}}}})
+    };
+    client.send(update(json!("yes"))).await;
+    let error = client.until("type", "error").await.unwrap();
+    assert_eq!(error["error"]["param"], "session.audio.input.transcription.diarize", "{error}");
+    client.send(update(json!(true))).await;
+    let updated = client.until("type", "session.updated").await.unwrap();
+    assert_eq!(updated["session"]["audio"]["input"]["transcription"]["diarize"], true, "{updated}");
+    for audio in spoken() {
+        client.send(json!({"type": "input_audio_buffer.append", "audio": audio})).await;
+    }
+    let mut segments = Vec::new();
+    let completed = loop {
+        let event = client.next().await.unwrap();
+        match event["type"].as_str().unwrap().rsplit('.').next().unwrap() {
+            "segment" => segments.push(event),
+            "completed" => break event,
+            _ => {}
+        }
+    };
+    let texts: Vec<&str> = segments.iter().map(|segment| segment["text"].as_str().unwrap()).collect();
+    assert_eq!(Some(&*texts.join(" ")), completed["transcript"].as_str(), "{segments:?}");
+    for segment in &segments {
+        assert_eq!(segment["item_id"], completed["item_id"], "{segment}");
+        assert!(segment["speaker"].as_str().unwrap().starts_with(['A', 'B']), "{segment}");
+        assert!(segment["start"].as_f64() <= segment["end"].as_f64(), "{segment}");
+    }
+}
+
+#[tokio::test]
+async fn items_are_shown_again_cut_and_forgotten() {
+    let stack = Stack::start().await;
+    let mut client = Client::open(&stack, "/v1/realtime?model=gpt-realtime", &[]).await.ok().unwrap();
+    client.next().await.unwrap();
+    let content = json!([{"type": "input_text", "text": "Hi."}]);
+    let item = json!({"id": "mine", "type": "message", "role": "user", "content": content});
+    client.send(json!({"type": "conversation.item.create", "item": item})).await;
+    client.until("type", "conversation.item.done").await.unwrap();
+    let ask = |what: &str| json!({"type": format!("conversation.item.{what}"), "item_id": "mine", "content_index": 0, "audio_end_ms": 70});
+    client.send(ask("retrieve")).await;
+    let shown = client.until("type", "conversation.item.retrieved").await.unwrap();
+    assert_eq!(shown["item"]["content"], content, "{shown}");
+    client.send(ask("truncate")).await;
+    assert_eq!(client.until("type", "conversation.item.truncated").await.unwrap()["audio_end_ms"], 70);
+    client.send(ask("delete")).await;
+    assert_eq!(client.until("type", "conversation.item.deleted").await.unwrap()["item_id"], "mine");
+    client.send(ask("retrieve")).await;
+    assert_eq!(client.until("type", "error").await.unwrap()["error"]["code"], "item_not_found");
+}

@@ -30,6 +30,7 @@ use crate::guard::protocols::{Job, Protocols};
 use crate::job::input::InputHash;
 use crate::job::poison::Poison;
 use crate::net::body::Pace;
+use crate::net::drain::Drain;
 use crate::net::{Calls, Clients};
 use crate::protocol::{Task, Transport};
 
@@ -97,6 +98,8 @@ pub struct Parts {
     pub poison: Arc<Mutex<Poison>>,
     /// Its metrics.
     pub metrics: Metrics,
+    /// The stop that conversations follow.
+    pub drain: Drain,
 }
 
 /// Why a data path cannot be made.
@@ -136,6 +139,7 @@ pub struct Forward {
     cut: Mutex<Cut>,
     disproved: Mutex<Disproved>,
     serial: AtomicU64,
+    drain: Drain,
 }
 
 /// What of the policy counts here.
@@ -180,6 +184,7 @@ impl Forward {
             calls,
             poison: parts.poison,
             metrics: parts.metrics,
+            drain: parts.drain,
             transcripts: Mutex::default(),
             cut: Mutex::default(),
             disproved: Mutex::default(),

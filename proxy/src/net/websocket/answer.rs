@@ -1,6 +1,8 @@
 //! The server's side of a conversation that is passed on: the client's messages become the body of a request, the messages of the
 //! reply go to the client, and its status becomes the close; see [`crate::conversation`].
 
+use std::pin::pin;
+
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
@@ -15,19 +17,23 @@ use crate::grpc::{Code, Deframer, Status};
 const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
 /// Holds the conversation of `handshake` to its end: what the client says goes to `request`, what the reply says to the client.
-/// `again` is the name of the trailer by which a failed reply says that another engine may take over.
+/// `again` is the name of the trailer by which a failed reply says that another engine may take over. When `stop` resolves, the
+/// client is sent there.
 pub async fn answer(
     handshake: Handshake,
     request: mpsc::Sender<Bytes>,
     mut reply: Body,
     rules: Rules,
     again: HeaderName,
+    stop: impl Future<Output = ()>,
 ) {
+    let mut stop = pin!(stop);
     let Ok(mut socket) = handshake.connect(MAX_MESSAGE_BYTES).await else { return };
     let mut request = Some(request);
     let mut deframer = Deframer::default();
     let (code, reason) = loop {
         tokio::select! {
+            () = &mut stop => break (ELSEWHERE, "the guard is stopping".to_owned()),
             // The client waits when the engine does; else nothing is read that has no place.
             received = next(&mut socket, request.as_ref()) => match received {
                 Received::Text(text) => {

@@ -17,10 +17,10 @@ pub(super) fn opening(settings: &Settings) -> Option<Rules> {
 }
 
 /// The silence that ends a turn with that text. A rule of thumb: there is no model of turns.
-pub(super) fn silence_after(committed: &str, tail: &str, longest: u64) -> u64 {
+pub(super) fn silence_after(text: &str, longest: u64) -> u64 {
     const GOES_ON: [&str; 14] =
         ["and", "but", "or", "so", "because", "the", "a", "to", "of", "um", "uh", "er", "hmm", "well"];
-    let text = if tail.trim().is_empty() { committed } else { tail }.trim();
+    let text = text.trim();
     let last = text.rsplit(char::is_whitespace).next().unwrap_or_default().to_lowercase();
     if text.ends_with(['.', '?', '!', '。', '？', '！']) && !text.ends_with("...") {
         AFTER_SENTENCE.min(longest)

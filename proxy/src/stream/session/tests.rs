@@ -75,7 +75,12 @@ impl Engines for Fake {
             let _running = running;
             tokio::time::sleep(takes).await;
             assert!(!panics, "as told");
-            Ok(Transcript { text: format!("{}", order.audio.len()), ..Transcript::default() })
+            let length = order.audio.len();
+            let text = match order.key {
+                Key::Partial(..) => format!("so far {length}"),
+                _ => length.to_string(),
+            };
+            Ok(Transcript { text, ..Transcript::default() })
         }
         .boxed()
     }

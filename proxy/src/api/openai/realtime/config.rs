@@ -61,6 +61,15 @@ pub struct Transcription {
     pub language: Option<String>,
     /// Vocabulary and context.
     pub prompt: Option<String>,
+    /// Whether finals say who speaks; by the name of the model where it is not said.
+    pub diarize: Option<bool>,
+}
+
+impl Transcription {
+    /// Whether finals say who speaks.
+    pub fn diarizes(&self) -> bool {
+        self.diarize.unwrap_or_else(|| self.model.as_ref().is_some_and(|model| model.ends_with("-diarize")))
+    }
 }
 
 /// A session as it is set.
@@ -110,6 +119,8 @@ impl Config {
     pub fn settings(&self) -> Settings {
         let base = Settings {
             hears: self.transcription.is_some(),
+            appends: true,
+            speakers: self.transcription.as_ref().is_some_and(Transcription::diarizes),
             max: samples(MAX_SPOKEN),
             ..Settings::new(self.input)
         };
@@ -218,6 +229,17 @@ impl Config {
         if let Some(model) = text(wanted, "model", "session.audio.input.transcription.model")? {
             now.model = model;
         }
+        match wanted.get("diarize") {
+            None => {}
+            Some(Value::Null) => now.diarize = None,
+            Some(Value::Bool(diarize)) => now.diarize = Some(*diarize),
+            Some(_) => {
+                return Err(wrong(
+                    "session.audio.input.transcription.diarize",
+                    "must be true, false or null",
+                ));
+            }
+        }
         let languages = wanted.get("languages").and_then(Value::as_array);
         let first = languages.and_then(|languages| languages.first()).and_then(Value::as_str);
         let named = text(wanted, "language", "session.audio.input.transcription.language")?;
@@ -255,7 +277,12 @@ impl Config {
     /// The object that clients see.
     pub fn object(&self, id: &str, expires_at: u64) -> Value {
         let transcription = self.transcription.as_ref().map(|wanted| {
-            json!({"model": wanted.model, "language": wanted.language, "prompt": wanted.prompt.as_deref().unwrap_or_default()})
+            let prompt = wanted.prompt.as_deref().unwrap_or_default();
+            let mut shown = json!({"model": wanted.model, "language": wanted.language, "prompt": prompt});
+            if let Some(diarize) = wanted.diarize {
+                shown["diarize"] = json!(diarize);
+            }
+            shown
         });
         let turns = match self.turns() {
             Turns::Client => Value::Null,

@@ -74,7 +74,7 @@ async fn interim_results_come_while_it_is_spoken_and_a_final_one_with_words_when
     let interim = answer.next::<StreamingRecognizeResponse>().await.unwrap().unwrap();
     let [result] = &interim.results[..] else { panic!("{interim:?}") };
     assert!(!result.is_final && (0.0..=1.0).contains(&result.stability), "{result:?}");
-    assert_eq!(result.alternatives[0].transcript, "So it is. Yes. ");
+    assert_eq!(result.alternatives[0].transcript, "So it is. ", "the last word may be cut");
     assert_eq!(sessions(&stack), 1.0);
     sending.send(&audio(rest.to_vec())).await;
     let last = loop {

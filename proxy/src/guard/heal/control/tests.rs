@@ -263,6 +263,7 @@ impl Stack {
             catalogue: catalogue.clone(),
             poison: poison.clone(),
             metrics: forward::Metrics::register(&registry).unwrap(),
+            drain: crate::net::drain::Drain::new(),
         });
         let parts = Parts {
             prober: Arc::new(

@@ -4,6 +4,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -21,6 +22,8 @@ use crate::protocol::Transport;
 
 /// Messages of a client that wait for the engine.
 const MESSAGES: usize = 16;
+/// How long a conversation may go on when the guard stops; then its client is sent to another engine.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// What the client says, for the engine. The sender that is dropped ends it well.
 struct Said {
@@ -58,7 +61,12 @@ impl Forward {
         if let Some(protocol) = head.headers.get(SEC_WEBSOCKET_PROTOCOL) {
             accepted.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol.clone());
         }
-        tokio::spawn(answer(handshake, messages, reply, rules, contract::header::RETRY));
+        let begun = self.drain.clone();
+        let stop = async move {
+            begun.begun().await;
+            tokio::time::sleep(GOODBYE).await;
+        };
+        self.drain.spawn(answer(handshake, messages, reply, rules, contract::header::RETRY, stop));
         accepted
     }
 }

@@ -20,8 +20,8 @@ use crate::guard::path::forward::tests::engine::{Engine, Reply, transcript};
 use crate::guard::path::forward::*;
 use crate::guard::path::observer::Seen;
 use crate::net::Client;
-use crate::net::drain::Drain;
 
+mod conversation;
 mod engine;
 mod faults;
 mod grpc;
@@ -32,6 +32,7 @@ const SPEAK_ONLINE: &str = "/v1/audio/synthesize_online";
 
 /// A guard's data path between a client and a fake engine, on real sockets.
 struct Stack {
+    drain: Drain,
     engine: Arc<Engine>,
     forward: Arc<Forward>,
     lane: Lane,
@@ -84,6 +85,7 @@ impl Stack {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (observer, observations) = Observer::channel();
+        let drain = Drain::new();
         let healthy = Standing { state: State::Healthy, class: None, weight: 1.0, recovery: None };
         let (standing, watched) = watch::channel(healthy);
         let lane = Lane::new(&policy.lane);
@@ -107,6 +109,7 @@ impl Stack {
             catalogue: Arc::new(Catalogue::new(&[])),
             poison: Arc::clone(&poison),
             metrics: Metrics::register(&prometheus::Registry::new()).unwrap(),
+            drain: drain.clone(),
         };
         let forward = Arc::new(Forward::new(parts).unwrap());
         let handler = Arc::clone(&forward);
@@ -114,8 +117,9 @@ impl Stack {
             let forward = Arc::clone(&handler);
             async move { Ok::<_, Infallible>(forward.handle(request).await) }
         });
-        let serving = tokio::spawn(crate::net::serve(listener, service, Drain::new()));
+        let serving = tokio::spawn(crate::net::serve(listener, service, drain.clone()));
         Self {
+            drain,
             engine,
             forward,
             lane,
