@@ -165,7 +165,7 @@ impl Agreement {
             .committed
             .iter()
             .enumerate()
-            .map(|(at, token)| (token, Some(token.times.unwrap_or(shared(at)))));
+            .map(|(at, token)| (token, Some(token.times.unwrap_or_else(|| shared(at)))));
         let mut floor = 0.0_f64;
         let words = committed.chain(behind.iter().map(|token| (token, token.times))).map(|(token, times)| {
             let (start, end) = times?;

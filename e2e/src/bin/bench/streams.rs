@@ -253,7 +253,7 @@ async fn interim(stack: &Stack, samples: &[i16]) -> Result<Shown> {
                 let kept = before.iter().zip(&now).take_while(|(one, other)| one == other).count();
                 shown.changed += before.len() - kept;
                 if !now.is_empty() {
-                    shown.first.get_or_insert(began.elapsed().as_secs_f64() - LEAD);
+                    shown.first.get_or_insert_with(|| began.elapsed().as_secs_f64() - LEAD);
                 }
                 before = now;
                 if message["is_final"] == true {

@@ -10,7 +10,7 @@ use crate::ffmpeg;
 /// Encodes one stream of samples.
 pub(super) enum Coder {
     Own(Encoder),
-    Aac(ffmpeg::Aac),
+    Aac(Box<ffmpeg::Aac>),
 }
 
 /// Why samples are not encoded: a fault of this machine.
@@ -36,7 +36,7 @@ impl Coder {
                            or use mp3, opus, flac, wav or pcm";
             return Err(Error::param("response_format", message));
         };
-        ffmpeg::Aac::start(&program, rate).map(Self::Aac).map_err(|error| {
+        ffmpeg::Aac::start(&program, rate).map(|aac| Self::Aac(Box::new(aac))).map_err(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, program = %program.display(), "no aac");
             Error::param("response_format", "aac cannot be encoded: ffmpeg does not start on this gateway")
         })

@@ -101,7 +101,7 @@ impl Words for Answer {
     fn push(&mut self, data: Bytes) -> Result<Vec<Delta>, Error> {
         self.rest.extend_from_slice(&data);
         let first = self.rest.iter().find(|byte| !byte.is_ascii_whitespace());
-        let is_whole = *self.is_whole.get_or_insert(first == Some(&b'{'));
+        let is_whole = *self.is_whole.get_or_insert_with(|| first == Some(&b'{'));
         let mut deltas = Vec::new();
         while !is_whole && let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
             let line = self.rest.split_to(end).freeze();

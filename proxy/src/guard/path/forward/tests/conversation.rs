@@ -57,7 +57,7 @@ impl Conversation {
         Self::of("nim_realtime", PATH, |_| {}).await
     }
 
-    async fn is_over(self) -> Stack {
+    async fn ended(self) -> Stack {
         let Self { stack, .. } = self;
         eventually("the lane is free", || stack.lane.view().running.is_empty()).await;
         stack
@@ -98,7 +98,7 @@ async fn messages_pass_as_they_are_and_the_last_one_ends_the_conversation_well()
     engine.send(Message::text(LAST)).await.unwrap();
     assert_eq!(next(client).await, Some(Message::text(LAST)));
     assert_eq!((closed(client).await, closed(engine).await), (1000, 1000));
-    conversation.is_over().await.nothing_observed();
+    conversation.ended().await.nothing_observed();
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn an_engine_that_breaks_off_ends_its_clients_conversation_as_failed() {
             None => engine.get_mut().shutdown().await.unwrap(),
         }
         assert_eq!(closed(client).await, expected, "{close:?}");
-        conversation.is_over().await;
+        conversation.ended().await;
     }
 }
 
@@ -129,7 +129,7 @@ async fn an_engine_that_refuses_what_a_client_sent_is_not_doubted() {
     engine.send(Message::text(failed)).await.unwrap();
     assert_eq!(next(client).await, Some(Message::text(failed)));
     assert_eq!(closed(client).await, 1008);
-    conversation.is_over().await.nothing_observed();
+    conversation.ended().await.nothing_observed();
 }
 
 #[tokio::test]
@@ -143,7 +143,7 @@ async fn a_client_that_leaves_ends_the_engines_conversation() {
             client.get_mut().shutdown().await.unwrap();
         }
         assert_eq!(closed(engine).await, 1000, "politely: {politely}");
-        conversation.is_over().await;
+        conversation.ended().await;
     }
 }
 
@@ -155,7 +155,7 @@ async fn a_frame_that_is_too_large_is_named_and_ends_the_conversation() {
     let _ = client.send(Message::binary(vec![0; (4 << 20) + 1])).await;
     assert_eq!(closed(client).await, 1009);
     assert_eq!(closed(engine).await, 1000);
-    conversation.is_over().await;
+    conversation.ended().await;
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn a_frame_of_an_engine_that_is_too_large_is_a_broken_conversation() {
     let Conversation { client, engine, .. } = &mut conversation;
     let _ = engine.send(Message::text("x".repeat((4 << 20) + 1))).await;
     assert_eq!(closed(client).await, 1011);
-    conversation.is_over().await;
+    conversation.ended().await;
 }
 
 #[tokio::test]
@@ -180,7 +180,7 @@ async fn a_client_that_reads_nothing_holds_its_engine_back_and_is_shed() {
     };
     let sent = tokio::time::timeout(TIMEOUT, flood).await.expect("the client is never shed");
     assert!(sent < 64 << 20, "{sent} bytes were taken");
-    conversation.is_over().await;
+    conversation.ended().await;
 }
 
 #[tokio::test]
@@ -192,7 +192,7 @@ async fn an_engine_that_hangs_after_the_end_of_the_audio_is_given_up() {
         client.send(Message::text(end)).await.unwrap();
         assert_eq!(next(engine).await, Some(Message::text(end)));
         assert_eq!(closed(client).await, 1011, "{protocol}");
-        let mut stack = conversation.is_over().await;
+        let mut stack = conversation.ended().await;
         let observed = stack.observed().await;
         assert!(matches!(observed, Observation::Loss { .. }), "{protocol}: {observed:?}");
     }
