@@ -236,7 +236,10 @@ impl Watches {
         for kind in
             Owned::BUILT_IN.into_iter().filter(|kind| !matches!(kind, Owned::Deployment | Owned::StatefulSet))
         {
-            tokio::spawn(self.metadata(kind, First::required(self, kind.kind())));
+            // Only stacks that fill caches need Jobs: a role of a chart before this operator's has no right to them.
+            let first =
+                if kind == Owned::Job { First::optional() } else { First::required(self, kind.kind()) };
+            tokio::spawn(self.metadata(kind, first));
         }
     }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use speechstack_crds::{Outcome, RepairRecord, Rung, SpeechStackStatus};
 use speechstack_e2e::client::{Client, say};
 use speechstack_e2e::cluster::scenario::restarts;
+use speechstack_e2e::cluster::wait::await_condition;
 use speechstack_e2e::deployed::{self, Deployed};
 use speechstack_e2e::load::{Ask, Load};
 
@@ -182,7 +183,13 @@ pub async fn a_common_fault_is_repaired_one_by_one(fixture: &Fixture) -> Result<
     for pod in &pods {
         stack.arm(pod, &json!({"mode": "F1"})).await?;
     }
-    stack.until("CorrelatedFailure", REPAIR, |status| deployed::is_true(status, "CorrelatedFailure")).await?;
+    // The condition may end sooner than the next write of the status, the Event stays.
+    await_condition("the Event CorrelatedSuspicion", REPAIR, async || {
+        let events = stack.events().await?;
+        ensure!(events.iter().any(|event| event == "CorrelatedSuspicion"), "only {events:?}");
+        Ok(())
+    })
+    .await?;
     let healed = |status: &SpeechStackStatus| {
         let recovered = status.repair.iter().flat_map(|repair| &repair.records);
         recovered.filter(|record| record.outcome == Outcome::Recovered).count() >= pods.len()
