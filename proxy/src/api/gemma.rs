@@ -7,6 +7,7 @@ pub mod health;
 mod heard;
 pub mod recording;
 pub mod reference;
+mod requests;
 pub mod speaking;
 mod speech;
 pub mod talk;

@@ -13,9 +13,10 @@ use serde_json::{Map, Value, json};
 
 use contract::Capability;
 
+use super::requests::Requests;
 use super::turn::text;
-use super::{BODY_BYTES, event, files, invalid_json, json_reply, told};
-use crate::api::live::{Dialect, Ending, Opened, Out, Reply, Work};
+use super::{BODY_BYTES, files, invalid_json, json_reply, told};
+use crate::api::live::{Opened, Reply, Work};
 use crate::api::llm::memory::Turn;
 use crate::api::llm::{Answer, Whole, answer, check, sampling};
 use crate::api::{Context, credential, owner_by, small, sse};
@@ -23,7 +24,7 @@ use crate::edge::RequestId;
 use crate::error::Error;
 use crate::job::chat::{Chat, Delta, Message, Role};
 use crate::job::work::Transcribe;
-use crate::stream::{Ask, Event, Session};
+use crate::stream::Ask;
 
 /// `POST /v1/generate`: the whole answer to a prompt.
 pub async fn whole(
@@ -152,65 +153,27 @@ pub fn open(
     check(context)?;
     let ask = Ask { route: context.route(request_id, None, Capability::Llm)?, work: Transcribe::default() };
     let owner = owner_by(request_id, credential(request.headers()));
-    let prompts = Prompts { context: Arc::clone(context), request_id: request_id.clone(), owner };
-    Ok(Opened { dialect: Box::new(prompts), settings: files::deaf(), ask, protocol: None })
+    let (context, request_id) = (Arc::clone(context), request_id.clone());
+    let begin = move |fields| work(&context, &request_id, &owner, fields);
+    let dialect = Box::new(Requests { fields: &["prompt"], begin });
+    Ok(Opened { dialect, settings: files::deaf(), ask, protocol: None })
 }
 
-struct Prompts {
-    context: Arc<Context>,
-    request_id: RequestId,
-    owner: String,
-}
-
-impl Prompts {
-    fn work(&self, fields: Map<String, Value>) -> Work {
-        let (context, request_id) = (Arc::clone(&self.context), self.request_id.clone());
-        let owner = self.owner.clone();
-        let steps = async move {
-            match begin(&context, &request_id, &owner, &fields).await {
-                Ok((answer, turn)) => steps(answer, turn),
-                Err(error) => stream::iter([Step::Failed(error)]).boxed(),
-            }
-        };
-        let frame = |step| {
-            Reply::Json(match step {
-                Step::Token(text) => json!({"event": "token", "data": {"text": text}}),
-                Step::Done(text) => json!({"event": "done", "data": {"generated_text": text}}),
-                Step::Failed(error) => told("error", error),
-            })
-        };
-        steps.flatten_stream().map(frame).boxed()
-    }
-}
-
-impl Dialect for Prompts {
-    fn opened(&mut self, _: &mut Out) {}
-
-    fn text(&mut self, text: &str, _: &mut Session, out: &mut Out) {
-        let Ok(Value::Object(message)) = serde_json::from_str(text) else {
-            return out.json(&told("error", "Invalid JSON"));
-        };
-        match message.get("event").and_then(Value::as_str) {
-            // The model is free at once.
-            Some("cancel" | "stop") if !message.contains_key("prompt") => {
-                out.end_work();
-                out.json(&event("cancelled"));
-            }
-            _ => {
-                if !out.work(self.work(message)) {
-                    out.json(&told("error", "too many prompts wait already"));
-                }
-            }
+/// The frames of one prompt.
+fn work(context: &Arc<Context>, request_id: &RequestId, owner: &str, fields: Map<String, Value>) -> Work {
+    let (context, request_id, owner) = (Arc::clone(context), request_id.clone(), owner.to_owned());
+    let steps = async move {
+        match begin(&context, &request_id, &owner, &fields).await {
+            Ok((answer, turn)) => steps(answer, turn),
+            Err(error) => stream::iter([Step::Failed(error)]).boxed(),
         }
-    }
-
-    fn binary(&mut self, _: Bytes, _: &mut Session, out: &mut Out) {
-        out.json(&told("error", "prompts come in JSON messages: {\"prompt\": \"...\"}"));
-    }
-
-    fn event(&mut self, _: Event, _: &mut Session, _: &mut Out) {}
-
-    fn ending(&mut self, ending: Ending, out: &mut Out) {
-        out.close(ending.code(), ending.message());
-    }
+    };
+    let frame = |step| {
+        Reply::Json(match step {
+            Step::Token(text) => json!({"event": "token", "data": {"text": text}}),
+            Step::Done(text) => json!({"event": "done", "data": {"generated_text": text}}),
+            Step::Failed(error) => told("error", error),
+        })
+    };
+    steps.flatten_stream().map(frame).boxed()
 }
