@@ -47,8 +47,8 @@ pub struct Unused {
 struct Use {
     since: Instant,
     asked: Option<Instant>,
-    /// Whether it was idle by the one and by the other when that was last told.
-    told: Option<(bool, bool)>,
+    /// Whether it was idle by the one and by the other when its stack was last looked at for that.
+    judged: Option<(bool, bool)>,
 }
 
 /// The uses of the engines of a stack, by name.
@@ -99,9 +99,9 @@ impl Uses {
             let Some(since) = since.max(before.map(|before| before.since)) else { continue };
             let asked = asked.max(before.and_then(|before| before.asked));
             let is_idle = |at: Instant| now.saturating_duration_since(at) >= idle.after.0;
-            let told = Some((is_idle(since), asked.is_none_or(is_idle)));
-            turned |= before.and_then(|before| before.told) != told;
-            known.insert(engine.name.clone(), Use { since, asked, told });
+            let judged = Some((is_idle(since), asked.is_none_or(is_idle)));
+            turned |= before.and_then(|before| before.judged) != judged;
+            known.insert(engine.name.clone(), Use { since, asked, judged });
         }
         turned
     }
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_latest_use_counts_and_turns_are_told_once() {
+    async fn the_latest_use_counts_and_turns_are_noticed_once() {
         let stack = testing::stack("stt: [{name: ears, preset: reference, idle: {after: 10m}}]");
         let uses = Uses::default();
         tokio::time::advance(Duration::from_secs(5000)).await;
@@ -212,7 +212,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(600)).await;
         assert!(uses.learn(&stack, &[asked(602.0)], Instant::now()), "it is idle now");
         tokio::time::advance(PERIOD).await;
-        assert!(!uses.learn(&stack, &[asked(604.0)], Instant::now()), "that was told");
+        assert!(!uses.learn(&stack, &[asked(604.0)], Instant::now()), "that is known");
         // A new gateway is no use, though it knows of none before it.
         assert!(uses.learn(&stack, &[state(1.0, None)], Instant::now()));
         let unused = uses.of(&key)["ears"];

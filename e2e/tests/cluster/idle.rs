@@ -27,7 +27,7 @@ async fn transcribe(gateway: &Client) -> Result<(u16, String)> {
     Ok((reply.status, reply.text()))
 }
 
-/// An engine that is not used has no pod; a request is told how far its start is, and a later one is served.
+/// An engine that is not used has no pod; the error of a request says how far its start is, and a later request is served.
 pub async fn an_unused_engine_sleeps_until_it_is_asked_for(fixture: &Fixture) -> Result<()> {
     let spec = json!({
         "stt": [{

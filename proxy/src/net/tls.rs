@@ -203,7 +203,7 @@ impl ServerTls {
         self.metrics.reloads.with_label_values(&[result]).inc();
     }
 
-    /// Agrees on TLS within `limit`. `None` when that fails; a client that speaks plain HTTP/1 is told what to do.
+    /// Agrees on TLS within `limit`. `None` when that fails; a client that speaks plain HTTP/1 gets an error that says what to do.
     pub(super) async fn accept(
         &self,
         mut stream: TcpStream,
