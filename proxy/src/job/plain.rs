@@ -86,7 +86,7 @@ fn inline(line: &str) -> String {
             '<' => match after.split_once('>') {
                 Some((tag, behind)) if is_tag(tag) => {
                     if tag.contains("://") || tag.contains('@') {
-                        out.push_str(tag);
+                        out.push_str(&inline(tag));
                     }
                     rest = behind;
                 }
@@ -191,6 +191,7 @@ mod tests {
             ("```rust\nlet x = 1;\n```\nDone", "let x = 1;\nDone"),
             ("\\*literal\\*", "literal"),
             ("a < b", "a b"),
+            ("<Ⰰ*@>", "Ⰰ@"),
         ] {
             assert_eq!(plain(text), spoken, "{text:?}");
         }
