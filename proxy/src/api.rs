@@ -24,6 +24,7 @@ use crate::upstream::{Long, Outgoing, Route, Upstreams};
 pub mod azure;
 pub mod bridge;
 pub mod catalog;
+pub mod configuration;
 pub mod diarization;
 mod form;
 pub mod gemma;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use contract::Capability;
 
@@ -30,6 +30,7 @@ mod policy;
 mod protocols;
 pub mod reload;
 mod sessions;
+mod shown;
 mod supervisors;
 mod tls;
 
@@ -50,11 +51,12 @@ pub use policy::{
     Startup, Trend,
 };
 pub use sessions::Sessions;
+pub use shown::shown;
 pub use supervisors::{Container, ContainerEngine, Published, Unit};
 pub use tls::Tls;
 
 /// The whole file.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The public side.
@@ -66,7 +68,7 @@ pub struct Config {
 }
 
 /// One engine, its guard's addresses and, if it is ours to run, its command line.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Engine {
     /// Unique name.
@@ -176,7 +178,7 @@ impl Engine {
 }
 
 /// The gateway's settings.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Gateway {
     /// Where clients connect.
@@ -275,7 +277,7 @@ impl Default for Gateway {
 }
 
 /// What is kept of uploads so that they can be sent again.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Spool {
     /// Bytes of one request kept in memory before it moves to a file.
@@ -293,7 +295,7 @@ impl Default for Spool {
 }
 
 /// Waiting for an engine to come back instead of failing at once.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Wait {
     /// Longest wait; zero lets no request wait.
@@ -312,7 +314,7 @@ impl Default for Wait {
 }
 
 /// The retry budget: `ratio` of the requests plus `min_per_second`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
     /// Retries per request on average.
@@ -330,7 +332,7 @@ impl Default for Retry {
 }
 
 /// A model that clients may name.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
     /// Its id in `/v1/models`.

@@ -28,8 +28,8 @@ use crate::api::openai::{
     chat, clips as clips_api, jobs as transcription_jobs, models, speech, transcription, voices,
 };
 use crate::api::{
-    self, Context, azure, bridge, diarization, gemma, live, nim, page, parakeet_fastapi, reference, riva,
-    spark, usage,
+    self, Context, azure, bridge, configuration, diarization, gemma, live, nim, page, parakeet_fastapi,
+    reference, riva, spark, usage,
 };
 use crate::clips::{self, Clips};
 use crate::config::Current;
@@ -272,6 +272,7 @@ impl Gateway {
             .route("/page/stack", gets(page::stack))
             .route("/page/{name}", gets(page::file))
             .route("/healthz", gets(health))
+            .route("/debug/cfg", gets(configuration::show))
             .route("/readyz", gets(readyz))
             .merge(bridge::socket_io::routes(Arc::clone(&self.context)))
             .fallback(unknown_path)

@@ -9,7 +9,7 @@ use std::fmt;
 use bytes::Bytes;
 use contract::Capability;
 use http::{HeaderValue, Method};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::conversation::Rules;
 use crate::job::chat::Delta;
@@ -232,6 +232,12 @@ impl PartialEq for Protocol {
 }
 
 impl Eq for Protocol {}
+
+impl Serialize for Protocol {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
 
 impl<'de> Deserialize<'de> for Protocol {
     fn deserialize<D: Deserializer<'de>>(name: D) -> Result<Self, D::Error> {

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::net::{Limits, body::Pace};
 
 /// Limits of one listener and of the request bodies that come over it.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Connections {
     /// Open connections; beyond it accepting waits.

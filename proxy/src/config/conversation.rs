@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// How models answer, and what is kept of conversations.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Conversation {
     /// How to answer, where a client gives no instructions.

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use bytesize::ByteSize;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// How clients of gRPC are served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Grpc {
     /// A further address where clients connect, such as that of port 50051, which clients of Riva use. Without it they use

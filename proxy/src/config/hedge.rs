@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Hedging: a job whose answer is overdue also goes to an idle engine, and the first answer counts.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Hedge {
     /// Whether it is done at all.

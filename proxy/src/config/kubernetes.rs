@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use contract::Capability;
 
@@ -11,7 +11,7 @@ use crate::protocol::Protocol;
 use crate::config::Error;
 
 /// The folder that guard and engine container share, through which the kubelet learns that the container must go.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Kubelet {
     /// The shared folder.
@@ -33,7 +33,7 @@ impl Default for Kubelet {
 }
 
 /// Whose orders a guard obeys, by the claims of a token that the API server signed.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Operator {
     /// Whom the token must be meant for.
@@ -43,7 +43,7 @@ pub struct Operator {
 }
 
 /// Where a gateway finds its engines: in the endpoint slices of services.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Discovery {
     /// The namespace of all services.
@@ -53,7 +53,7 @@ pub struct Discovery {
 }
 
 /// Engines that are alike.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pool {
     /// Unique name.

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use contract::Class;
 
 use crate::config::Connections;
 
 /// All of a guard's rules.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
     /// Golden probes.
@@ -36,7 +36,7 @@ pub struct Policy {
 }
 
 /// Golden probes: real inferences whose content is checked.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Probe {
     /// Period while idle.
@@ -71,7 +71,7 @@ impl Default for Probe {
 }
 
 /// `failures` of the last `of` probes.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quorum {
     /// Failing probes that prove a wedge.
@@ -81,7 +81,7 @@ pub struct Quorum {
 }
 
 /// Quorums by the kind of evidence that raised the suspicion.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConfirmRules {
     /// Classes A, A' and A''.
@@ -110,7 +110,7 @@ impl Default for ConfirmRules {
 }
 
 /// Quorums and the spacing of the probes that fill them.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Confirm {
     /// Quorum by class.
@@ -162,7 +162,7 @@ impl Confirm {
 
 /// When jobs in flight without progress count as hung: past
 /// `max(floor, predicted_factor * longest job, queue_factor * all jobs)`, at most `cap`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Hang {
     /// Least silence.
@@ -196,7 +196,7 @@ impl Default for Hang {
 }
 
 /// The GPU lane of one engine.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Lane {
     /// GPU jobs at a time; more than one only for engines that batch by themselves.
@@ -233,7 +233,7 @@ impl Default for Lane {
 }
 
 /// Slow decay: service time against the predictor's own baseline.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Trend {
     /// Ratio to the baseline that counts as degraded.
@@ -270,7 +270,7 @@ impl Default for Trend {
 }
 
 /// How long an engine may take to start.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Startup {
     /// Longest start before it counts as failed.
@@ -288,7 +288,7 @@ impl Default for Startup {
 }
 
 /// Restarts under budgets.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Repair {
     /// `false` ejects and reports only.
@@ -357,7 +357,7 @@ impl Default for Repair {
 }
 
 /// When a guard that has an operator restarts without its word: only for class A and after a failed golden probe.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Alone {
     /// The operator is away when it has not been heard, or has not answered, for this long.
@@ -384,7 +384,7 @@ impl Repair {
 }
 
 /// Bounds of the Retry-After header.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryAfter {
     /// Least seconds.
@@ -404,7 +404,7 @@ impl Default for RetryAfter {
 }
 
 /// A text that, found in an engine's reply, shows a fault of a class.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SignatureRule {
     /// Text to look for, any case.

@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Longest name of a container or unit; both have such a limit of their own.
 const MAX_NAME: usize = 255;
 
 /// The container of one engine, and how to create it if it is not there.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Container {
     /// Its name or id.
@@ -61,7 +61,7 @@ pub struct Container {
 }
 
 /// A container engine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ContainerEngine {
     /// Docker.
@@ -143,7 +143,7 @@ impl Container {
 }
 
 /// The systemd unit of one engine: `unit: NAME`, or a map when more than the name is needed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unit {
     /// Its full name; `.service` is added to a bare one.
     pub name: String,

@@ -255,6 +255,7 @@ const STACK: &[Operation] = &[
     get("/v1/health/tts", "stack", "getHealthTts", "Whether the gateway can speak.", ANY),
     get("/v1/health/llm", "stack", "getHealthLlm", "Whether the gateway can hold conversations.", ANY),
     get("/healthz", "stack", "getHealthz", "The gateway answers.", ANY),
+    get("/debug/cfg", "stack", "getConfiguration", "The configuration in effect, without secrets; for keys with the scope admin, or on loopback.", &[(200, "application/yaml", Text)]),
     get("/readyz", "stack", "getReady", "Each capability that is configured has a verified engine.", ANY),
     get("/v1/health/live", "stack", "getLive", "The gateway answers.", ANY),
     get("/v1/health/ready", "stack", "getHealthReady", "As /readyz.", ANY),

@@ -236,6 +236,21 @@ async fn lists_can_be_for_everyone() {
 }
 
 #[tokio::test]
+async fn the_configuration_is_shown_to_those_who_administer_it() {
+    let (keyed, alice) = Keyed::start().await;
+    let root = add(&keyed.path, "root", |record| record.scopes.admin = true);
+    keyed.until(&root, 200).await;
+    let url = format!("{}/debug/cfg", keyed.stack.url);
+    let ask = |key: &str| keyed.stack.client.get(&url).bearer_auth(key).send();
+    assert_eq!(ask(&alice).await.unwrap().status(), 403);
+    let shown = ask(&root).await.unwrap();
+    assert_eq!(shown.headers()["content-type"], "application/yaml");
+    let text = shown.text().await.unwrap();
+    assert!(text.contains("mode: keys") && text.contains("max_in_flight: 1024"), "{text}");
+    assert!(!text.contains(&root), "{text}");
+}
+
+#[tokio::test]
 async fn keys_are_administered_over_the_api_by_those_who_may() {
     let (keyed, alice) = Keyed::start().await;
     let root = add(&keyed.path, "root", |record| record.scopes.admin = true);

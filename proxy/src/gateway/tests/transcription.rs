@@ -61,6 +61,13 @@ async fn parakeet_fastapis_shape_has_times_when_asked_for() {
 }
 
 #[tokio::test]
+async fn parakeet_fastapis_configuration_is_shown_on_loopback() {
+    let stack = Stack::start().await;
+    let text = stack.get("/debug/cfg").await.text().await.unwrap();
+    assert!(text.contains("gateway:") && text.contains("body_limit:"), "{text}");
+}
+
+#[tokio::test]
 async fn a_stream_has_deltas_and_an_end() {
     let stack = Stack::start().await;
     let response = stack.transcribe(&[("model", "gpt-4o-transcribe"), ("stream", "true")]).await;
