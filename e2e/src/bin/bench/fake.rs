@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::hash::Hasher;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -20,6 +20,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::sync::Mutex;
 use twox_hash::XxHash3_64;
 
 use crate::dialogue;
@@ -31,6 +32,10 @@ pub const SPEECH_MARK: &str = "bench speech";
 const CHUNK_BYTES: usize = 8_820;
 const CHUNK_PERIOD: Duration = Duration::from_millis(20);
 const CHUNKS: usize = 20;
+/// Length of the speech.
+pub const SPEECH_SECONDS: f64 = (CHUNK_BYTES * CHUNKS / 2) as f64 / 22_050.0;
+/// Bytes of a second of 16 kHz samples.
+const SECOND_BYTES: u64 = 32_000;
 const ADMIN_HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// What the fake engine received from the bench, to prove that proxies pass on every byte.
@@ -44,6 +49,25 @@ pub struct Received {
     pub hash: AtomicU64,
     /// Pause after each frame read, microseconds; makes uploads overlap.
     pub read_pause_us: AtomicU64,
+    /// Every request is the bench's, whatever is in it.
+    pub takes_all: AtomicBool,
+    /// Time that a job takes, microseconds: one at a time, as on a GPU.
+    pub job_us: AtomicU64,
+    /// Time that each second of its audio adds, microseconds.
+    pub audio_second_us: AtomicU64,
+    /// Held by the job that runs.
+    lane: Mutex<()>,
+}
+
+impl Received {
+    async fn work(&self, bytes: u64) {
+        let each = self.audio_second_us.load(Ordering::Relaxed);
+        let us = self.job_us.load(Ordering::Relaxed) + bytes * each / SECOND_BYTES;
+        if us > 0 {
+            let _running = self.lane.lock().await;
+            tokio::time::sleep(Duration::from_micros(us)).await;
+        }
+    }
 }
 
 /// A running fake engine of one kind.
@@ -113,9 +137,10 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let (head, mut body) = request.into_parts();
     // The mark stands near the beginning; a large upload is counted, not kept.
     let mut kept = BytesMut::new();
-    let mut ours = false;
-    let mut hash = XxHash3_64::new();
     let received = &shared.received;
+    let mut ours = received.takes_all.load(Ordering::Relaxed);
+    let mut of_body = 0;
+    let mut hash = XxHash3_64::new();
     while let Some(Ok(frame)) = body.frame().await {
         let Some(data) = frame.data_ref() else { continue };
         if ours {
@@ -126,6 +151,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
             received.bytes.fetch_add(if ours { kept.len() as u64 } else { 0 }, Ordering::Relaxed);
         }
         hash.write(data);
+        of_body += data.len() as u64;
         let pause = received.read_pause_us.load(Ordering::Relaxed);
         if pause > 0 {
             tokio::time::sleep(Duration::from_micros(pause)).await;
@@ -136,6 +162,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     }
     received.requests.fetch_add(1, Ordering::Relaxed);
     received.hash.store(hash.finish(), Ordering::Relaxed);
+    received.work(of_body).await;
     let path = head.uri.path();
     Ok(match contains(&kept, DIALOGUE_NAME) {
         true if path.contains("diarize") => reply(StatusCode::OK, "application/json", dialogue::turns()),
@@ -180,11 +207,13 @@ fn speech() -> Response<Body> {
 
 /// A guard's stream that says once that all is well and then only that it is alive.
 fn state_stream(shared: &Shared) -> Response<Body> {
+    let seconds = |us: &AtomicU64| us.load(Ordering::Relaxed) as f64 / 1e6;
+    let (fixed, each) = (seconds(&shared.received.job_us), seconds(&shared.received.audio_second_us));
     let report = json!({
         "name": shared.name, "capability": shared.kind, "url": format!("http://{}", shared.address),
         "instance": "fake", "state": "healthy", "verdict": "serving", "class": null, "weight": 1.0,
         "queue_seconds": 0.0, "recovery_seconds": null,
-        "predictor": {"fixed": 0.001, "per_audio_second": 0.0}, "restarts": 0, "incidents": [],
+        "predictor": {"fixed": fixed.max(0.001), "per_audio_second": each}, "restarts": 0, "incidents": [],
     });
     let first = Bytes::from(format!("event: report\ndata: {report}\n\n"));
     let frames = futures::stream::unfold(Some(first), |first| async move {

@@ -8,6 +8,7 @@ mod barge;
 mod baseline;
 mod dialogue;
 mod fake;
+mod formats;
 mod instructions;
 mod meter;
 mod passthrough;
@@ -57,6 +58,9 @@ pub struct Args {
     /// Only streaming sessions.
     #[arg(long)]
     streams: bool,
+    /// Only formats: speech encoded, recordings decoded, a long one split.
+    #[arg(long, conflicts_with = "streams")]
+    formats: bool,
     /// Idle sessions that are held open at a time.
     #[arg(long, default_value_t = 10_000)]
     idle_sessions: usize,
@@ -104,7 +108,10 @@ fn main() -> Result<()> {
             None => baseline::write(file, &profile, figures),
         };
     }
-    let table = runtime.block_on(run::all(&args))?;
+    let table = match args.formats {
+        true => runtime.block_on(formats::all())?,
+        false => runtime.block_on(run::all(&args))?,
+    };
     println!("{table}");
     Ok(())
 }

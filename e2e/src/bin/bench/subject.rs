@@ -295,6 +295,34 @@ impl Proxies {
         Ok(Self { file, folder: folder.to_owned(), gateway, admin, guards })
     }
 
+    /// Writes a configuration of two engines of speech to text that play their own guards, how they are spoken to, and beyond
+    /// which length files are split.
+    pub fn hearing(
+        name: &str,
+        engines: [SocketAddr; 2],
+        protocol: &str,
+        split_after: &str,
+        folder: &Path,
+    ) -> Result<Self> {
+        let (gateway, admin) = (ports::free()?, ports::free()?);
+        let entries = engines.iter().enumerate().map(|(nth, engine)| {
+            let (name, admin) = (format!("stt-{nth}"), Fake::admin(*engine));
+            json!({
+                "name": name, "capability": "stt", "url": format!("http://{engine}"), "protocols": [protocol],
+                "guard": engine, "guard_admin": admin,
+            })
+        });
+        let long = json!({"split_after": split_after});
+        let config = json!({
+            "gateway": {"listen": gateway, "admin": admin, "spool": {"dir": folder}, "long": long},
+            "engines": entries.collect::<Vec<_>>(),
+        });
+        let file = folder.join(format!("{name}.yaml"));
+        std::fs::write(&file, format!("{config:#}\n"))?;
+        let guards = Pair { stt: engines[0], tts: engines[1] };
+        Ok(Self { file, folder: folder.to_owned(), gateway, admin, guards })
+    }
+
     /// Starts the guard of the engine of that kind.
     pub fn guard(&self, kind: &str, under: Under<'_>) -> Result<Subject> {
         let address = if kind == "stt" { self.guards.stt } else { self.guards.tts };
