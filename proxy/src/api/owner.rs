@@ -2,9 +2,13 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::edge::RequestId;
+
+/// Headers with a credential.
+static CREDENTIALS: [HeaderName; 3] =
+    [header::AUTHORIZATION, HeaderName::from_static("x-api-key"), HeaderName::from_static("api-key")];
 
 /// Whose something is. Most requests keep nothing here, so that the digest is made only when it is asked for.
 #[derive(Clone, Copy)]
@@ -41,5 +45,6 @@ pub fn owner_by(request_id: &RequestId, credential: Option<&HeaderValue>) -> Str
 
 /// The credential of a request.
 pub fn credential(headers: &HeaderMap) -> Option<&HeaderValue> {
-    [header::AUTHORIZATION.as_str(), "x-api-key", "api-key"].into_iter().find_map(|name| headers.get(name))
+    // A name that is text would be read anew for each request.
+    CREDENTIALS.iter().find_map(|name| headers.get(name))
 }
