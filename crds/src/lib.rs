@@ -7,6 +7,7 @@ mod access;
 mod capability;
 pub mod condition;
 mod engine;
+mod external;
 mod gateway;
 mod probe;
 mod repair;
@@ -23,6 +24,7 @@ pub use engine::{
     Autoscaling, Cache, Drain, EngineSpec, Ephemeral, Gpu, HostPath, Idle, IdleTo, Image, NewClaim, Ports,
     Prefill, Profile, PullPolicy, Rollout, Startup, Strategy,
 };
+pub use external::{ApiKeySecret, External};
 pub use gateway::{
     GatewayAutoscaling, GatewaySpec, GatewayTls, HttpRoute, Ingress, Limits, ParentRef, Service, ServiceType,
 };

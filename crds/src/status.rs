@@ -80,6 +80,8 @@ pub struct Summary {
     pub stt: String,
     /// Text to speech.
     pub tts: String,
+    /// Language models.
+    pub llm: String,
 }
 
 /// One engine.

@@ -23,7 +23,7 @@ pub mod label {
     pub const STACK: &str = "speechstack.dev/stack";
     /// The engine's name.
     pub const ENGINE: &str = "speechstack.dev/engine";
-    /// `stt` or `tts`.
+    /// `stt`, `tts` or `llm`.
     pub const CAPABILITY: &str = "speechstack.dev/capability";
     /// Label of nodes that an engine avoids: this, then `NAMESPACE.STACK.ENGINE`. Its value is its expiry, Unix seconds.
     pub const AVOID_PREFIX: &str = "avoid.speechstack.dev/";
@@ -39,6 +39,8 @@ pub mod annotation {
     pub const SIZE: &str = "speechstack.dev/size";
     /// Fingerprint of the pod template that was built, on its workload.
     pub const REVISION: &str = "speechstack.dev/revision";
+    /// URL and model of the server that a pod's guard passes requests on to, where it runs elsewhere.
+    pub const EXTERNAL: &str = "speechstack.dev/external";
     /// Report of a node whose GPU is suspected, for node tools; its value is that of the taint of the same key.
     pub const SUSPECT: &str = "speechstack.dev/gpu-suspect";
 }
@@ -67,6 +69,8 @@ pub mod volume {
     pub const KEYS: &str = "speechstack-keys";
     /// The gateway's certificate.
     pub const TLS: &str = "speechstack-tls";
+    /// The API key of a server that runs elsewhere.
+    pub const API_KEY: &str = "speechstack-api-key";
     /// Jobs and recordings of the gateway.
     pub const STORAGE: &str = "speechstack-storage";
     /// Token of guard or gateway.

@@ -24,6 +24,7 @@ mod autoscaling;
 mod config;
 mod disruption;
 pub mod engine;
+mod external;
 mod gateway;
 mod guard;
 pub mod metadata;

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::ObjectMeta;
 use serde::Serialize;
-use speechstack_crds::{ContainerRestarts, GatewayAuth, QuotaLimits, Span};
+use speechstack_crds::{Capability, ContainerRestarts, GatewayAuth, QuotaLimits, Span};
 
 use super::guard::RUN_PATH;
-use super::pod::{KEYS_FILE, TLS_PATH};
+use super::pod::{API_KEY_FILE, KEYS_FILE, TLS_PATH};
 use super::{metadata, storage};
 use crate::names;
 use crate::reconcile::validate::{ValidEngine, ValidStack};
@@ -24,6 +24,14 @@ const DEFAULT_VOICE: &str = "Magpie-Multilingual.EN-US.Mia";
 struct GuardFile {
     guard: Policy,
     engines: [Engine; 1],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<Stop>,
+}
+
+/// The end of a guard that has no engine beside it to wait for.
+#[derive(Serialize)]
+struct Stop {
+    drain: Span,
 }
 
 #[derive(Serialize)]
@@ -102,10 +110,18 @@ struct Engine {
     grpc: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     language: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jobs: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_file: Option<&'static str>,
     guard: String,
     guard_admin: String,
-    kubelet: Kubelet,
-    operator: Operator,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kubelet: Option<Kubelet>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operator: Option<Operator>,
 }
 
 #[derive(Serialize)]
@@ -213,6 +229,8 @@ struct Pool {
     protocols: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     language: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     standby: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -234,6 +252,7 @@ pub fn guard(stack: &ValidStack, engine: &ValidEngine, name: String) -> ConfigMa
     let threshold = probe.failure_threshold;
     let degraded = f64::from(probe.degraded_latency_percent) / 100.0;
     let restarts = &stack.repair.container_restarts;
+    let external = engine.spec.external.as_ref();
     let file = GuardFile {
         guard: Policy {
             probe: Probe {
@@ -266,25 +285,33 @@ pub fn guard(stack: &ValidStack, engine: &ValidEngine, name: String) -> ConfigMa
             name: "set-by-POD_NAME",
             capability: engine.capability.as_str(),
             protocols: engine.protocols.iter().map(|protocol| protocol.as_str()).collect(),
-            url: format!("http://127.0.0.1:{}", engine.http),
+            url: external.map_or_else(
+                || format!("http://127.0.0.1:{}", engine.http),
+                |server| server.url().to_owned(),
+            ),
             grpc: engine
                 .protocols
                 .iter()
                 .any(|protocol| protocol.is_grpc())
                 .then(|| format!("http://127.0.0.1:{}", engine.grpc)),
             language: engine.language.clone(),
+            model: model(engine),
+            jobs: (engine.capability == Capability::Llm).then_some(engine.lane_jobs),
+            key_file: external.and_then(|server| server.api_key_secret_ref.as_ref()).map(|_| API_KEY_FILE),
             guard: format!("[::]:{}", port::GUARD),
             guard_admin: format!("[::]:{}", port::GUARD_ADMIN),
-            kubelet: Kubelet {
+            // What runs elsewhere is probed and left out when it fails, and restarted by others.
+            kubelet: external.is_none().then(|| Kubelet {
                 dir: RUN_PATH,
                 helper: "/usr/local/bin/speechstack-livez",
                 direct_kill: stack.guard.direct_kill,
-            },
-            operator: Operator {
+            }),
+            operator: external.is_none().then(|| Operator {
                 audience: names::audience(&stack.namespace, &stack.name),
                 subject: stack.subject.clone(),
-            },
+            }),
         }],
+        gateway: external.map(|_| Stop { drain: engine.drain }),
     };
     config_map(metadata::owned(stack, name, metadata::engine_labels(stack, engine)), &file)
 }
@@ -298,6 +325,7 @@ pub fn gateway(stack: &ValidStack) -> ConfigMap {
         service: metadata::of_engine(stack, engine),
         protocols: engine.protocols.iter().map(|protocol| protocol.as_str()).collect(),
         language: engine.language.clone(),
+        model: model(engine),
         standby: engine.spec.standby,
         sleeps: engine.spec.idle.is_some(),
     });
@@ -332,6 +360,11 @@ pub fn gateway(stack: &ValidStack) -> ConfigMap {
         },
     };
     config_map(metadata::gateway(stack), &file)
+}
+
+/// The name by which servers of language models know theirs.
+fn model(engine: &ValidEngine) -> Option<String> {
+    engine.models.first().filter(|_| engine.capability == Capability::Llm).cloned()
 }
 
 fn auth(auth: &GatewayAuth) -> Auth {

@@ -1,4 +1,4 @@
-//! The guard's container: a native sidecar, so that it is there before its engine and after it.
+//! The guard's container: a native sidecar, so that it is there before its engine and after it; alone where the engine runs elsewhere.
 
 use contract::port;
 use k8s_openapi::api::core::v1::{Container, ContainerPort, EnvVar, EnvVarSource, VolumeMount};
@@ -10,9 +10,14 @@ use crate::reconcile::validate::ValidStack;
 /// Folder that guard and engine share.
 pub const RUN_PATH: &str = "/run/speechstack";
 
-/// The guard of an engine.
-pub fn container(stack: &ValidStack, mut mounts: Vec<VolumeMount>) -> Container {
+/// The guard beside an engine.
+pub fn sidecar(stack: &ValidStack, mut mounts: Vec<VolumeMount>) -> Container {
     mounts.push(pod::mount(volume::RUN, RUN_PATH));
+    Container { restart_policy: Some("Always".into()), ..alone(stack, mounts) }
+}
+
+/// The guard of an engine that runs elsewhere.
+pub fn alone(stack: &ValidStack, mut mounts: Vec<VolumeMount>) -> Container {
     mounts.push(pod::mount(volume::TMP, "/tmp"));
     let port = |name: &str, port: i32| ContainerPort {
         name: Some(name.into()),
@@ -23,7 +28,6 @@ pub fn container(stack: &ValidStack, mut mounts: Vec<VolumeMount>) -> Container 
         name: container::GUARD.into(),
         image: Some(stack.guard_image.reference.clone()),
         image_pull_policy: Some(stack.guard_image.pull_policy.into()),
-        restart_policy: Some("Always".into()),
         command: Some(vec!["/usr/local/bin/speechstack-proxy".into()]),
         args: Some(
             ["guard", "--config", "/etc/speechstack/config.yaml", "--set", "engines[0].name=$(POD_NAME)"]

@@ -8,7 +8,9 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::metadata;
+use speechstack_crds::External;
+
+use super::{external, metadata};
 use crate::names::label;
 use crate::reconcile::validate::{ValidEngine, ValidStack};
 
@@ -31,7 +33,10 @@ pub fn engine(stack: &ValidStack, engine: &ValidEngine) -> NetworkPolicy {
                 from(Some(vec![gateway_pods(stack)]), &[port::GUARD, port::GUARD_ADMIN]),
                 from(Some(admin), &[port::GUARD_ADMIN]),
             ]),
-            egress: stack.network.egress.then(everywhere),
+            egress: stack.network.egress.then(|| {
+                let server = engine.spec.external.as_ref().and_then(to_server);
+                everywhere().into_iter().chain(server).collect()
+            }),
         }),
     }
 }
@@ -103,6 +108,12 @@ fn everywhere() -> Vec<NetworkPolicyEgressRule> {
     let mut names = ports("UDP", &[DNS]);
     names.extend(ports("TCP", &[DNS]));
     [names, ports("TCP", &HTTPS)].map(|ports| NetworkPolicyEgressRule { to: None, ports: Some(ports) }).into()
+}
+
+/// The port of a server that runs elsewhere, wherever that is.
+fn to_server(server: &External) -> Option<NetworkPolicyEgressRule> {
+    let port = external::port(server)?;
+    Some(NetworkPolicyEgressRule { to: None, ports: Some(ports("TCP", &[port])) })
 }
 
 fn from(peers: Option<Vec<NetworkPolicyPeer>>, to: &[u16]) -> NetworkPolicyIngressRule {

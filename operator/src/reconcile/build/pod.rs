@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use speechstack_crds::KeysSecret;
+use speechstack_crds::{ApiKeySecret, KeysSecret};
 
 use crate::names::volume;
 
@@ -22,6 +22,10 @@ const CONFIG_PATH: &str = "/etc/speechstack";
 const KEYS_PATH: &str = "/etc/speechstack-keys";
 /// The file with API keys.
 pub const KEYS_FILE: &str = "/etc/speechstack-keys/keys.yaml";
+/// Folder of the API key of a server that runs elsewhere.
+const API_KEY_PATH: &str = "/etc/speechstack-api-key";
+/// The file with it.
+pub const API_KEY_FILE: &str = "/etc/speechstack-api-key/key";
 /// Folder of the gateway's certificate, as a Secret of type kubernetes.io/tls has it.
 pub const TLS_PATH: &str = "/etc/speechstack-tls";
 /// User and group of all our processes.
@@ -102,16 +106,27 @@ pub fn config(config_map: String) -> (Volume, VolumeMount) {
 
 /// The API keys of clients.
 pub fn keys(secret: &KeysSecret) -> (Volume, VolumeMount) {
-    let volume = Volume {
-        name: volume::KEYS.into(),
+    let volume = one_file(volume::KEYS, &secret.name, &secret.key, "keys.yaml");
+    (volume, read_only(mount(volume::KEYS, KEYS_PATH)))
+}
+
+/// The API key of a server that runs elsewhere.
+pub fn api_key(secret: &ApiKeySecret) -> (Volume, VolumeMount) {
+    let volume = one_file(volume::API_KEY, &secret.name, &secret.key, "key");
+    (volume, read_only(mount(volume::API_KEY, API_KEY_PATH)))
+}
+
+/// One key of a Secret as a file.
+fn one_file(name: &str, secret: &str, key: &str, path: &str) -> Volume {
+    Volume {
+        name: name.into(),
         secret: Some(SecretVolumeSource {
-            secret_name: Some(secret.name.clone()),
-            items: Some(vec![KeyToPath { key: secret.key.clone(), path: "keys.yaml".into(), mode: None }]),
+            secret_name: Some(secret.into()),
+            items: Some(vec![KeyToPath { key: key.into(), path: path.into(), mode: None }]),
             ..SecretVolumeSource::default()
         }),
         ..Volume::default()
-    };
-    (volume, read_only(mount(volume::KEYS, KEYS_PATH)))
+    }
 }
 
 /// The gateway's certificate.

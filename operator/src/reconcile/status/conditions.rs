@@ -26,6 +26,7 @@ pub fn judge(
         ready(stack, applied, engines, &gateway, &preflight, &suspended),
         of_capability(condition_type::STT_READY, Capability::Stt, stack, engines),
         of_capability(condition_type::TTS_READY, Capability::Tts, stack, engines),
+        of_capability(condition_type::LLM_READY, Capability::Llm, stack, engines),
         gateway,
         preflight,
         progressing(applied, engines),

@@ -262,7 +262,7 @@ pub fn summary(engines: &[Judged]) -> Summary {
         let desired: i32 = engines.iter().map(|engine| engine.status.desired).sum();
         format!("{verified}/{desired}")
     };
-    Summary { stt: of(Capability::Stt), tts: of(Capability::Tts) }
+    Summary { stt: of(Capability::Stt), tts: of(Capability::Tts), llm: of(Capability::Llm) }
 }
 
 /// Where clients connect: within the cluster, and from outside by Ingress, HTTPRoute or load balancer, in this order.

@@ -12,6 +12,7 @@ pub fn fingerprint(engine: &EngineSpec, stack: &SpeechStackSpec) -> String {
     let EngineSpec {
         preset,
         image,
+        external,
         profile,
         args,
         protocols,
@@ -73,6 +74,7 @@ pub fn fingerprint(engine: &EngineSpec, stack: &SpeechStackSpec) -> String {
     };
     put("preset", fingerprint::json(preset));
     put("image", fingerprint::json(image));
+    put("external", fingerprint::json(external));
     put("profile", fingerprint::json(profile));
     put("args", fingerprint::json(args));
     put("protocols", fingerprint::json(protocols));

@@ -46,6 +46,15 @@ fn what_cannot_be_carried_out_is_refused_by_name_and_all_at_once() {
         (engine("podTemplatePatch: {spec: {contaners: [{name: engine}]}}"), "spec.contaners is not a field"),
         (engine("podTemplatePatch: {spec: {restartPolicy: Never}}"), "restartPolicy"),
         ("stt: [{name: own, preset: custom}]".into(), "image.repository"),
+        ("llm: [{name: own, preset: external}]".into(), "spec.llm[own].external: belongs to preset external"),
+        (
+            "llm: [{name: own, preset: reference, external: {baseUrl: 'http://a', model: b}}]".into(),
+            "spec.llm[own].external: belongs to preset external",
+        ),
+        (
+            "llm: [{name: ears, preset: reference}]\nstt: [{name: ears, preset: reference}]".into(),
+            "is used twice",
+        ),
         (
             "stt: [{name: own, preset: parakeet-9}]".into(),
             "there is no preset parakeet-9 here; there are cpu, custom",
