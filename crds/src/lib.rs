@@ -26,7 +26,8 @@ pub use engine::{
 };
 pub use external::{ApiKeySecret, External};
 pub use gateway::{
-    GatewayAutoscaling, GatewaySpec, GatewayTls, HttpRoute, Ingress, Limits, ParentRef, Service, ServiceType,
+    GatewayAutoscaling, GatewayMode, GatewaySpec, GatewayTls, HttpRoute, Ingress, Limits, ParentRef, Service,
+    ServiceType,
 };
 pub use probe::DeepProbe;
 pub use repair::{ContainerRestarts, Escalation, PodRecreates, Policy, Repair};
@@ -35,8 +36,8 @@ pub use stack::{
     Auth, GuardSpec, Monitoring, NetworkPolicy, SecretKey, SpeechStack, SpeechStackSpec, Switch, Updates,
 };
 pub use status::{
-    Endpoints, EngineStatus, Failure, Outcome, Phase, PodStatus, PrefillPhase, PrefillStatus, RepairRecord,
-    RepairStatus, Rung, SpeechStackStatus, Stopped, Summary,
+    Endpoint, Endpoints, EngineStatus, Failure, Outcome, Phase, PodStatus, PrefillPhase, PrefillStatus,
+    RepairRecord, RepairStatus, Rung, SpeechStackStatus, Stopped, Summary,
 };
 pub use storage::Storage;
 pub use window::{Day, UpdateWindow};

@@ -44,6 +44,8 @@ use crate::{
      "a stack needs an engine: add one under spec.stt, spec.tts or spec.llm, such as stt: [{name: parakeet, preset: parakeet-tdt-0.6b-v3}]"),
     ("self.stt.all(s, !self.tts.exists(t, t.name == s.name)) && self.llm.all(l, !self.stt.exists(s, s.name == l.name) && !self.tts.exists(t, t.name == l.name))",
      "an engine name is used in two of spec.stt, spec.tts and spec.llm: names must be unique in a stack"),
+    ("self.gateway.mode != 'Sidecar' || !(self.stt.exists(e, has(e.idle) || (has(e.standby) && e.standby)) || self.tts.exists(e, has(e.idle) || (has(e.standby) && e.standby)) || self.llm.exists(e, has(e.idle) || (has(e.standby) && e.standby)))",
+     "gateway.mode: Sidecar has no gateway that wakes an engine or chooses between two: remove idle and standby"),
 ])))]
 pub struct SpeechStackSpec {
     /// Speech-to-text engines.

@@ -65,11 +65,25 @@ pub enum Phase {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Endpoints {
-    /// `OPENAI_BASE_URL` within the cluster.
+    /// `OPENAI_BASE_URL` within the cluster; with `gateway.mode: Sidecar` that of the first engine.
     pub openai_base_url: String,
+    /// That of each engine, with `gateway.mode: Sidecar`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub engines: Vec<Endpoint>,
     /// URL from outside, by Ingress, HTTPRoute or load balancer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external: Option<String>,
+}
+
+/// Where clients connect to one engine.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Endpoint {
+    /// The engine's name.
+    pub name: String,
+    /// `OPENAI_BASE_URL` within the cluster.
+    pub openai_base_url: String,
 }
 
 /// Figures for `kubectl get`: verified/desired.

@@ -75,6 +75,10 @@ pub mod volume {
     pub const STORAGE: &str = "speechstack-storage";
     /// Token of guard or gateway.
     pub const IDENTITY: &str = "speechstack-identity";
+    /// Configuration of a gateway beside an engine.
+    pub const GATEWAY_CONFIG: &str = "speechstack-gateway-config";
+    /// Temporary files of a gateway beside an engine.
+    pub const GATEWAY_TMP: &str = "speechstack-gateway-tmp";
     /// Temporary files of guard or gateway.
     pub const TMP: &str = "speechstack-tmp";
     /// `/dev/shm` of the engine.
@@ -83,19 +87,24 @@ pub mod volume {
     pub const CACHE: &str = "speechstack-cache";
 }
 
-/// Longest name of a label, after its prefix.
-const LABEL_NAME: usize = 63;
+/// Longest name of a label, after its prefix, and of a Service.
+const LONGEST: usize = 63;
 
 /// Key of the label that keeps an engine off a node. A name that is too long is cut and ends with a hash of it.
 #[must_use]
 pub fn avoid_label(namespace: &str, stack: &str, engine: &str) -> String {
-    let mut name = format!("{namespace}.{stack}.{engine}");
-    if name.len() > LABEL_NAME {
+    format!("{}{}", label::AVOID_PREFIX, fitted(format!("{namespace}.{stack}.{engine}")))
+}
+
+/// A name as it is, or cut and with a hash of it at its end.
+#[must_use]
+pub fn fitted(mut name: String) -> String {
+    if name.len() > LONGEST {
         let hash = crate::fingerprint::short(&name);
-        name.truncate(LABEL_NAME - hash.len() - 1);
+        name.truncate(LONGEST - hash.len() - 1);
         name = format!("{}-{hash}", name.trim_end_matches(['.', '-']));
     }
-    format!("{}{name}", label::AVOID_PREFIX)
+    name
 }
 
 /// Audience of the operator's tokens for the guards of a stack: a token for one stack is of no use at another.

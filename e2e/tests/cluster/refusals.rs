@@ -181,6 +181,21 @@ pub fn refusals() -> Vec<Refusal> {
             json!({"gateway": {"ingress": {"host": "a.example"}, "httpRoute": {"parentRefs": [{"name": "b"}]}}}),
         ),
         with(
+            "gateway.mode: Sidecar has no gateway in front of all engines",
+            json!({"gateway": {"mode": "Sidecar", "replicas": 2}}),
+        ),
+        with(
+            "gateway.mode: Sidecar runs the gateway in the engines' pods",
+            json!({"gateway": {"mode": "Sidecar", "nodeSelector": {"pool": "cpu"}}}),
+        ),
+        whole(
+            "gateway.mode: Sidecar has no gateway that wakes an engine",
+            json!({
+                "stt": [{"name": "parakeet", "preset": "reference", "idle": {"after": "1h"}}],
+                "gateway": {"mode": "Sidecar"},
+            }),
+        ),
+        with(
             "gateway.quotas are those of API keys",
             json!({"gateway": {"quotas": {"tiers": {"free": {"jobs": 1}}}}}),
         ),

@@ -26,7 +26,7 @@ mod preflight;
 mod tests;
 
 pub use engine::{Claim, Gpu, Replicas, ValidEngine, Volume};
-pub use gateway::{Storage, ValidGateway};
+pub use gateway::{Model, Storage, ValidGateway};
 pub use image::ImageRef;
 
 /// What the operator's own settings give to every stack.

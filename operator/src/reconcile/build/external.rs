@@ -9,7 +9,7 @@ use crate::reconcile::validate::ValidStack;
 
 /// What such a pod holds.
 pub fn parts(stack: &ValidStack, server: &External, config_map: String) -> Parts {
-    let (config, config_mount) = pod::config(config_map);
+    let (config, config_mount) = pod::config(volume::CONFIG, config_map);
     let mut volumes = vec![pod::empty_dir(volume::TMP, None, None), config];
     let mut mounts = vec![config_mount];
     if let Some(secret) = &server.api_key_secret_ref {

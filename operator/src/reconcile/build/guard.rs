@@ -1,7 +1,7 @@
 //! The guard's container: a native sidecar, so that it is there before its engine and after it; alone where the engine runs elsewhere.
 
 use contract::port;
-use k8s_openapi::api::core::v1::{Container, ContainerPort, EnvVar, EnvVarSource, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, VolumeMount};
 
 use super::pod;
 use crate::names::{container, volume};
@@ -34,20 +34,13 @@ pub fn alone(stack: &ValidStack, mut mounts: Vec<VolumeMount>) -> Container {
                 .map(str::to_owned)
                 .into(),
         ),
-        env: Some(vec![EnvVar {
-            name: "POD_NAME".into(),
-            value: None,
-            value_from: Some(EnvVarSource {
-                field_ref: Some(pod::field("metadata.name")),
-                ..EnvVarSource::default()
-            }),
-        }]),
+        env: Some(vec![pod::name()]),
         ports: Some(vec![port("speech", port::GUARD.into()), port("admin", port::GUARD_ADMIN.into())]),
         // Green once the liveness helper is in the shared folder: the engine starts after it.
-        startup_probe: Some(pod::http_probe("/startz", 1, 5, 120)),
+        startup_probe: Some(pod::http_probe("admin", "/startz", 1, 5, 120)),
         // Turns with the golden probes; the pod is ready when its guard is.
-        readiness_probe: Some(pod::http_probe("/readyz", 2, 5, 1)),
-        liveness_probe: Some(pod::http_probe("/livez", 10, 5, 6)),
+        readiness_probe: Some(pod::http_probe("admin", "/readyz", 2, 5, 1)),
+        liveness_probe: Some(pod::http_probe("admin", "/livez", 10, 5, 6)),
         resources: Some(stack.guard.resources.clone().unwrap_or_else(|| pod::requests("50m", "64Mi"))),
         security_context: Some(pod::container_security(true)),
         volume_mounts: Some(mounts),

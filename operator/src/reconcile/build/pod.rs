@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapProjection, ConfigMapVolumeSource, DownwardAPIProjection, DownwardAPIVolumeFile,
-    EmptyDirVolumeSource, EnvVar, HTTPGetAction, KeyToPath, ObjectFieldSelector,
+    EmptyDirVolumeSource, EnvVar, EnvVarSource, HTTPGetAction, KeyToPath, ObjectFieldSelector,
     PersistentVolumeClaimVolumeSource, PodSecurityContext, Probe, ProjectedVolumeSource,
     ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, ServiceAccountTokenProjection,
     Volume, VolumeMount, VolumeProjection,
@@ -94,14 +94,14 @@ pub fn identity() -> (Volume, VolumeMount) {
     (volume, read_only(mount(volume::IDENTITY, IDENTITY_PATH)))
 }
 
-/// The configuration file from the ConfigMap of that name.
-pub fn config(config_map: String) -> (Volume, VolumeMount) {
+/// The configuration file from the ConfigMap of that name, as a volume of that name.
+pub fn config(name: &str, config_map: String) -> (Volume, VolumeMount) {
     let volume = Volume {
-        name: volume::CONFIG.into(),
+        name: name.into(),
         config_map: Some(ConfigMapVolumeSource { name: config_map, ..ConfigMapVolumeSource::default() }),
         ..Volume::default()
     };
-    (volume, read_only(mount(volume::CONFIG, CONFIG_PATH)))
+    (volume, read_only(mount(name, CONFIG_PATH)))
 }
 
 /// The API keys of clients.
@@ -178,16 +178,22 @@ pub fn env(name: &str, value: impl ToString) -> EnvVar {
 }
 
 /// A field of the pod.
-pub fn field(path: &str) -> ObjectFieldSelector {
+fn field(path: &str) -> ObjectFieldSelector {
     ObjectFieldSelector { api_version: None, field_path: path.into() }
 }
 
-/// A probe by HTTP on the admin port.
-pub fn http_probe(path: &str, period: i32, timeout: i32, failures: i32) -> Probe {
+/// The pod's name as the variable POD_NAME.
+pub fn name() -> EnvVar {
+    let field = EnvVarSource { field_ref: Some(field("metadata.name")), ..EnvVarSource::default() };
+    EnvVar { name: "POD_NAME".into(), value: None, value_from: Some(field) }
+}
+
+/// A probe by HTTP on the port of that name.
+pub fn http_probe(port: &str, path: &str, period: i32, timeout: i32, failures: i32) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.into()),
-            port: IntOrString::String("admin".into()),
+            port: IntOrString::String(port.into()),
             ..HTTPGetAction::default()
         }),
         period_seconds: Some(period),

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ObjectMeta;
 
-use super::{external, guard, metadata, pod};
+use super::{external, guard, metadata, pod, sidecar};
 use crate::names::{annotation, avoid_label, container, volume};
 use crate::preset::Server;
 use crate::reconcile::validate::{Gpu, ValidEngine, ValidStack, Volume};
@@ -51,10 +51,16 @@ pub fn template(stack: &ValidStack, engine: &ValidEngine, config_map: String) ->
 
 fn pod_spec(stack: &ValidStack, engine: &ValidEngine, config_map: String) -> PodSpec {
     let spec = &engine.spec;
-    let Parts { init, containers, volumes } = match &spec.external {
+    let mut parts = match &spec.external {
         Some(server) => external::parts(stack, server, config_map),
         None => beside(stack, engine, config_map),
     };
+    if stack.gateway.is_sidecar() {
+        let (gateway, volumes) = sidecar::container(stack, engine);
+        parts.init.push(gateway);
+        parts.volumes.extend(volumes);
+    }
+    let Parts { init, containers, volumes } = parts;
     PodSpec {
         service_account_name: Some(
             spec.service_account_name.clone().unwrap_or_else(|| metadata::engine_account(stack)),
@@ -102,7 +108,7 @@ pub struct Parts {
 
 /// An engine with its guard.
 fn beside(stack: &ValidStack, engine: &ValidEngine, config_map: String) -> Parts {
-    let (config, config_mount) = pod::config(config_map);
+    let (config, config_mount) = pod::config(volume::CONFIG, config_map);
     let (identity, identity_mount) = pod::identity();
     let mut volumes = vec![
         pod::empty_dir(volume::RUN, Some("Memory"), Some(Quantity(RUN_LIMIT.into()))),

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use speechstack_crds::{
-    Capability, Endpoints, EngineStatus, Failure, PodStatus, PrefillPhase, SpeechStackStatus, Summary,
+    Capability, Endpoint, Endpoints, EngineStatus, Failure, PodStatus, PrefillPhase, SpeechStackStatus,
+    Summary,
 };
 
 use super::second;
@@ -272,7 +273,17 @@ pub fn endpoints(stack: &ValidStack, outside: &Outside) -> Endpoints {
         Some(tls) if !tls.http => (true, tls.port),
         _ => (false, spec.service.port),
     };
-    let host = format!("{}.{}.svc", metadata::of_gateway(stack), stack.namespace);
+    let inside =
+        |service: String| outside::url(https, &format!("{service}.{}.svc", stack.namespace), i64::from(port));
+    if stack.gateway.is_sidecar() {
+        let each = stack.engines.iter().map(|engine| Endpoint {
+            name: engine.spec.name.clone(),
+            openai_base_url: inside(metadata::of_api(stack, engine)),
+        });
+        let engines: Vec<_> = each.collect();
+        let first = engines.first().map(|first| first.openai_base_url.clone());
+        return Endpoints { openai_base_url: first.unwrap_or_default(), engines, external: None };
+    }
     let ingress = spec.ingress.as_ref().map(|ingress| match ingress.tls_secret_name {
         Some(_) => outside::url(true, &ingress.host, 443),
         None => outside::url(false, &ingress.host, 80),
@@ -284,7 +295,8 @@ pub fn endpoints(stack: &ValidStack, outside: &Outside) -> Endpoints {
     let balancer =
         || outside.load_balancer.as_ref().map(|host| outside::url(outer, host, i64::from(outer_port)));
     Endpoints {
-        openai_base_url: outside::url(https, &host, i64::from(port)),
+        openai_base_url: inside(metadata::of_gateway(stack)),
+        engines: Vec::new(),
         external: ingress.or_else(route).or_else(balancer),
     }
 }
