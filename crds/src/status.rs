@@ -117,6 +117,12 @@ pub struct EngineStatus {
     /// What a person should know of its preset before relying on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caution: Option<String>,
+    /// The model that it serves, as a proven pod of it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The profile that its container chose, as a proven pod of it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// Digest of the image that runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_id: Option<String>,

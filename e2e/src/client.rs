@@ -29,8 +29,6 @@ pub struct Reply {
     pub content_type: String,
     /// `x-request-id`, or empty.
     pub request_id: String,
-    /// `x-speechstack-engine`: the engine that served, or empty.
-    pub engine: String,
     /// The body.
     pub body: Bytes,
 }
@@ -157,9 +155,8 @@ impl Client {
             value.unwrap_or_default().to_owned()
         };
         let (content_type, request_id) = (header("content-type"), header("x-request-id"));
-        let engine = header("x-speechstack-engine");
         let body = response.bytes().await?;
-        Ok(Reply { status, content_type, request_id, engine, body })
+        Ok(Reply { status, content_type, request_id, body })
     }
 }
 

@@ -88,6 +88,9 @@ fn one(
             verified: 0,
             updated: live.map_or(0, |live| live.updated),
             caution: engine.preset.caution.clone(),
+            // Kept until a guard says otherwise: an operator that starts has not heard them yet.
+            model: before.and_then(|before| before.model.clone()),
+            profile: before.and_then(|before| before.profile.clone()),
             image_id: None,
             update_pending: match applied {
                 Some(applied) => applied.engines.get(name) == Some(&Update::Pending),
@@ -180,6 +183,12 @@ fn add(
         && verified
     {
         judged.status.image_id = Some(image.to_string());
+    }
+    if let Some(report) = word.filter(|_| verified).map(|seen| &seen.report)
+        && report.model.is_some()
+    {
+        judged.status.model = report.model.as_deref().map(str::to_owned);
+        judged.status.profile = report.profile.as_deref().map(str::to_owned);
     }
     let since = match known.filter(|known| known.state == state) {
         Some(known) => known.since.clone(), // a state that looks the same from here has not begun anew
