@@ -174,7 +174,7 @@ pub fn guard(stack: &ValidStack, engine: &ValidEngine, name: String) -> ConfigMa
             jobs: (engine.capability == Capability::Llm).then_some(engine.lane_jobs),
             key_file: external.and_then(|server| server.api_key_secret_ref.as_ref()).map(|_| API_KEY_FILE),
             // What runs elsewhere is probed and left out when it fails, and restarted by others.
-            kubelet: external.is_none().then(|| Kubelet {
+            kubelet: external.is_none().then_some(Kubelet {
                 dir: RUN_PATH,
                 helper: "/usr/local/bin/speechstack-livez",
                 direct_kill: stack.guard.direct_kill,

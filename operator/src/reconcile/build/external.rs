@@ -2,13 +2,12 @@
 
 use speechstack_crds::External;
 
-use super::template::Parts;
 use super::{guard, pod};
 use crate::names::volume;
 use crate::reconcile::validate::ValidStack;
 
 /// What such a pod holds.
-pub fn parts(stack: &ValidStack, server: &External, config_map: String) -> Parts {
+pub fn parts(stack: &ValidStack, server: &External, config_map: String) -> pod::Parts {
     let (config, config_mount) = pod::config(volume::CONFIG, config_map);
     let mut volumes = vec![pod::empty_dir(volume::TMP, None, None), config];
     let mut mounts = vec![config_mount];
@@ -17,7 +16,7 @@ pub fn parts(stack: &ValidStack, server: &External, config_map: String) -> Parts
         volumes.push(key);
         mounts.push(key_mount);
     }
-    Parts { init: Vec::new(), containers: vec![guard::alone(stack, mounts)], volumes }
+    pod::Parts { init: Vec::new(), containers: vec![guard::alone(stack, mounts)], volumes }
 }
 
 /// The server's port, where it is not that of HTTPS.

@@ -1,9 +1,9 @@
 //! Parts that pods of engines and gateways have in common.
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapProjection, ConfigMapVolumeSource, DownwardAPIProjection, DownwardAPIVolumeFile,
-    EmptyDirVolumeSource, EnvVar, EnvVarSource, HTTPGetAction, KeyToPath, ObjectFieldSelector,
-    PersistentVolumeClaimVolumeSource, PodSecurityContext, Probe, ProjectedVolumeSource,
+    Capabilities, ConfigMapProjection, ConfigMapVolumeSource, Container, DownwardAPIProjection,
+    DownwardAPIVolumeFile, EmptyDirVolumeSource, EnvVar, EnvVarSource, HTTPGetAction, KeyToPath,
+    ObjectFieldSelector, PersistentVolumeClaimVolumeSource, PodSecurityContext, Probe, ProjectedVolumeSource,
     ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, ServiceAccountTokenProjection,
     Volume, VolumeMount, VolumeProjection,
 };
@@ -30,6 +30,16 @@ pub const API_KEY_FILE: &str = "/etc/speechstack-api-key/key";
 pub const TLS_PATH: &str = "/etc/speechstack-tls";
 /// User and group of all our processes.
 const ID: i64 = 1000;
+
+/// What a pod holds.
+pub struct Parts {
+    /// Init containers, sidecars among them.
+    pub init: Vec<Container>,
+    /// Containers.
+    pub containers: Vec<Container>,
+    /// Volumes.
+    pub volumes: Vec<Volume>,
+}
 
 /// What the restricted Pod Security Standard asks of a pod. Without a fixed user the cluster gives it one.
 pub fn pod_security(fixed: bool, user: Option<i64>) -> PodSecurityContext {

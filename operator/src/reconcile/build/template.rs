@@ -60,7 +60,7 @@ fn pod_spec(stack: &ValidStack, engine: &ValidEngine, config_map: String) -> Pod
         parts.init.push(gateway);
         parts.volumes.extend(volumes);
     }
-    let Parts { init, containers, volumes } = parts;
+    let pod::Parts { init, containers, volumes } = parts;
     PodSpec {
         service_account_name: Some(
             spec.service_account_name.clone().unwrap_or_else(|| metadata::engine_account(stack)),
@@ -96,18 +96,8 @@ fn pod_spec(stack: &ValidStack, engine: &ValidEngine, config_map: String) -> Pod
     }
 }
 
-/// What a pod holds.
-pub struct Parts {
-    /// Init containers, sidecars among them.
-    pub init: Vec<Container>,
-    /// Containers.
-    pub containers: Vec<Container>,
-    /// Volumes.
-    pub volumes: Vec<PodVolume>,
-}
-
 /// An engine with its guard.
-fn beside(stack: &ValidStack, engine: &ValidEngine, config_map: String) -> Parts {
+fn beside(stack: &ValidStack, engine: &ValidEngine, config_map: String) -> pod::Parts {
     let (config, config_mount) = pod::config(volume::CONFIG, config_map);
     let (identity, identity_mount) = pod::identity();
     let mut volumes = vec![
@@ -120,7 +110,7 @@ fn beside(stack: &ValidStack, engine: &ValidEngine, config_map: String) -> Parts
     volumes.extend(cache_volume(stack, engine));
     volumes.extend(engine.volumes.clone());
     let guard = guard::sidecar(stack, vec![config_mount, identity_mount]);
-    Parts {
+    pod::Parts {
         init: owner_setter(stack, engine).into_iter().chain([guard]).collect(),
         containers: vec![engine_container(stack, engine)],
         volumes,

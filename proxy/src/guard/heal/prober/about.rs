@@ -81,7 +81,7 @@ fn about(instance: &str, metadata: &[u8], models: &[u8], configured: Option<&str
     let metadata: Metadata = serde_json::from_slice(metadata).unwrap_or_default();
     let models: Models = serde_json::from_slice(models).unwrap_or_default();
     let ids: Vec<String> = models.data.into_iter().filter_map(|model| model.id).collect();
-    let listed = ids.iter().find(|id| Some(id.as_str()) == configured).or(ids.first()).cloned();
+    let listed = ids.iter().find(|id| Some(id.as_str()) == configured).or_else(|| ids.first()).cloned();
     let own = metadata.info.into_iter().find_map(|info| info.short_name);
     About {
         instance: instance.to_owned(),
