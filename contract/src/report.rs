@@ -25,6 +25,12 @@ pub struct EngineReport {
     /// Why it does not serve, in words: the engine's own, redacted, or the GPU driver's wish; at most 256 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub says: Option<String>,
+    /// The model that it serves, as it says itself; at most 128 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The profile of its container that was chosen, as it says itself; at most 128 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// Share of traffic it should get, 0 (ejected) to 1.
     pub weight: f64,
     /// Predicted seconds until a request that arrives now would start.
@@ -61,6 +67,8 @@ impl EngineReport {
             verdict: VerdictName::Pending,
             class: None,
             says: None,
+            model: None,
+            profile: None,
             weight: 0.0,
             queue_seconds: 0.0,
             recovery_seconds: None,

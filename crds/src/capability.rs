@@ -11,6 +11,8 @@ pub enum Capability {
     Stt,
     /// Text to speech.
     Tts,
+    /// Language models: conversations in text.
+    Llm,
 }
 
 impl Capability {
@@ -20,6 +22,7 @@ impl Capability {
         match self {
             Self::Stt => "stt",
             Self::Tts => "tts",
+            Self::Llm => "llm",
         }
     }
 }
@@ -48,7 +51,7 @@ pub enum Protocol {
     Magpie,
     /// NVIDIA Riva gRPC for text to speech.
     RivaTts,
-    /// Any server with OpenAI's audio API.
+    /// Any server with OpenAI's audio API, or with its chat completions.
     #[serde(rename = "openai")]
     OpenAi,
 }

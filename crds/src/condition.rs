@@ -10,6 +10,8 @@ pub mod condition_type {
     pub const STT_READY: &str = "SttReady";
     /// Text to speech is verified.
     pub const TTS_READY: &str = "TtsReady";
+    /// Language models are verified.
+    pub const LLM_READY: &str = "LlmReady";
     /// The gateway is available.
     pub const GATEWAY_READY: &str = "GatewayReady";
     /// What the spec refers to exists, and a node can hold the engines.

@@ -1,4 +1,4 @@
-//! `spec.stt[]` and `spec.tts[]`: one engine, that is one Deployment of pods with a guard in each.
+//! `spec.stt[]`, `spec.tts[]` and `spec.llm[]`: one engine, that is one Deployment of pods with a guard in each.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Protocol, Span, schema};
+use crate::{External, Protocol, Span, schema};
 
 /// One engine: a Deployment whose pods run the engine and its guard.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
@@ -26,6 +26,12 @@ use crate::{Protocol, Span, schema};
      "idle and autoscaling.external both own the number of replicas: let your scaler go to zero, or remove one of the two"),
     ("!(has(self.replicas) && has(self.autoscaling))",
      "set either replicas or autoscaling: an autoscaler owns the number of replicas"),
+    ("has(self.external) == (self.preset == 'external')",
+     "preset external and the field external belong together: set both for a server that runs elsewhere, or neither"),
+    ("!has(self.external) || !(has(self.image) || has(self.profile) || has(self.args) || has(self.gpu) || has(self.resources) || has(self.shmSize) || has(self.cache) || has(self.env) || has(self.envFrom) || has(self.volumes) || has(self.volumeMounts) || has(self.securityContext) || has(self.podTemplatePatch) || has(self.ports.http) || has(self.ports.grpc))",
+     "an external server is not run here: remove image, profile, args, gpu, resources, shmSize, cache, env, envFrom, volumes, volumeMounts, securityContext, podTemplatePatch and ports"),
+    ("!(has(self.external) && (has(self.idle) || has(self.autoscaling) || (has(self.models) && size(self.models) > 0)))",
+     "an external server has its model in external.model, and pods that only pass requests on: remove models, idle and autoscaling"),
 ])))]
 pub struct EngineSpec {
     /// Unique name within the stack: part of object names and of what users see.
@@ -33,7 +39,8 @@ pub struct EngineSpec {
     pub name: String,
     /// What runs: image, ports, environment, cache, probes and models come from it; fields below replace single values.
     /// `cpu` is neural speech without a GPU, `reference` the small CPU engine for tests and demos, `custom` any container,
-    /// `parakeet-container` a Parakeet server of your own with transcription and diarization. Never run by this project on a GPU, with figures from
+    /// `parakeet-container` a Parakeet server of your own with transcription and diarization, `external` a server of language
+    /// models that runs elsewhere. Never run by this project on a GPU, with figures from
     /// documentation: `parakeet-tdt-0.6b-v2`, `parakeet-tdt-0.6b-v3`, `parakeet-ctc-1.1b-en`, `parakeet-rnnt-1.1b`,
     /// `nemotron-asr-streaming`, `nemo-speech-cpp`, `magpie-multilingual`, `magpie-zeroshot` (NVIDIA must approve the access),
     /// `magpie-flow` (gone from NVIDIA's catalogue) and `chatterbox-multilingual`. `speechstack-operator presets` prints them;
@@ -43,6 +50,9 @@ pub struct EngineSpec {
     /// Image in place of the preset's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<Image>,
+    /// The server of a language model that runs elsewhere, with preset `external`: its pods are guards that pass requests on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<External>,
     /// Which model profile a NIM container loads, in place of the preset's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<Profile>,
@@ -50,7 +60,8 @@ pub struct EngineSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 1024)))]
     pub args: Vec<String>,
-    /// Model names that clients may use for this engine, in place of the preset's; the first is the one listed.
+    /// Model names that clients may use for this engine, in place of the preset's; the first is the one listed, and for a
+    /// language model the name that its server knows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 128)))]
     pub models: Vec<String>,

@@ -18,6 +18,10 @@ use crate::{GatewayAuth, Image, Quotas, Span, Storage, schema};
      "set either gateway.replicas or gateway.autoscaling: an autoscaler owns the number of replicas"),
     ("!(has(self.ingress) && has(self.httpRoute))",
      "set either gateway.ingress or gateway.httpRoute"),
+    ("self.mode != 'Sidecar' || !(has(self.replicas) || has(self.autoscaling) || has(self.ingress) || has(self.httpRoute) || has(self.storage))",
+     "gateway.mode: Sidecar has no gateway in front of all engines: remove gateway.replicas, autoscaling, ingress, httpRoute and storage, or use mode: Service"),
+    ("self.mode != 'Sidecar' || !(has(self.nodeSelector) || has(self.tolerations) || has(self.affinity) || has(self.priorityClassName) || has(self.podLabels) || has(self.podAnnotations) || has(self.topologySpreadConstraints) || has(self.runtimeClassName) || has(self.serviceAccountName) || has(self.dnsPolicy) || has(self.dnsConfig) || has(self.volumes) || has(self.volumeMounts) || has(self.podSecurityContext) || has(self.podTemplatePatch) || has(self.drainTimeout))",
+     "gateway.mode: Sidecar runs the gateway in the engines' pods: set fields of pods, volumes and drain of each engine in place of those of spec.gateway"),
     ("!has(self.quotas) || has(self.auth)",
      "gateway.quotas are those of API keys: set gateway.auth too"),
     ("!has(self.tls) || (has(self.tls.port) ? self.tls.port : 443) != (has(self.service) && has(self.service.port) ? self.service.port : 80)",
@@ -30,6 +34,8 @@ use crate::{GatewayAuth, Image, Quotas, Span, Storage, schema};
      "gateway.storage is a volume of one gateway pod: set gateway.replicas: 1 without gateway.autoscaling, or storage.pvc.accessMode: ReadWriteMany"),
 ])))]
 pub struct GatewaySpec {
+    /// Where it runs: `Service` in pods of its own in front of all engines, `Sidecar` beside each engine, with a Service for each.
+    pub mode: GatewayMode,
     /// Pods; when neither this nor autoscaling is set 2, or 1 where only one can use `storage`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
@@ -138,6 +144,16 @@ pub struct GatewaySpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::open_object")]
     pub pod_template_patch: Option<Value>,
+}
+
+/// Where the gateway runs.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+pub enum GatewayMode {
+    /// In pods of its own, in front of all engines.
+    #[default]
+    Service,
+    /// Beside each engine, whose requests alone it serves.
+    Sidecar,
 }
 
 /// HTTPS of the gateway.

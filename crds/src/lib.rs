@@ -7,6 +7,7 @@ mod access;
 mod capability;
 pub mod condition;
 mod engine;
+mod external;
 mod gateway;
 mod probe;
 mod repair;
@@ -23,8 +24,10 @@ pub use engine::{
     Autoscaling, Cache, Drain, EngineSpec, Ephemeral, Gpu, HostPath, Idle, IdleTo, Image, NewClaim, Ports,
     Prefill, Profile, PullPolicy, Rollout, Startup, Strategy,
 };
+pub use external::{ApiKeySecret, External};
 pub use gateway::{
-    GatewayAutoscaling, GatewaySpec, GatewayTls, HttpRoute, Ingress, Limits, ParentRef, Service, ServiceType,
+    GatewayAutoscaling, GatewayMode, GatewaySpec, GatewayTls, HttpRoute, Ingress, Limits, ParentRef, Service,
+    ServiceType,
 };
 pub use probe::DeepProbe;
 pub use repair::{ContainerRestarts, Escalation, PodRecreates, Policy, Repair};
@@ -33,8 +36,8 @@ pub use stack::{
     Auth, GuardSpec, Monitoring, NetworkPolicy, SecretKey, SpeechStack, SpeechStackSpec, Switch, Updates,
 };
 pub use status::{
-    Endpoints, EngineStatus, Failure, Outcome, Phase, PodStatus, PrefillPhase, PrefillStatus, RepairRecord,
-    RepairStatus, Rung, SpeechStackStatus, Stopped, Summary,
+    Endpoint, Endpoints, EngineStatus, Failure, Outcome, Phase, PodStatus, PrefillPhase, PrefillStatus,
+    RepairRecord, RepairStatus, Rung, SpeechStackStatus, Stopped, Summary,
 };
 pub use storage::Storage;
 pub use window::{Day, UpdateWindow};

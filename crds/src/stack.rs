@@ -8,7 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{DeepProbe, EngineSpec, GatewaySpec, Image, Repair, SpeechStackStatus, UpdateWindow, schema};
+use crate::{
+    Capability, DeepProbe, EngineSpec, GatewaySpec, Image, Repair, SpeechStackStatus, UpdateWindow, schema,
+};
 
 /// Speech engines that heal themselves, behind one OpenAI-compatible audio URL.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, CustomResource, JsonSchema, PartialEq)]
@@ -30,6 +32,7 @@ use crate::{DeepProbe, EngineSpec, GatewaySpec, Image, Repair, SpeechStackStatus
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "STT", type_ = "string", json_path = ".status.summary.stt", description = "verified/desired"),
     printcolumn(name = "TTS", type_ = "string", json_path = ".status.summary.tts", description = "verified/desired"),
+    printcolumn(name = "LLM", type_ = "string", json_path = ".status.summary.llm", description = "verified/desired", priority = 1),
     printcolumn(name = "Repairs", type_ = "integer", json_path = ".status.repair.total"),
     printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoints.openaiBaseUrl", priority = 1),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = 1),
@@ -37,10 +40,12 @@ use crate::{DeepProbe, EngineSpec, GatewaySpec, Image, Repair, SpeechStackStatus
 )]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
-    ("size(self.stt) + size(self.tts) > 0",
-     "a stack needs an engine: add one under spec.stt or spec.tts, such as stt: [{name: parakeet, preset: parakeet-tdt-0.6b-v3}]"),
-    ("self.stt.all(s, !self.tts.exists(t, t.name == s.name))",
-     "an engine name is used in spec.stt and in spec.tts: names must be unique in a stack"),
+    ("size(self.stt) + size(self.tts) + size(self.llm) > 0",
+     "a stack needs an engine: add one under spec.stt, spec.tts or spec.llm, such as stt: [{name: parakeet, preset: parakeet-tdt-0.6b-v3}]"),
+    ("self.stt.all(s, !self.tts.exists(t, t.name == s.name)) && self.llm.all(l, !self.stt.exists(s, s.name == l.name) && !self.tts.exists(t, t.name == l.name))",
+     "an engine name is used in two of spec.stt, spec.tts and spec.llm: names must be unique in a stack"),
+    ("self.gateway.mode != 'Sidecar' || !(self.stt.exists(e, has(e.idle) || (has(e.standby) && e.standby)) || self.tts.exists(e, has(e.idle) || (has(e.standby) && e.standby)) || self.llm.exists(e, has(e.idle) || (has(e.standby) && e.standby)))",
+     "gateway.mode: Sidecar has no gateway that wakes an engine or chooses between two: remove idle and standby"),
 ])))]
 pub struct SpeechStackSpec {
     /// Speech-to-text engines.
@@ -48,6 +53,8 @@ pub struct SpeechStackSpec {
     #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
         ("self.all(e, !e.preset.startsWith('magpie') && !e.preset.startsWith('chatterbox'))",
          "spec.stt takes speech-to-text presets: move magpie and chatterbox presets to spec.tts"),
+        ("self.all(e, e.preset != 'external')",
+         "spec.stt takes engines that run here: external servers are for spec.llm"),
     ])))]
     pub stt: Vec<EngineSpec>,
     /// Text-to-speech engines.
@@ -55,8 +62,19 @@ pub struct SpeechStackSpec {
     #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
         ("self.all(e, !e.preset.startsWith('parakeet') && !e.preset.startsWith('nemo'))",
          "spec.tts takes text-to-speech presets: move parakeet, nemotron and nemo presets to spec.stt"),
+        ("self.all(e, e.preset != 'external')",
+         "spec.tts takes engines that run here: external servers are for spec.llm"),
     ])))]
     pub tts: Vec<EngineSpec>,
+    /// Language models, for conversations and translations: engines that run here, or servers that run elsewhere.
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
+        ("self.all(e, !e.preset.startsWith('parakeet') && !e.preset.startsWith('nemo') && !e.preset.startsWith('magpie') && !e.preset.startsWith('chatterbox'))",
+         "spec.llm takes language models: move speech presets to spec.stt or spec.tts"),
+        ("self.all(e, e.preset != 'custom' || (has(e.models) && size(e.models) > 0))",
+         "a server of language models asks for the name of one: set models of each spec.llm engine with preset custom"),
+    ])))]
+    pub llm: Vec<EngineSpec>,
     /// Real inference with known content, by which engines are judged.
     pub deep_probe: DeepProbe,
     /// What may be done about a wedged engine, and how often.
@@ -94,6 +112,15 @@ pub struct SpeechStackSpec {
     pub image_registry: Option<String>,
 }
 
+impl SpeechStackSpec {
+    /// All engines with what they do, in the order of status.
+    pub fn engines(&self) -> impl Iterator<Item = (Capability, &EngineSpec)> {
+        let lists =
+            [(Capability::Stt, &self.stt), (Capability::Tts, &self.tts), (Capability::Llm, &self.llm)];
+        lists.into_iter().flat_map(|(capability, specs)| specs.iter().map(move |spec| (capability, spec)))
+    }
+}
+
 /// The guard beside each engine.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
@@ -104,7 +131,7 @@ pub struct GuardSpec {
     /// CPU and memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
-    /// GPU jobs at a time in one engine; only for engines that batch by themselves. The preset's when unset.
+    /// GPU jobs at a time in one speech engine; only for engines that batch by themselves. The preset's when unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 256))]
     pub lane_jobs: Option<u32>,

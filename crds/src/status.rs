@@ -65,11 +65,25 @@ pub enum Phase {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Endpoints {
-    /// `OPENAI_BASE_URL` within the cluster.
+    /// `OPENAI_BASE_URL` within the cluster; with `gateway.mode: Sidecar` that of the first engine.
     pub openai_base_url: String,
+    /// That of each engine, with `gateway.mode: Sidecar`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub engines: Vec<Endpoint>,
     /// URL from outside, by Ingress, HTTPRoute or load balancer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external: Option<String>,
+}
+
+/// Where clients connect to one engine.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Endpoint {
+    /// The engine's name.
+    pub name: String,
+    /// `OPENAI_BASE_URL` within the cluster.
+    pub openai_base_url: String,
 }
 
 /// Figures for `kubectl get`: verified/desired.
@@ -80,6 +94,8 @@ pub struct Summary {
     pub stt: String,
     /// Text to speech.
     pub tts: String,
+    /// Language models.
+    pub llm: String,
 }
 
 /// One engine.
@@ -101,6 +117,12 @@ pub struct EngineStatus {
     /// What a person should know of its preset before relying on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caution: Option<String>,
+    /// The model that it serves, as a proven pod of it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The profile that its container chose, as a proven pod of it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// Digest of the image that runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_id: Option<String>,

@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 
 use crate::binaries;
 
+/// The model of the reference engine of language models.
+pub const LLM: &str = "reference-template";
+
 /// A client of one stack.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -79,6 +82,15 @@ impl Client {
     /// When no complete reply arrives.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Reply> {
         Self::finish(self.http.post(format!("{}{path}", self.base)).json(body)).await
+    }
+
+    /// `POST /v1/chat/completions` with one message to the reference engine's model; the whole answer.
+    ///
+    /// # Errors
+    /// When no complete reply arrives.
+    pub async fn chat(&self, text: &str) -> Result<Reply> {
+        let messages = json!([{"role": "user", "content": text}]);
+        self.post("/v1/chat/completions", &json!({"model": LLM, "messages": messages})).await
     }
 
     /// `DELETE path`.

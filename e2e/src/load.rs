@@ -23,6 +23,8 @@ pub enum Ask {
     Transcribe(Bytes),
     /// Speech of this text, as WAV.
     Speak(String),
+    /// An answer to this text.
+    Chat(String),
 }
 
 /// What became of the requests.
@@ -124,6 +126,7 @@ async fn one(client: Client, ask: Ask, counts: Arc<Mutex<Counts>>) {
     let reply = match ask {
         Ask::Transcribe(clip) => client.transcribe("clip.wav", clip, "json").await,
         Ask::Speak(text) => client.speak("alloy", &text, "wav").await,
+        Ask::Chat(text) => client.chat(&text).await,
     };
     let failure = match reply {
         Ok(Reply { status: 200, .. }) => None,

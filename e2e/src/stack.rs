@@ -43,7 +43,7 @@ pub struct StackOptions {
 pub struct EngineOptions {
     /// Unique name.
     pub name: String,
-    /// `stt` or `tts`.
+    /// `stt`, `tts` or `llm`.
     pub kind: &'static str,
     /// How it is spoken to; the default of its kind when empty.
     pub protocols: &'static [&'static str],
@@ -181,6 +181,9 @@ impl Stack {
                 engine.protocols.iter().any(|name| name.starts_with("riva")).then(ports::free).transpose()?;
             if !engine.protocols.is_empty() {
                 entry["protocols"] = json!(engine.protocols);
+            }
+            if engine.kind == "llm" {
+                entry["model"] = json!(crate::client::LLM);
             }
             if engine.standby {
                 entry["standby"] = json!(true);

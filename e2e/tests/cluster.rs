@@ -25,6 +25,8 @@ mod idle;
 mod ladder;
 #[path = "cluster/lifecycle.rs"]
 mod lifecycle;
+#[path = "cluster/llm.rs"]
+mod llm;
 #[path = "cluster/monitoring.rs"]
 mod monitoring;
 #[path = "cluster/nim.rs"]
@@ -41,6 +43,8 @@ mod prefill;
 mod refusals;
 #[path = "cluster/scaling.rs"]
 mod scaling;
+#[path = "cluster/sidecar.rs"]
+mod sidecar;
 #[path = "cluster/speed.rs"]
 mod speed;
 #[path = "cluster/stuck.rs"]
@@ -73,7 +77,9 @@ fn main() -> ExitCode {
         stack_test!(admission::every_rule_refuses_with_its_message),
         stack_test!(admission::every_sample_is_accepted),
         stack_test!(lifecycle::a_minimal_stack_speaks_and_listens),
+        stack_test!(llm::a_language_model_answers_and_heals),
         stack_test!(gateway::https_is_renewed_and_jobs_outlive_the_pod),
+        stack_test!(sidecar::each_engine_is_served_by_the_gateway_beside_it),
         stack_test!(prefill::engines_wait_for_their_caches),
         stack_test!(idle::an_unused_engine_sleeps_until_it_is_asked_for),
         stack_test!(lifecycle::a_suspended_stack_frees_its_pods),

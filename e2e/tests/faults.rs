@@ -16,6 +16,8 @@ use tokio::sync::Mutex;
 
 #[path = "faults/kinds.rs"]
 mod kinds;
+#[path = "faults/llm.rs"]
+mod llm;
 #[path = "faults/standby.rs"]
 mod standby;
 

@@ -151,6 +151,7 @@ async fn metadata(State(core): State<Arc<Core>>) -> Json<Value> {
         "version": env!("CARGO_PKG_VERSION"),
         "protocols": core.protocols,
         "model": core.capability.model,
+        "modelInfo": [{ "modelUrl": "", "shortName": core.capability.model }],
     }))
 }
 

@@ -185,6 +185,8 @@ mod tests {
             ready: 1,
             verified: 1,
             updated: 1,
+            model: None,
+            profile: None,
             image_id: None,
             update_pending: false,
             asleep: false,

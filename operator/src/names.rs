@@ -23,7 +23,7 @@ pub mod label {
     pub const STACK: &str = "speechstack.dev/stack";
     /// The engine's name.
     pub const ENGINE: &str = "speechstack.dev/engine";
-    /// `stt` or `tts`.
+    /// `stt`, `tts` or `llm`.
     pub const CAPABILITY: &str = "speechstack.dev/capability";
     /// Label of nodes that an engine avoids: this, then `NAMESPACE.STACK.ENGINE`. Its value is its expiry, Unix seconds.
     pub const AVOID_PREFIX: &str = "avoid.speechstack.dev/";
@@ -39,6 +39,8 @@ pub mod annotation {
     pub const SIZE: &str = "speechstack.dev/size";
     /// Fingerprint of the pod template that was built, on its workload.
     pub const REVISION: &str = "speechstack.dev/revision";
+    /// URL and model of the server that a pod's guard passes requests on to, where it runs elsewhere.
+    pub const EXTERNAL: &str = "speechstack.dev/external";
     /// Report of a node whose GPU is suspected, for node tools; its value is that of the taint of the same key.
     pub const SUSPECT: &str = "speechstack.dev/gpu-suspect";
 }
@@ -67,10 +69,16 @@ pub mod volume {
     pub const KEYS: &str = "speechstack-keys";
     /// The gateway's certificate.
     pub const TLS: &str = "speechstack-tls";
+    /// The API key of a server that runs elsewhere.
+    pub const API_KEY: &str = "speechstack-api-key";
     /// Jobs and recordings of the gateway.
     pub const STORAGE: &str = "speechstack-storage";
     /// Token of guard or gateway.
     pub const IDENTITY: &str = "speechstack-identity";
+    /// Configuration of a gateway beside an engine.
+    pub const GATEWAY_CONFIG: &str = "speechstack-gateway-config";
+    /// Temporary files of a gateway beside an engine.
+    pub const GATEWAY_TMP: &str = "speechstack-gateway-tmp";
     /// Temporary files of guard or gateway.
     pub const TMP: &str = "speechstack-tmp";
     /// `/dev/shm` of the engine.
@@ -79,19 +87,24 @@ pub mod volume {
     pub const CACHE: &str = "speechstack-cache";
 }
 
-/// Longest name of a label, after its prefix.
-const LABEL_NAME: usize = 63;
+/// Longest name of a label, after its prefix, and of a Service.
+const LONGEST: usize = 63;
 
 /// Key of the label that keeps an engine off a node. A name that is too long is cut and ends with a hash of it.
 #[must_use]
 pub fn avoid_label(namespace: &str, stack: &str, engine: &str) -> String {
-    let mut name = format!("{namespace}.{stack}.{engine}");
-    if name.len() > LABEL_NAME {
+    format!("{}{}", label::AVOID_PREFIX, fitted(format!("{namespace}.{stack}.{engine}")))
+}
+
+/// A name as it is, or cut and with a hash of it at its end.
+#[must_use]
+pub fn fitted(mut name: String) -> String {
+    if name.len() > LONGEST {
         let hash = crate::fingerprint::short(&name);
-        name.truncate(LABEL_NAME - hash.len() - 1);
+        name.truncate(LONGEST - hash.len() - 1);
         name = format!("{}-{hash}", name.trim_end_matches(['.', '-']));
     }
-    format!("{}{name}", label::AVOID_PREFIX)
+    name
 }
 
 /// Audience of the operator's tokens for the guards of a stack: a token for one stack is of no use at another.

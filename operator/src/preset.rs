@@ -27,6 +27,9 @@ pub struct Preset {
     pub caution: Option<String>,
     /// How it is configured.
     pub server: Server,
+    /// Whether it is a server that runs elsewhere.
+    #[serde(default)]
+    pub external: bool,
     /// Its image; unset where the user gives it.
     pub image: Option<PresetImage>,
     /// `NIM_TAGS_SELECTOR`.

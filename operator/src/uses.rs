@@ -89,7 +89,7 @@ impl Uses {
         let mut all = self.0.write();
         let known = all.entry(ObjectRef::from_obj(stack)).or_default();
         let mut turned = false;
-        for engine in stack.spec.stt.iter().chain(&stack.spec.tts) {
+        for (_, engine) in stack.spec.engines() {
             let Some(idle) = &engine.idle else { continue };
             let said = || states.iter().filter_map(|state| state.unused.get(&engine.name));
             let ago = |seconds: f64| now.checked_sub(Duration::try_from_secs_f64(seconds).ok()?);
@@ -142,8 +142,7 @@ pub async fn follow(
 type Http = legacy::Client<HttpConnector, Empty<Bytes>>;
 
 fn may_sleep(stack: &SpeechStack) -> bool {
-    let mut engines = stack.spec.stt.iter().chain(&stack.spec.tts);
-    !stack.spec.suspend && engines.any(|engine| engine.idle.is_some())
+    !stack.spec.suspend && stack.spec.engines().any(|(_, engine)| engine.idle.is_some())
 }
 
 /// What each gateway pod of the stack says; those that do not answer are left out.

@@ -44,8 +44,48 @@ pub fn refusals() -> Vec<Refusal> {
         ),
         whole("a stack needs an engine", json!({})),
         whole(
-            "an engine name is used in spec.stt and in spec.tts",
+            "an engine name is used in two of spec.stt, spec.tts and spec.llm",
             json!({"stt": [{"name": "one", "preset": "reference"}], "tts": [{"name": "one", "preset": "reference"}]}),
+        ),
+        whole(
+            "an engine name is used in two of spec.stt, spec.tts and spec.llm",
+            json!({"tts": [{"name": "one", "preset": "reference"}], "llm": [{"name": "one", "preset": "reference"}]}),
+        ),
+        whole(
+            "spec.llm takes language models",
+            json!({"llm": [{"name": "words", "preset": "parakeet-rnnt-1.1b"}]}),
+        ),
+        whole(
+            "a server of language models asks for the name of one",
+            json!({"llm": [{"name": "words", "preset": "custom", "image": {"repository": "r.local/vllm"}}]}),
+        ),
+        whole(
+            "spec.stt takes engines that run here",
+            json!({"stt": [{"name": "hosted", "preset": "external", "external": server()}]}),
+        ),
+        whole(
+            "spec.tts takes engines that run here",
+            json!({"tts": [{"name": "hosted", "preset": "external", "external": server()}]}),
+        ),
+        whole(
+            "preset external and the field external belong together",
+            json!({"llm": [{"name": "hosted", "preset": "external"}]}),
+        ),
+        whole(
+            "preset external and the field external belong together",
+            json!({"llm": [{"name": "hosted", "preset": "reference", "external": server()}]}),
+        ),
+        whole(
+            "an external server is not run here",
+            json!({"llm": [{"name": "hosted", "preset": "external", "external": server(), "gpu": {"count": 1}}]}),
+        ),
+        whole(
+            "an external server is not run here",
+            json!({"llm": [{"name": "hosted", "preset": "external", "external": server(), "ports": {"http": 9000}}]}),
+        ),
+        whole(
+            "an external server has its model in external.model",
+            json!({"llm": [{"name": "hosted", "preset": "external", "external": server(), "models": ["mine"]}]}),
         ),
         whole(
             "spec.stt takes speech-to-text presets",
@@ -141,6 +181,21 @@ pub fn refusals() -> Vec<Refusal> {
             json!({"gateway": {"ingress": {"host": "a.example"}, "httpRoute": {"parentRefs": [{"name": "b"}]}}}),
         ),
         with(
+            "gateway.mode: Sidecar has no gateway in front of all engines",
+            json!({"gateway": {"mode": "Sidecar", "replicas": 2}}),
+        ),
+        with(
+            "gateway.mode: Sidecar runs the gateway in the engines' pods",
+            json!({"gateway": {"mode": "Sidecar", "nodeSelector": {"pool": "cpu"}}}),
+        ),
+        whole(
+            "gateway.mode: Sidecar has no gateway that wakes an engine",
+            json!({
+                "stt": [{"name": "parakeet", "preset": "reference", "idle": {"after": "1h"}}],
+                "gateway": {"mode": "Sidecar"},
+            }),
+        ),
+        with(
             "gateway.quotas are those of API keys",
             json!({"gateway": {"quotas": {"tiers": {"free": {"jobs": 1}}}}}),
         ),
@@ -180,6 +235,10 @@ pub fn refusals() -> Vec<Refusal> {
             json!({"updateWindow": {"start": "02:00", "duration": "25h"}}),
         ),
     ]
+}
+
+fn server() -> Value {
+    json!({"baseUrl": "https://api.example.com/v1", "model": "small-1"})
 }
 
 /// Messages of all rules in the CRD that compare with the object's past, which only an update can break.

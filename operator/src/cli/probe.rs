@@ -9,7 +9,9 @@ use http_body_util::BodyExt;
 use kube::client::Body;
 use kube::{Client, ResourceExt};
 use serde_json::json;
-use speechstack_crds::SpeechStack;
+use speechstack_crds::{GatewayMode, SpeechStack};
+
+use crate::names::fitted;
 
 /// The sentence.
 const TEXT: &str = "good morning everyone";
@@ -130,7 +132,14 @@ async fn call(
 ) -> Result<Bytes, Error> {
     let (namespace, name) = (stack.namespace().unwrap_or_default(), stack.name_any());
     let plain = stack.spec.gateway.tls.as_ref().is_none_or(|tls| tls.http);
-    let service = if plain { format!("{name}-gateway:http") } else { format!("https:{name}-gateway:https") };
+    let host = match stack.spec.gateway.mode {
+        GatewayMode::Service => format!("{name}-gateway"),
+        GatewayMode::Sidecar => {
+            let list = if path.ends_with("/speech") { &stack.spec.tts } else { &stack.spec.stt };
+            fitted(format!("{name}-{}-api", list.first().map_or("", |engine| &engine.name)))
+        }
+    };
+    let service = if plain { format!("{host}:http") } else { format!("https:{host}:https") };
     let uri = format!("/api/v1/namespaces/{namespace}/services/{service}/proxy{path}");
     let request = Request::builder()
         .method(Method::POST)

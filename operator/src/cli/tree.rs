@@ -37,7 +37,9 @@ pub fn status(stacks: &[SpeechStack]) -> String {
 
 fn engine(text: &mut String, engine: &EngineStatus, records: &[&RepairRecord]) {
     let verified = format!("{}/{} verified", engine.verified, engine.desired);
-    line(text, 1, &format!("{} ({})  {verified}", engine.name, engine.capability.as_str()));
+    let model = engine.model.as_ref().map_or_else(String::new, |model| format!("  {model}"));
+    let profile = engine.profile.as_ref().map_or_else(String::new, |profile| format!(", profile {profile}"));
+    line(text, 1, &format!("{} ({})  {verified}{model}{profile}", engine.name, engine.capability.as_str()));
     for pod in &engine.pods {
         let node = pod.node.as_deref().unwrap_or("no node");
         let class = pod.class.as_ref().map_or_else(String::new, |class| format!(", class {class}"));
@@ -111,6 +113,7 @@ mod tests {
                     {"type": "RepairSuspended", "status": "False", "reason": "None", "message": "",
                      "lastTransitionTime": "2026-11-01T00:00:00Z"}],
                 "engines": [{"name": "ears", "capability": "stt", "desired": 1, "ready": 0, "verified": 0, "updated": 1,
+                    "model": "parakeet-v3", "profile": "09c2",
                     "pods": [{"name": "demo-ears-1", "node": "n1", "state": "wedged", "class": "A", "restarts": 2}]}],
                 "repair": {"total": 1, "records": [{
                     "engine": "ears", "pod": "demo-ears-1", "podUid": "u", "instance": "i", "rung": "Restart", "class": "A",
@@ -123,7 +126,7 @@ mod tests {
         for words in [
             "speech/demo  Repairing",
             "  ! Ready Repairing: 0/1",
-            "  ears (stt)  0/1 verified",
+            "  ears (stt)  0/1 verified  parakeet-v3, profile 09c2",
             "    demo-ears-1  wedged, class A  on n1, 2 restarts",
             "last repair: 2026-11-01T00:00:00Z  Restart of ears in pod demo-ears-1, class A: Recovered after 9 s",
         ] {

@@ -18,6 +18,10 @@ pub struct Report {
     pub class: Option<Class>,
     /// The engine's own words about why it does not serve yet.
     pub says: Option<Box<str>>,
+    /// The model that it serves, as it says itself.
+    pub model: Option<Box<str>>,
+    /// The profile that its container chose, as it says itself.
+    pub profile: Option<Box<str>>,
     /// Restarts since the guard started.
     pub restarts: u64,
     /// A restart that waits for the operator's answer; few guards have one.

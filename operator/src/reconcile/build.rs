@@ -24,6 +24,7 @@ mod autoscaling;
 mod config;
 mod disruption;
 pub mod engine;
+mod external;
 mod gateway;
 mod guard;
 pub mod metadata;
@@ -32,6 +33,7 @@ mod network_policy;
 mod pod;
 pub mod prefill;
 mod route;
+mod sidecar;
 pub mod sleep;
 pub mod storage;
 mod template;
@@ -135,23 +137,9 @@ impl DesiredObjects {
 /// All objects of the stack. What exists decides only on optional kinds and on updates that wait.
 #[must_use]
 pub fn build(stack: &ValidStack, observed: &Observed) -> DesiredObjects {
-    let mut desired = DesiredObjects {
-        service_accounts: vec![engine::service_account(stack), gateway::service_account(stack)],
-        roles: vec![gateway::role(stack)],
-        role_bindings: vec![gateway::role_binding(stack)],
-        config_maps: vec![config::gateway(stack)],
-        services: vec![gateway::service(stack)],
-        disruption_budgets: vec![disruption::gateway(stack)],
-        gateways: vec![gateway::deployment(stack)],
-        autoscalers: autoscaling::gateway(stack).into_iter().collect(),
-        ingresses: route::ingress(stack).into_iter().collect(),
-        claims: storage::claim(stack).into_iter().collect(),
-        growths: storage::growth(stack).into_iter().collect(),
-        ..DesiredObjects::default()
-    };
-    if stack.network.enabled {
-        desired.network_policies.push(network_policy::gateway(stack));
-    }
+    let beside = stack.gateway.is_sidecar();
+    let mut desired = if beside { DesiredObjects::default() } else { in_front(stack) };
+    desired.service_accounts.insert(0, engine::service_account(stack));
     for engine in &stack.engines {
         let live = observed.workloads.get(&metadata::of_engine(stack, engine));
         let prefill = prefill::plan(stack, engine, observed);
@@ -165,6 +153,10 @@ pub fn build(stack: &ValidStack, observed: &Observed) -> DesiredObjects {
         desired.engines.push(workload);
         desired.growths.extend(engine::growth(stack, engine));
         desired.services.push(engine::service(stack, engine));
+        if beside {
+            desired.config_maps.push(config::sidecar(stack, engine));
+            desired.services.push(sidecar::service(stack, engine));
+        }
         desired.disruption_budgets.push(disruption::engine(stack, engine));
         desired.claims.extend(engine::claim(stack, engine));
         if stack.network.enabled {
@@ -175,7 +167,7 @@ pub fn build(stack: &ValidStack, observed: &Observed) -> DesiredObjects {
     // A pod that is gone may be made again from the template that runs.
     let made = observed.workloads.values().filter_map(|live| live.config_map.as_deref());
     desired.kept_config_maps = read.chain(made).map(str::to_owned).collect();
-    if observed.optional.http_route {
+    if observed.optional.http_route && !beside {
         desired.http_routes.extend(route::http_route(stack));
     }
     if observed.optional.pod_monitor && stack.monitoring.pod_monitor == Switch::Auto {
@@ -185,4 +177,23 @@ pub fn build(stack: &ValidStack, observed: &Observed) -> DesiredObjects {
         desired.prometheus_rules.push(monitoring::prometheus_rule(stack));
     }
     desired
+}
+
+/// The gateway in front of all engines.
+fn in_front(stack: &ValidStack) -> DesiredObjects {
+    DesiredObjects {
+        service_accounts: vec![gateway::service_account(stack)],
+        roles: vec![gateway::role(stack)],
+        role_bindings: vec![gateway::role_binding(stack)],
+        config_maps: vec![config::gateway(stack)],
+        services: vec![gateway::service(stack)],
+        disruption_budgets: vec![disruption::gateway(stack)],
+        network_policies: stack.network.enabled.then(|| network_policy::gateway(stack)).into_iter().collect(),
+        gateways: vec![gateway::deployment(stack)],
+        autoscalers: autoscaling::gateway(stack).into_iter().collect(),
+        ingresses: route::ingress(stack).into_iter().collect(),
+        claims: storage::claim(stack).into_iter().collect(),
+        growths: storage::growth(stack).into_iter().collect(),
+        ..DesiredObjects::default()
+    }
 }

@@ -72,6 +72,8 @@ pub struct Observed {
     pub keys_secret: Found,
     /// The gateway's certificate.
     pub tls_secret: Found,
+    /// The API keys of external servers, by the engines' names.
+    pub api_key_secrets: BTreeMap<String, Found>,
     /// How long each engine that may sleep was not used, as far as gateways say.
     pub unused: HashMap<String, crate::uses::Unused>,
     /// How far Jobs that fill caches are, by their names.
@@ -147,11 +149,20 @@ pub async fn observe(context: &Context, stack: &SpeechStack) -> Result<Observed,
     let keys = stack.spec.gateway.auth.as_ref().map(|auth| &auth.keys_secret_ref);
     let keys = keys.map(|key| (&*key.name, &*key.key));
     let tls = stack.spec.gateway.tls.as_ref().map(|tls| (&*tls.secret_name, "tls.crt"));
+    let mut api_key_secrets = BTreeMap::new();
+    for (_, engine) in stack.spec.engines() {
+        let key = engine.external.as_ref().and_then(|external| external.api_key_secret_ref.as_ref());
+        if let Some(key) = key {
+            let found = secret(context, Some((&key.name, &key.key)), &namespace).await?;
+            api_key_secrets.insert(engine.name.clone(), found);
+        }
+    }
     Ok(Observed {
         now,
         ngc_secret: secret(context, ngc, &namespace).await?,
         keys_secret: secret(context, keys, &namespace).await?,
         tls_secret: secret(context, tls, &namespace).await?,
+        api_key_secrets,
         unused: context.uses.of(&ObjectRef::from_obj(stack)),
         fillings: fillings::of(context, stack, &namespace).await?,
         missing_claims: missing_claims(context, stack, &namespace).await?,
@@ -196,8 +207,7 @@ async fn missing_claims(
     stack: &SpeechStack,
     namespace: &str,
 ) -> Result<BTreeSet<String>, Error> {
-    let engines = stack.spec.stt.iter().chain(&stack.spec.tts);
-    let caches = engines.filter_map(|engine| engine.cache.as_ref()?.existing_claim.clone());
+    let caches = stack.spec.engines().filter_map(|(_, engine)| engine.cache.as_ref()?.existing_claim.clone());
     let storage = stack.spec.gateway.storage.as_ref().and_then(|storage| storage.existing_claim.clone());
     let named: BTreeSet<_> = caches.chain(storage).collect();
     let api = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), namespace);

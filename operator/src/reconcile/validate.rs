@@ -1,6 +1,6 @@
 //! The validate step (pure): a SpeechStack and what was observed become a stack that cannot be invalid, or reasons.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::LocalObjectReference;
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
@@ -26,7 +26,7 @@ mod preflight;
 mod tests;
 
 pub use engine::{Claim, Gpu, Replicas, ValidEngine, Volume};
-pub use gateway::{Storage, ValidGateway};
+pub use gateway::{Model, Storage, ValidGateway};
 pub use image::ImageRef;
 
 /// What the operator's own settings give to every stack.
@@ -96,7 +96,7 @@ pub struct ValidStack {
     pub uid: String,
     /// Generation of the spec.
     pub generation: Option<i64>,
-    /// Engines: those of `stt`, then those of `tts`.
+    /// Engines: those of `stt`, then those of `tts` and `llm`.
     pub engines: Vec<ValidEngine>,
     /// The gateway.
     pub gateway: ValidGateway,
@@ -161,19 +161,16 @@ pub fn validate(stack: &SpeechStack, observed: &Observed, defaults: &Defaults) -
     let spec = &stack.spec;
     let mut problems = Vec::new();
 
-    if spec.stt.is_empty() && spec.tts.is_empty() {
-        problems.push(Problem::field("spec", "a stack needs an engine under spec.stt or spec.tts"));
+    if spec.engines().next().is_none() {
+        problems.push(Problem::field("spec", "a stack needs an engine under spec.stt, spec.tts or spec.llm"));
     }
-    let mut names = BTreeMap::new();
+    let mut names = BTreeSet::new();
     let mut engines = Vec::new();
-    for (capability, specs) in [(Capability::Stt, &spec.stt), (Capability::Tts, &spec.tts)] {
-        for engine in specs {
-            if names.insert(engine.name.as_str(), capability).is_some() {
-                problems
-                    .push(Problem::field("spec", format!("the engine name {} is used twice", engine.name)));
-            }
-            engines.extend(engine::validate(engine, capability, spec, defaults, &mut problems));
+    for (capability, engine) in spec.engines() {
+        if !names.insert(engine.name.as_str()) {
+            problems.push(Problem::field("spec", format!("the engine name {} is used twice", engine.name)));
         }
+        engines.extend(engine::validate(engine, capability, spec, defaults, &mut problems));
     }
     let guard_image =
         image::resolve("spec.guard.image", spec.guard.image.as_ref(), &defaults.proxy_image, &mut problems);

@@ -304,8 +304,8 @@ impl Driver {
 /// Keys of the labels that keep a stack's engines off nodes.
 fn avoid_labels(stack: &SpeechStack) -> Vec<String> {
     let (namespace, name) = (stack.namespace().unwrap_or_default(), stack.name_any());
-    let engines = stack.spec.stt.iter().chain(&stack.spec.tts);
-    engines.map(|engine| crate::names::avoid_label(&namespace, &name, &engine.name)).collect()
+    let engines = stack.spec.engines();
+    engines.map(|(_, engine)| crate::names::avoid_label(&namespace, &name, &engine.name)).collect()
 }
 
 /// What an act's result means for its record, if it says anything by itself.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
-use speechstack_crds::{Capability, EngineSpec, Escalation, Repair, SpeechStack};
+use speechstack_crds::{EngineSpec, Escalation, Repair, SpeechStack};
 
 use super::node::{self, NodeView};
 use crate::guards::{Guards, Seen};
@@ -150,11 +150,7 @@ pub fn view(
     }
     let name = stack.metadata.name.clone().unwrap_or_default();
     let namespace = stack.metadata.namespace.clone().unwrap_or_default();
-    let capabilities = [(Capability::Stt, &stack.spec.stt), (Capability::Tts, &stack.spec.tts)];
-    let engines = capabilities
-        .into_iter()
-        .flat_map(|(capability, specs)| specs.iter().map(move |spec| (capability, spec)));
-    let engines = engines.map(|(capability, spec)| {
+    let engines = stack.spec.engines().map(|(capability, spec)| {
         let preset = presets.get(&spec.preset, capability);
         let pods = by_engine.remove(spec.name.as_str()).unwrap_or_default();
         let repaired = stack.status.iter().filter_map(|status| status.repair.as_ref());

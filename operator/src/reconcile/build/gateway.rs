@@ -5,9 +5,10 @@ use k8s_openapi::DeepMerge;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, PodSpec, PodTemplateSpec, Service, ServiceAccount, ServicePort, ServiceSpec,
-    TopologySpreadConstraint,
+    TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 use speechstack_crds::ServiceType;
@@ -67,8 +68,31 @@ pub fn role_binding(stack: &ValidStack) -> RoleBinding {
     }
 }
 
-/// The Service that clients use. Those of Riva find the gateway's one port also where they look for it.
+/// Names of the container's ports.
+pub struct Ports {
+    /// Of plain HTTP.
+    pub http: &'static str,
+    /// Of HTTPS.
+    pub https: &'static str,
+    /// Of state, metrics and probes.
+    pub admin: &'static str,
+}
+
+const ALONE: Ports = Ports { http: "http", https: "https", admin: "admin" };
+
+/// The Service that clients use.
 pub fn service(stack: &ValidStack) -> Service {
+    let selector = metadata::gateway_selector(stack);
+    service_of(stack, metadata::gateway(stack), selector, &ALONE)
+}
+
+/// A Service of gateways. Clients of Riva find the one port also where they look for it.
+pub fn service_of(
+    stack: &ValidStack,
+    metadata: ObjectMeta,
+    selector: LabelSelector,
+    names: &Ports,
+) -> Service {
     let wanted = &stack.gateway.spec.service;
     let kind = wanted.service_type;
     let port = |name: &str, number: i32, target: &str, protocol: &str| ServicePort {
@@ -79,22 +103,22 @@ pub fn service(stack: &ValidStack) -> Service {
         ..ServicePort::default()
     };
     let tls = stack.gateway.spec.tls.as_ref();
-    let https = tls.map(|tls| port("https", tls.port, "https", "https"));
+    let https = tls.map(|tls| port("https", tls.port, names.https, "https"));
     let mut ports = if stack.gateway.is_plain() {
-        let http = port("http", wanted.port, "http", "http");
-        vec![http, port("grpc", GRPC_PORT, "http", "kubernetes.io/h2c")]
+        let http = port("http", wanted.port, names.http, "http");
+        vec![http, port("grpc", GRPC_PORT, names.http, "kubernetes.io/h2c")]
     } else {
-        vec![port("grpc", GRPC_PORT, "https", "https")]
+        vec![port("grpc", GRPC_PORT, names.https, "https")]
     };
     // A port that serves everything serves gRPC as well.
     let taken = [Some(wanted.port).filter(|_| stack.gateway.is_plain()), tls.map(|tls| tls.port)];
     ports.retain(|port| port.name.as_deref() != Some("grpc") || !taken.contains(&Some(GRPC_PORT)));
     ports.extend(https);
     Service {
-        metadata: metadata::annotated(metadata::gateway(stack), &wanted.annotations),
+        metadata: metadata::annotated(metadata, &wanted.annotations),
         spec: Some(ServiceSpec {
             type_: Some(kind.as_str().into()),
-            selector: metadata::gateway_selector(stack).match_labels,
+            selector: selector.match_labels,
             ports: Some(ports),
             ..ServiceSpec::default()
         }),
@@ -153,21 +177,12 @@ fn template(stack: &ValidStack) -> PodTemplateSpec {
 fn pod_spec(stack: &ValidStack) -> PodSpec {
     let gateway = &stack.gateway;
     let spec = &gateway.spec;
-    let (config, config_mount) = pod::config(metadata::of_gateway(stack));
+    let (config, config_mount) = pod::config(volume::CONFIG, metadata::of_gateway(stack));
     let (identity, identity_mount) = pod::identity();
     let mut mounts = vec![config_mount, identity_mount, pod::mount(volume::TMP, "/tmp")];
     let mut volumes = vec![config, identity, pod::empty_dir(volume::TMP, None, None)];
-    if let Some(auth) = &spec.auth {
-        let (keys, keys_mount) = pod::keys(&auth.keys_secret_ref);
-        volumes.push(keys);
-        mounts.push(keys_mount);
-    }
-    let mut args = ["gateway", "--config", "/etc/speechstack/config.yaml"].map(str::to_owned).to_vec();
-    if let Some(tls) = &spec.tls {
-        let (certificate, certificate_mount) = pod::tls(&tls.secret_name);
-        volumes.push(certificate);
-        mounts.push(certificate_mount);
-    }
+    secrets(stack, &mut volumes, &mut mounts);
+    let mut args = Vec::new();
     if let Some((kept, kept_mount, storage)) = gateway.storage.as_ref().and_then(|storage| {
         let (kept, mount) = storage::volume(stack, storage)?;
         Some((kept, mount, storage))
@@ -179,15 +194,6 @@ fn pod_spec(stack: &ValidStack) -> PodSpec {
     mounts.extend(gateway.mounts.clone());
     volumes.extend(gateway.volumes.clone());
     let drain = super::config::drain(stack).0.as_secs() + DRAIN_DELAY.0.as_secs();
-    let port = |name: &str, port: i32| ContainerPort {
-        name: Some(name.into()),
-        container_port: port,
-        ..ContainerPort::default()
-    };
-    let public = gateway.is_plain().then(|| port("http", port::GATEWAY.into()));
-    let https = spec.tls.as_ref().map(|_| port("https", port::GATEWAY_TLS.into()));
-    let admin = port("admin", port::GATEWAY_ADMIN.into());
-    let ports = public.into_iter().chain(https).chain([admin]).collect();
     PodSpec {
         service_account_name: Some(account(stack)),
         automount_service_account_token: Some(false),
@@ -208,26 +214,60 @@ fn pod_spec(stack: &ValidStack) -> PodSpec {
         node_selector: (!spec.node_selector.is_empty()).then(|| spec.node_selector.clone()),
         tolerations: (!spec.tolerations.is_empty()).then(|| spec.tolerations.clone()),
         priority_class_name: spec.priority_class_name.clone(),
-        containers: vec![Container {
-            name: container::GATEWAY.into(),
-            image: Some(gateway.image.reference.clone()),
-            image_pull_policy: Some(gateway.image.pull_policy.into()),
-            command: Some(vec!["/usr/local/bin/speechstack-proxy".into()]),
-            args: Some(args),
-            ports: Some(ports),
-            startup_probe: Some(pod::http_probe("/livez", 1, 5, 60)),
-            // Ready once engines are looked up, whether one serves or not: clients then get a truthful 503 with
-            // Retry-After in place of a refused connection.
-            readiness_probe: Some(pod::http_probe("/startz", 2, 5, 2)),
-            liveness_probe: Some(pod::http_probe("/livez", 10, 5, 6)),
-            resources: Some(spec.resources.clone().unwrap_or_else(|| pod::requests("100m", "128Mi"))),
-            security_context: Some(gateway.security.clone().unwrap_or_else(|| pod::container_security(true))),
-            env: (!spec.env.is_empty()).then(|| spec.env.clone()),
-            volume_mounts: Some(mounts),
-            ..Container::default()
-        }],
+        containers: vec![container(stack, args, mounts, &ALONE)],
         volumes: Some(volumes),
         ..PodSpec::default()
+    }
+}
+
+/// Keys of clients and the certificate.
+pub fn secrets(stack: &ValidStack, volumes: &mut Vec<Volume>, mounts: &mut Vec<VolumeMount>) {
+    let spec = &stack.gateway.spec;
+    let keys = spec.auth.as_ref().map(|auth| pod::keys(&auth.keys_secret_ref));
+    let certificate = spec.tls.as_ref().map(|tls| pod::tls(&tls.secret_name));
+    for (volume, mount) in keys.into_iter().chain(certificate) {
+        volumes.push(volume);
+        mounts.push(mount);
+    }
+}
+
+/// The gateway's container, with these further arguments.
+pub fn container(
+    stack: &ValidStack,
+    args: Vec<String>,
+    mounts: Vec<VolumeMount>,
+    names: &Ports,
+) -> Container {
+    let gateway = &stack.gateway;
+    let spec = &gateway.spec;
+    let port = |name: &str, port: u16| ContainerPort {
+        name: Some(name.into()),
+        container_port: port.into(),
+        ..ContainerPort::default()
+    };
+    let public = gateway.is_plain().then(|| port(names.http, port::GATEWAY));
+    let https = spec.tls.as_ref().map(|_| port(names.https, port::GATEWAY_TLS));
+    let admin = port(names.admin, port::GATEWAY_ADMIN);
+    let command = ["gateway", "--config", "/etc/speechstack/config.yaml"].map(str::to_owned);
+    let probe =
+        |path, period, timeout, failures| pod::http_probe(names.admin, path, period, timeout, failures);
+    Container {
+        name: container::GATEWAY.into(),
+        image: Some(gateway.image.reference.clone()),
+        image_pull_policy: Some(gateway.image.pull_policy.into()),
+        command: Some(vec!["/usr/local/bin/speechstack-proxy".into()]),
+        args: Some(command.into_iter().chain(args).collect()),
+        ports: Some(public.into_iter().chain(https).chain([admin]).collect()),
+        startup_probe: Some(probe("/livez", 1, 5, 60)),
+        // Ready once engines are looked up, whether one serves or not: clients then get a truthful 503 with
+        // Retry-After in place of a refused connection.
+        readiness_probe: Some(probe("/startz", 2, 5, 2)),
+        liveness_probe: Some(probe("/livez", 10, 5, 6)),
+        resources: Some(spec.resources.clone().unwrap_or_else(|| pod::requests("100m", "128Mi"))),
+        security_context: Some(gateway.security.clone().unwrap_or_else(|| pod::container_security(true))),
+        env: (!spec.env.is_empty()).then(|| spec.env.clone()),
+        volume_mounts: Some(mounts),
+        ..Container::default()
     }
 }
 

@@ -1,7 +1,7 @@
-//! The guard's container: a native sidecar, so that it is there before its engine and after it.
+//! The guard's container: a native sidecar, so that it is there before its engine and after it; alone where the engine runs elsewhere.
 
 use contract::port;
-use k8s_openapi::api::core::v1::{Container, ContainerPort, EnvVar, EnvVarSource, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, VolumeMount};
 
 use super::pod;
 use crate::names::{container, volume};
@@ -10,9 +10,14 @@ use crate::reconcile::validate::ValidStack;
 /// Folder that guard and engine share.
 pub const RUN_PATH: &str = "/run/speechstack";
 
-/// The guard of an engine.
-pub fn container(stack: &ValidStack, mut mounts: Vec<VolumeMount>) -> Container {
+/// The guard beside an engine.
+pub fn sidecar(stack: &ValidStack, mut mounts: Vec<VolumeMount>) -> Container {
     mounts.push(pod::mount(volume::RUN, RUN_PATH));
+    Container { restart_policy: Some("Always".into()), ..alone(stack, mounts) }
+}
+
+/// The guard of an engine that runs elsewhere.
+pub fn alone(stack: &ValidStack, mut mounts: Vec<VolumeMount>) -> Container {
     mounts.push(pod::mount(volume::TMP, "/tmp"));
     let port = |name: &str, port: i32| ContainerPort {
         name: Some(name.into()),
@@ -23,27 +28,19 @@ pub fn container(stack: &ValidStack, mut mounts: Vec<VolumeMount>) -> Container 
         name: container::GUARD.into(),
         image: Some(stack.guard_image.reference.clone()),
         image_pull_policy: Some(stack.guard_image.pull_policy.into()),
-        restart_policy: Some("Always".into()),
         command: Some(vec!["/usr/local/bin/speechstack-proxy".into()]),
         args: Some(
             ["guard", "--config", "/etc/speechstack/config.yaml", "--set", "engines[0].name=$(POD_NAME)"]
                 .map(str::to_owned)
                 .into(),
         ),
-        env: Some(vec![EnvVar {
-            name: "POD_NAME".into(),
-            value: None,
-            value_from: Some(EnvVarSource {
-                field_ref: Some(pod::field("metadata.name")),
-                ..EnvVarSource::default()
-            }),
-        }]),
+        env: Some(vec![pod::name()]),
         ports: Some(vec![port("speech", port::GUARD.into()), port("admin", port::GUARD_ADMIN.into())]),
         // Green once the liveness helper is in the shared folder: the engine starts after it.
-        startup_probe: Some(pod::http_probe("/startz", 1, 5, 120)),
+        startup_probe: Some(pod::http_probe("admin", "/startz", 1, 5, 120)),
         // Turns with the golden probes; the pod is ready when its guard is.
-        readiness_probe: Some(pod::http_probe("/readyz", 2, 5, 1)),
-        liveness_probe: Some(pod::http_probe("/livez", 10, 5, 6)),
+        readiness_probe: Some(pod::http_probe("admin", "/readyz", 2, 5, 1)),
+        liveness_probe: Some(pod::http_probe("admin", "/livez", 10, 5, 6)),
         resources: Some(stack.guard.resources.clone().unwrap_or_else(|| pod::requests("50m", "64Mi"))),
         security_context: Some(pod::container_security(true)),
         volume_mounts: Some(mounts),

@@ -7,7 +7,7 @@ use kube::Resource;
 use kube::api::ObjectMeta;
 use speechstack_crds::SpeechStack;
 
-use crate::names::label;
+use crate::names::{fitted, label};
 use crate::reconcile::validate::{ValidEngine, ValidStack};
 
 /// Name of an engine's workload, Service and disruption budget.
@@ -20,6 +20,12 @@ pub fn of_engine(stack: &ValidStack, engine: &ValidEngine) -> String {
 #[must_use]
 pub fn of_gateway(stack: &ValidStack) -> String {
     format!("{}-gateway", stack.name)
+}
+
+/// Name of the Service of the gateway beside an engine, and of its ConfigMap.
+#[must_use]
+pub fn of_api(stack: &ValidStack, engine: &ValidEngine) -> String {
+    fitted(format!("{}-{}-api", stack.name, engine.spec.name))
 }
 
 /// Name of the claim of the gateway's jobs and recordings.

@@ -11,10 +11,13 @@ use crate::reconcile::validate::ValidStack;
 
 /// Scrapes guards and gateways.
 pub fn pod_monitor(stack: &ValidStack) -> DynamicObject {
+    let endpoint = |port| json!({"port": port, "path": "/metrics", "interval": "15s"});
+    let beside = stack.gateway.is_sidecar().then_some("api-admin");
+    let endpoints: Vec<_> = std::iter::once("admin").chain(beside).map(endpoint).collect();
     let spec = json!({
         "selector": {"matchLabels": {label::STACK: stack.name}},
         "podTargetLabels": [label::STACK, label::ENGINE, label::CAPABILITY, label::COMPONENT],
-        "podMetricsEndpoints": [{"port": "admin", "path": "/metrics", "interval": "15s"}],
+        "podMetricsEndpoints": endpoints,
     });
     dynamic(Owned::PodMonitor, labelled(stack), spec)
 }

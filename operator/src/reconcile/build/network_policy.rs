@@ -8,7 +8,9 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::metadata;
+use speechstack_crds::External;
+
+use super::{external, metadata};
 use crate::names::label;
 use crate::reconcile::validate::{ValidEngine, ValidStack};
 
@@ -17,28 +19,38 @@ const DNS: u16 = 53;
 /// Model stores and registries, and the API server behind its Service or as it listens itself.
 const HTTPS: [u16; 2] = [443, 6443];
 
-/// The stack's gateway reaches the guard; operator and scrapers its admin port; nothing the engine itself.
+/// The stack's gateway reaches the guard, or clients the gateway beside it; operator and scrapers admin ports; nothing the engine itself.
 pub fn engine(stack: &ValidStack, engine: &ValidEngine) -> NetworkPolicy {
     let operator = anywhere(label::OPERATOR);
     let mut admin = scrapers(stack);
     admin.push(operator);
+    let ingress = if stack.gateway.is_sidecar() {
+        vec![
+            from(clients(stack), &public(stack)),
+            from(Some(admin), &[port::GUARD_ADMIN, port::GATEWAY_ADMIN]),
+        ]
+    } else {
+        vec![
+            from(Some(vec![gateway_pods(stack)]), &[port::GUARD, port::GUARD_ADMIN]),
+            from(Some(admin), &[port::GUARD_ADMIN]),
+        ]
+    };
     NetworkPolicy {
         metadata: metadata::engine(stack, engine),
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(metadata::engine_selector(stack, engine)),
             policy_types: Some(types(stack)),
-            ingress: Some(vec![
-                from(Some(vec![gateway_pods(stack)]), &[port::GUARD, port::GUARD_ADMIN]),
-                from(Some(admin), &[port::GUARD_ADMIN]),
-            ]),
-            egress: stack.network.egress.then(everywhere),
+            ingress: Some(ingress),
+            egress: stack.network.egress.then(|| {
+                let server = engine.spec.external.as_ref().and_then(to_server);
+                everywhere().into_iter().chain(server).collect()
+            }),
         }),
     }
 }
 
 /// Clients reach the gateway; scrapers its admin port.
 pub fn gateway(stack: &ValidStack) -> NetworkPolicy {
-    let clients = (!stack.network.clients.is_empty()).then(|| stack.network.clients.clone());
     let engines = NetworkPolicyPeer {
         pod_selector: Some(metadata::selector([
             (label::STACK, stack.name.as_str()),
@@ -55,19 +67,31 @@ pub fn gateway(stack: &ValidStack) -> NetworkPolicy {
     admin.extend(
         stack.engines.iter().any(|engine| engine.spec.idle.is_some()).then(|| anywhere(label::OPERATOR)),
     );
-    let plain = stack.gateway.is_plain().then_some(port::GATEWAY);
-    let https = stack.gateway.spec.tls.as_ref().map(|_| port::GATEWAY_TLS);
-    let public: Vec<u16> = plain.into_iter().chain(https).collect();
     let egress = || everywhere().into_iter().chain([to_engines]).collect();
     NetworkPolicy {
         metadata: metadata::gateway(stack),
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(metadata::gateway_selector(stack)),
             policy_types: Some(types(stack)),
-            ingress: Some(vec![from(clients, &public), from(Some(admin), &[port::GATEWAY_ADMIN])]),
+            ingress: Some(vec![
+                from(clients(stack), &public(stack)),
+                from(Some(admin), &[port::GATEWAY_ADMIN]),
+            ]),
             egress: stack.network.egress.then(egress),
         }),
     }
+}
+
+/// Who may call gateways; all when unset.
+fn clients(stack: &ValidStack) -> Option<Vec<NetworkPolicyPeer>> {
+    (!stack.network.clients.is_empty()).then(|| stack.network.clients.clone())
+}
+
+/// Where gateways are called.
+fn public(stack: &ValidStack) -> Vec<u16> {
+    let plain = stack.gateway.is_plain().then_some(port::GATEWAY);
+    let https = stack.gateway.spec.tls.as_ref().map(|_| port::GATEWAY_TLS);
+    plain.into_iter().chain(https).collect()
 }
 
 fn types(stack: &ValidStack) -> Vec<String> {
@@ -103,6 +127,12 @@ fn everywhere() -> Vec<NetworkPolicyEgressRule> {
     let mut names = ports("UDP", &[DNS]);
     names.extend(ports("TCP", &[DNS]));
     [names, ports("TCP", &HTTPS)].map(|ports| NetworkPolicyEgressRule { to: None, ports: Some(ports) }).into()
+}
+
+/// The port of a server that runs elsewhere, wherever that is.
+fn to_server(server: &External) -> Option<NetworkPolicyEgressRule> {
+    let port = external::port(server)?;
+    Some(NetworkPolicyEgressRule { to: None, ports: Some(ports("TCP", &[port])) })
 }
 
 fn from(peers: Option<Vec<NetworkPolicyPeer>>, to: &[u16]) -> NetworkPolicyIngressRule {

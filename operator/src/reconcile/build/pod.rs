@@ -1,16 +1,16 @@
 //! Parts that pods of engines and gateways have in common.
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapProjection, ConfigMapVolumeSource, DownwardAPIProjection, DownwardAPIVolumeFile,
-    EmptyDirVolumeSource, EnvVar, HTTPGetAction, KeyToPath, ObjectFieldSelector,
-    PersistentVolumeClaimVolumeSource, PodSecurityContext, Probe, ProjectedVolumeSource,
+    Capabilities, ConfigMapProjection, ConfigMapVolumeSource, Container, DownwardAPIProjection,
+    DownwardAPIVolumeFile, EmptyDirVolumeSource, EnvVar, EnvVarSource, HTTPGetAction, KeyToPath,
+    ObjectFieldSelector, PersistentVolumeClaimVolumeSource, PodSecurityContext, Probe, ProjectedVolumeSource,
     ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, ServiceAccountTokenProjection,
     Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use speechstack_crds::KeysSecret;
+use speechstack_crds::{ApiKeySecret, KeysSecret};
 
 use crate::names::volume;
 
@@ -22,10 +22,24 @@ const CONFIG_PATH: &str = "/etc/speechstack";
 const KEYS_PATH: &str = "/etc/speechstack-keys";
 /// The file with API keys.
 pub const KEYS_FILE: &str = "/etc/speechstack-keys/keys.yaml";
+/// Folder of the API key of a server that runs elsewhere.
+const API_KEY_PATH: &str = "/etc/speechstack-api-key";
+/// The file with it.
+pub const API_KEY_FILE: &str = "/etc/speechstack-api-key/key";
 /// Folder of the gateway's certificate, as a Secret of type kubernetes.io/tls has it.
 pub const TLS_PATH: &str = "/etc/speechstack-tls";
 /// User and group of all our processes.
 const ID: i64 = 1000;
+
+/// What a pod holds.
+pub struct Parts {
+    /// Init containers, sidecars among them.
+    pub init: Vec<Container>,
+    /// Containers.
+    pub containers: Vec<Container>,
+    /// Volumes.
+    pub volumes: Vec<Volume>,
+}
 
 /// What the restricted Pod Security Standard asks of a pod. Without a fixed user the cluster gives it one.
 pub fn pod_security(fixed: bool, user: Option<i64>) -> PodSecurityContext {
@@ -90,28 +104,39 @@ pub fn identity() -> (Volume, VolumeMount) {
     (volume, read_only(mount(volume::IDENTITY, IDENTITY_PATH)))
 }
 
-/// The configuration file from the ConfigMap of that name.
-pub fn config(config_map: String) -> (Volume, VolumeMount) {
+/// The configuration file from the ConfigMap of that name, as a volume of that name.
+pub fn config(name: &str, config_map: String) -> (Volume, VolumeMount) {
     let volume = Volume {
-        name: volume::CONFIG.into(),
+        name: name.into(),
         config_map: Some(ConfigMapVolumeSource { name: config_map, ..ConfigMapVolumeSource::default() }),
         ..Volume::default()
     };
-    (volume, read_only(mount(volume::CONFIG, CONFIG_PATH)))
+    (volume, read_only(mount(name, CONFIG_PATH)))
 }
 
 /// The API keys of clients.
 pub fn keys(secret: &KeysSecret) -> (Volume, VolumeMount) {
-    let volume = Volume {
-        name: volume::KEYS.into(),
+    let volume = one_file(volume::KEYS, &secret.name, &secret.key, "keys.yaml");
+    (volume, read_only(mount(volume::KEYS, KEYS_PATH)))
+}
+
+/// The API key of a server that runs elsewhere.
+pub fn api_key(secret: &ApiKeySecret) -> (Volume, VolumeMount) {
+    let volume = one_file(volume::API_KEY, &secret.name, &secret.key, "key");
+    (volume, read_only(mount(volume::API_KEY, API_KEY_PATH)))
+}
+
+/// One key of a Secret as a file.
+fn one_file(name: &str, secret: &str, key: &str, path: &str) -> Volume {
+    Volume {
+        name: name.into(),
         secret: Some(SecretVolumeSource {
-            secret_name: Some(secret.name.clone()),
-            items: Some(vec![KeyToPath { key: secret.key.clone(), path: "keys.yaml".into(), mode: None }]),
+            secret_name: Some(secret.into()),
+            items: Some(vec![KeyToPath { key: key.into(), path: path.into(), mode: None }]),
             ..SecretVolumeSource::default()
         }),
         ..Volume::default()
-    };
-    (volume, read_only(mount(volume::KEYS, KEYS_PATH)))
+    }
 }
 
 /// The gateway's certificate.
@@ -163,16 +188,22 @@ pub fn env(name: &str, value: impl ToString) -> EnvVar {
 }
 
 /// A field of the pod.
-pub fn field(path: &str) -> ObjectFieldSelector {
+fn field(path: &str) -> ObjectFieldSelector {
     ObjectFieldSelector { api_version: None, field_path: path.into() }
 }
 
-/// A probe by HTTP on the admin port.
-pub fn http_probe(path: &str, period: i32, timeout: i32, failures: i32) -> Probe {
+/// The pod's name as the variable POD_NAME.
+pub fn name() -> EnvVar {
+    let field = EnvVarSource { field_ref: Some(field("metadata.name")), ..EnvVarSource::default() };
+    EnvVar { name: "POD_NAME".into(), value: None, value_from: Some(field) }
+}
+
+/// A probe by HTTP on the port of that name.
+pub fn http_probe(port: &str, path: &str, period: i32, timeout: i32, failures: i32) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.into()),
-            port: IntOrString::String("admin".into()),
+            port: IntOrString::String(port.into()),
             ..HTTPGetAction::default()
         }),
         period_seconds: Some(period),

@@ -75,7 +75,15 @@ fn job(stack: &ValidStack, engine: &ValidEngine, prefill: &Prefill) -> Job {
 fn template(stack: &ValidStack, engine: &ValidEngine, prefill: &Prefill) -> PodTemplateSpec {
     let of_engine = template::template(stack, engine, String::new());
     let mut spec = of_engine.spec.unwrap_or_default();
-    let guards = [volume::RUN, volume::CONFIG, volume::IDENTITY];
+    let guards = [
+        volume::RUN,
+        volume::CONFIG,
+        volume::IDENTITY,
+        volume::GATEWAY_CONFIG,
+        volume::GATEWAY_TMP,
+        volume::KEYS,
+        volume::TLS,
+    ];
     spec.volumes.iter_mut().for_each(|all| all.retain(|one| !guards.contains(&&*one.name)));
     spec.init_containers = None;
     spec.share_process_namespace = None;

@@ -12,8 +12,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ObjectMeta;
 
-use super::{guard, metadata, pod};
-use crate::names::{avoid_label, container, volume};
+use super::{external, guard, metadata, pod, sidecar};
+use crate::names::{annotation, avoid_label, container, volume};
 use crate::preset::Server;
 use crate::reconcile::validate::{Gpu, ValidEngine, ValidStack, Volume};
 
@@ -26,7 +26,15 @@ const RUN_LIMIT: &str = "16Mi";
 pub fn template(stack: &ValidStack, engine: &ValidEngine, config_map: String) -> PodTemplateSpec {
     let mut labels = engine.spec.pod_labels.clone();
     labels.extend(metadata::engine_labels(stack, engine));
-    let annotations = engine.spec.pod_annotations.clone();
+    let mut annotations = engine.spec.pod_annotations.clone();
+    // The guard reads these once, when it starts: another server is another pod.
+    annotations.extend(
+        engine
+            .spec
+            .external
+            .as_ref()
+            .map(|server| (annotation::EXTERNAL.to_owned(), format!("{} {}", server.url(), server.model))),
+    );
     let mut template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(labels),
@@ -43,17 +51,16 @@ pub fn template(stack: &ValidStack, engine: &ValidEngine, config_map: String) ->
 
 fn pod_spec(stack: &ValidStack, engine: &ValidEngine, config_map: String) -> PodSpec {
     let spec = &engine.spec;
-    let (config, config_mount) = pod::config(config_map);
-    let (identity, identity_mount) = pod::identity();
-    let mut volumes = vec![
-        pod::empty_dir(volume::RUN, Some("Memory"), Some(Quantity(RUN_LIMIT.into()))),
-        pod::empty_dir(volume::SHM, Some("Memory"), Some(engine.shm.clone())),
-        pod::empty_dir(volume::TMP, None, None),
-        config,
-        identity,
-    ];
-    volumes.extend(cache_volume(stack, engine));
-    volumes.extend(engine.volumes.clone());
+    let mut parts = match &spec.external {
+        Some(server) => external::parts(stack, server, config_map),
+        None => beside(stack, engine, config_map),
+    };
+    if stack.gateway.is_sidecar() {
+        let (gateway, volumes) = sidecar::container(stack, engine);
+        parts.init.push(gateway);
+        parts.volumes.extend(volumes);
+    }
+    let pod::Parts { init, containers, volumes } = parts;
     PodSpec {
         service_account_name: Some(
             spec.service_account_name.clone().unwrap_or_else(|| metadata::engine_account(stack)),
@@ -82,15 +89,31 @@ fn pod_spec(stack: &ValidStack, engine: &ValidEngine, config_map: String) -> Pod
         dns_policy: spec.dns_policy.clone(),
         dns_config: engine.dns_config.clone(),
         resource_claims: pod_claims(engine),
-        init_containers: Some(
-            owner_setter(stack, engine)
-                .into_iter()
-                .chain([guard::container(stack, vec![config_mount, identity_mount])])
-                .collect(),
-        ),
-        containers: vec![engine_container(stack, engine)],
+        init_containers: (!init.is_empty()).then_some(init),
+        containers,
         volumes: Some(volumes),
         ..PodSpec::default()
+    }
+}
+
+/// An engine with its guard.
+fn beside(stack: &ValidStack, engine: &ValidEngine, config_map: String) -> pod::Parts {
+    let (config, config_mount) = pod::config(volume::CONFIG, config_map);
+    let (identity, identity_mount) = pod::identity();
+    let mut volumes = vec![
+        pod::empty_dir(volume::RUN, Some("Memory"), Some(Quantity(RUN_LIMIT.into()))),
+        pod::empty_dir(volume::SHM, Some("Memory"), Some(engine.shm.clone())),
+        pod::empty_dir(volume::TMP, None, None),
+        config,
+        identity,
+    ];
+    volumes.extend(cache_volume(stack, engine));
+    volumes.extend(engine.volumes.clone());
+    let guard = guard::sidecar(stack, vec![config_mount, identity_mount]);
+    pod::Parts {
+        init: owner_setter(stack, engine).into_iter().chain([guard]).collect(),
+        containers: vec![engine_container(stack, engine)],
+        volumes,
     }
 }
 

@@ -99,7 +99,7 @@ fn every_object_but_the_cache_goes_with_the_stack_and_carries_our_labels() {
 }
 
 /// Stacks whose rendered objects are kept as files: a change of a default shows up in review.
-const GOLDEN: [(&str, &str); 7] = [
+const GOLDEN: [(&str, &str); 8] = [
     (
         "parakeet-nim",
         "{stt: [{name: ears, preset: parakeet-tdt-0.6b-v3}], auth: {ngcSecretRef: {name: ngc}}}",
@@ -131,6 +131,11 @@ const GOLDEN: [(&str, &str); 7] = [
          podTemplatePatch: {spec: {hostNetwork: false, containers: [{name: engine, env: [{name: EXTRA, value: '1'}]}, {name: sidecar, image: s}]}}}], \
          imageRegistry: mirror.local:5000, repair: {policy: Observe}, suspend: true, \
          gateway: {httpRoute: {parentRefs: [{name: public}], hostnames: [speech.example.com]}}}",
+    ),
+    (
+        "language-models",
+        "{llm: [{name: words, preset: reference}, {name: hosted, preset: external, external: {baseUrl: 'https://api.example.com/v1', \
+         model: small-1, apiKeySecretRef: {name: llm}}}]}",
     ),
 ];
 
@@ -179,7 +184,12 @@ fn rendered_configuration_is_read_by_the_proxy() {
                 .unwrap_or_else(|error| panic!("{name} {}: {error}\n{text}", config.name_any()));
             if let [engine] = read.engines.as_slice() {
                 assert_eq!(engine.name, "pod-0");
-                assert_eq!(read.guard.lane.jobs, if name == "autoscaled-dra" { 4 } else { 1 });
+                let jobs = match name {
+                    "autoscaled-dra" => 4,
+                    "language-models" => 16,
+                    _ => 1,
+                };
+                assert_eq!(engine.ruled(&read.guard).lane.jobs, jobs);
                 assert_eq!(read.guard.repair.restart, name != "mirrored-observe");
                 assert!(read.guard.startup.budget.as_secs() >= 120);
             } else {

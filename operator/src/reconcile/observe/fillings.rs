@@ -42,11 +42,10 @@ pub async fn of(
     stack: &SpeechStack,
     namespace: &str,
 ) -> Result<HashMap<String, Filling>, Error> {
-    let engines = stack.spec.stt.iter().chain(&stack.spec.tts);
     let fills = |engine: &speechstack_crds::EngineSpec| {
         engine.cache.as_ref().is_some_and(|cache| cache.prefill.is_some())
     };
-    if !engines.into_iter().any(fills) {
+    if !stack.spec.engines().any(|(_, engine)| fills(engine)) {
         return Ok(HashMap::new());
     }
     let labels = format!("{}={}", label::STACK, stack.name_any());

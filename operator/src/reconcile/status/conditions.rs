@@ -19,13 +19,14 @@ pub fn judge(
     engines: &[Judged],
     repair: Option<&RepairStatus>,
 ) -> Vec<Verdict> {
-    let gateway = gateway(stack, observed);
+    let gateway = if stack.gateway.is_sidecar() { beside(stack, engines) } else { gateway(stack, observed) };
     let preflight = preflight(stack);
     let [suspended, correlated] = super::repair::conditions(&stack.repair, repair);
     vec![
         ready(stack, applied, engines, &gateway, &preflight, &suspended),
         of_capability(condition_type::STT_READY, Capability::Stt, stack, engines),
         of_capability(condition_type::TTS_READY, Capability::Tts, stack, engines),
+        of_capability(condition_type::LLM_READY, Capability::Llm, stack, engines),
         gateway,
         preflight,
         progressing(applied, engines),
@@ -145,6 +146,22 @@ fn gateway(stack: &ValidStack, observed: &Observed) -> Verdict {
             reason::STARTING,
             "no replica of the gateway is available",
         )
+    }
+}
+
+/// The gateways beside the engines: a pod is ready when its gateway is, too.
+fn beside(stack: &ValidStack, engines: &[Judged]) -> Verdict {
+    let kind = condition_type::GATEWAY_READY;
+    if stack.suspend {
+        return verdict(kind, false, reason::SUSPENDED, "spec.suspend is true: no engine pod runs");
+    }
+    let silent = engines.iter().find(|engine| engine.status.ready == 0 && engine.status.desired > 0);
+    match silent {
+        None => verdict(kind, true, reason::AVAILABLE, "the gateway beside each engine answers"),
+        Some(engine) => {
+            let message = format!("no pod of engine {} is ready, with the gateway in it", engine.status.name);
+            verdict(kind, false, reason::STARTING, message)
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use speechstack_crds::{
-    Capability, Endpoints, EngineStatus, Failure, PodStatus, PrefillPhase, SpeechStackStatus, Summary,
+    Capability, Endpoint, Endpoints, EngineStatus, Failure, PodStatus, PrefillPhase, SpeechStackStatus,
+    Summary,
 };
 
 use super::second;
@@ -87,6 +88,9 @@ fn one(
             verified: 0,
             updated: live.map_or(0, |live| live.updated),
             caution: engine.preset.caution.clone(),
+            // Kept until a guard says otherwise: an operator that starts has not heard them yet.
+            model: before.and_then(|before| before.model.clone()),
+            profile: before.and_then(|before| before.profile.clone()),
             image_id: None,
             update_pending: match applied {
                 Some(applied) => applied.engines.get(name) == Some(&Update::Pending),
@@ -180,6 +184,12 @@ fn add(
     {
         judged.status.image_id = Some(image.to_string());
     }
+    if let Some(report) = word.filter(|_| verified).map(|seen| &seen.report)
+        && report.model.is_some()
+    {
+        judged.status.model = report.model.as_deref().map(str::to_owned);
+        judged.status.profile = report.profile.as_deref().map(str::to_owned);
+    }
     let since = match known.filter(|known| known.state == state) {
         Some(known) => known.since.clone(), // a state that looks the same from here has not begun anew
         None => seen.map(|seen| Time(second(seen.since))),
@@ -262,7 +272,7 @@ pub fn summary(engines: &[Judged]) -> Summary {
         let desired: i32 = engines.iter().map(|engine| engine.status.desired).sum();
         format!("{verified}/{desired}")
     };
-    Summary { stt: of(Capability::Stt), tts: of(Capability::Tts) }
+    Summary { stt: of(Capability::Stt), tts: of(Capability::Tts), llm: of(Capability::Llm) }
 }
 
 /// Where clients connect: within the cluster, and from outside by Ingress, HTTPRoute or load balancer, in this order.
@@ -272,7 +282,17 @@ pub fn endpoints(stack: &ValidStack, outside: &Outside) -> Endpoints {
         Some(tls) if !tls.http => (true, tls.port),
         _ => (false, spec.service.port),
     };
-    let host = format!("{}.{}.svc", metadata::of_gateway(stack), stack.namespace);
+    let inside =
+        |service: String| outside::url(https, &format!("{service}.{}.svc", stack.namespace), i64::from(port));
+    if stack.gateway.is_sidecar() {
+        let each = stack.engines.iter().map(|engine| Endpoint {
+            name: engine.spec.name.clone(),
+            openai_base_url: inside(metadata::of_api(stack, engine)),
+        });
+        let engines: Vec<_> = each.collect();
+        let first = engines.first().map(|first| first.openai_base_url.clone());
+        return Endpoints { openai_base_url: first.unwrap_or_default(), engines, external: None };
+    }
     let ingress = spec.ingress.as_ref().map(|ingress| match ingress.tls_secret_name {
         Some(_) => outside::url(true, &ingress.host, 443),
         None => outside::url(false, &ingress.host, 80),
@@ -284,7 +304,8 @@ pub fn endpoints(stack: &ValidStack, outside: &Outside) -> Endpoints {
     let balancer =
         || outside.load_balancer.as_ref().map(|host| outside::url(outer, host, i64::from(outer_port)));
     Endpoints {
-        openai_base_url: outside::url(https, &host, i64::from(port)),
+        openai_base_url: inside(metadata::of_gateway(stack)),
+        engines: Vec::new(),
         external: ingress.or_else(route).or_else(balancer),
     }
 }

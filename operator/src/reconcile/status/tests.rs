@@ -72,6 +72,41 @@ fn serving() -> Vec<(Arc<EnginePod>, Option<Seen>)> {
 }
 
 #[test]
+fn model_and_profile_are_those_that_a_proven_engine_says_and_stay_while_none_is_heard() {
+    let told = |state: &str, verdict: &str| {
+        let mut seen = says(state, verdict, true).unwrap();
+        (seen.report.model, seen.report.profile) = (Some("parakeet:v3".into()), Some("09c2".into()));
+        observed(vec![(pod("a", true, json!({})), Some(seen))])
+    };
+    let shown = |status: &SpeechStackStatus| {
+        let engine = &status.engines[0];
+        (engine.model.clone(), engine.profile.clone())
+    };
+    let known = (Some("parakeet:v3".to_owned()), Some("09c2".to_owned()));
+    assert_eq!(shown(&judged(&told("starting", "pending"))), (None, None), "not proven");
+    let first = judged(&told("healthy", "serving"));
+    assert_eq!(shown(&first), known);
+    let unheard = observed(vec![(pod("a", true, json!({})), None)]);
+    assert_eq!(shown(&again(&unheard, Some(&first))), known, "a new operator keeps it");
+}
+
+#[test]
+fn a_gateway_beside_each_engine_is_ready_with_its_pods_and_has_a_url_of_its_own() {
+    let stack = testing::valid(&format!("{SPEC}\ngateway: {{mode: Sidecar}}"));
+    let of = |observed: Observed| {
+        let now = Timestamp::from_second(100).unwrap();
+        judge(&stack, &observed, Ok(&AppliedObjects::default()), None, now)
+    };
+    let status = of(observed(serving()));
+    assert_eq!(reason_of(&status, "GatewayReady"), ("True", "Available"));
+    let endpoints = status.endpoints.unwrap();
+    assert_eq!(endpoints.engines[0].openai_base_url, "http://demo-ears-api.speech.svc/v1");
+    assert_eq!(endpoints.openai_base_url, endpoints.engines[0].openai_base_url);
+    let unready = observed(vec![(pod("a", false, json!({})), says("healthy", "serving", true))]);
+    assert_eq!(reason_of(&of(unready), "GatewayReady"), ("False", "Starting"));
+}
+
+#[test]
 fn a_guard_that_is_not_reached_is_a_condition_with_its_reason() {
     assert_eq!(reason_of(&judged(&observed(serving())), "GuardUnreachable").0, "False");
     let unreached =

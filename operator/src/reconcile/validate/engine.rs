@@ -187,6 +187,9 @@ pub fn validate(
     let volumes = check.all_parsed("volumes", &engine.volumes);
     let mounts = check.all_parsed("volumeMounts", &engine.volume_mounts);
     let dns_config = check.parsed("dnsConfig", engine.dns_config.as_ref());
+    if engine.external.is_some() != preset.external {
+        check.problem("external", "belongs to preset external, and that preset to it: set both or neither");
+    }
     let patch = patch::validate(engine.pod_template_patch.as_ref(), &mut check);
     let ports = &engine.ports;
     Some(ValidEngine {
@@ -210,7 +213,8 @@ pub fn validate(
         mounts,
         dns_config,
         patch,
-        lane_jobs: spec.guard.lane_jobs.unwrap_or(preset.jobs),
+        // Servers of language models batch by themselves; the user's number is that of speech engines.
+        lane_jobs: spec.guard.lane_jobs.filter(|_| capability != Capability::Llm).unwrap_or(preset.jobs),
         models: models(engine, preset),
         inputs: inputs::fingerprint(engine, spec),
         spec: engine.clone(),
@@ -238,6 +242,15 @@ fn resolve_image(
     place: &str,
     problems: &mut Vec<Problem>,
 ) -> ImageRef {
+    if engine.external.is_some() {
+        // Its pods run the guard alone.
+        return image::resolve(
+            "spec.guard.image",
+            spec.guard.image.as_ref(),
+            &defaults.proxy_image,
+            problems,
+        );
+    }
     let registry = spec.image_registry.as_deref().or(defaults.image_registry.as_deref());
     let default = match (&defaults.engine_image, &preset.image) {
         (Some(image), Some(own)) if preset.server == Server::Reference => {
@@ -264,6 +277,9 @@ fn resources(engine: &EngineSpec, preset: &Preset) -> ResourceRequirements {
 }
 
 fn models(engine: &EngineSpec, preset: &Preset) -> Vec<String> {
+    if let Some(external) = &engine.external {
+        return vec![external.model.clone()];
+    }
     if engine.models.is_empty() {
         return std::iter::once(&preset.model.id).chain(&preset.model.aliases).cloned().collect();
     }

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use contract::port;
+
 use k8s_openapi::api::core::v1::{
     Affinity, PodDNSConfig, PodSecurityContext, PodTemplateSpec, SecurityContext, TopologySpreadConstraint,
     Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use speechstack_crds::{Capability, GatewaySpec, ServiceType, SpeechStackSpec};
+use speechstack_crds::{Capability, GatewayMode, GatewaySpec, ServiceType, SpeechStackSpec};
 
 use super::check::Check;
 use super::engine::{Claim, ValidEngine, Volume as Kept};
@@ -87,6 +89,12 @@ impl ValidGateway {
         }
     }
 
+    /// Whether it runs beside each engine.
+    #[must_use]
+    pub fn is_sidecar(&self) -> bool {
+        self.spec.mode == GatewayMode::Sidecar
+    }
+
     /// Whether it has a port of plain HTTP.
     #[must_use]
     pub fn is_plain(&self) -> bool {
@@ -96,7 +104,8 @@ impl ValidGateway {
     /// Whether others give it an address, which may come later.
     #[must_use]
     pub fn is_outside(&self) -> bool {
-        self.spec.service.service_type == ServiceType::LoadBalancer || self.spec.http_route.is_some()
+        (!self.is_sidecar() && self.spec.service.service_type == ServiceType::LoadBalancer)
+            || self.spec.http_route.is_some()
     }
 }
 
@@ -130,6 +139,9 @@ pub fn validate(
         0
     });
     let models = models(engines, &gateway.model_aliases, problems);
+    if gateway.mode == GatewayMode::Sidecar {
+        sidecars(engines, problems);
+    }
     let mut check = Check::of("spec.gateway", problems);
     let affinity = check.parsed("affinity", gateway.affinity.as_ref());
     let topology_spread = check.all_parsed("topologySpreadConstraints", &gateway.topology_spread_constraints);
@@ -159,6 +171,31 @@ pub fn validate(
         max_upload,
         models,
         spec: gateway.clone(),
+    }
+}
+
+/// What keeps a gateway from running beside an engine.
+fn sidecars(engines: &[ValidEngine], problems: &mut Vec<Problem>) {
+    for engine in engines {
+        let place = format!("spec.{}[{}]", engine.capability.as_str(), engine.spec.name);
+        if engine.spec.idle.is_some() || engine.spec.standby {
+            let message = "gateway.mode: Sidecar has no gateway that wakes it or chooses between two: remove idle and standby";
+            problems.push(Problem::field(&place, message));
+        }
+        let taken = [port::GATEWAY, port::GATEWAY_TLS, port::GATEWAY_ADMIN].map(i32::from);
+        let own = [engine.http, engine.grpc];
+        if let Some(port) = own.iter().find(|port| engine.spec.external.is_none() && taken.contains(port)) {
+            let message =
+                format!("{port} is a port of the gateway beside it (gateway.mode: Sidecar): use another one");
+            problems.push(Problem::field(&format!("{place}.ports"), message));
+        }
+        let service = format!("{}-api", engine.spec.name);
+        if engines.iter().any(|other| other.spec.name == service) {
+            let message = format!(
+                "its Service with gateway.mode: Sidecar has the name of the engine {service}: rename one of them"
+            );
+            problems.push(Problem::field(&place, message));
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which of the user's words render an engine's pod template: only a change of these replaces pods.
 
-use serde_json::{Map, Value};
-use speechstack_crds::{Auth, EngineSpec, GuardSpec, SpeechStackSpec};
+use serde_json::{Map, Value, json};
+use speechstack_crds::{Auth, EngineSpec, GatewayMode, GatewaySpec, GuardSpec, SpeechStackSpec};
 
 use crate::fingerprint;
 
@@ -12,6 +12,7 @@ pub fn fingerprint(engine: &EngineSpec, stack: &SpeechStackSpec) -> String {
     let EngineSpec {
         preset,
         image,
+        external,
         profile,
         args,
         protocols,
@@ -73,6 +74,7 @@ pub fn fingerprint(engine: &EngineSpec, stack: &SpeechStackSpec) -> String {
     };
     put("preset", fingerprint::json(preset));
     put("image", fingerprint::json(image));
+    put("external", fingerprint::json(external));
     put("profile", fingerprint::json(profile));
     put("args", fingerprint::json(args));
     put("protocols", fingerprint::json(protocols));
@@ -109,7 +111,19 @@ pub fn fingerprint(engine: &EngineSpec, stack: &SpeechStackSpec) -> String {
     put("imagePullSecrets", fingerprint::json(&stack.image_pull_secrets));
     put("imageRegistry", fingerprint::json(&stack.image_registry));
     put("labels", fingerprint::json(&stack.labels));
+    put("sidecar", sidecar(&stack.gateway));
     fingerprint::of(&Value::Object(inputs))
+}
+
+/// What renders the gateway beside an engine; nothing where it has pods of its own.
+fn sidecar(gateway: &GatewaySpec) -> Value {
+    if gateway.mode == GatewayMode::Service {
+        return Value::Null;
+    }
+    json!({
+        "mode": gateway.mode, "image": gateway.image, "resources": gateway.resources, "env": gateway.env, "tls": gateway.tls,
+        "keys": gateway.auth.as_ref().map(|auth| &auth.keys_secret_ref), "securityContext": gateway.security_context,
+    })
 }
 
 /// Nothing, or a map or list of nothing.

@@ -33,6 +33,11 @@ pub fn concerns(spec: &SpeechStackSpec, engines: &[ValidEngine], observed: &Obse
     }
     for engine in engines {
         let name = &engine.spec.name;
+        let external = engine.spec.external.as_ref();
+        if let Some(key) = external.and_then(|external| external.api_key_secret_ref.as_ref()) {
+            let found = observed.api_key_secrets.get(name).copied().unwrap_or_default();
+            concerns.extend(secret(found, &key.name, &key.key));
+        }
         if let Some((Volume::Existing(claim), _)) = &engine.cache
             && observed.missing_claims.contains(claim)
         {

@@ -46,9 +46,31 @@ fn what_cannot_be_carried_out_is_refused_by_name_and_all_at_once() {
         (engine("podTemplatePatch: {spec: {contaners: [{name: engine}]}}"), "spec.contaners is not a field"),
         (engine("podTemplatePatch: {spec: {restartPolicy: Never}}"), "restartPolicy"),
         ("stt: [{name: own, preset: custom}]".into(), "image.repository"),
+        ("llm: [{name: own, preset: external}]".into(), "spec.llm[own].external: belongs to preset external"),
+        (
+            "llm: [{name: own, preset: reference, external: {baseUrl: 'http://a', model: b}}]".into(),
+            "spec.llm[own].external: belongs to preset external",
+        ),
+        (
+            "llm: [{name: ears, preset: reference}]\nstt: [{name: ears, preset: reference}]".into(),
+            "is used twice",
+        ),
         (
             "stt: [{name: own, preset: parakeet-9}]".into(),
             "there is no preset parakeet-9 here; there are cpu, custom",
+        ),
+        (
+            "stt: [{name: ears, preset: reference, ports: {http: 8080}}]\ngateway: {mode: Sidecar}".into(),
+            "spec.stt[ears].ports: 8080 is a port of the gateway",
+        ),
+        (
+            "stt: [{name: ears, preset: reference, idle: {after: 1h}}]\ngateway: {mode: Sidecar}".into(),
+            "remove idle and standby",
+        ),
+        (
+            "stt: [{name: a, preset: reference}, {name: a-api, preset: cpu}]\ngateway: {mode: Sidecar}"
+                .into(),
+            "rename one of them",
         ),
         (format!("{MINIMAL}\nlabels: {{speechstack.dev/stack: x}}"), "belongs to the operator"),
         (

@@ -28,9 +28,8 @@ fn seen(instance: &str, state: &str, verdict: &str, ailing: Option<Timestamp>) -
         state: word(state),
         verdict: word(verdict),
         class: (verdict == "wedged").then_some(Class::Sticky),
-        says: None,
         restarts: 0,
-        repair: None,
+        ..Report::default()
     };
     Seen { report, since: at(0), ailing, connected: true }
 }

@@ -262,6 +262,8 @@ fn report(name: &str, capability: Capability) -> EngineReport {
         restarts: 0,
         repair: None,
         says: None,
+        model: None,
+        profile: None,
         deferred: None,
         draining: false,
         incidents: Vec::new(),

@@ -18,9 +18,11 @@ use crate::guard::path::signatures::{Catalogue, SEARCHED_BYTES};
 use crate::guard::protocols::Protocols;
 use contract::redact::redact;
 
+mod about;
 pub(super) mod ask;
 mod input;
 
+use about::About;
 use ask::Exchange;
 
 /// Which golden input is sent.
@@ -157,6 +159,8 @@ pub struct Prober {
     voice: Mutex<Option<String>>,
     /// What the last reply that was no pass said, redacted.
     says: Mutex<Option<String>>,
+    /// What it said of itself.
+    about: Mutex<About>,
 }
 
 /// About how long [`golden::SENTENCE`] takes to say.
@@ -202,6 +206,7 @@ impl Prober {
             heard: Mutex::default(),
             voice: Mutex::default(),
             says: Mutex::default(),
+            about: Mutex::default(),
         })
     }
 
@@ -217,6 +222,7 @@ impl Prober {
             heard: Mutex::new(self.heard.lock().clone()),
             voice: Mutex::new(self.voice.lock().clone()),
             says: Mutex::new(self.says.lock().clone()),
+            about: Mutex::new(self.about.lock().clone()),
         }
     }
 

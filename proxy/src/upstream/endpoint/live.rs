@@ -249,6 +249,8 @@ mod tests {
             restarts: 0,
             repair: None,
             says: None,
+            model: None,
+            profile: None,
             deferred: None,
             draining: false,
             incidents: Vec::new(),

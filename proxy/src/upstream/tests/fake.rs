@@ -116,6 +116,8 @@ impl Guard {
             restarts: 0,
             repair: None,
             says: None,
+            model: None,
+            profile: None,
             deferred: None,
             draining: false,
             incidents: Vec::new(),

@@ -162,6 +162,7 @@ impl Health {
         let prober = self.parts.prober.clone();
         let events = self.events.clone();
         let on_its_way = sent.clone();
+        let instance = self.instance.key.clone();
         let task = tokio::spawn(async move {
             let slot = if due.bypass {
                 lane.bypass(Claim::PROBE, clock())
@@ -169,7 +170,9 @@ impl Health {
                 lane.probe_slot(Claim::PROBE).await
             };
             on_its_way.store(true, Ordering::Relaxed);
-            probe(&prober, due, slot, &events).await;
+            if probe(&prober, due, slot, &events).await {
+                prober.learn(&instance).await;
+            }
         });
         self.probing = Some(Probing { task, sent });
     }
@@ -232,6 +235,7 @@ impl Health {
             standing.weight = 0.0;
         }
         let engine = &self.parts.engine;
+        let about = self.parts.prober.about(&self.instance.key);
         let report = EngineReport {
             name: engine.name.clone(),
             capability: engine.capability,
@@ -241,6 +245,8 @@ impl Health {
             verdict: verdict.name(),
             class: standing.class,
             says,
+            model: about.model,
+            profile: about.profile,
             weight: standing.weight,
             queue_seconds: rounded(self.parts.lane.queue_seconds(now)),
             recovery_seconds: standing.recovery.map(|recovery| rounded(recovery.as_secs_f64())),
@@ -258,25 +264,29 @@ impl Health {
 /// Sends one probe and reports what it showed. One whose deadline has passed is reported as late at once, and holds its
 /// permit until the engine has answered it or was replaced: until then the engine is at work on it. What it shows then is
 /// reported too, as an engine that answers late does not hang.
-async fn probe(prober: &Prober, due: Due, mut slot: Slot, events: &mpsc::Sender<Event>) {
+///
+/// Whether it passed in time.
+async fn probe(prober: &Prober, due: Due, mut slot: Slot, events: &mpsc::Sender<Event>) -> bool {
     let sent = prober.turn(due.which);
     let mut attempt = std::pin::pin!(prober.attempt(sent.at, due.which));
     if let Some(result) = within(due.deadline, &mut attempt).await {
         slot.answered();
+        let passed = result.is_ok();
         let _ = events.send(Event::Probed(prober.outcome(sent, result))).await;
-        return;
+        return passed;
     }
     slot.lose();
     let _ = events.send(Event::Probed(prober.outcome(sent, Err(Failure::Timeout)))).await;
     let ended = slot.ended();
     let result = tokio::select! {
         result = tokio::time::timeout(LATE_ANSWER, attempt) => result,
-        () = ended.cancelled() => return,
+        () = ended.cancelled() => return false,
     };
     if let Ok(result) = result {
         slot.answered();
         let _ = events.send(Event::Late(prober.outcome(sent, result))).await;
     }
+    false
 }
 
 /// To milliseconds, so that a report does not change with every tick's rounding noise.
