@@ -18,6 +18,8 @@ use tokio::sync::Mutex;
 mod kinds;
 #[path = "faults/standby.rs"]
 mod standby;
+#[path = "faults/streams.rs"]
+mod streams;
 
 /// Rows are timed, so the tests of this file take turns.
 static TURN: Mutex<()> = Mutex::const_new(());
