@@ -17,8 +17,8 @@ use crate::{binaries, ports};
 
 /// The messages by which a client of OpenAI's realtime API cuts speech short.
 pub const CUTS: [&str; 2] = ["response.cancel", "output_audio_buffer.clear"];
-/// Bytes of an engine from which on they are speech.
-const SPEECH_BYTES: usize = 8 * 1024;
+/// What requests for speech have in their head.
+const SPEECH: &[u8] = b"/v1/audio/synthesize";
 /// Ceiling on the wait for a call's end.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// About ten seconds of speech.
@@ -107,21 +107,21 @@ async fn pass(mut client: TcpStream, engine: SocketAddr, ends: UnboundedSender<I
     let Ok(mut engine) = TcpStream::connect(engine).await else { return };
     let (mut asks, mut hears) = client.split();
     let (mut speaks, mut takes) = engine.split();
-    let mut said = 0;
-    let replies = async {
+    let mut speech = false;
+    let requests = async {
         let mut bytes = vec![0; 16 * 1024];
-        while let Ok(count @ 1..) = speaks.read(&mut bytes).await {
-            said += count;
-            if hears.write_all(&bytes[..count]).await.is_err() {
+        while let Ok(count @ 1..) = asks.read(&mut bytes).await {
+            speech |= bytes[..count].windows(SPEECH.len()).any(|window| window == SPEECH);
+            if takes.write_all(&bytes[..count]).await.is_err() {
                 return;
             }
         }
     };
     tokio::select! {
-        _ = tokio::io::copy(&mut asks, &mut takes) => {}
-        () = replies => {}
+        () = requests => {}
+        _ = tokio::io::copy(&mut speaks, &mut hears) => {}
     }
-    if said > SPEECH_BYTES {
+    if speech {
         let _ = ends.send(Instant::now());
     }
 }
