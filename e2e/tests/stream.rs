@@ -290,6 +290,7 @@ async fn a_client_that_interrupts_frees_the_engine() -> Result<()> {
     let mut speech = Interrupted::start("stream-barge").await?;
     for cut in CUTS {
         let taken = speech.freed(cut).await?;
+        println!("the engine was free {taken:?} after {cut}");
         ensure!(taken < Duration::from_secs(2), "the engine was free {taken:?} after {cut}");
     }
     speech.stop().await
