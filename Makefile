@@ -116,7 +116,7 @@ chart-docs: $(TOOLS)/bin/helm-docs ## Write the chart's table of values.
 soak: packages-test cargo ## Overload, cancels, errors, slow clients and starvation for MINUTES (60); fails on any restart, leak or loss.
 	SPEECHSTACK_SOAK_MINUTES=$(or $(MINUTES),60) $(CARGO) test --workspace --test soak -- --nocapture
 
-clients: target/clients/pyvenv.cfg e2e/sdk/agents/node_modules/.package-lock.json ## Run the NVIDIA services of LiveKit and pipecat, OpenAI's agents SDK and Socket.IO's client against a stack that runs, by default that of `make run`; SERVER=HOST:PORT.
+clients: target/clients/pyvenv.cfg e2e/sdk/agents/node_modules/.package-lock.json ## Run the NVIDIA and OpenAI services of LiveKit and pipecat, LangChain, OpenAI's agents SDK and Socket.IO's client against a stack that runs, by default that of `make run`; SERVER=HOST:PORT.
 	NO_PROXY=127.0.0.1 $(NODE) e2e/sdk/agents/contract.mjs $(or $(SERVER),127.0.0.1:8080)
 	NO_PROXY=127.0.0.1 target/clients/bin/python e2e/sdk/agents/contract.py --server $(or $(SERVER),127.0.0.1:8080)
 
@@ -277,7 +277,7 @@ e2e/sdk/agents/node_modules/.package-lock.json: e2e/sdk/agents/package.json e2e/
 	cd $(dir $<) && $(NPM) ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
-# LiveKit and pipecat, for `make clients` alone, and other gateways, for the bench alone: 760 MB each.
+# LiveKit, pipecat and LangChain, for `make clients` alone, 880 MB; other gateways, for the bench alone, 760 MB.
 target/clients/pyvenv.cfg: e2e/sdk/agents/requirements.txt
 target/rivals/pyvenv.cfg: e2e/sdk/rivals.txt
 target/conformance/pyvenv.cfg: e2e/sdk/conformance.txt

@@ -60,6 +60,11 @@ impl Client {
         Ok(Self { http, base: base.into() })
     }
 
+    /// Its base URL.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// As this one, with another time for each request.
     ///
     /// # Errors

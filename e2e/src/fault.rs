@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::client::Client;
 use crate::load::{Ask, Counts, Load};
 use crate::report::{event_at, is_healthy};
+use crate::session::Session;
 use crate::slow;
 use crate::stack::Stack;
 use crate::watch::{Sample, Watch};
@@ -66,6 +67,8 @@ pub enum Stimulus {
     Stopped(Duration),
     /// So many clients that send their files a little at a time and never end.
     SlowUploads(usize),
+    /// So many sessions at once in which half of these samples is said, before their clients leave.
+    Abandoned(Vec<i16>, usize),
     /// A second load beside the first, at this period and for this time.
     Overload(Ask, Duration, Duration),
 }
@@ -245,6 +248,14 @@ async fn stimulate(stack: &Stack, case: &Case) -> Result<()> {
         }
         Stimulus::SlowUploads(clients) => {
             let clients = (0..*clients).map(|_| slow::upload(&stack.url, 10));
+            futures::future::join_all(clients).await.into_iter().collect::<Result<()>>()?;
+        }
+        Stimulus::Abandoned(samples, clients) => {
+            let abandon = async || {
+                let session = Session::open(&stack.url).await?;
+                session.leave(samples, Duration::from_secs(2)).await
+            };
+            let clients = (0..*clients).map(|_| abandon());
             futures::future::join_all(clients).await.into_iter().collect::<Result<()>>()?;
         }
         Stimulus::Overload(ask, period, time) => {

@@ -4,6 +4,7 @@
 //! [`watch::Watch`] writes down what the stack says of itself, and [`fault::play`] arms one fault and judges what followed.
 
 pub mod audio;
+pub mod barge;
 pub mod binaries;
 pub mod client;
 pub mod cluster;
@@ -13,6 +14,7 @@ pub mod load;
 pub mod ports;
 pub mod processes;
 pub mod report;
+pub mod session;
 pub mod slow;
 pub mod stack;
 pub mod watch;

@@ -10,6 +10,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::client::{Client, Reply};
+use crate::session::Session;
+use crate::words::word_error;
 
 /// Failures that are kept word by word.
 const KEPT_FAILURES: usize = 5;
@@ -25,6 +27,8 @@ pub enum Ask {
     Speak(String),
     /// An answer to this text.
     Chat(String),
+    /// A session in which these 16 kHz samples are said at their pace; the text that must be heard.
+    Converse(Arc<[i16]>, &'static str),
 }
 
 /// What became of the requests.
@@ -123,15 +127,13 @@ impl Drop for Load {
 
 async fn one(client: Client, ask: Ask, counts: Arc<Mutex<Counts>>) {
     let begun = Instant::now();
-    let reply = match ask {
-        Ask::Transcribe(clip) => client.transcribe("clip.wav", clip, "json").await,
-        Ask::Speak(text) => client.speak("alloy", &text, "wav").await,
-        Ask::Chat(text) => client.chat(&text).await,
-    };
-    let failure = match reply {
-        Ok(Reply { status: 200, .. }) => None,
-        Ok(reply) => Some(format!("{} {} [{}]", reply.status, reply.text(), reply.request_id)),
-        Err(error) => Some(format!("{error:#}")),
+    let failure = match ask {
+        Ask::Transcribe(clip) => failure(client.transcribe("clip.wav", clip, "json").await),
+        Ask::Speak(text) => failure(client.speak("alloy", &text, "wav").await),
+        Ask::Chat(text) => failure(client.chat(&text).await),
+        Ask::Converse(samples, text) => {
+            converse(client.base(), &samples, text).await.err().map(|error| format!("{error:#}"))
+        }
     };
     let mut counts = counts.lock();
     counts.slowest = counts.slowest.max(begun.elapsed());
@@ -144,4 +146,19 @@ async fn one(client: Client, ask: Ask, counts: Arc<Mutex<Counts>>) {
             }
         }
     }
+}
+
+fn failure(reply: Result<Reply>) -> Option<String> {
+    match reply {
+        Ok(Reply { status: 200, .. }) => None,
+        Ok(reply) => Some(format!("{} {} [{}]", reply.status, reply.text(), reply.request_id)),
+        Err(error) => Some(format!("{error:#}")),
+    }
+}
+
+async fn converse(url: &str, samples: &[i16], text: &str) -> Result<()> {
+    let heard = Session::open(url).await?.say(samples).await?;
+    let error = word_error(text, &heard.text);
+    ensure!(error <= 0.5, "word error {error:.2}: {:?}", heard.text);
+    Ok(())
 }

@@ -86,9 +86,16 @@ impl Socket {
     /// # Errors
     /// None comes in time, or it is no JSON.
     pub async fn next(&mut self) -> Result<Got> {
+        timeout(TIMEOUT, self.arrives()).await.context("the server says nothing")?
+    }
+
+    /// The next message, however late it is. Pings are answered meanwhile.
+    ///
+    /// # Errors
+    /// It is no JSON, or the connection is gone.
+    pub async fn arrives(&mut self) -> Result<Got> {
         loop {
-            let next = timeout(TIMEOUT, self.stream.next()).await.context("the server says nothing")?;
-            match next {
+            match self.stream.next().await {
                 Some(Ok(Message::Text(text))) => return Ok(Got::Json(serde_json::from_str(&text)?)),
                 Some(Ok(Message::Close(frame))) => {
                     let frame = frame.map(|frame| (frame.code.into(), frame.reason.to_string()));

@@ -20,6 +20,8 @@ mod kinds;
 mod llm;
 #[path = "faults/standby.rs"]
 mod standby;
+#[path = "faults/streams.rs"]
+mod streams;
 
 /// Rows are timed, so the tests of this file take turns.
 static TURN: Mutex<()> = Mutex::const_new(());

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use speechstack_e2e::audio::Measure;
+use speechstack_e2e::barge::{CUTS, Interrupted};
 use speechstack_e2e::binaries::repository;
 use speechstack_e2e::client::{say, say_into};
 use speechstack_e2e::stack::{EngineOptions, Stack, StackOptions, quick_policy};
@@ -281,6 +282,18 @@ async fn a_response_speaks_its_text_as_it_stands() -> Result<()> {
     let done = socket.until("response.done").await?.pop().context("no end")?;
     ensure!(done["response"]["status"] == "completed", "{done}");
     stack.stop().await
+}
+
+/// Without an end of its call the engine would speak on for many seconds.
+#[tokio::test]
+async fn a_client_that_interrupts_frees_the_engine() -> Result<()> {
+    let mut speech = Interrupted::start("stream-barge").await?;
+    for cut in CUTS {
+        let taken = speech.freed(cut).await?;
+        println!("the engine was free {taken:?} after {cut}");
+        ensure!(taken < Duration::from_secs(2), "the engine was free {taken:?} after {cut}");
+    }
+    speech.stop().await
 }
 
 #[tokio::test]

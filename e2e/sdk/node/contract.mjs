@@ -1,4 +1,4 @@
-// OpenAI's SDK for Node against a live stack: what it must be able to do, and which exceptions it must raise.
+// OpenAI's SDK for Node and Vercel's AI SDK against a live stack: what it must be able to do, and which exceptions it must raise.
 //
 // SPEECHSTACK_URL         a healthy stack, body limit 2 MiB
 // SPEECHSTACK_BUSY_URL    one slow engine whose queue takes nothing
@@ -13,6 +13,8 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout } from 'node:timers/promises';
 
+import { createOpenAI } from '@ai-sdk/openai';
+import { experimental_generateSpeech, experimental_transcribe } from 'ai';
 import OpenAI, { toFile } from 'openai';
 
 const { SPEECHSTACK_CLIP: CLIP, SPEECHSTACK_WORD: WORD } = process.env;
@@ -21,6 +23,8 @@ const client = (variable) =>
   new OpenAI({ baseURL: `${process.env[variable]}/v1`, apiKey: 'unused', maxRetries: 0, timeout: 120_000 });
 
 const healthy = client('SPEECHSTACK_URL');
+
+const vercel = createOpenAI({ baseURL: `${process.env.SPEECHSTACK_URL}/v1`, apiKey: 'unused' });
 
 const transcribe = (to, options = {}) =>
   to.audio.transcriptions.create({ model: 'whisper-1', file: createReadStream(CLIP), ...options });
@@ -92,6 +96,31 @@ const checks = {
       }
     } finally {
       rmSync(folder, { recursive: true });
+    }
+  },
+
+  async 'the AI SDK transcribes'() {
+    for (const model of ['whisper-1', 'gpt-4o-mini-transcribe']) {
+      const heard = await experimental_transcribe({ model: vercel.transcription(model), audio: readFileSync(CLIP) });
+      assert.ok(heard.text.toLowerCase().includes(WORD), heard.text);
+      assert.deepEqual(heard.warnings, []);
+    }
+    const heard = await experimental_transcribe({
+      model: vercel.transcription('whisper-1'),
+      audio: readFileSync(CLIP),
+      providerOptions: { openai: { language: 'en', timestampGranularities: ['word'] } },
+    });
+    assert.ok(heard.segments.length > 1 && heard.durationInSeconds > 0.5, JSON.stringify(heard.segments));
+    const unknown = experimental_transcribe({ model: vercel.transcription('no-such-model'), audio: readFileSync(CLIP) });
+    await assert.rejects(unknown, { name: 'AI_APICallError', statusCode: 404 });
+  },
+
+  async 'the AI SDK speaks'() {
+    for (const [outputFormat, magic] of [['wav', 'RIFF'], ['flac', 'fLaC'], ['mp3']]) {
+      const speech = { model: vercel.speech('tts-1'), text: 'the train was late again', voice: 'alloy', outputFormat };
+      const { audio } = await experimental_generateSpeech(speech);
+      assert.ok(audio.uint8Array.length > 2000, `${outputFormat}: ${audio.uint8Array.length} bytes`);
+      if (magic) assert.equal(Buffer.from(audio.uint8Array).toString('latin1', 0, magic.length), magic);
     }
   },
 

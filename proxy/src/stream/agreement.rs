@@ -6,6 +6,9 @@ use crate::transcript::Word;
 /// How far before the end of the last committed word a word may begin and still be a new one, seconds.
 const SLACK: f64 = 0.1;
 
+/// Words that are shown behind committed ones though only one decode heard them. More of them come half a second sooner, and are taken back twice as often.
+const TAIL_WORDS: usize = 1;
+
 /// A word of a hypothesis with the space before it, as it stands in the text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Token {
@@ -90,10 +93,12 @@ impl Agreement {
         joined(&self.committed)
     }
 
-    /// What follows it for now, with the space before it: all but the last word, which the end of the audio may have cut. Shown,
-    /// that word would be taken back more often than not.
+    /// What follows it for now, with the space before it: `TAIL_WORDS` once there are committed ones, and never the last word, which the
+    /// end of the audio may have cut. Shown, that word would be taken back more often than not.
     pub fn tail(&self) -> String {
-        joined_behind(&self.committed, &self.tail[..self.tail.len().saturating_sub(1)])
+        let most = if self.committed.is_empty() { usize::MAX } else { TAIL_WORDS };
+        let shown = self.tail.len().saturating_sub(1).min(most);
+        joined_behind(&self.committed, &self.tail[..shown])
     }
 
     /// All that was heard last.
@@ -257,6 +262,15 @@ mod tests {
         assert_eq!(tokens(" The  train, was\nlate "), ["The", "  train,", " was", "\nlate"]);
         assert_eq!(tokens("早上好 ok、再见"), ["早", "上", "好", " ok、", "再", "见"]);
         assert!(tokens("   ").is_empty());
+    }
+
+    #[test]
+    fn one_word_is_shown_behind_committed_ones() {
+        let mut agreement = Agreement::default();
+        agreement.update(heard("The train was"));
+        assert_eq!(agreement.tail(), "The train");
+        agreement.update(heard("The train is late again"));
+        assert_eq!((agreement.committed(), agreement.tail()), ("The train".into(), " is".into()));
     }
 
     #[test]

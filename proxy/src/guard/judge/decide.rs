@@ -6,7 +6,7 @@ use contract::Class;
 
 use crate::config::Policy;
 use crate::guard::judge::evidence::{Evidence, Suspicion};
-use crate::guard::judge::hang::hung;
+use crate::guard::judge::hang::{hung, owes};
 use crate::guard::judge::observation::Standing;
 use crate::guard::judge::operator::{Case, Operator};
 use crate::guard::judge::remediation::{Actuation, Remediation, Repairs, remediation};
@@ -112,8 +112,9 @@ fn overdue(evidence: &Evidence, lane: &LaneView, policy: &Policy, now: Instant) 
     if evidence.verified.is_none() || known {
         return None;
     }
-    let job = hung(lane, evidence, &policy.hang, now)?;
-    Some(Suspicion { class: Class::Hang, started: job.started, seen: now })
+    let job = hung(lane, evidence, &policy.hang, now).map(|job| job.started);
+    let started = job.or_else(|| owes(lane, evidence, &policy.hang, now))?;
+    Some(Suspicion { class: Class::Hang, started, seen: now })
 }
 
 /// The lane is halved for as long as losses of memory or of single requests are recent.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use contract::{Capability, Class};
 
 use crate::guard::heal::prober::Which;
-use crate::guard::judge::observation::{Hint, Observation, Success};
+use crate::guard::judge::observation::{Hint, Observation, Served};
 use crate::guard::judge::trend::Trend;
 
 /// Probes, hints and the like kept; every rule looks at far fewer.
@@ -121,8 +121,8 @@ pub struct Evidence {
     pub suspicion: Option<Suspicion>,
     /// Probes, oldest first.
     pub probes: VecDeque<Probed>,
-    /// The last request served.
-    pub success: Option<Success>,
+    /// The last request or conversation served.
+    pub success: Option<Served>,
     /// When the engine last gave any sign of work: an answer, good or bad.
     pub progress: Instant,
     /// Doubts that probes cleared.
@@ -131,6 +131,8 @@ pub struct Evidence {
     pub losses: VecDeque<Instant>,
     /// How service time compares with the learned baseline.
     pub trend: Trend,
+    /// Conversations left without an answer since the engine last gave a sign of work: how many, and since when the first one was.
+    pub owed: Option<(u32, Instant)>,
     /// When answers last looked odd, though none of them proves anything: probes are to look.
     pub odd: Option<Instant>,
 }
@@ -157,6 +159,7 @@ impl Evidence {
             cleared: VecDeque::new(),
             losses: VecDeque::new(),
             trend: Trend::default(),
+            owed: None,
             odd: None,
         }
     }
@@ -171,17 +174,29 @@ impl Evidence {
     pub fn observe(&mut self, observation: &Observation) {
         match observation {
             Observation::Hint(hint) => self.hint(hint),
-            Observation::Success(success) if success.started < self.started => {}
             Observation::Success(success) => {
-                self.progress = self.progress.max(success.ended);
-                let newer = self.success.is_none_or(|last| success.started >= last.started);
-                if newer {
-                    self.success = Some(*success);
-                }
+                self.served(Served { started: success.started, ended: success.ended });
             }
+            Observation::Conversed(served) => self.served(*served),
             Observation::Loss { seen, .. } => push(&mut self.losses, *seen),
             Observation::Busy { seen } => self.progress = self.progress.max(*seen),
             Observation::Odd { seen, .. } => self.odd = Some(*seen),
+            Observation::Owed { since, seen } => {
+                self.odd = Some(*seen);
+                let before = self.owed.filter(|(_, since)| *since >= self.progress);
+                let (count, first) = before.map_or((0, *since), |(count, first)| (count, first.min(*since)));
+                self.owed = Some((count + 1, first));
+            }
+        }
+    }
+
+    fn served(&mut self, served: Served) {
+        if served.started < self.started {
+            return; // by an instance that is gone
+        }
+        self.progress = self.progress.max(served.ended);
+        if self.success.is_none_or(|last| served.started >= last.started) {
+            self.success = Some(served);
         }
     }
 

@@ -21,6 +21,33 @@ pub fn limit(job: &Job, lane: &LaneView, policy: &Hang) -> Duration {
     duration(seconds).max(policy.floor).min(policy.cap).max(least)
 }
 
+/// Conversations that were left without an answer, before which it may have been their clients' doing.
+const LEFT: u32 = 2;
+
+/// Since when the engine owes answers to clients of conversations that have gone elsewhere, if that is a hang: such clients wait for a
+/// second or two only, so that no single job ever hangs for long.
+pub fn owes(lane: &LaneView, evidence: &Evidence, policy: &Hang, now: Instant) -> Option<Instant> {
+    let (count, since) = evidence.owed?;
+    let silence = now.saturating_duration_since(since);
+    let silent = since >= progress(lane, evidence) && silence.as_secs_f64() > floor(evidence, policy);
+    (count >= LEFT && silent).then_some(since)
+}
+
+/// When the engine last gave a sign of work.
+fn progress(lane: &LaneView, evidence: &Evidence) -> Instant {
+    lane.progress.map_or(evidence.progress, |seen| seen.max(evidence.progress))
+}
+
+/// Times as long as a limit that an engine is given which is kept from the CPU.
+fn stretch(evidence: &Evidence) -> f64 {
+    (1.0 / (1.0 - evidence.held_back.clamp(0.0, 1.0))).min(MAX_STRETCH)
+}
+
+/// The least silence that is a hang, seconds.
+fn floor(evidence: &Evidence, policy: &Hang) -> f64 {
+    policy.floor.as_secs_f64() * stretch(evidence)
+}
+
 /// The oldest job that hangs, if any; also a late probe that keeps the lane from clients. Time for which the engine was kept from
 /// the CPU does not count.
 ///
@@ -32,8 +59,7 @@ pub fn hung<'lane>(
     policy: &Hang,
     now: Instant,
 ) -> Option<&'lane Job> {
-    let progress = lane.progress.map_or(evidence.progress, |seen| seen.max(evidence.progress));
-    let stretch = (1.0 / (1.0 - evidence.held_back.clamp(0.0, 1.0))).min(MAX_STRETCH);
+    let (progress, stretch) = (progress(lane, evidence), stretch(evidence));
     let blocks = |job: &&Job| job.permit == Permit::Job && job.is_probe() && job.lost && lane.waiting > 0;
     lane.jobs().chain(lane.running.iter().filter(blocks)).find(|job| {
         let silence = now.saturating_duration_since(job.started.max(progress));
@@ -49,6 +75,7 @@ pub fn busy(lane: &LaneView, evidence: &Evidence, policy: &Hang, now: Instant) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guard::judge::observation::Observation;
     use crate::guard::path::lane::testing::{job, running};
 
     /// An engine that last answered at that time.
@@ -152,5 +179,25 @@ mod tests {
             hung(&lane, &starved, &policy, at(start, 41.0)).is_some(),
             "starvation is no excuse for ever"
         );
+    }
+
+    #[test]
+    fn clients_that_leave_without_an_answer_show_a_hang_that_no_job_shows() {
+        let (policy, start) = (Hang::default(), Instant::now());
+        let mut evidence = seen(start);
+        let left = |from: f64, to| Observation::Owed { since: at(start, from), seen: at(start, to) };
+        let owes = |evidence: &Evidence, lane: &LaneView, seconds| {
+            owes(lane, evidence, &policy, at(start, seconds)).is_some()
+        };
+        evidence.observe(&left(1.0, 3.0));
+        assert!(!owes(&evidence, &LaneView::default(), 60.0), "one may have had enough");
+        evidence.observe(&left(2.0, 4.0));
+        assert!(!owes(&evidence, &LaneView::default(), 10.9));
+        assert!(owes(&evidence, &LaneView::default(), 11.1));
+        let works = LaneView { progress: Some(at(start, 5.0)), ..LaneView::default() };
+        assert!(!owes(&evidence, &works, 60.0), "it has answered another one");
+        evidence.stalled(at(start, 6.0));
+        evidence.observe(&left(7.0, 9.0));
+        assert!(!owes(&evidence, &LaneView::default(), 60.0), "those before count no more");
     }
 }

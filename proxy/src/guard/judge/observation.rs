@@ -11,6 +11,8 @@ pub enum Observation {
     Hint(Hint),
     /// A request, not a probe, was answered completely and validly.
     Success(Success),
+    /// A conversation ended well, and words were heard in it. How long it took tells nothing.
+    Conversed(Served),
     /// One request passed its deadline while the engine may still serve others.
     Loss {
         /// When it was sent to the engine.
@@ -24,6 +26,13 @@ pub enum Observation {
         /// What is odd.
         what: &'static str,
         /// When.
+        seen: Instant,
+    },
+    /// A client has left a conversation in which the engine owed it an answer, or the engine has lost it.
+    Owed {
+        /// When the engine had last said something there, or the conversation began.
+        since: Instant,
+        /// When it was left.
         seen: Instant,
     },
     /// The engine itself said that it is busy (429, or 503 without a fault's signature).
@@ -50,6 +59,15 @@ pub struct Hint {
     pub started: Instant,
     /// When the fault was seen.
     pub seen: Instant,
+}
+
+/// When the engine served something.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Served {
+    /// When it was begun.
+    pub started: Instant,
+    /// When its last byte arrived.
+    pub ended: Instant,
 }
 
 /// A request that the engine served.

@@ -123,7 +123,10 @@ fn routine_due(evidence: &Evidence, lane: &LaneView, policy: &Policy, now: Insta
     if since_probe >= period {
         return lane.waiting_seconds <= BUSY_SECONDS || since_probe >= period * (1 + MAX_SKIPS);
     }
-    let last_sign = evidence.success.map_or(last_probe, |success| success.ended.max(last_probe));
+    let served = evidence.success.map_or(last_probe, |success| success.ended.max(last_probe));
+    // What the engine says in a conversation, it says because it works.
+    let said = lane.progress.filter(|_| lane.is_conversing());
+    let last_sign = said.map_or(served, |said| said.max(served));
     lane.is_idle() && now.saturating_duration_since(last_sign) >= policy.probe.idle_period
 }
 

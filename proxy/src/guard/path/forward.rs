@@ -304,6 +304,7 @@ impl Forward {
             slot,
             sent,
             heard: 0,
+            heard_at: clock(),
         };
         call.begin(self.send(request, job.transport)).await
     }
@@ -332,6 +333,7 @@ impl Forward {
             slot,
             sent,
             heard: 0,
+            heard_at: clock(),
         };
         let upload = tokio::select! {
             biased;

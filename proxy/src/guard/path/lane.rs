@@ -79,9 +79,14 @@ impl LaneView {
         self.running.iter().filter(|job| job.permit == Permit::Job && !job.is_probe())
     }
 
-    /// Whether no client has a job running or waiting.
+    /// Whether no client has a job running or waiting. Conversations last, and are no sign of work by themselves.
     pub fn is_idle(&self) -> bool {
-        self.waiting == 0 && self.running.iter().all(Job::is_probe)
+        self.waiting == 0 && self.running.iter().all(|job| job.is_probe() || job.permit == Permit::Stream)
+    }
+
+    /// Whether conversations are open.
+    pub fn is_conversing(&self) -> bool {
+        self.running.iter().any(|job| job.permit == Permit::Stream)
     }
 }
 

@@ -52,7 +52,12 @@ impl Health {
             self.evidence.trend.record(ratio, period, success.ended);
             tracing::debug!(engine = self.parts.engine.name, ratio, "service over its baseline");
         }
-        if let Observation::Odd { what, .. } = observation {
+        let what = match observation {
+            Observation::Odd { what, .. } => Some(*what),
+            Observation::Owed { .. } => Some("unanswered_conversation"),
+            _ => None,
+        };
+        if let Some(what) = what {
             tracing::info!(
                 engine = self.parts.engine.name,
                 what,

@@ -1,6 +1,7 @@
 use crate::guard::judge::evidence::{Failed, Probed};
 use crate::guard::judge::observation::{Observation, Success};
 use crate::guard::judge::schedule::*;
+use crate::guard::path::lane::Permit;
 use crate::guard::path::lane::testing::{job, running};
 
 fn idle() -> LaneView {
@@ -69,6 +70,23 @@ fn an_idle_engine_is_probed_each_idle_period_and_a_busy_one_only_for_content() {
     success(&mut evidence, start, 300.0, 301.0);
     assert!(due_at(&evidence, 301.0).is_none());
     assert!(due_at(&evidence, 302.0).is_some(), "content is checked under traffic");
+}
+
+#[test]
+fn open_conversations_in_which_the_engine_says_nothing_are_no_sign_of_life() {
+    let start = Instant::now();
+    let policy = Policy::default();
+    let evidence = proven(start);
+    let mut conversation = job(0.0, start);
+    conversation.permit = Permit::Stream;
+    let mut lane = running([conversation]);
+    let due_at =
+        |lane: &LaneView, seconds| due(&evidence, Verdict::Serving, lane, &policy, at(start, seconds));
+    assert!(due_at(&lane, 31.0).is_none());
+    assert!(due_at(&lane, 32.0).is_some());
+    lane.progress = Some(at(start, 20.0));
+    assert!(due_at(&lane, 49.0).is_none(), "it has said something");
+    assert!(due_at(&lane, 50.0).is_some());
 }
 
 #[test]

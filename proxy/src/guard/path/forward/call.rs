@@ -13,16 +13,16 @@ use tokio::time::timeout;
 use contract::Class;
 
 use crate::grpc::{Code, Status};
-use crate::guard::judge::observation::{Hint, Observation, Success};
+use crate::guard::judge::observation::{Hint, Observation, Served, Success};
 use crate::guard::path::classify::{Finding, classify, is_busy};
 use crate::guard::path::forward::answer::{Answer, Shown};
-use crate::guard::path::forward::content::Fault;
+use crate::guard::path::forward::content::{Fault, has_words};
 use crate::guard::path::forward::downstream::{self, Downstream};
 use crate::guard::path::forward::metrics::{Outcome, Tally};
 use crate::guard::path::forward::reply::{self, Refusal};
 use crate::guard::path::forward::sent::Sent;
 use crate::guard::path::forward::tail::Broken;
-use crate::guard::path::forward::work::stops_with_client;
+use crate::guard::path::forward::work::{audio_of_bytes, stops_with_client};
 use crate::guard::path::forward::{Forward, clock};
 use crate::guard::path::lane::{Permit, Slot};
 use crate::guard::path::signatures::SEARCHED_BYTES;
@@ -34,6 +34,9 @@ use contract::redact::redact;
 
 /// Bytes of a conversation's audio, a second of it or more, that an engine without an answer must have been sent to look odd.
 const HEARD_BYTES: u64 = 32 * 1024;
+
+/// How long an engine must have owed an answer in a conversation whose client leaves to look odd.
+const OWED: Duration = Duration::from_secs(1);
 
 /// What the engine gives back.
 pub type EngineReply = Result<Response<net::Reply>, net::CallError>;
@@ -55,8 +58,10 @@ pub struct Call {
     pub slot: Slot,
     /// What the client has sent of the request's body.
     pub sent: Arc<Sent>,
-    /// In a conversation: what the client had sent when the engine last said something, or was last found silent.
+    /// In a conversation: what the client had sent when the engine last said something, or was last found silent...
     pub heard: u64,
+    /// ...and when that was.
+    pub heard_at: Instant,
 }
 
 /// An answer that did not end well.
@@ -120,7 +125,7 @@ impl Call {
         };
         match head {
             Ok(response) => {
-                self.slot.progress();
+                self.progress();
                 self.relay(response, client, deadline).await;
             }
             Err(error) => {
@@ -145,9 +150,29 @@ impl Call {
     fn silent(&mut self) {
         let sent = self.sent.bytes();
         if sent - self.heard >= HEARD_BYTES {
-            self.heard = sent;
-            self.forward.observer.observe(Observation::Odd { what: "silent_conversation", seen: clock() });
+            (self.heard, self.heard_at) = (sent, clock());
+            self.odd("silent_conversation");
         }
+    }
+
+    /// The client of a conversation leaves. One that goes to another engine does so because this one is silent, and nothing else
+    /// is ever seen of that: golden probes are to look.
+    fn left(&self) {
+        let owes = self.sent.bytes() - self.heard >= HEARD_BYTES;
+        let since = clock().saturating_duration_since(self.heard_at);
+        if self.job.task == Task::TranscribeStream && owes && since >= OWED {
+            self.owed();
+        }
+    }
+
+    fn owed(&self) {
+        self.forward.protocols.doubt(self.job.protocol);
+        self.forward.observer.observe(Observation::Owed { since: self.heard_at, seen: clock() });
+    }
+
+    fn odd(&self, what: &'static str) {
+        self.forward.protocols.doubt(self.job.protocol);
+        self.forward.observer.observe(Observation::Odd { what, seen: clock() });
     }
 
     /// Whether the engine may be waiting for more of the request.
@@ -226,7 +251,7 @@ impl Call {
     /// What becomes of an answer that was cut.
     fn interrupted(&self, interrupted: &Interrupted) {
         match interrupted {
-            Interrupted::ClientGone => {}
+            Interrupted::ClientGone => self.left(),
             Interrupted::ClientSilent => self.tally.settle(Outcome::BadUpload),
             Interrupted::Broken(error) => {
                 tracing::debug!(error = %chain(error), "engine's answer broke off");
@@ -325,7 +350,7 @@ impl Call {
                 Some(Err(error)) => return Err(Interrupted::Broken(error)),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
-                        self.heard = self.sent.bytes();
+                        (self.heard, self.heard_at) = (self.sent.bytes(), clock());
                         answer.push(&data);
                         let waits = downstream.is_full();
                         if waits {
@@ -339,6 +364,13 @@ impl Call {
                     Err(frame) => trailers = frame.into_trailers().ok(),
                 },
             }
+            self.progress();
+        }
+    }
+
+    /// A sign of work. What an engine says before it has audio is none: that it listens shows its shallow health too.
+    fn progress(&self) {
+        if self.job.task != Task::TranscribeStream || self.sent.bytes() >= HEARD_BYTES / 2 {
             self.slot.progress();
         }
     }
@@ -348,9 +380,19 @@ impl Call {
         let ended = clock();
         let service = ended.saturating_duration_since(self.started).saturating_sub(blocked);
         let codec = self.forward.protocols.codec(self.job.protocol);
+        let conversed = self.job.task == Task::TranscribeStream;
+        let mut worded = false;
         let shown = answer.finish(self.job, codec).and_then(|shown| match shown {
             Shown::Text(text) => {
-                self.forward.transcripts.lock().look(&text, self.input, self.audio).map(|()| None)
+                worded = has_words(&text);
+                let (input, audio) = if conversed {
+                    // No two conversations are of the same audio.
+                    let bytes = self.sent.bytes() as f64;
+                    (Some(InputHash(self.forward.next_id())), audio_of_bytes(Task::Transcribe, bytes))
+                } else {
+                    (self.input, self.audio)
+                };
+                self.forward.transcripts.lock().look(&text, input, audio).map(|()| None)
             }
             Shown::Spoken(seconds) => Ok(seconds),
             Shown::Nothing => Ok(None),
@@ -359,8 +401,7 @@ impl Call {
             Ok(spoken) => spoken,
             // Silent callers and those who all say the same make such answers too.
             Err(fault @ (Fault::EmptyTranscripts | Fault::EqualTranscripts)) => {
-                let odd = Observation::Odd { what: fault.as_str(), seen: ended };
-                self.forward.observer.observe(odd);
+                self.odd(fault.as_str());
                 None
             }
             Err(fault) => {
@@ -368,6 +409,10 @@ impl Call {
                 return self.hint(Class::Quality, signature, Some(StatusCode::OK), None);
             }
         };
+        if conversed && worded {
+            let served = Served { started: self.started, ended };
+            self.forward.observer.observe(Observation::Conversed(served));
+        }
         if self.slot.permit() != Permit::Job {
             // How long it took is the client's doing.
             return;
@@ -384,7 +429,7 @@ impl Call {
     }
 
     /// Says that the deadline has passed.
-    fn lose(&self) {
+    fn lose(&mut self) {
         self.slot.lose();
         // An input that was served in its time before is not long: the engine is late.
         if let Some(input) = self.input
@@ -394,7 +439,13 @@ impl Call {
         }
         self.tally.settle(Outcome::Deadline);
         self.forward.protocols.doubt(self.job.protocol);
-        self.forward.observer.observe(Observation::Loss { started: self.started, seen: clock() });
+        if self.job.task == Task::TranscribeStream {
+            // As many conversations as clients like run at a time: one that is late may be so by their number.
+            self.owed();
+            (self.heard, self.heard_at) = (self.sent.bytes(), clock());
+        } else {
+            self.forward.observer.observe(Observation::Loss { started: self.started, seen: clock() });
+        }
     }
 
     fn hint(

@@ -49,6 +49,11 @@ impl Fault {
     }
 }
 
+/// Whether a transcript says anything.
+pub fn has_words(text: &str) -> bool {
+    text.chars().any(char::is_alphanumeric)
+}
+
 /// The transcripts of an engine in a row. Keeps hashes, never text.
 #[derive(Debug, Default)]
 pub struct Transcripts {
@@ -63,7 +68,7 @@ impl Transcripts {
     /// # Errors
     /// The [`Fault`] that this answer completes.
     pub fn look(&mut self, text: &str, input: Option<InputHash>, audio: f64) -> Result<(), Fault> {
-        if !text.chars().any(char::is_alphanumeric) {
+        if !has_words(text) {
             (self.equal, self.last) = (0, None);
             if audio >= LEAST_AUDIO_SECONDS {
                 self.empty += 1;

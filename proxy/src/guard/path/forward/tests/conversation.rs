@@ -102,6 +102,18 @@ async fn messages_pass_as_they_are_and_the_last_one_ends_the_conversation_well()
 }
 
 #[tokio::test]
+async fn a_conversation_in_which_words_were_heard_speaks_for_its_engine() {
+    let mut conversation = Conversation::start().await;
+    let Conversation { client, engine, .. } = &mut conversation;
+    client.send(Message::text(DONE)).await.unwrap();
+    assert_eq!(next(engine).await, Some(Message::text(DONE)));
+    engine.send(Message::text(LAST)).await.unwrap();
+    assert_eq!((closed(client).await, closed(engine).await), (1000, 1000));
+    let observed = conversation.ended().await.observed().await;
+    assert!(matches!(observed, Observation::Conversed { .. }), "{observed:?}");
+}
+
+#[tokio::test]
 async fn an_engine_that_breaks_off_ends_its_clients_conversation_as_failed() {
     let frame = |code: u16| Some(CloseFrame { code: code.into(), reason: "so".into() });
     let closes =
@@ -144,6 +156,32 @@ async fn a_client_that_leaves_ends_the_engines_conversation() {
         }
         assert_eq!(closed(engine).await, 1000, "politely: {politely}");
         conversation.ended().await;
+    }
+}
+
+/// A client that takes its audio elsewhere after a moment of silence is all that is seen of an engine that hangs under load.
+#[tokio::test]
+async fn an_engine_whose_clients_leave_without_an_answer_is_looked_at() {
+    let audio = serde_json::json!({"type": "input_audio_buffer.append", "audio": "A".repeat(40_000)});
+    for (message, waits, doubted) in [
+        (audio.to_string(), Duration::from_millis(1_200), true),
+        (audio.to_string(), Duration::ZERO, false),
+        ("{}".to_owned(), Duration::from_millis(1_200), false),
+    ] {
+        let mut conversation = Conversation::start().await;
+        let Conversation { client, engine, .. } = &mut conversation;
+        client.send(Message::text(message.clone())).await.unwrap();
+        assert!(next(engine).await.is_some());
+        tokio::time::sleep(waits).await;
+        client.close(None).await.unwrap();
+        closed(engine).await;
+        let mut stack = conversation.ended().await;
+        if doubted {
+            let observed = stack.observed().await;
+            assert!(matches!(observed, Observation::Owed { .. }), "{observed:?}");
+        } else {
+            stack.nothing_observed();
+        }
     }
 }
 
@@ -194,7 +232,7 @@ async fn an_engine_that_hangs_after_the_end_of_the_audio_is_given_up() {
         assert_eq!(closed(client).await, 1011, "{protocol}");
         let mut stack = conversation.ended().await;
         let observed = stack.observed().await;
-        assert!(matches!(observed, Observation::Loss { .. }), "{protocol}: {observed:?}");
+        assert!(matches!(observed, Observation::Owed { .. }), "{protocol}: {observed:?}");
     }
 }
 
