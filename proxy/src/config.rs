@@ -33,7 +33,7 @@ mod sessions;
 mod supervisors;
 mod tls;
 
-pub use auth::{Auth, AuthMode, Jwt, Limits, Quotas, Usage};
+pub use auth::{Auth, AuthMode, Jwt, Limits, Quotas, Redis, Usage};
 pub use clips::Clips;
 pub use connections::Connections;
 pub use conversation::Conversation;

@@ -10,6 +10,8 @@ mod need;
 mod outbound;
 mod principal;
 mod quota;
+mod shared;
+pub mod timing;
 mod tries;
 mod usage;
 
@@ -27,6 +29,7 @@ use twox_hash::XxHash3_64;
 use uuid::Builder;
 
 pub use access::{Access, Denied, EPHEMERAL, Peer};
+pub use account::Place;
 pub use charge::Charge;
 pub use metrics::Metrics;
 pub use principal::Principal;
@@ -45,7 +48,7 @@ use crate::error::{Error, Refused, Unit};
 use crate::grpc;
 use crate::net::body::Pace;
 use crate::net::drain::Drain;
-use crate::net::permits::{Permit, Permits};
+use crate::net::permits::Permits;
 use crate::rng::Rng;
 
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
@@ -97,7 +100,19 @@ impl RequestId {
     ///
     /// # Errors
     /// The caller's quota does not allow it.
-    pub fn charge(&self, unit: Unit, amount: f64) -> Result<Option<Charge>, Error> {
+    pub async fn charge(&self, unit: Unit, amount: f64) -> Result<Option<Charge>, Error> {
+        let charge = self.charge_at_once(unit, amount)?;
+        if let Some(charge) = &charge {
+            charge.agreed().await?;
+        }
+        Ok(charge)
+    }
+
+    /// As [`RequestId::charge`], within a session: of what other gateways used counts what is known of it.
+    ///
+    /// # Errors
+    /// The caller's quota does not allow it.
+    pub fn charge_at_once(&self, unit: Unit, amount: f64) -> Result<Option<Charge>, Error> {
         let Some(caller) = self.caller() else { return Ok(None) };
         caller.reserve(unit, amount, unix_millis())?;
         Ok(Some(Charge::new(caller, self.clone(), unit, amount)))
@@ -198,6 +213,14 @@ where
             Ok(admitted) => (rate, job) = admitted,
             Err(error) => refused = Some(Error::from(error)),
         }
+        if job.is_some()
+            && let Some(caller) = id.caller().filter(|caller| caller.is_shared())
+        {
+            match Box::pin(caller.job_of_all()).await {
+                Ok(of_all) => rate = of_all.or(rate),
+                Err(error) => (refused, job) = (Some(Error::from(error)), None),
+            }
+        }
     }
     let route = edge.metrics.route(passage.pattern);
     // A span costs as much as all else of the edge. The log line has the same fields.
@@ -236,7 +259,7 @@ impl Edge {
         request: &mut http::Request<B>,
         peer: Peer,
         id: &RequestId,
-    ) -> Result<(Option<Rate>, Option<Permit>), Refused> {
+    ) -> Result<(Option<Rate>, Option<Place>), Refused> {
         let need = need::of(pattern, request.method() != Method::POST);
         let admitted = self.access.admit(config, need, request, peer, unix_seconds());
         // Clients of Socket.IO that poll send what they say, their key too, with POST.

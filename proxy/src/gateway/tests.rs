@@ -22,6 +22,7 @@ mod realtime;
 mod reference;
 mod riva;
 mod sessions;
+mod shared;
 mod speech;
 mod stack;
 mod tokens;
