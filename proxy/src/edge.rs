@@ -43,7 +43,7 @@ use need::Need;
 use outbound::{InFlight, Outbound};
 use quota::Rate;
 
-use crate::config::{Config, Current};
+use crate::config::{Config, Current, Engine};
 use crate::error::{Error, Refused, Unit};
 use crate::grpc;
 use crate::net::body::Pace;
@@ -52,6 +52,8 @@ use crate::net::permits::Permits;
 use crate::rng::Rng;
 
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
+/// The engine of others that served a request.
+const HOSTED: HeaderName = HeaderName::from_static("x-speechstack-hosted");
 const VERSION: HeaderName = HeaderName::from_static("openai-version");
 /// The target of log lines that say who did what, and who was refused.
 pub const AUDIT: &str = "audit";
@@ -84,6 +86,14 @@ impl RequestId {
     pub fn served_by(&self, engine: &Arc<str>, hedged: bool) {
         let mut noted = self.noted.lock();
         (noted.engine, noted.hedged) = (Some(Arc::clone(engine)), hedged);
+    }
+
+    /// The engine of others that served it.
+    fn hosted(&self, config: &Config) -> Option<HeaderValue> {
+        let engine = self.noted.lock().engine.clone()?;
+        let served = |known: &&Engine| known.hosted.is_some() && *known.name == *engine;
+        let known = config.engines.iter().find(served)?;
+        HeaderValue::from_str(&known.name).ok().or(Some(HeaderValue::from_static("yes")))
     }
 
     /// Notes whose request it is.
@@ -239,6 +249,11 @@ where
         None => serve(request, id.clone()).instrument(span).await,
     };
     finish(response.headers_mut(), &id, started);
+    if config.engines.iter().any(|engine| engine.hosted.is_some())
+        && let Some(engine) = id.hosted(&config)
+    {
+        response.headers_mut().insert(HOSTED, engine);
+    }
     if let Some(rate) = rate {
         show(response.headers_mut(), rate);
     }
@@ -387,7 +402,7 @@ fn finish(headers: &mut HeaderMap, id: &RequestId, started: Instant) {
     headers.insert(
         header::ACCESS_CONTROL_EXPOSE_HEADERS,
         HeaderValue::from_static(
-            "location, x-request-id, retry-after, retry-after-ms, x-should-retry, openai-processing-ms, \
+            "location, x-request-id, x-speechstack-hosted, retry-after, retry-after-ms, x-should-retry, openai-processing-ms, \
              x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests",
         ),
     );

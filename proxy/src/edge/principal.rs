@@ -72,6 +72,11 @@ impl Principal {
         Err(Refused::Scope { what: format!("use the model '{id}'") })
     }
 
+    /// Whether its work may go to engines of others.
+    pub fn may_use_hosted(&self) -> bool {
+        !self.holder.scopes.own_engines
+    }
+
     /// Whether it may speak a client dialect.
     ///
     /// # Errors

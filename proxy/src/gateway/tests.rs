@@ -9,6 +9,7 @@ mod ffmpeg;
 mod frames;
 mod gemma;
 mod hedges;
+mod hosted;
 mod jobs;
 mod keys;
 mod known;
