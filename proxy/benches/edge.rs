@@ -10,7 +10,10 @@ use speechstack_proxy::timing::Door;
 const CALLS: u64 = 1000;
 
 fn bench(criterion: &mut Criterion) {
-    let door = Door::new().expect("a folder for keys");
+    let door = match Door::new() {
+        Ok(door) => door,
+        Err(error) => return eprintln!("unable to make keys: {error:#}"),
+    };
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
     let rows: [(&str, fn(&Door) -> bool); 3] =
         [("key check", Door::key), ("caller", Door::caller), ("quota check and settle", Door::quota)];
