@@ -6,6 +6,8 @@ use allocation_counter::measure;
 use criterion::{Criterion, criterion_group, criterion_main};
 use speechstack_proxy::timing::Door;
 
+type Call = fn(&Door) -> bool;
+
 /// Calls whose allocations are counted.
 const CALLS: u64 = 1000;
 
@@ -15,7 +17,7 @@ fn bench(criterion: &mut Criterion) {
         Err(error) => return eprintln!("unable to make keys: {error:#}"),
     };
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
-    let rows: [(&str, fn(&Door) -> bool); 3] =
+    let rows: [(&str, Call); 3] =
         [("key check", Door::key), ("caller", Door::caller), ("quota check and settle", Door::quota)];
     let mut group = criterion.benchmark_group("edge");
     for (name, call) in rows {

@@ -223,8 +223,8 @@ where
             Ok(admitted) => (rate, job) = admitted,
             Err(error) => refused = Some(Error::from(error)),
         }
-        if job.is_some()
-            && let Some(caller) = id.caller().filter(|caller| caller.is_shared())
+        if job.as_ref().is_some_and(Place::is_shared)
+            && let Some(caller) = id.caller()
         {
             match Box::pin(caller.job_of_all()).await {
                 Ok(of_all) => rate = of_all.or(rate),

@@ -67,6 +67,11 @@ impl Place {
     pub(super) fn new(permit: Permit, account: &Arc<Account>) -> Self {
         Self { permit: Some(permit), account: Arc::clone(account) }
     }
+
+    /// Whether other gateways count as well.
+    pub(super) fn is_shared(&self) -> bool {
+        self.account.shared.is_some()
+    }
 }
 
 impl Drop for Place {

@@ -129,11 +129,6 @@ impl Principal {
         Ok(Place::new(permit, &self.account))
     }
 
-    /// Whether other gateways count as well.
-    pub(super) fn is_shared(&self) -> bool {
-        self.account.shared.is_some()
-    }
-
     /// Whether other gateways leave room for the request and the place that this one has counted. Returns what is left of a
     /// minute's requests, if they are limited and the others are known.
     ///
