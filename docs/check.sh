@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks that docs/metrics.md has every metric of the sources and no other, docs/faults.md every fault class, docs/runbooks a page
-# for every alert and no other, that the tests named by docs/cluster-faults.md exist, and that links between pages lead somewhere.
+# for every alert and no other, that the tests named by docs/cluster-faults.md and docs/migrate.md exist, and that links between pages lead somewhere.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export LC_ALL=C
@@ -88,6 +88,17 @@ for name in $(comm -23 <(tested | sed 's/cluster:.*//' | names) <(exist operator
 done
 for name in $(comm -23 <(tested | sed -n 's/.*cluster://p' | names) <(exist e2e/tests/cluster)); do
 	say "docs/cluster-faults.md names the cluster test $name, which does not exist"
+done
+
+# A test of the second column: `file::test`, or a whole file of tests.
+moved=$(sed -nE 's/^\| [^|]+ \| (.*) \|$/\1/p' docs/migrate.md | grep -oE '`[a-z_]+::[a-z_0-9]+`|`[a-z0-9_/]+\.rs`' | tr -d '`' | sort -u)
+[ "$(wc -l <<<"$moved")" -ge 20 ] || say "docs/check.sh finds few tests in docs/migrate.md"
+for name in $moved; do
+	case $name in
+	*::*) grep -qsE "fn ${name#*::}\(" "proxy/src/gateway/tests/${name%%::*}.rs" ;;
+	*/*) [ -e "$name" ] ;;
+	*) [ -e "proxy/src/gateway/tests/$name" ] ;;
+	esac || say "docs/migrate.md names the test $name, which does not exist"
 done
 
 for page in README.md CONTRIBUTING.md docs/*.md docs/runbooks/*.md; do

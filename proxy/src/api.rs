@@ -115,14 +115,15 @@ impl Context {
     ) -> Result<Route, Error> {
         let (config, caller) = (self.config.get(), request_id.caller());
         if name.is_none() && caller.is_none() {
-            return Ok(catalog::default_route(&config, capability));
+            return Ok(catalog::default_route(&config, capability).with_hosted(true));
         }
         let voices = self.voices.known();
         let known = catalog::known_for(&config, &voices, name, capability)?;
+        let hosted = caller.as_ref().is_none_or(|caller| caller.may_use_hosted());
         if let Some(caller) = caller {
             caller.may_use(&known.id, name)?;
         }
-        Ok(known.route)
+        Ok(known.route.with_hosted(hosted))
     }
 
     /// Notes that an engine, which may have been asked as the second one, heard an upload of so many seconds.

@@ -21,6 +21,7 @@ mod conversation;
 mod current;
 mod grpc;
 mod hedge;
+mod hosted;
 mod jobs;
 mod kubernetes;
 mod load;
@@ -34,13 +35,14 @@ mod shown;
 mod supervisors;
 mod tls;
 
-pub use auth::{Auth, AuthMode, Jwt, Limits, Quotas, Usage};
+pub use auth::{Auth, AuthMode, Jwt, Limits, Quotas, Redis, Usage};
 pub use clips::Clips;
 pub use connections::Connections;
 pub use conversation::Conversation;
 pub use current::Current;
 pub use grpc::Grpc;
 pub use hedge::Hedge;
+pub use hosted::Hosted;
 pub use jobs::{Jobs, Webhooks};
 pub use kubernetes::{Discovery, Kubelet, Operator, Pool};
 pub use load::Error;
@@ -115,6 +117,10 @@ pub struct Engine {
     /// none of them serves with its full weight.
     #[serde(default)]
     pub standby: bool,
+    /// When set it belongs to others: it is used where engines of one's own are missing or busy, within a budget, for keys that
+    /// allow it.
+    #[serde(default)]
+    pub hosted: Option<Hosted>,
     /// When set the kubelet restarts the engine's container on the guard's word.
     #[serde(default)]
     pub kubelet: Option<Kubelet>,
@@ -155,6 +161,7 @@ impl Engine {
             container: None,
             unit: None,
             standby: false,
+            hosted: None,
             kubelet: None,
             operator: None,
         }

@@ -10,6 +10,8 @@ mod need;
 mod outbound;
 mod principal;
 mod quota;
+mod shared;
+pub mod timing;
 mod tries;
 mod usage;
 
@@ -27,6 +29,7 @@ use twox_hash::XxHash3_64;
 use uuid::Builder;
 
 pub use access::{Access, Denied, EPHEMERAL, Peer};
+pub use account::Place;
 pub use charge::Charge;
 pub use metrics::Metrics;
 pub use principal::Principal;
@@ -40,15 +43,17 @@ use need::Need;
 use outbound::{InFlight, Outbound};
 use quota::Rate;
 
-use crate::config::{Config, Current};
+use crate::config::{Config, Current, Engine};
 use crate::error::{Error, Refused, Unit};
 use crate::grpc;
 use crate::net::body::Pace;
 use crate::net::drain::Drain;
-use crate::net::permits::{Permit, Permits};
+use crate::net::permits::Permits;
 use crate::rng::Rng;
 
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
+/// The engine of others that served a request.
+const HOSTED: HeaderName = HeaderName::from_static("x-speechstack-hosted");
 const VERSION: HeaderName = HeaderName::from_static("openai-version");
 /// The target of log lines that say who did what, and who was refused.
 pub const AUDIT: &str = "audit";
@@ -83,6 +88,14 @@ impl RequestId {
         (noted.engine, noted.hedged) = (Some(Arc::clone(engine)), hedged);
     }
 
+    /// The engine of others that served it.
+    fn hosted(&self, config: &Config) -> Option<HeaderValue> {
+        let engine = self.noted.lock().engine.clone()?;
+        let served = |known: &&Engine| known.hosted.is_some() && *known.name == *engine;
+        let known = config.engines.iter().find(served)?;
+        HeaderValue::from_str(&known.name).ok().or(Some(HeaderValue::from_static("yes")))
+    }
+
     /// Notes whose request it is.
     pub fn called_by(&self, caller: Arc<Principal>) {
         self.noted.lock().caller = Some(caller);
@@ -97,7 +110,19 @@ impl RequestId {
     ///
     /// # Errors
     /// The caller's quota does not allow it.
-    pub fn charge(&self, unit: Unit, amount: f64) -> Result<Option<Charge>, Error> {
+    pub async fn charge(&self, unit: Unit, amount: f64) -> Result<Option<Charge>, Error> {
+        let charge = self.charge_at_once(unit, amount)?;
+        if let Some(charge) = &charge {
+            charge.agreed().await?;
+        }
+        Ok(charge)
+    }
+
+    /// As [`RequestId::charge`], within a session: of what other gateways used counts what is known of it.
+    ///
+    /// # Errors
+    /// The caller's quota does not allow it.
+    pub fn charge_at_once(&self, unit: Unit, amount: f64) -> Result<Option<Charge>, Error> {
         let Some(caller) = self.caller() else { return Ok(None) };
         caller.reserve(unit, amount, unix_millis())?;
         Ok(Some(Charge::new(caller, self.clone(), unit, amount)))
@@ -198,6 +223,14 @@ where
             Ok(admitted) => (rate, job) = admitted,
             Err(error) => refused = Some(Error::from(error)),
         }
+        if job.as_ref().is_some_and(Place::is_shared)
+            && let Some(caller) = id.caller()
+        {
+            match Box::pin(caller.job_of_all()).await {
+                Ok(of_all) => rate = of_all.or(rate),
+                Err(error) => (refused, job) = (Some(Error::from(error)), None),
+            }
+        }
     }
     let route = edge.metrics.route(passage.pattern);
     // A span costs as much as all else of the edge. The log line has the same fields.
@@ -216,6 +249,11 @@ where
         None => serve(request, id.clone()).instrument(span).await,
     };
     finish(response.headers_mut(), &id, started);
+    if config.engines.iter().any(|engine| engine.hosted.is_some())
+        && let Some(engine) = id.hosted(&config)
+    {
+        response.headers_mut().insert(HOSTED, engine);
+    }
     if let Some(rate) = rate {
         show(response.headers_mut(), rate);
     }
@@ -236,7 +274,7 @@ impl Edge {
         request: &mut http::Request<B>,
         peer: Peer,
         id: &RequestId,
-    ) -> Result<(Option<Rate>, Option<Permit>), Refused> {
+    ) -> Result<(Option<Rate>, Option<Place>), Refused> {
         let need = need::of(pattern, request.method() != Method::POST);
         let admitted = self.access.admit(config, need, request, peer, unix_seconds());
         // Clients of Socket.IO that poll send what they say, their key too, with POST.
@@ -364,7 +402,7 @@ fn finish(headers: &mut HeaderMap, id: &RequestId, started: Instant) {
     headers.insert(
         header::ACCESS_CONTROL_EXPOSE_HEADERS,
         HeaderValue::from_static(
-            "location, x-request-id, retry-after, retry-after-ms, x-should-retry, openai-processing-ms, \
+            "location, x-request-id, x-speechstack-hosted, retry-after, retry-after-ms, x-should-retry, openai-processing-ms, \
              x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests",
         ),
     );

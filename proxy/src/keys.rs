@@ -11,7 +11,7 @@ pub mod testing;
 mod token;
 
 pub use command::{Order, run};
-pub use file::{Error, NewKey};
+pub use file::{Error, NewKey, Scopes};
 pub use key::masked;
 pub use set::{Holder, Refused};
 pub use store::{Metrics, Store};

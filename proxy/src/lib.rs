@@ -31,6 +31,7 @@ mod clips;
 pub mod config;
 mod conversation;
 mod edge;
+pub use edge::timing;
 mod error;
 mod ffmpeg;
 #[cfg(any(test, fuzzing))]

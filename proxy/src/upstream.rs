@@ -31,6 +31,7 @@ mod foreign;
 mod framed;
 mod get;
 mod hedge;
+mod hosted;
 mod long;
 mod membership;
 mod metrics;
@@ -239,7 +240,7 @@ impl Upstreams {
     /// Whether an engine of that capability is proven and can be sent to.
     pub fn ready(&self, capability: Capability) -> bool {
         let now = Instant::now();
-        self.of(capability.into()).any(|endpoint| endpoint.is_ready(now))
+        self.of(Route::from(capability).with_hosted(true)).any(|endpoint| endpoint.is_ready(now))
     }
 
     /// How many engines of that route would start a request at once.

@@ -67,7 +67,7 @@ async fn transcribe(
     let mut job = outgoing(route, work, form.playing.seconds, request_id);
     job.file = Some(form.upload(&fields, &context.upstreams));
     job.may_wait = may_wait(&context.config.get(), Capability::Stt, form.announced);
-    let charge = request_id.charge(Unit::AudioSeconds, form.playing.seconds)?;
+    let charge = request_id.charge(Unit::AudioSeconds, form.playing.seconds).await?;
     let (transcript, turns, engine, hedged) = if speakers {
         let Served { value, engine, hedged } = context.upstreams.transcribe_with_speakers(&job).await?;
         (value.0, Some(value.1), engine, hedged)

@@ -50,7 +50,7 @@ pub fn model(config: &Config, voices: &[String], name: &str) -> Option<Known> {
     }
     let of_engine = config.language_models().into_iter().find(|(model, _)| *model == name);
     if let Some((model, pool)) = of_engine {
-        let route = Route { capability: Capability::Llm, pool: pool.map(Into::into) };
+        let route = Route { capability: Capability::Llm, pool: pool.map(Into::into), hosted: false };
         return Some(Known { id: model.to_owned(), route });
     }
     let undated = undated(name);
@@ -117,7 +117,7 @@ pub fn unknown(name: &str) -> Error {
 }
 
 fn route(model: &config::Model) -> Route {
-    Route { capability: model.capability, pool: model.pool.as_deref().map(Into::into) }
+    Route { capability: model.capability, pool: model.pool.as_deref().map(Into::into), hosted: false }
 }
 
 #[cfg(test)]

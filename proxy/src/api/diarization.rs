@@ -80,7 +80,7 @@ async fn diarize(
     let mut job = outgoing(route, Work::Diarize, form.playing.seconds, request_id);
     job.file = Some(form.upload(&fields, &context.upstreams));
     job.may_wait = may_wait(&config, Capability::Stt, form.announced);
-    let charge = request_id.charge(Unit::AudioSeconds, form.playing.seconds)?;
+    let charge = request_id.charge(Unit::AudioSeconds, form.playing.seconds).await?;
     let Served { value: turns, engine, hedged } = context.upstreams.speaker_turns(&job).await?;
     let playing = form.playing;
     context.served(form, request_id, (&engine, hedged), charge, duration(&turns, playing));

@@ -15,7 +15,7 @@ use contract::Capability;
 use super::bridge::socket_io;
 use super::openai::realtime;
 use super::{Context, gemma};
-use crate::edge::{Denied, Peer, RequestId, unix_millis};
+use crate::edge::{Denied, Peer, Place, RequestId, unix_millis};
 use crate::error::{Error, Unit};
 use crate::net::permits::Permit;
 use crate::net::websocket::{Gone, Handshake, Message, Received};
@@ -112,9 +112,10 @@ pub trait Dialect: Send {
 /// The routes of all dialects.
 pub fn routes() -> Router<Arc<Context>> {
     DIALECTS.into_iter().fold(Router::new(), |router, spoken| {
-        let serve = move |State(context): State<Arc<Context>>,
-                          Extension(id): Extension<RequestId>,
-                          request: Request| async move { begin(context, id, request, spoken) };
+        let serve =
+            move |State(context): State<Arc<Context>>,
+                  Extension(id): Extension<RequestId>,
+                  request: Request| async move { begin(context, id, request, spoken).await };
         let other = || async { Error::MethodNotAllowed { allowed: "GET" } };
         let methods = get(serve).fallback(other);
         // Where clients of WebRTC send their offer.
@@ -125,7 +126,7 @@ pub fn routes() -> Router<Arc<Context>> {
 }
 
 /// Answers the handshake; the session then runs in a task that a stop waits for.
-fn begin(
+async fn begin(
     context: Arc<Context>,
     request_id: RequestId,
     mut request: Request,
@@ -139,7 +140,10 @@ fn begin(
     if let Some(denied) = denied {
         return deny(context, request_id, request, handshake, spoken, denied);
     }
-    let admitted = match admit(&context, &request_id, &request, &handshake.offered, spoken) {
+    let place = seat(&context, &request_id).await;
+    let admitted =
+        place.and_then(|place| admit(&context, &request_id, &request, &handshake.offered, spoken, place));
+    let admitted = match admitted {
         Err(Error::Refused(refused)) => {
             let denied = Denied { refused, peer: Peer::default() };
             return deny(context, request_id, request, handshake, spoken, denied);
@@ -188,7 +192,12 @@ fn deny(
             proven = admission::first_message(&context, &request_id, &denied, &mut socket) => proven,
             () = context.drain.begun() => return,
         };
-        let admitted = proven.and_then(|()| admit(&context, &request_id, &request, &offered, spoken));
+        let place = match proven {
+            Ok(()) => seat(&context, &request_id).await,
+            Err(error) => Err(error),
+        };
+        let admitted =
+            place.and_then(|place| admit(&context, &request_id, &request, &offered, spoken, place));
         drop(permit);
         match admitted {
             Ok(admitted) => {
@@ -226,14 +235,15 @@ fn turn_away(
 ///
 /// # Errors
 /// There is no room for it.
-pub fn begin_events(
+pub async fn begin_events(
     context: &Arc<Context>,
     request_id: RequestId,
     connection: socket_io::Connection,
     name: &'static str,
     open: impl FnOnce() -> Result<Opened, Error>,
 ) -> Result<(), Error> {
-    let admitted = seated(context, &request_id, open)?;
+    let place = seat(context, &request_id).await?;
+    let admitted = seated(context, &request_id, open, place)?;
     let task_context = Arc::clone(context);
     context.drain.spawn(run(task_context, request_id, Connection::SocketIo(connection), admitted, name));
     Ok(())
@@ -246,7 +256,7 @@ struct Admitted {
     protocol: Option<&'static str>,
     _permit: Permit,
     /// Among the sessions of its caller.
-    _place: Option<Permit>,
+    _place: Option<Place>,
 }
 
 /// Opens a session, if there is room for it.
@@ -256,25 +266,28 @@ fn admit(
     request: &Request,
     offered: &[String],
     spoken: Spoken,
+    place: Option<Place>,
 ) -> Result<Admitted, Error> {
-    seated(context, request_id, || (spoken.open)(context, request_id, request, offered))
+    seated(context, request_id, || (spoken.open)(context, request_id, request, offered), place)
+}
+
+/// A place among the sessions of a caller that is known.
+async fn seat(context: &Context, request_id: &RequestId) -> Result<Option<Place>, Error> {
+    let Some(caller) = request_id.caller() else { return Ok(None) };
+    caller.request(unix_millis())?;
+    drop(request_id.charge(Unit::AudioSeconds, 0.0).await?);
+    let place = caller.stream(context.config.get().gateway.sessions.max)?;
+    caller.stream_of_all().await?;
+    Ok(Some(place))
 }
 
 fn seated(
     context: &Arc<Context>,
     request_id: &RequestId,
     open: impl FnOnce() -> Result<Opened, Error>,
+    place: Option<Place>,
 ) -> Result<Admitted, Error> {
     let config = context.config.get();
-    let caller = request_id.caller();
-    let place = match &caller {
-        Some(caller) => {
-            caller.request(unix_millis())?;
-            drop(request_id.charge(Unit::AudioSeconds, 0.0)?);
-            Some(caller.stream(config.gateway.sessions.max)?)
-        }
-        None => None,
-    };
     let opened = open()?;
     let retry_after = config.gateway.retry_after.min;
     let permit =

@@ -94,7 +94,7 @@ async fn serve(
     let mut job = outgoing(route, work, form.playing.seconds, request_id);
     job.file = Some(form.upload(&fields, &context.upstreams));
     job.may_wait = may_wait(&config, Capability::Stt, form.announced);
-    let charge = request_id.charge(Unit::AudioSeconds, form.playing.seconds)?;
+    let charge = request_id.charge(Unit::AudioSeconds, form.playing.seconds).await?;
     let Served { value: transcript, engine, hedged } = context.upstreams.transcribe(&job).await?;
     let seconds = transcript.duration.unwrap_or(form.playing.seconds);
     context.served(form, request_id, (&engine, hedged), charge, seconds);

@@ -91,7 +91,7 @@ async fn serve(
     request_id: &RequestId,
 ) -> Result<Response, Error> {
     let job = job(context, form, &fields, request_id)?;
-    let charge = request_id.charge(Unit::AudioSeconds, form.playing.seconds)?;
+    let charge = request_id.charge(Unit::AudioSeconds, form.playing.seconds).await?;
     let served = context.upstreams.transcribe_with_speakers(&job).await?;
     let (transcript, turns) = served.value;
     let seconds = known(transcript.duration).or_else(|| known(turns.duration)).unwrap_or(0.0);

@@ -89,7 +89,7 @@ async fn begin(
     further: Option<mpsc::Receiver<String>>,
 ) -> Result<impl Stream<Item = Result<Bytes, Error>> + Send + use<>, Error> {
     let (writer, mut reader) = buffer();
-    let charge = request_id.charge(Unit::Characters, speech.input.chars().count() as f64)?;
+    let charge = request_id.charge(Unit::Characters, speech.input.chars().count() as f64).await?;
     let spoken = Spoken::new(context, request_id, speech, charge, writer)?.followed_by(further);
     let task = AbortOnDropHandle::new(tokio::spawn(spoken.make().in_current_span()));
     let begun = reader.next().await.transpose()?;

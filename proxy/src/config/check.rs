@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use contract::{Capability, Class};
 
-use crate::config::{Config, Container, Engine, Error, Policy, Unit};
+use crate::config::{Config, Container, Engine, Error, Hosted, Policy, Unit};
 use crate::protocol::Transport;
 
 impl Config {
@@ -40,6 +40,9 @@ impl Config {
             base_url("engines[].url", &engine.name, &engine.url)?;
             engine.check()?;
             engine.check_protocols()?;
+            if let Some(reason) = engine.hosted.as_ref().and_then(Hosted::fault) {
+                return invalid("engines[].hosted", format!("of {} {reason}", engine.name));
+            }
             let stands_for = |other: &Engine| !other.standby && other.capability == engine.capability;
             if engine.standby && !self.engines.iter().any(stands_for) {
                 let reason = format!(

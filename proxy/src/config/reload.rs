@@ -116,6 +116,7 @@ pub fn needs_restart(before: &Config, now: &Config) -> Vec<&'static str> {
         ("gateway.tls", old.tls != new.tls),
         ("gateway.spool", old.spool != new.spool),
         ("gateway.discovery", discovery),
+        ("gateway.quotas.redis", old.quotas.redis != new.quotas.redis),
         ("gateway.clips", old.clips != new.clips),
         ("gateway.jobs.dir", old.jobs.dir != new.jobs.dir),
         ("gateway.jobs.webhooks.secret_file", old.jobs.webhooks.secret_file != new.jobs.webhooks.secret_file),

@@ -12,6 +12,7 @@ use crate::edge::account::Accounts;
 use crate::edge::credential;
 use crate::edge::need::Need;
 use crate::edge::principal::{Principal, Usage};
+use crate::edge::shared::Shared;
 use crate::edge::tries::Tries;
 use crate::edge::usage::Export;
 use crate::error::Refused;
@@ -63,8 +64,14 @@ impl Access {
             IntCounterVec::new(Opts::new("speechstack_gateway_key_checks_total", help), &["result"])?;
         registry.register(Box::new(checks.clone()))?;
         let accepted = checks.with_label_values(&["accepted"]);
-        let (accounts, export) =
-            (Arc::new(Accounts::new(registry)?), Arc::new(Export::start(config, registry)?));
+        let redis = config.get().gateway.quotas.redis.clone();
+        let shared = redis.map(|redis| Shared::new(redis, registry)).transpose()?;
+        let store = shared.as_ref().map(|(store, _)| Arc::clone(store));
+        let accounts = Arc::new(Accounts::new(registry, store)?);
+        if let Some((shared, changes)) = shared {
+            tokio::spawn(shared.follow(Arc::downgrade(&accounts), changes));
+        }
+        let export = Arc::new(Export::start(config, registry)?);
         Ok(Self { keys, tries: Arc::default(), accounts, export, checks, accepted })
     }
 

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Mutex, RwLock};
 use prometheus::{Counter, CounterVec, IntCounter, IntCounterVec, Opts, Registry};
 
-use crate::edge::quota::{Bucket, Ledger};
-use crate::net::permits::Permits;
+use crate::edge::quota::{Bucket, Ledger, Used};
+use crate::edge::shared::Shared;
+use crate::net::permits::{Permit, Permits};
 
 /// Names with series of their own; the rest share one, so that metrics stay few.
 const MAX_LABELS: usize = 200;
@@ -18,10 +20,65 @@ const MAX_ACCOUNTS: usize = 100_000;
 
 /// What the keys of one name have used.
 pub(super) struct Account {
+    pub(super) name: Arc<str>,
     pub(super) state: Mutex<State>,
     pub(super) jobs: Permits,
     pub(super) streams: Permits,
     pub(super) series: Series,
+    /// Where other gateways count as well.
+    pub(super) shared: Option<Arc<Shared>>,
+    /// It waits to be written there.
+    pub(super) waits: AtomicBool,
+    /// Held by who writes it there.
+    pub(super) turn: tokio::sync::Mutex<()>,
+}
+
+impl Account {
+    /// Has its state written to where other gateways see it.
+    pub(super) fn changed(self: &Arc<Self>) {
+        if let Some(shared) = &self.shared {
+            shared.changed(self);
+        }
+    }
+
+    /// What is set aside, and what was used today.
+    pub(super) fn held(&self, now: u64) -> (Used, Used) {
+        self.state.lock().ledger.held(now)
+    }
+
+    /// Whether something runs for it.
+    pub(super) fn holds(&self) -> bool {
+        self.jobs.taken() + self.streams.taken() > 0 || self.held(0).0 != Used::default()
+    }
+
+    /// Whether nothing runs for it and nothing was used today.
+    pub(super) fn is_at_rest(&self, now: u64) -> bool {
+        !self.holds() && self.state.lock().ledger.is_at_rest(now)
+    }
+}
+
+/// A place among the requests or sessions of a name; dropping it frees it.
+pub struct Place {
+    permit: Option<Permit>,
+    account: Arc<Account>,
+}
+
+impl Place {
+    pub(super) fn new(permit: Permit, account: &Arc<Account>) -> Self {
+        Self { permit: Some(permit), account: Arc::clone(account) }
+    }
+
+    /// Whether other gateways count as well.
+    pub(super) fn is_shared(&self) -> bool {
+        self.account.shared.is_some()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.permit = None;
+        self.account.changed();
+    }
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +104,7 @@ pub(super) struct Accounts {
     audio_seconds: CounterVec,
     characters: CounterVec,
     refusals: IntCounterVec,
+    shared: Option<Arc<Shared>>,
 }
 
 impl Accounts {
@@ -54,7 +112,7 @@ impl Accounts {
     ///
     /// # Errors
     /// When its metrics are registered already.
-    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub(super) fn new(registry: &Registry, shared: Option<Arc<Shared>>) -> prometheus::Result<Self> {
         let opts = |name: &str, help: &str| Opts::new(name, help);
         let requests = IntCounterVec::new(
             opts(
@@ -82,7 +140,7 @@ impl Accounts {
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(audio_seconds.clone()))?;
         registry.register(Box::new(characters.clone()))?;
-        Ok(Self { accounts: RwLock::default(), requests, audio_seconds, characters, refusals })
+        Ok(Self { accounts: RwLock::default(), requests, audio_seconds, characters, refusals, shared })
     }
 
     /// That of a name.
@@ -99,6 +157,7 @@ impl Accounts {
         let label = if accounts.len() < MAX_LABELS { &**name } else { OTHERS };
         let account = accounts.entry(Arc::clone(name)).or_insert_with(|| {
             Arc::new(Account {
+                name: Arc::clone(name),
                 state: Mutex::default(),
                 jobs: Permits::default(),
                 streams: Permits::default(),
@@ -108,6 +167,9 @@ impl Accounts {
                     characters: self.characters.with_label_values(&[label]),
                     refusals: self.refusals.clone(),
                 },
+                shared: self.shared.clone(),
+                waits: AtomicBool::new(false),
+                turn: tokio::sync::Mutex::default(),
             })
         });
         Arc::clone(account)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::edge::principal::Principal;
 use crate::edge::{RequestId, unix_millis};
-use crate::error::Unit;
+use crate::error::{Refused, Unit};
 
 /// An amount that is set aside for work. Dropped without being settled, it is given back.
 #[derive(Debug)]
@@ -20,6 +20,14 @@ impl Charge {
     /// Sets an amount aside for a caller.
     pub(super) fn new(caller: Arc<Principal>, request_id: RequestId, unit: Unit, reserved: f64) -> Self {
         Self { caller, request_id, unit, reserved }
+    }
+
+    /// Whether other gateways leave that much.
+    ///
+    /// # Errors
+    /// [`Refused::Day`].
+    pub(super) async fn agreed(&self) -> Result<(), Refused> {
+        self.caller.day_of_all(self.unit, self.reserved).await
     }
 
     /// The work is done, and took that much.

@@ -11,6 +11,7 @@ use http::StatusCode;
 use http_body::{Frame, SizeHint};
 use tracing::field;
 
+use crate::edge::account::Place;
 use crate::edge::metrics::{Metrics, Route};
 use crate::edge::{AUDIT, RequestId, outcome};
 use crate::net::permits::Permit;
@@ -30,7 +31,7 @@ pub(super) struct InFlight {
     /// Its place among the requests in flight, if it needs one.
     pub(super) place: Option<Permit>,
     /// Its place among those of its caller.
-    pub(super) job: Option<Permit>,
+    pub(super) job: Option<Place>,
 }
 
 /// Status of a request whose client left before the reply.

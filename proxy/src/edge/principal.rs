@@ -8,10 +8,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::config::Limits;
-use crate::edge::RequestId;
-use crate::edge::account::Account;
-use crate::edge::quota::{Rate, Used};
+use crate::edge::account::{Account, Place};
+use crate::edge::quota::{Rate, Used, until_tomorrow};
+use crate::edge::shared::{Answer, Ask};
 use crate::edge::usage::{Amount, Export, Line};
+use crate::edge::{RequestId, unix_millis};
 use crate::error::{Refused, Unit};
 use crate::keys::Holder;
 use crate::net::permits::{Permit, Permits};
@@ -71,6 +72,11 @@ impl Principal {
         Err(Refused::Scope { what: format!("use the model '{id}'") })
     }
 
+    /// Whether its work may go to engines of others.
+    pub fn may_use_hosted(&self) -> bool {
+        !self.holder.scopes.own_engines
+    }
+
     /// Whether it may speak a client dialect.
     ///
     /// # Errors
@@ -117,18 +123,65 @@ impl Principal {
     ///
     /// # Errors
     /// [`Refused::Jobs`].
-    pub(super) fn job(&self, of_all: usize) -> Result<Permit, Refused> {
-        take(&self.account.jobs, self.limits.jobs, of_all)
-            .map_err(|limit| self.counted(Refused::Jobs { limit }))
+    pub(super) fn job(&self, of_all: usize) -> Result<Place, Refused> {
+        let taken = take(&self.account.jobs, self.limits.jobs, of_all);
+        let permit = taken.map_err(|limit| self.counted(Refused::Jobs { limit }))?;
+        Ok(Place::new(permit, &self.account))
+    }
+
+    /// Whether other gateways leave room for the request and the place that this one has counted. Returns what is left of a
+    /// minute's requests, if they are limited and the others are known.
+    ///
+    /// # Errors
+    /// [`Refused::Requests`], [`Refused::Jobs`].
+    pub(super) async fn job_of_all(&self) -> Result<Option<Rate>, Refused> {
+        let ask = self.limits.jobs.map_or(Ask::Nothing, Ask::Job);
+        self.agreed(self.limits.requests_per_minute, ask).await
+    }
+
+    /// As [`Principal::job_of_all`], for a session.
+    ///
+    /// # Errors
+    /// [`Refused::Requests`], [`Refused::Streams`].
+    pub async fn stream_of_all(&self) -> Result<(), Refused> {
+        let ask = self.limits.streams.map_or(Ask::Nothing, Ask::Stream);
+        self.agreed(self.limits.requests_per_minute, ask).await.map(|_| ())
+    }
+
+    /// Whether other gateways leave an amount of the day that this one has set aside.
+    ///
+    /// # Errors
+    /// [`Refused::Day`].
+    pub(super) async fn day_of_all(&self, unit: Unit, amount: f64) -> Result<(), Refused> {
+        let ask = self.a_day(unit).map_or(Ask::Nothing, |limit| Ask::Day(unit, amount, limit));
+        self.agreed(None, ask).await.map(|_| ())
+    }
+
+    async fn agreed(&self, rate: Option<u32>, ask: Ask) -> Result<Option<Rate>, Refused> {
+        let Some(shared) = &self.account.shared else { return Ok(None) };
+        if rate.is_none() && ask == Ask::Nothing {
+            return Ok(None);
+        }
+        match (shared.ask(&self.account, rate, ask).await, ask) {
+            (Answer::Granted(rate), _) => Ok(rate),
+            (Answer::TooManyRequests(retry_after), _) => {
+                Err(self.counted(Refused::Requests { limit: rate.unwrap_or_default(), retry_after }))
+            }
+            (Answer::UsedUp, Ask::Job(limit)) => Err(self.counted(Refused::Jobs { limit })),
+            (Answer::UsedUp, Ask::Stream(limit)) => Err(self.counted(Refused::Streams { limit })),
+            (Answer::UsedUp, Ask::Day(unit, ..)) => Err(self.used_up(unit, until_tomorrow(unix_millis()))),
+            (Answer::UsedUp, Ask::Nothing) | (Answer::Unreachable, _) => Ok(None),
+        }
     }
 
     /// A place among the sessions of this name, of so many of all names.
     ///
     /// # Errors
     /// [`Refused::Streams`].
-    pub fn stream(&self, of_all: usize) -> Result<Permit, Refused> {
-        take(&self.account.streams, self.limits.streams, of_all)
-            .map_err(|limit| self.counted(Refused::Streams { limit }))
+    pub fn stream(&self, of_all: usize) -> Result<Place, Refused> {
+        let taken = take(&self.account.streams, self.limits.streams, of_all);
+        let permit = taken.map_err(|limit| self.counted(Refused::Streams { limit }))?;
+        Ok(Place::new(permit, &self.account))
     }
 
     /// Sets an amount aside at `now`, milliseconds of Unix time.
@@ -143,6 +196,7 @@ impl Principal {
     /// Gives back what was set aside.
     pub(super) fn release(&self, unit: Unit, amount: f64) {
         self.account.state.lock().ledger.release(unit, amount);
+        self.account.changed();
     }
 
     /// Counts what work took, at `now`, milliseconds of Unix time.
@@ -151,6 +205,7 @@ impl Principal {
     /// [`Refused::Day`]: no more is to be had today. It is counted all the same.
     pub fn spend(&self, request_id: &RequestId, unit: Unit, amount: f64, now: u64) -> Result<(), Refused> {
         let spent = self.account.state.lock().ledger.spend(unit, amount, self.a_day(unit), now);
+        self.account.changed();
         match unit {
             Unit::AudioSeconds => self.account.series.audio_seconds.inc_by(amount),
             Unit::Characters => self.account.series.characters.inc_by(amount),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::error::Unit;
 
 /// Milliseconds of a day.
-const DAY_MS: u64 = 86_400_000;
+pub(super) const DAY_MS: u64 = 86_400_000;
 /// Days that are kept.
 const MAX_DAYS: usize = 31;
 
@@ -58,6 +58,18 @@ pub struct Rate {
     pub full_in: Duration,
 }
 
+impl Rate {
+    /// That of a bucket in which so many are left.
+    pub(super) fn of(limit: u32, left: f64) -> Self {
+        Self { limit, left: left as u32, full_in: until_full(limit, f64::from(limit) - left) }
+    }
+}
+
+/// Until so many requests are refilled, of so many a minute.
+pub(super) fn until_full(limit: u32, missing: f64) -> Duration {
+    Duration::from_millis((missing * 60_000.0 / f64::from(limit.max(1))).ceil() as u64)
+}
+
 impl Bucket {
     /// Takes a request.
     ///
@@ -69,15 +81,14 @@ impl Bucket {
         // A clock that was set back adds nothing.
         let more = now.saturating_sub(self.at) as f64 * per_ms;
         let left = self.left.map_or(most, |left| (left + more).min(most));
-        let wait = |missing: f64| Duration::from_millis((missing / per_ms).ceil() as u64);
         self.at = now;
         if left < 1.0 {
             self.left = Some(left);
-            return Err(wait(1.0 - left));
+            return Err(until_full(limit, 1.0 - left));
         }
         let left = left - 1.0;
         self.left = Some(left);
-        Ok(Rate { limit, left: left as u32, full_in: wait(most - left) })
+        Ok(Rate::of(limit, left))
     }
 }
 
@@ -86,6 +97,8 @@ impl Bucket {
 pub struct Ledger {
     days: VecDeque<(u64, Used)>,
     reserved: Used,
+    /// What other gateways used in a day, as far as this one knows.
+    others: (u64, Used),
 }
 
 impl Ledger {
@@ -99,7 +112,7 @@ impl Ledger {
     /// # Errors
     /// It goes beyond the day's limit: when the next day begins.
     pub fn reserve(&mut self, unit: Unit, amount: f64, limit: Option<f64>, now: u64) -> Result<(), Duration> {
-        let used = self.today(now).of(unit) + self.reserved.of(unit);
+        let used = self.today(now).of(unit) + self.of_others(unit, now) + self.reserved.of(unit);
         // What is used up takes nothing more, not even work of unknown length.
         if limit.is_some_and(|limit| used + amount > limit || used >= limit) {
             return Err(until_tomorrow(now));
@@ -118,13 +131,29 @@ impl Ledger {
     /// # Errors
     /// The day's limit is used up: when the next day begins. The amount is counted all the same.
     pub fn spend(&mut self, unit: Unit, amount: f64, limit: Option<f64>, now: u64) -> Result<(), Duration> {
-        let reserved = self.reserved.of(unit);
+        let reserved = self.reserved.of(unit) + self.of_others(unit, now);
         let today = self.today(now);
         today.add(unit, amount);
         match limit {
             Some(limit) if today.of(unit) + reserved > limit => Err(until_tomorrow(now)),
             _ => Ok(()),
         }
+    }
+
+    /// Takes over what other gateways used in a day.
+    pub fn others(&mut self, day: u64, used: Used) {
+        self.others = (day, used);
+    }
+
+    fn of_others(&self, unit: Unit, now: u64) -> f64 {
+        let (day, used) = self.others;
+        if day == now / DAY_MS { used.of(unit) } else { 0.0 }
+    }
+
+    /// What is set aside, and what was used today.
+    pub fn held(&self, now: u64) -> (Used, Used) {
+        let today = self.days.back().filter(|(day, _)| *day == now / DAY_MS);
+        (self.reserved, today.map_or_else(Used::default, |(_, used)| *used))
     }
 
     /// What was used by day, the newest first; a day is counted from the first of 1970.
@@ -151,7 +180,7 @@ impl Ledger {
 }
 
 /// Until the next day of UTC begins.
-fn until_tomorrow(now: u64) -> Duration {
+pub(super) fn until_tomorrow(now: u64) -> Duration {
     Duration::from_millis(DAY_MS - now % DAY_MS)
 }
 
@@ -193,6 +222,18 @@ mod tests {
         assert!(ledger.reserve(unit, 0.0, limit, NOON).is_err(), "of unknown length, when all is used");
         assert!(ledger.reserve(Unit::Characters, 1.0, Some(1.0), NOON).is_ok());
         assert!(ledger.reserve(unit, 100.0, limit, NOON + DAY_MS / 2).is_ok(), "the next day");
+    }
+
+    #[test]
+    fn what_other_gateways_used_counts_on_its_day() {
+        let mut ledger = Ledger::default();
+        let (unit, limit) = (Unit::AudioSeconds, Some(100.0));
+        ledger.others(20_000, Used { audio_seconds: 70.0, ..Used::default() });
+        assert!(ledger.reserve(unit, 31.0, limit, NOON).is_err());
+        ledger.reserve(unit, 30.0, limit, NOON).unwrap();
+        assert!(ledger.spend(unit, 1.0, limit, NOON).is_err());
+        assert_eq!((ledger.held(NOON).0.audio_seconds, ledger.held(NOON).1.audio_seconds), (30.0, 1.0));
+        assert!(ledger.reserve(unit, 70.0, limit, NOON + DAY_MS).is_ok(), "the next day");
     }
 
     #[test]

@@ -53,6 +53,9 @@ struct Add {
     /// It may see the usage of all names and change keys.
     #[arg(long)]
     admin: bool,
+    /// Its work stays on one's own engines, and is refused rather than given to those of others.
+    #[arg(long)]
+    own_engines: bool,
     /// Requests a minute.
     #[arg(long)]
     requests_per_minute: Option<u32>,
@@ -119,6 +122,7 @@ fn new(wanted: &Add) -> Result<(Record, String), Error> {
             dialects: wanted.dialects.clone(),
             models: wanted.models.clone(),
             admin: wanted.admin,
+            own_engines: wanted.own_engines,
         },
         limits: Limits {
             requests_per_minute: wanted.requests_per_minute,
@@ -140,8 +144,9 @@ fn table(file: &File) -> String {
             names => format!("{what}={} ", names.join(",")),
         };
         let admin = if scopes.admin { "admin " } else { "" };
+        let own = if scopes.own_engines { "own_engines " } else { "" };
         let scopes =
-            format!("{admin}{}{}", named("dialects", &scopes.dialects), named("models", &scopes.models));
+            format!("{admin}{own}{}{}", named("dialects", &scopes.dialects), named("models", &scopes.models));
         let expires = record.expires.map_or_else(|| "never".to_owned(), |at| at.to_string());
         let tier = record.tier.as_deref().unwrap_or("-");
         let line = format!("{:<16}  {:<24}  {expires:<20}  {tier:<12}  {scopes}", record.id, record.name);

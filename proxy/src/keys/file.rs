@@ -129,6 +129,9 @@ pub struct Scopes {
     /// Whether it may see the usage of all names and change keys.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub admin: bool,
+    /// Whether its work stays on one's own engines, and is refused rather than given to those of others.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub own_engines: bool,
 }
 
 impl Scopes {
@@ -310,7 +313,12 @@ mod tests {
         let full = Record {
             expires: Some("2027-01-02T03:04:05Z".parse().unwrap()),
             tier: Some("free".into()),
-            scopes: Scopes { dialects: vec!["tldw".into()], models: vec!["parakeet".into()], admin: true },
+            scopes: Scopes {
+                dialects: vec!["tldw".into()],
+                models: vec!["parakeet".into()],
+                admin: true,
+                own_engines: true,
+            },
             limits: Limits { audio_minutes_per_day: Some(1.5), ..Limits::default() },
             ..record("0123456789abcdef")
         };

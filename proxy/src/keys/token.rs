@@ -120,6 +120,7 @@ struct Grants {
     dialects: Vec<String>,
     models: Vec<String>,
     admin: bool,
+    own_engines: bool,
 }
 
 /// Whether a text looks like a token: three parts of base64url.
@@ -197,7 +198,12 @@ impl Tokens {
             id: "oidc".into(),
             name: format!("{PREFIX}{}", plain(name)).into(),
             tier: grants.tier,
-            scopes: Scopes { dialects: grants.dialects, models: grants.models, admin: grants.admin },
+            scopes: Scopes {
+                dialects: grants.dialects,
+                models: grants.models,
+                admin: grants.admin,
+                own_engines: grants.own_engines,
+            },
             limits: Limits::default(),
             expires: Some(claims.exp),
             hash: None,

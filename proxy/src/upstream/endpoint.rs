@@ -23,6 +23,7 @@ use crate::upstream::ask;
 use crate::upstream::balance::Candidate;
 use crate::upstream::failure::Failure;
 use crate::upstream::hedge::Forecast;
+use crate::upstream::hosted::Budget;
 use crate::upstream::membership::Target;
 use crate::upstream::metrics::StateGauge;
 
@@ -46,6 +47,8 @@ pub struct Endpoint {
     pub settings: Settings,
     /// Whether it stands in for the others of its pool.
     standby: bool,
+    /// When it belongs to others: how much of it may be used.
+    pub(super) budget: Option<Budget>,
     /// The engine's own base URL, for show.
     pub url: String,
     /// Where its guard takes traffic.
@@ -87,6 +90,7 @@ impl Endpoint {
             name: engine.name.as_str().into(),
             capability: engine.capability,
             standby: engine.standby,
+            budget: engine.hosted.clone().map(Budget::new),
             url: engine.url.clone(),
             guard: engine.guard,
             pool: engine.pool.as_str().into(),
@@ -115,6 +119,11 @@ impl Endpoint {
             && self.protocols == engine.protocols
             && self.settings == engine.settings
             && self.standby == engine.standby
+            && match (&self.budget, &engine.hosted) {
+                (Some(budget), Some(hosted)) => budget.is_of(hosted),
+                (None, None) => true,
+                (Some(_), None) | (None, Some(_)) => false,
+            }
             && self.guard == engine.guard
             && self.stream == stream(engine).as_str()
     }

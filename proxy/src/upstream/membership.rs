@@ -10,7 +10,7 @@ use crate::protocol::{Protocol, Settings};
 use crate::upstream::endpoint::Endpoint;
 
 /// An engine as a source of endpoints describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     /// Unique name; in Kubernetes the pod's.
     pub name: String,
@@ -30,6 +30,8 @@ pub struct Target {
     pub admin: SocketAddr,
     /// Whether it stands in for the others of its pool.
     pub standby: bool,
+    /// When it belongs to others: when it is used, and how much of it.
+    pub hosted: Option<config::Hosted>,
     /// Whether it is about to go: it finishes what it has.
     pub terminating: bool,
 }
@@ -47,6 +49,7 @@ impl Target {
             guard: engine.guard,
             admin: engine.guard_admin,
             standby: engine.standby,
+            hosted: engine.hosted.clone(),
             terminating: false,
         }
     }
@@ -59,19 +62,27 @@ pub struct Route {
     pub capability: Capability,
     /// Of these, only those of this pool.
     pub pool: Option<Arc<str>>,
+    /// Whether those of others may do it, too.
+    pub hosted: bool,
 }
 
 impl Route {
+    /// The same, also of engines of others if these may do it.
+    pub fn with_hosted(self, hosted: bool) -> Self {
+        Self { hosted, ..self }
+    }
+
     /// Whether that endpoint is one of them.
     pub(super) fn includes(&self, endpoint: &Endpoint) -> bool {
         endpoint.capability == self.capability
+            && (self.hosted || endpoint.budget.is_none())
             && self.pool.as_ref().is_none_or(|pool| **pool == *endpoint.pool)
     }
 }
 
 impl From<Capability> for Route {
     fn from(capability: Capability) -> Self {
-        Self { capability, pool: None }
+        Self { capability, pool: None, hosted: false }
     }
 }
 

@@ -5,6 +5,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registr
 use contract::{Capability, State};
 
 use crate::upstream::failure::Failure;
+use crate::upstream::hosted::Denied;
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +85,7 @@ pub struct Metrics {
     pub(super) long_bytes: IntGauge,
     hedges: [[IntCounter; Hedged::NAMES.len()]; Capability::ALL.len()],
     endpoint_state: IntGaugeVec,
+    hosted: IntCounterVec,
 }
 
 impl Metrics {
@@ -113,7 +115,16 @@ impl Metrics {
             Opts::new("speechstack_gateway_long_pieces_total", "pieces of long files, by how that ended"),
             &["result"],
         )?;
+        let hosted = IntCounterVec::new(
+            Opts::new(
+                "speechstack_gateway_hosted_jobs_total",
+                "jobs for engines of others: sent there, or denied because the budget of the day is used up",
+            ),
+            &["engine", "result"],
+        )?;
+        registry.register(Box::new(hosted.clone()))?;
         let metrics = Self {
+            hosted,
             attempts: Capability::ALL.map(|capability| {
                 Outcome::NAMES.map(|outcome| attempts.with_label_values(&[capability.as_str(), outcome]))
             }),
@@ -154,6 +165,21 @@ impl Metrics {
         registry.register(Box::new(metrics.replay_bytes.clone()))?;
         registry.register(Box::new(metrics.endpoint_state.clone()))?;
         Ok(metrics)
+    }
+
+    /// A job goes to an engine of others.
+    pub(super) fn hosted(&self, engine: &str) {
+        self.hosted.with_label_values(&[engine, "sent"]).inc();
+    }
+
+    /// A job would have gone to engines of others.
+    pub(super) fn denied(&self, denied: &Denied) {
+        for engine in &denied.engines {
+            self.hosted.with_label_values(&[engine, "denied"]).inc();
+        }
+        for engine in &denied.news {
+            tracing::warn!(%engine, "the budget of an engine of others is used up for today");
+        }
     }
 
     pub(super) fn attempt(&self, capability: Capability, outcome: Outcome) {

@@ -90,6 +90,7 @@ impl Upstreams {
         let (mut picks, candidates) =
             self.routable(&outgoing.route, Some(work), tried, |endpoint, candidate| {
                 hedge::is_idle(candidate)
+                    && endpoint.budget.is_none()
                     && !Arc::ptr_eq(endpoint, &picked.endpoint)
                     && outgoing.avoid.as_ref() != Some(&endpoint.name)
             });

@@ -1,6 +1,7 @@
 //! The path of one job: pick an endpoint, encode for its protocol, send, read, and on an engine's failure again elsewhere.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use ::http::StatusCode;
 use contract::Capability;
@@ -10,6 +11,7 @@ use super::balance::{self, Candidate};
 use super::endpoint::Endpoint;
 use super::exchange::Stop;
 use super::failure::Failure;
+use super::hosted::{self, Cost, Taken};
 use super::outgoing::Outgoing;
 use super::reply::Reply;
 use super::{Route, Upstreams};
@@ -183,6 +185,25 @@ impl Upstreams {
         tried: &Tried,
     ) -> Option<Picked> {
         let (mut picks, mut candidates) = self.routable(route, work, tried, |_, _| true);
+        let cost = work.map(|(work, seconds)| Cost::of(work, seconds));
+        let denied = hosted::narrow(&mut picks, &mut candidates, cost, unix_millis());
+        self.inner.metrics.denied(&denied);
+        let picked = self.best(picks, candidates, wish)?;
+        let (Some(budget), Some(cost)) = (&picked.endpoint.budget, cost) else { return Some(picked) };
+        match budget.take(cost, unix_millis()) {
+            // Another job was quicker, and took what was left of the day.
+            Taken::Denied => return self.pick(route, work, wish, tried),
+            Taken::First => {
+                let engine = &picked.endpoint.name;
+                tracing::warn!(%engine, "an engine of others is in use: those of one's own are missing or busy");
+            }
+            Taken::Further => {}
+        }
+        self.inner.metrics.hosted(&picked.endpoint.name);
+        Some(picked)
+    }
+
+    fn best(&self, mut picks: Vec<Picked>, mut candidates: Vec<Candidate>, wish: Wish<'_>) -> Option<Picked> {
         if let Some(prefer) = wish.prefer
             && let Some(at) = picks.iter().position(|pick| &*pick.endpoint.name == prefer)
         {
@@ -239,6 +260,12 @@ impl Upstreams {
             .or_else(|| Failure::error(&tried.failures, capability, retry_after))
             .unwrap_or_else(|| Error::NoEngine { capability, reason: self.absence(route), retry_after })
     }
+}
+
+/// Unix time, milliseconds.
+fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn sends(config: &Config) -> usize {

@@ -165,6 +165,7 @@ fn targets(slice: &EndpointSlice, pools: &[Pool]) -> Vec<Target> {
             protocols: pool.spoken(),
             settings: pool.settings(),
             standby: pool.standby,
+            hosted: None,
             url: format!("http://{guard}"),
             guard,
             admin: SocketAddr::new(address, admin),

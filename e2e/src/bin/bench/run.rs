@@ -120,7 +120,7 @@ async fn timed(table: &mut Table, args: &Args, folder: &Path) -> Result<()> {
         slow_uploads(table, sides, &stt)?;
         dialogue(table, sides)
     })?;
-    merge(table, &args.criterion);
+    benched(table, &args.criterion);
     Ok(())
 }
 
@@ -377,12 +377,18 @@ fn dialogue(table: &mut Table, sides: &[Side<'_>]) -> Result<()> {
     Ok(())
 }
 
-fn merge(table: &mut Table, criterion: &Path) {
+/// What `cargo bench` measured in process.
+fn benched(table: &mut Table, criterion: &Path) {
     let found = criterion_ms(criterion, "");
     if found.is_empty() {
         eprintln!("no results of `cargo bench` in {}", criterion.display());
     }
     for (name, ms) in found {
+        if let Some(name) = name.strip_prefix("edge/") {
+            let goal = if name.starts_with("quota") { "<= 2 us" } else { "<= 1 us" };
+            table.row(&format!("edge: {name}"), format!("{:.0} ns", ms * 1e6), "-".to_owned(), None, goal);
+            continue;
+        }
         table.row(&format!("merge: {name}"), format!("{ms:.3} ms"), "-".to_owned(), None, "30 k words 3 ms");
     }
 }

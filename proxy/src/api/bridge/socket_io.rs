@@ -93,15 +93,16 @@ fn connect(context: &Arc<Context>, socket: &SocketRef) {
         std::future::ready(())
     });
     let connection = Connection { socket: socket.clone(), events, waiting };
-    let opened = match request_id(socket) {
-        Some(id) => begin_events(context, id.clone(), connection, "bridge", || events::open(context, &id)),
-        None => return,
-    };
-    if let Err(error) = opened {
-        // A client that does not read it is gone.
-        let _ = socket.emit("message", &json!({"type": "error", "content": error.to_string()}));
-        let _ = socket.clone().disconnect();
-    }
+    let Some(id) = request_id(socket) else { return };
+    let (task_context, socket) = (Arc::clone(context), socket.clone());
+    context.drain.spawn(async move {
+        let open = || events::open(&task_context, &id);
+        if let Err(error) = begin_events(&task_context, id.clone(), connection, "bridge", open).await {
+            // A client that does not read it is gone.
+            let _ = socket.emit("message", &json!({"type": "error", "content": error.to_string()}));
+            let _ = socket.disconnect();
+        }
+    });
 }
 
 /// What waits for a session.

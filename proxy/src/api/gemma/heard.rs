@@ -71,7 +71,7 @@ pub(super) async fn of_form(
     let mut job = outgoing(route, Work::Transcribe(wanted), form.playing.seconds, request_id);
     job.file = Some(form.upload(&fields, &context.upstreams));
     job.may_wait = may_wait(&context.config.get(), Capability::Stt, form.announced);
-    let charge = request_id.charge(Unit::AudioSeconds, form.playing.seconds)?;
+    let charge = request_id.charge(Unit::AudioSeconds, form.playing.seconds).await?;
     let Served { value: transcript, engine, hedged } = context.upstreams.transcribe(&job).await?;
     let seconds = transcript.duration.unwrap_or(form.playing.seconds);
     context.served(form, request_id, (&engine, hedged), charge, seconds);
@@ -97,7 +97,7 @@ pub(super) async fn of_bytes(
     let mut job = outgoing(route, Work::Transcribe(wanted), file.playing.seconds, &request_id);
     job.may_wait = may_wait(&context.config.get(), Capability::Stt, Some(file.len));
     job.file = Some(file.upload);
-    let charge = request_id.charge(Unit::AudioSeconds, file.playing.seconds)?;
+    let charge = request_id.charge(Unit::AudioSeconds, file.playing.seconds).await?;
     let Served { value: transcript, engine, hedged } = context.upstreams.transcribe(&job).await?;
     let seconds = transcript.duration.unwrap_or(file.playing.seconds);
     request_id.served_by(&engine, hedged);

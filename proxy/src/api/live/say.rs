@@ -38,6 +38,6 @@ pub fn say(
         },
     };
     let language = VoiceName::parse(&full).map_or_else(|| "en-US".into(), |name| name.language());
-    let charge = request_id.charge(Unit::Characters, text.chars().count() as f64)?;
+    let charge = request_id.charge_at_once(Unit::Characters, text.chars().count() as f64)?;
     Ok((Say { text, voice: full, language, sample_rate, route }, charge))
 }

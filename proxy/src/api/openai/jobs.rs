@@ -137,8 +137,10 @@ pub async fn create(
         webhook,
         id,
     };
-    let charge =
-        request_id.charge(Unit::AudioSeconds, record.seconds).inspect_err(|_| jobs.discard(&record.id))?;
+    let charge = request_id
+        .charge(Unit::AudioSeconds, record.seconds)
+        .await
+        .inspect_err(|_| jobs.discard(&record.id))?;
     let (record, is_new) = jobs.submit(record).await?;
     // It will be heard, if not now.
     if let Some(charge) = charge.filter(|_| is_new) {

@@ -129,7 +129,7 @@ async fn answer(
     }
     let mut job = job(context, form, &fields, &parameters, request_id)?;
     let references = parameters.known.references(context, Owner::Sender(request_id, credential)).await?;
-    let charge = request_id.charge(Unit::AudioSeconds, form.playing.seconds)?;
+    let charge = request_id.charge(Unit::AudioSeconds, form.playing.seconds).await?;
     let teller = teller.filter(|_| parameters.stream && !parameters.speakers);
     job.long.listener = teller.map(|teller| Arc::clone(teller) as Arc<dyn Listener>);
     let Served { value: (transcript, turns), engine, hedged } = hear(context, &job, &references).await?;

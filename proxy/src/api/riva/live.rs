@@ -102,7 +102,7 @@ impl Call {
         let session = Session::new(wanted.settings(wanted.format), wanted.ask.clone(), engines);
         let session = session.map_err(|error| Error::param("sample_rate_hertz", error.to_string()))?;
         // What is used up takes no session.
-        drop(self.request_id.charge(Unit::AudioSeconds, 0.0)?);
+        drop(self.request_id.charge(Unit::AudioSeconds, 0.0).await?);
         let meter = Meter::of(&self.request_id);
         let live = Live { call: self, wanted, session, name: first.id, head: Some(Head::default()), meter };
         let (seconds, ended, request_id) = live.run().await;

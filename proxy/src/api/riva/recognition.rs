@@ -80,7 +80,7 @@ async fn recognize(
     check_offers(context, &job, &options)?;
     job.file = Some(file.upload);
     job.may_wait = may_wait(&context.config.get(), Capability::Stt, Some(file.len));
-    let charge = request_id.charge(Unit::AudioSeconds, file.playing.seconds)?;
+    let charge = request_id.charge(Unit::AudioSeconds, file.playing.seconds).await?;
     let Served { value: (transcript, turns), engine, hedged } = if options.speakers {
         let Served { value, engine, hedged } = context.upstreams.transcribe_with_speakers(&job).await?;
         Served { value: (value.0, Some(value.1)), engine, hedged }

@@ -102,7 +102,7 @@ impl Spoken {
 
     /// Has another text spoken, which continues what the client hears.
     async fn further(&mut self, text: &str) -> Result<(), Error> {
-        if let Some(charge) = self.request_id.charge(Unit::Characters, text.chars().count() as f64)? {
+        if let Some(charge) = self.request_id.charge(Unit::Characters, text.chars().count() as f64).await? {
             charge.settle_all();
         }
         for piece in speech::pieces(text) {

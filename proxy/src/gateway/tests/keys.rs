@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use contract::Capability;
 
-use crate::config::{Auth, AuthMode};
+use crate::config::{Auth, AuthMode, Config};
 use crate::gateway::tests::stack::{Stack, envelope, form, plain, wav};
 use crate::keys::testing::{add, revoke};
 
@@ -26,15 +26,19 @@ impl Keyed {
     }
 
     pub async fn with(settings: impl FnOnce(&mut Auth)) -> (Self, String) {
+        Self::configured(|config| settings(&mut config.gateway.auth)).await
+    }
+
+    pub async fn configured(settings: impl FnOnce(&mut Config)) -> (Self, String) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("keys.yaml");
         let alice = add(&path, "alice", |_| {});
-        // Tests wait for keys by trying them.
-        let (file, mut auth) =
-            (path.clone(), Auth { mode: AuthMode::Keys, failed_tries: 100_000, ..Auth::default() });
-        settings(&mut auth);
+        let keys_file = Some(path.clone());
         let stack = Stack::with(&[Capability::Stt, Capability::Tts], |config| {
-            config.gateway.auth = Auth { keys_file: Some(file), ..auth };
+            // Tests wait for keys by trying them.
+            config.gateway.auth =
+                Auth { mode: AuthMode::Keys, keys_file, failed_tries: 100_000, ..Auth::default() };
+            settings(config);
         })
         .await;
         (Self { stack, path, _dir: dir }, alice)

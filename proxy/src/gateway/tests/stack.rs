@@ -118,6 +118,14 @@ impl Fake {
         self.canned.lock().push((StatusCode::from_u16(status).unwrap(), map, body.into()));
     }
 
+    /// Has its guard report that state and queue.
+    pub fn shows(&self, state: State, queue_seconds: f64) {
+        let weight = if state == State::Healthy { 1.0 } else { 0.0 };
+        self.report.send_modify(|report| {
+            (report.state, report.weight, report.queue_seconds) = (state, weight, queue_seconds);
+        });
+    }
+
     /// Has its guard report so many incidents that began with the input of that hash.
     pub fn incidents(&self, hash: &str, count: usize) {
         let incident = |at: usize| Incident {

@@ -61,7 +61,7 @@ async fn a_pool_serves_its_own_requests_alone() {
     stack.upstreams.apply(both.clone());
     eventually(|| stack.upstreams.free(Capability::Stt) == 2).await;
     let of_pool = |pool: &str| Outgoing {
-        route: Route { capability: Capability::Stt, pool: Some(pool.into()) },
+        route: Route { capability: Capability::Stt, pool: Some(pool.into()), hosted: false },
         ..stack.small()
     };
     for _ in 0..10 {
