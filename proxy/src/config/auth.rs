@@ -127,7 +127,7 @@ pub struct Quotas {
 }
 
 /// A Redis, or what speaks its protocol, that several gateways share. A change counts from the next start on.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Redis {
     /// `redis://host:6379/0`, or `rediss://` for TLS, without a password.
