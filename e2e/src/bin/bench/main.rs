@@ -4,6 +4,7 @@
 //! A goal that is missed is a number to publish, not a failure. What does not depend on the machine's speed, instructions and
 //! allocations, is also compared with a committed baseline.
 
+mod answer;
 mod barge;
 mod baseline;
 mod dialogue;
@@ -61,6 +62,9 @@ pub struct Args {
     /// Only formats: speech encoded, recordings decoded, a long one split.
     #[arg(long, conflicts_with = "streams")]
     formats: bool,
+    /// Only a spoken conversation: the stages from a question's end to its answer's first sound.
+    #[arg(long, conflicts_with_all = ["streams", "formats"])]
+    answer: bool,
     /// Idle sessions that are held open at a time.
     #[arg(long, default_value_t = 10_000)]
     idle_sessions: usize,
@@ -93,6 +97,11 @@ fn main() -> Result<()> {
         // Engines work beside the gateway: one core would make latencies those of the engine.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         println!("{}", runtime.block_on(streams::all(args.idle_sessions))?);
+        return Ok(());
+    }
+    if args.answer {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        println!("{}", runtime.block_on(answer::all())?);
         return Ok(());
     }
     // Before any thread exists, so that threads and child processes inherit it.
