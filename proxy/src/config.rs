@@ -29,6 +29,7 @@ mod long;
 mod page;
 mod policy;
 mod protocols;
+mod recordings;
 pub mod reload;
 mod sessions;
 mod shown;
@@ -52,6 +53,7 @@ pub use policy::{
     Alone, Confirm, ConfirmRules, Hang, Lane, Policy, Probe, Quorum, Repair, RetryAfter, SignatureRule,
     Startup, Trend,
 };
+pub use recordings::Recordings;
 pub use sessions::Sessions;
 pub use shown::shown;
 pub use supervisors::{Container, ContainerEngine, Published, Unit};
@@ -224,6 +226,8 @@ pub struct Gateway {
     pub jobs: Jobs,
     /// Speakers and voices that are kept by name.
     pub clips: Clips,
+    /// Audio of sessions that is kept.
+    pub recordings: Recordings,
     /// The program ffmpeg, for formats that have no codec here: `auto` looks on PATH, `off` does without, else its path.
     pub ffmpeg: String,
     /// Bounds of the Retry-After header.
@@ -268,6 +272,7 @@ impl Default for Gateway {
             long: Long::default(),
             jobs: Jobs::default(),
             clips: Clips::default(),
+            recordings: Recordings::default(),
             ffmpeg: "auto".into(),
             retry_after: RetryAfter::default(),
             auth: Auth::default(),

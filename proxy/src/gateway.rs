@@ -194,6 +194,7 @@ impl Gateway {
             started_unix,
         };
         let context = Arc::new(context);
+        tokio::spawn(live::tldw::kept::keep_tidy(context.config.clone()));
         if let Some(jobs) = &context.jobs {
             let worker = Arc::new(transcription_jobs::Transcriber { context: Arc::clone(&context) });
             tokio::spawn(jobs.clone().run(worker, context.drain.clone()));

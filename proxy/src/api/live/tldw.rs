@@ -2,11 +2,12 @@
 //!
 //! Segments have one length and share their joints, as there; the text of a joint is given once.
 
+mod frame;
 mod insights;
 mod joint;
+pub mod kept;
 pub mod status;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::Request;
@@ -15,8 +16,10 @@ use serde_json::{Map, Value, json};
 
 use contract::Capability;
 
+use self::frame::{failed, label, not_kept, stores, summary, timestamp, wanted};
 use self::insights::{Insights, Stage};
 use self::joint::Joint;
+use self::kept::Kept;
 use super::{Dialect, Ending, Opened, Out, base64};
 use crate::api::Context;
 use crate::audio::Sample;
@@ -91,6 +94,8 @@ fn opened(context: &Arc<Context>, request_id: &RequestId, route: Route) -> Resul
         text: String::new(),
         speakers: Vec::new(),
         insights: None,
+        keeps: false,
+        kept: None,
         paused: false,
         stopping: false,
     };
@@ -125,6 +130,9 @@ struct Tldw {
     /// Numbers of finals, and who speaks in each.
     speakers: Vec<(u64, usize)>,
     insights: Option<Insights>,
+    /// Whether the audio is kept, and the recording of the present transcript.
+    keeps: bool,
+    kept: Option<Kept>,
     paused: bool,
     stopping: bool,
 }
@@ -175,6 +183,8 @@ impl Tldw {
         if let Some(wanted) = wanted(config, &["diarization", "diarize", "diarization_enabled"]) {
             self.settings.speakers = wanted && self.context.upstreams.tells_speakers(&self.ask.route);
         }
+        // Its format may be another now.
+        self.kept = None;
         session.push(Input::Settings(self.settings.clone()));
         session.push(Input::Ask(self.ask.clone()));
         self.answer_extras(config, out);
@@ -219,9 +229,15 @@ impl Tldw {
                 out.json(&json!({"type": kind, "state": "insights_unavailable", "message": message}));
             }
         }
+        if let Some(stores) = stores(config) {
+            self.keeps = stores && self.context.config.get().gateway.recordings.dir.is_some();
+            if stores && !self.keeps {
+                out.json(&not_kept("no audio is kept here: set gateway.recordings.dir"));
+            }
+        }
         if wanted(config, &["diarization", "diarize", "diarization_enabled"]) == Some(true) {
             if self.settings.speakers {
-                let diarization = json!({"enabled": true, "store_audio": false});
+                let diarization = json!({"enabled": true, "store_audio": self.keeps});
                 out.json(
                     &json!({"type": "status", "state": "diarization_enabled", "diarization": diarization}),
                 );
@@ -246,9 +262,16 @@ impl Tldw {
         bytes.truncate(bytes.len() - bytes.len() % self.settings.format.sample.bytes());
         if self.paused {
             out.json(&json!({"type": "warning", "warning_type": "audio_dropped_during_pause", "message": "audio is dropped while the session is paused"}));
-        } else {
-            session.push(Input::Audio(bytes));
+            return;
         }
+        if self.keeps && self.kept.is_none() {
+            let config = self.context.config.get();
+            self.kept = Kept::begin(&config.gateway.recordings, self.settings.format);
+        }
+        if let Some(kept) = &self.kept {
+            kept.push(bytes.clone());
+        }
+        session.push(Input::Audio(bytes));
     }
 
     fn control(&mut self, kind: &str, message: &Map<String, Value>, session: &mut Session, out: &mut Out) {
@@ -351,18 +374,14 @@ impl Tldw {
             return;
         }
         out.json(&json!({"type": "full_transcript", "text": self.text, "timestamp": timestamp()}));
-        if !self.speakers.is_empty() {
-            let map: Vec<Value> = self
-                .speakers
-                .iter()
-                .map(|(segment, speaker)| json!({"segment_id": segment, "speaker_id": speaker, "speaker_label": label(*speaker)}))
-                .collect();
-            let all: BTreeSet<usize> = self.speakers.iter().map(|(_, speaker)| *speaker).collect();
-            let all: Vec<Value> = all
-                .into_iter()
-                .map(|speaker| json!({"speaker_id": speaker, "speaker_label": label(speaker)}))
-                .collect();
-            out.json(&json!({"type": "diarization_summary", "speaker_map": map, "audio_path": null, "speakers": all}));
+        let kept = self.kept.take();
+        let was_kept = kept.is_some();
+        let path = kept.and_then(Kept::end);
+        if was_kept && path.is_none() {
+            out.json(&not_kept("the audio could not be kept whole"));
+        }
+        if !self.speakers.is_empty() || path.is_some() {
+            out.json(&summary(&self.speakers, path));
         }
         self.last_insight(out);
         let origin = self.origin + self.cumulative;
@@ -379,30 +398,6 @@ impl Tldw {
             insights.end(0.0);
         }
     }
-}
-
-/// Whether a config turns one of these on or off; `None` when it has none of them.
-fn wanted(config: &Map<String, Value>, names: &[&str]) -> Option<bool> {
-    let on = |value: &Value| match value {
-        Value::Bool(on) => *on,
-        Value::Object(wanted) => wanted.get("enabled").and_then(Value::as_bool).unwrap_or(true),
-        _ => false,
-    };
-    let given = names.iter().filter_map(|name| config.get(*name));
-    given.map(on).reduce(|one, other| one || other)
-}
-
-fn label(speaker: usize) -> String {
-    format!("SPEAKER_{speaker:02}")
-}
-
-fn timestamp() -> f64 {
-    jiff::Timestamp::now().as_millisecond() as f64 / 1000.0
-}
-
-/// An error under both names that clients read.
-fn failed(code: &str, message: &str) -> Value {
-    json!({"type": "error", "code": code, "error_type": code, "message": message})
 }
 
 impl Dialect for Tldw {

@@ -373,6 +373,39 @@ async fn tldws_insights_come_at_the_end_and_without_a_model_they_are_unavailable
 }
 
 #[tokio::test]
+async fn tldws_audio_is_kept_where_it_is_asked_for_and_configured() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().to_path_buf();
+    let stack =
+        Stack::with(&[Capability::Stt], move |config| config.gateway.recordings.dir = Some(folder)).await;
+    let mut client = Client::open(&stack, "/core/parakeet/stream", &[]).await.ok().unwrap();
+    let samples = crate::audio::signal::speech(16_000, 1.5);
+    let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+    let wanted = json!({"enabled": true, "store_audio": true});
+    client.send(json!({"type": "config", "audio_format": "pcm16", "diarization": wanted})).await;
+    let enabled = client.until("state", "diarization_enabled").await.unwrap();
+    assert_eq!(enabled["diarization"]["store_audio"], true, "{enabled}");
+    client.send(json!({"type": "audio", "data": STANDARD.encode(&bytes)})).await;
+    client.send(json!({"type": "commit"})).await;
+    let summary = client.until("type", "diarization_summary").await.unwrap();
+    let path = summary["audio_path"].as_str().unwrap().to_owned();
+    let header = crate::audio::wav::header(16_000, 1, Some(bytes.len() as u64));
+    let whole = [&header[..], &bytes].concat();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while std::fs::read(&path).ok().as_ref() != Some(&whole) {
+        assert!(tokio::time::Instant::now() < deadline, "{path} is not what was sent");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let status: Value = stack.get("/api/v1/audio/stream/status").await.json().await.unwrap();
+    assert_eq!(status["supported_features"]["audio_persistence"], true);
+
+    let without = Stack::start().await;
+    let mut client = Client::open(&without, "/core/parakeet/stream", &[]).await.ok().unwrap();
+    client.send(json!({"type": "config", "store_audio": true})).await;
+    client.until("warning_type", "audio_persistence_unavailable").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_reference_is_kept_and_needs_an_engine_that_imitates() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().to_path_buf();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use contract::Capability;
 
-use super::timestamp;
+use super::frame::timestamp;
 use crate::api::Context;
 use crate::api::live::{Reply, Work};
 use crate::api::llm::answer;

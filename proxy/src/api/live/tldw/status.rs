@@ -14,7 +14,8 @@ use crate::edge::RequestId;
 /// Whether streaming can be had, and what it has.
 pub async fn status(State(context): State<Arc<Context>>) -> Json<Value> {
     let ready = context.upstreams.ready(Capability::Stt);
-    let has_model = context.config.get().has(Capability::Llm);
+    let config = context.config.get();
+    let (has_model, keeps) = (config.has(Capability::Llm), config.gateway.recordings.dir.is_some());
     Json(json!({
         "status": if ready { "available" } else { "unavailable" },
         "available_models": ["parakeet-standard"],
@@ -22,7 +23,7 @@ pub async fn status(State(context): State<Arc<Context>>) -> Json<Value> {
         "supported_features": {
             "partial_results": true, "multiple_languages": true, "concurrent_streams": true,
             "segment_metadata": true, "live_insights": has_model, "meeting_notes": has_model,
-            "speaker_diarization": true, "audio_persistence": false,
+            "speaker_diarization": true, "audio_persistence": keeps,
         },
     }))
 }
