@@ -41,7 +41,7 @@ fn keys_yaml() -> String {
     "keys.yaml".into()
 }
 
-/// Quotas of API keys, counted by each gateway pod.
+/// Quotas of API keys, counted by each gateway pod alone, or by all of them in a Redis.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
@@ -57,6 +57,41 @@ pub struct Quotas {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub tiers: BTreeMap<String, QuotaLimits>,
+    /// Where gateway pods count together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis: Option<QuotaRedis>,
+}
+
+/// A Redis that gateway pods, of this stack and of others, share.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct QuotaRedis {
+    /// The Secret with its URL, `rediss://:PASSWORD@host:6379/0`.
+    pub url_secret_ref: RedisSecret,
+    /// Its port, which a limited egress lets gateways reach.
+    #[serde(default = "redis_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+}
+
+fn redis_port() -> u16 {
+    6379
+}
+
+/// A key of a Secret in the stack's namespace that holds the URL of a Redis.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+pub struct RedisSecret {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in it.
+    #[serde(default = "url")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+fn url() -> String {
+    "url".into()
 }
 
 /// What the keys of one name may use. A limit that is unset does not bind.

@@ -18,7 +18,7 @@ mod status;
 mod storage;
 mod window;
 
-pub use access::{GatewayAuth, KeysSecret, QuotaLimits, Quotas};
+pub use access::{GatewayAuth, KeysSecret, QuotaLimits, QuotaRedis, Quotas, RedisSecret};
 pub use capability::{Capability, Protocol};
 pub use engine::{
     Autoscaling, Cache, Drain, EngineSpec, Ephemeral, Gpu, HostPath, Idle, IdleTo, Image, NewClaim, Ports,

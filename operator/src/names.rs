@@ -67,6 +67,8 @@ pub mod volume {
     pub const CONFIG: &str = "speechstack-config";
     /// API keys of clients.
     pub const KEYS: &str = "speechstack-keys";
+    /// The URL of the Redis where gateways count quotas.
+    pub const REDIS: &str = "speechstack-redis";
     /// The gateway's certificate.
     pub const TLS: &str = "speechstack-tls";
     /// The API key of a server that runs elsewhere.

@@ -70,6 +70,8 @@ pub struct Observed {
     pub ngc_secret: Found,
     /// The file with API keys.
     pub keys_secret: Found,
+    /// The URL of the Redis where gateways count quotas.
+    pub redis_secret: Found,
     /// The gateway's certificate.
     pub tls_secret: Found,
     /// The API keys of external servers, by the engines' names.
@@ -148,6 +150,8 @@ pub async fn observe(context: &Context, stack: &SpeechStack) -> Result<Observed,
     let ngc = stack.spec.auth.ngc_secret_ref.as_ref().map(|key| (&*key.name, &*key.key));
     let keys = stack.spec.gateway.auth.as_ref().map(|auth| &auth.keys_secret_ref);
     let keys = keys.map(|key| (&*key.name, &*key.key));
+    let redis = stack.spec.gateway.quotas.as_ref().and_then(|quotas| quotas.redis.as_ref());
+    let redis = redis.map(|redis| (&*redis.url_secret_ref.name, &*redis.url_secret_ref.key));
     let tls = stack.spec.gateway.tls.as_ref().map(|tls| (&*tls.secret_name, "tls.crt"));
     let mut api_key_secrets = BTreeMap::new();
     for (_, engine) in stack.spec.engines() {
@@ -161,6 +165,7 @@ pub async fn observe(context: &Context, stack: &SpeechStack) -> Result<Observed,
         now,
         ngc_secret: secret(context, ngc, &namespace).await?,
         keys_secret: secret(context, keys, &namespace).await?,
+        redis_secret: secret(context, redis, &namespace).await?,
         tls_secret: secret(context, tls, &namespace).await?,
         api_key_secrets,
         unused: context.uses.of(&ObjectRef::from_obj(stack)),

@@ -220,12 +220,14 @@ fn pod_spec(stack: &ValidStack) -> PodSpec {
     }
 }
 
-/// Keys of clients and the certificate.
+/// Keys of clients, the certificate, and the URL of a Redis.
 pub fn secrets(stack: &ValidStack, volumes: &mut Vec<Volume>, mounts: &mut Vec<VolumeMount>) {
     let spec = &stack.gateway.spec;
     let keys = spec.auth.as_ref().map(|auth| pod::keys(&auth.keys_secret_ref));
     let certificate = spec.tls.as_ref().map(|tls| pod::tls(&tls.secret_name));
-    for (volume, mount) in keys.into_iter().chain(certificate) {
+    let redis = spec.quotas.as_ref().and_then(|quotas| quotas.redis.as_ref());
+    let redis = redis.map(|redis| pod::redis(&redis.url_secret_ref));
+    for (volume, mount) in keys.into_iter().chain(certificate).chain(redis) {
         volumes.push(volume);
         mounts.push(mount);
     }

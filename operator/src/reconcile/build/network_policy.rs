@@ -43,7 +43,8 @@ pub fn engine(stack: &ValidStack, engine: &ValidEngine) -> NetworkPolicy {
             ingress: Some(ingress),
             egress: stack.network.egress.then(|| {
                 let server = engine.spec.external.as_ref().and_then(to_server);
-                everywhere().into_iter().chain(server).collect()
+                let beside = stack.gateway.is_sidecar().then(|| to_redis(stack)).flatten();
+                everywhere().into_iter().chain(server).chain(beside).collect()
             }),
         }),
     }
@@ -67,7 +68,7 @@ pub fn gateway(stack: &ValidStack) -> NetworkPolicy {
     admin.extend(
         stack.engines.iter().any(|engine| engine.spec.idle.is_some()).then(|| anywhere(label::OPERATOR)),
     );
-    let egress = || everywhere().into_iter().chain([to_engines]).collect();
+    let egress = || everywhere().into_iter().chain([to_engines]).chain(to_redis(stack)).collect();
     NetworkPolicy {
         metadata: metadata::gateway(stack),
         spec: Some(NetworkPolicySpec {
@@ -135,6 +136,12 @@ fn to_server(server: &External) -> Option<NetworkPolicyEgressRule> {
     Some(NetworkPolicyEgressRule { to: None, ports: Some(ports("TCP", &[port])) })
 }
 
+/// The port of the Redis where gateways count quotas, wherever that is.
+fn to_redis(stack: &ValidStack) -> Option<NetworkPolicyEgressRule> {
+    let redis = stack.gateway.spec.quotas.as_ref()?.redis.as_ref()?;
+    Some(NetworkPolicyEgressRule { to: None, ports: Some(ports("TCP", &[redis.port])) })
+}
+
 fn from(peers: Option<Vec<NetworkPolicyPeer>>, to: &[u16]) -> NetworkPolicyIngressRule {
     NetworkPolicyIngressRule { from: peers, ports: Some(ports("TCP", to)) }
 }
@@ -146,4 +153,46 @@ fn ports(protocol: &str, ports: &[u16]) -> Vec<NetworkPolicyPort> {
         end_port: None,
     };
     ports.iter().map(port).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::fingerprint;
+    use crate::reconcile::build::{DesiredObjects, build};
+    use crate::reconcile::testing::{self, MINIMAL};
+
+    const REDIS: &str = "quotas: {redis: {urlSecretRef: {name: counts}, port: 6380}}";
+
+    fn built(spec: &str) -> DesiredObjects {
+        build(&testing::valid(spec), &testing::observed())
+    }
+
+    #[test]
+    fn a_limited_egress_lets_gateways_reach_their_redis() {
+        for (mode, of) in [("Service", "demo-gateway"), ("Sidecar", "demo-ears")] {
+            let reaches = |quotas: &str| {
+                let spec = format!("{MINIMAL}\ngateway: {{mode: {mode}, {quotas}}}\nnetworkPolicy: {{enabled: true, egress: true}}");
+                let policies = built(&spec).network_policies.iter().map(fingerprint::json).collect::<Vec<_>>();
+                let own = policies.into_iter().find(|policy| policy["metadata"]["name"] == of).unwrap();
+                own["spec"]["egress"].to_string().contains("6380")
+            };
+            assert!(reaches(REDIS) && !reaches("quotas: {}"), "{mode}");
+        }
+    }
+
+    #[test]
+    fn the_url_of_a_redis_is_a_file_that_the_gateway_reads() {
+        let desired = built(&format!("{MINIMAL}\ngateway: {{{REDIS}}}"));
+        let config = desired.config_maps.iter().filter_map(|config| config.data.as_ref()?.get("config.yaml"));
+        assert!(config.into_iter().any(|text| text.contains("/etc/speechstack-redis/url")));
+        let pod = fingerprint::json(&desired.gateways[0]);
+        let volumes = pod["spec"]["template"]["spec"]["volumes"].as_array().unwrap().clone();
+        let secret = volumes.iter().find(|volume| volume["name"] == "speechstack-redis").unwrap();
+        assert_eq!(
+            secret["secret"],
+            json!({"secretName": "counts", "items": [{"key": "url", "path": "url"}]})
+        );
+    }
 }

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use speechstack_crds::{ApiKeySecret, KeysSecret};
+use speechstack_crds::{ApiKeySecret, KeysSecret, RedisSecret};
 
 use crate::names::volume;
 
@@ -26,6 +26,10 @@ pub const KEYS_FILE: &str = "/etc/speechstack-keys/keys.yaml";
 const API_KEY_PATH: &str = "/etc/speechstack-api-key";
 /// The file with it.
 pub const API_KEY_FILE: &str = "/etc/speechstack-api-key/key";
+/// Folder of the URL of a Redis.
+const REDIS_PATH: &str = "/etc/speechstack-redis";
+/// The file with it.
+pub const REDIS_FILE: &str = "/etc/speechstack-redis/url";
 /// Folder of the gateway's certificate, as a Secret of type kubernetes.io/tls has it.
 pub const TLS_PATH: &str = "/etc/speechstack-tls";
 /// User and group of all our processes.
@@ -124,6 +128,12 @@ pub fn keys(secret: &KeysSecret) -> (Volume, VolumeMount) {
 pub fn api_key(secret: &ApiKeySecret) -> (Volume, VolumeMount) {
     let volume = one_file(volume::API_KEY, &secret.name, &secret.key, "key");
     (volume, read_only(mount(volume::API_KEY, API_KEY_PATH)))
+}
+
+/// The URL of the Redis where gateways count quotas.
+pub fn redis(secret: &RedisSecret) -> (Volume, VolumeMount) {
+    let volume = one_file(volume::REDIS, &secret.name, &secret.key, "url");
+    (volume, read_only(mount(volume::REDIS, REDIS_PATH)))
 }
 
 /// One key of a Secret as a file.

@@ -122,6 +122,7 @@ fn sidecar(gateway: &GatewaySpec) -> Value {
     }
     json!({
         "mode": gateway.mode, "image": gateway.image, "resources": gateway.resources, "env": gateway.env, "tls": gateway.tls,
+        "redis": gateway.quotas.as_ref().and_then(|quotas| quotas.redis.as_ref()).map(|redis| &redis.url_secret_ref),
         "keys": gateway.auth.as_ref().map(|auth| &auth.keys_secret_ref), "securityContext": gateway.security_context,
     })
 }

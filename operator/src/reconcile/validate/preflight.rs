@@ -23,6 +23,10 @@ pub fn concerns(spec: &SpeechStackSpec, engines: &[ValidEngine], observed: &Obse
         let key = &auth.keys_secret_ref;
         concerns.extend(secret(observed.keys_secret, &key.name, &key.key));
     }
+    if let Some(redis) = spec.gateway.quotas.as_ref().and_then(|quotas| quotas.redis.as_ref()) {
+        let key = &redis.url_secret_ref;
+        concerns.extend(secret(observed.redis_secret, &key.name, &key.key));
+    }
     if let Some(tls) = &spec.gateway.tls {
         concerns.extend(secret(observed.tls_secret, &tls.secret_name, "tls.crt"));
     }

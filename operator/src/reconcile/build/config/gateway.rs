@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use serde::Serialize;
 use speechstack_crds::{GatewayAuth, QuotaLimits, Span};
 
-use super::super::pod::{KEYS_FILE, TLS_PATH};
+use super::super::pod::{KEYS_FILE, REDIS_FILE, TLS_PATH};
 use super::super::{metadata, storage};
 use super::{Engine, config_map, described, model};
 use crate::reconcile::validate::{self, ValidEngine, ValidStack};
@@ -38,6 +38,13 @@ struct Quotas {
     #[serde(skip_serializing_if = "Option::is_none")]
     default_tier: Option<String>,
     tiers: BTreeMap<String, Tier>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redis: Option<Redis>,
+}
+
+#[derive(Serialize)]
+struct Redis {
+    url_file: &'static str,
 }
 
 #[derive(Serialize)]
@@ -223,7 +230,11 @@ fn quotas(quotas: &speechstack_crds::Quotas) -> Quotas {
         };
         (name.clone(), limits)
     };
-    Quotas { default_tier: quotas.default_tier.clone(), tiers: quotas.tiers.iter().map(tier).collect() }
+    Quotas {
+        default_tier: quotas.default_tier.clone(),
+        tiers: quotas.tiers.iter().map(tier).collect(),
+        redis: quotas.redis.as_ref().map(|_| Redis { url_file: REDIS_FILE }),
+    }
 }
 
 /// How long a stopping gateway waits for work in flight: as long as a job may take.
