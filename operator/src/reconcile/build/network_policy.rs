@@ -173,8 +173,11 @@ mod tests {
     fn a_limited_egress_lets_gateways_reach_their_redis() {
         for (mode, of) in [("Service", "demo-gateway"), ("Sidecar", "demo-ears")] {
             let reaches = |quotas: &str| {
-                let spec = format!("{MINIMAL}\ngateway: {{mode: {mode}, {quotas}}}\nnetworkPolicy: {{enabled: true, egress: true}}");
-                let policies = built(&spec).network_policies.iter().map(fingerprint::json).collect::<Vec<_>>();
+                let spec = format!(
+                    "{MINIMAL}\ngateway: {{mode: {mode}, {quotas}}}\nnetworkPolicy: {{enabled: true, egress: true}}"
+                );
+                let policies =
+                    built(&spec).network_policies.iter().map(fingerprint::json).collect::<Vec<_>>();
                 let own = policies.into_iter().find(|policy| policy["metadata"]["name"] == of).unwrap();
                 own["spec"]["egress"].to_string().contains("6380")
             };
