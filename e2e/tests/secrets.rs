@@ -25,6 +25,14 @@ struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // Killed, it would leave its engines behind.
+        if let Some(own) = rustix::process::Pid::from_raw(self.0.id().cast_signed()) {
+            processes::signal(own, rustix::process::Signal::TERM);
+        }
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(50));
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
