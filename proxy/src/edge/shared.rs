@@ -178,14 +178,14 @@ impl Shared {
     ) {
         let mut beat = interval(self.config.ttl / 3);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut backoff, mut is_told) = (BACKOFF.0, false);
+        let (mut backoff, mut is_logged) = (BACKOFF.0, false);
         while let Some(known) = accounts.upgrade() {
             let is_lost = self.connection.read().is_none();
             if is_lost {
                 match self.connect().await {
                     Ok(connection) => {
                         *self.connection.write() = Some(connection);
-                        (backoff, is_told) = (BACKOFF.0, false);
+                        (backoff, is_logged) = (BACKOFF.0, false);
                         self.up.set(1);
                         tracing::info!("quotas are shared through Redis");
                         let now = unix_millis();
@@ -193,10 +193,10 @@ impl Shared {
                         self.write(all.filter(|account| !account.is_at_rest(now)).collect()).await;
                     }
                     Err(error) => {
-                        if !is_told {
+                        if !is_logged {
                             let retry_after = BACKOFF.1.as_secs();
                             tracing::warn!(%error, retry_after, "unable to reach Redis: quotas are counted by each gateway alone");
-                            is_told = true;
+                            is_logged = true;
                         }
                         drop(known);
                         sleep(backoff).await;

@@ -47,7 +47,7 @@ struct Used {
     /// Unix time of the last job, milliseconds.
     last: u64,
     /// It was said that the day's budget is used up.
-    told: bool,
+    is_logged: bool,
 }
 
 /// What became of a job that asked for the budget.
@@ -74,8 +74,8 @@ impl Budget {
     fn has(&self, cost: Cost, now: u64) -> (bool, bool) {
         let mut used = self.used.lock();
         let has = self.fits(&mut used, cost, now);
-        let is_news = !has && !used.told;
-        used.told |= !has;
+        let is_news = !has && !used.is_logged;
+        used.is_logged |= !has;
         (has, is_news)
     }
 

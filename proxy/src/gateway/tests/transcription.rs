@@ -65,6 +65,10 @@ async fn parakeet_fastapis_configuration_is_shown_on_loopback() {
     let stack = Stack::start().await;
     let text = stack.get("/debug/cfg").await.text().await.unwrap();
     assert!(text.contains("gateway:") && text.contains("body_limit:"), "{text}");
+    for (name, value) in [("origin", "https://example.com"), ("host", "example.com")] {
+        let request = stack.client.get(format!("{}/debug/cfg", stack.url)).header(name, value);
+        assert_eq!(request.send().await.unwrap().status(), 404, "{name}");
+    }
 }
 
 #[tokio::test]
