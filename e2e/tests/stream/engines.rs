@@ -25,19 +25,34 @@ async fn no_word_is_lost_when_the_engine_of_a_session_is_killed() -> Result<()> 
 
 #[tokio::test]
 async fn engines_that_stream_hear_speech_as_it_comes_and_another_takes_over() -> Result<()> {
-    another_takes_over("stream-native", &["riva_streaming"], |_| Fault::Kill).await
+    another_takes_over("stream-native", &["riva_streaming"], quick_policy(), |_| Fault::Kill).await?;
+    Ok(())
+}
+
+/// A guard gives an engine far longer than a speaker waits.
+#[tokio::test]
+async fn an_overdue_text_is_asked_of_another_engine_before_the_guard_judges() -> Result<()> {
+    let hang = |_| Fault::Mode("F7");
+    let mut guard = quick_policy();
+    guard["hang"] = json!({"floor": "20s", "deadline_floor": "20s"});
+    let metrics = another_takes_over("stream-overdue", &["nim_realtime"], guard, hang).await?;
+    ensure!(metrics.contains(r#"hedges_total{capability="stt",result="won"} 2"#), "{metrics}");
+    Ok(())
 }
 
 #[tokio::test]
 async fn engines_of_nim_realtime_hear_speech_as_it_comes_and_another_takes_over() -> Result<()> {
     let fault = |turn| if turn == 1 { Fault::Mode("F1") } else { Fault::Kill };
-    another_takes_over("stream-nim", &["nim_realtime", "nim_http"], fault).await
+    another_takes_over("stream-nim", &["nim_realtime", "nim_http"], quick_policy(), fault).await?;
+    Ok(())
 }
 
 #[tokio::test]
 async fn engines_of_nemo_speech_hear_speech_as_it_comes_and_another_takes_over() -> Result<()> {
     let fault = |turn| if turn == 1 { Fault::Mode("F1") } else { Fault::Mode("F7") };
-    another_takes_over("stream-nemo", &["nemo_speech", "nemo_speech_streaming"], fault).await
+    let protocols = &["nemo_speech", "nemo_speech_streaming"];
+    another_takes_over("stream-nemo", protocols, quick_policy(), fault).await?;
+    Ok(())
 }
 
 /// What befalls an engine in the middle of a sentence.
@@ -46,15 +61,17 @@ enum Fault {
     Mode(&'static str),
 }
 
-/// Each sentence goes to an engine while it is spoken. The engine of each second one fails in its middle.
+/// Each sentence goes to an engine while it is spoken. The engine of each second one fails in its middle. What the gateway
+/// measured.
 async fn another_takes_over(
     name: &str,
     protocols: &'static [&'static str],
+    guard: Value,
     fault: impl Fn(usize) -> Fault,
-) -> Result<()> {
+) -> Result<String> {
     let engine = |name| EngineOptions { protocols, ..EngineOptions::new(name, "stt") };
     let engines = vec![engine("asr-0"), engine("asr-1")];
-    let stack = Stack::start(StackOptions { engines, guard: quick_policy(), ..options(name) }).await?;
+    let stack = Stack::start(StackOptions { engines, guard, ..options(name) }).await?;
     let mut socket = realtime(&stack, json!({"type": "server_vad", "silence_duration_ms": 500})).await?;
     let (first, second) = (spoken(SENTENCE)?, spoken(OTHER)?);
     let mut deltas = 0;
@@ -63,6 +80,7 @@ async fn another_takes_over(
         let audio = [silence(0.3), samples.clone(), silence(1.0)].concat();
         let half = audio.len() / 2;
         if turn % 2 == 1 {
+            stack.healthy().await?;
             // Text so far: an engine hears it. Its client then pauses, which is no fault of the engine.
             for piece in audio[..half].chunks(1_600) {
                 socket.send(&append(piece)).await?;
@@ -89,7 +107,8 @@ async fn another_takes_over(
     let metrics = stack.admin.get("/metrics").await?.text();
     ensure!(metrics.contains(r#"decodes_total{kind="live",result="ok"} 4"#), "{metrics}");
     ensure!(!metrics.contains(r#"decodes_total{kind="partial""#), "{metrics}");
-    stack.stop().await
+    stack.stop().await?;
+    Ok(metrics)
 }
 
 /// The engine that hears a stream.

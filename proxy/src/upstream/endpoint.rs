@@ -282,6 +282,14 @@ impl Endpoint {
         self.live.lock().overdue(due, now);
     }
 
+    /// It has given an answer that was due.
+    pub(super) fn answered(&self, now: Instant) {
+        self.change(now, |live| {
+            live.answered();
+            false
+        });
+    }
+
     /// Charges a request of so many predicted seconds until its end.
     pub fn dispatch(self: &Arc<Self>, predicted: f64, now: Instant) -> InFlight {
         self.live.lock().dispatch(predicted, now);

@@ -1,6 +1,7 @@
 //! One attempt: prepare the file, encode the job, send it, and read the reply.
 
 use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +63,9 @@ impl Upstreams {
         let count = |outcome| self.inner.metrics.attempt(outgoing.route.capability, outcome);
         let refused = Refused::default();
         let outcome = match self.send(picked, outgoing, &refused, alarm).await {
+            Ok(reply) if outgoing.is_live() && alarm.is_armed() => {
+                Box::pin(self.read_live(&picked.endpoint, outgoing, alarm, read(reply))).await
+            }
             Ok(reply) => read(reply).await,
             Err(stop) => Err(stop),
         };
@@ -111,6 +115,35 @@ impl Upstreams {
             ended: false,
         };
         reply.accepted().await
+    }
+
+    /// Reads a reply that began while the client spoke. The engine has heard all but the end by then, so that its text is due
+    /// soon after it, however long the speech was.
+    async fn read_live<T>(
+        &self,
+        endpoint: &Endpoint,
+        outgoing: &Outgoing,
+        alarm: &Alarm,
+        reading: impl Future<Output = Result<T, Stop>>,
+    ) -> Result<T, Stop> {
+        let rings = async {
+            outgoing.arrived().await;
+            let work = endpoint.forecast(0.0, Instant::now()).work;
+            let (timeout, overdue) = self.silences(Forecast { wait: 0.0, work });
+            if let Some(overdue) = overdue {
+                ring_when_overdue(endpoint, alarm, Instant::now(), [overdue, timeout]).await;
+            }
+        };
+        let mut reading = pin!(reading);
+        let outcome = tokio::select! {
+            biased;
+            outcome = &mut reading => outcome,
+            () = rings => reading.await,
+        };
+        if outcome.is_ok() {
+            endpoint.answered(Instant::now());
+        }
+        outcome
     }
 
     /// How long an engine may be silent before the attempt fails, and before its answer is overdue.

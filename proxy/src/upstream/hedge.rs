@@ -37,11 +37,12 @@ pub fn overdue_after(forecast: Forecast, config: &config::Hedge) -> Option<Durat
     seconds(forecast.wait)?.checked_add(work.max(config.after))
 }
 
-/// Whether an engine is so idle and so well known that a hedge costs no other job any time.
-pub fn is_idle(candidate: &Candidate) -> bool {
+/// Whether an engine is so idle and so well known that a hedge costs no other job any time. What is heard live goes beside
+/// other live work: such engines hear many at once, and no queue is the sign of room.
+pub fn has_room(candidate: &Candidate, is_live: bool) -> bool {
     candidate.tier == Tier::Reported
         && candidate.weight >= 1.0
-        && candidate.in_flight == 0
+        && (is_live || candidate.in_flight == 0)
         && candidate.wait <= NO_WAIT_SECONDS
 }
 

@@ -134,6 +134,11 @@ impl Outgoing {
         self.file.as_ref().and_then(|file| file.bytes.failure())
     }
 
+    /// Whether its audio is heard while it comes.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(&self.work, Work::Transcribe(wanted) if wanted.live)
+    }
+
     /// Resolves when all of the client's file is there, or has failed.
     pub(super) async fn arrived(&self) {
         if let Some(file) = &self.file {

@@ -40,7 +40,7 @@ impl Upstreams {
         F: Future<Output = Result<T, Stop>>,
     {
         let count = |hedged| self.inner.metrics.hedge(outgoing.route.capability, hedged);
-        let alarm = Alarm::new(!tried.is_hedged() && !outgoing.continues);
+        let alarm = Alarm::new(!tried.is_hedged());
         let mut first = pin!(self.attempt(picked, outgoing, read, &alarm));
         let mut denied = false;
         let other = loop {
@@ -89,7 +89,7 @@ impl Upstreams {
         let work = (&outgoing.work, outgoing.audio_seconds);
         let (mut picks, candidates) =
             self.routable(&outgoing.route, Some(work), tried, |endpoint, candidate| {
-                hedge::is_idle(candidate)
+                hedge::has_room(candidate, outgoing.is_live())
                     && endpoint.budget.is_none()
                     && !Arc::ptr_eq(endpoint, &picked.endpoint)
                     && outgoing.avoid.as_ref() != Some(&endpoint.name)

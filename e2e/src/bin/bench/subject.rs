@@ -285,7 +285,8 @@ impl Proxies {
             entry("tts-0", "tts", engines.tts, &mut guards.tts)?,
         ];
         let config = json!({
-            "gateway": {"listen": gateway, "admin": admin, "spool": {"dir": folder}},
+            // What the other gateways do not do is measured by itself.
+            "gateway": {"listen": gateway, "admin": admin, "spool": {"dir": folder}, "long": {"split_after": "0s"}},
             // Probes would be noise: one verification at the start is enough.
             "guard": {"probe": {"idle_period": "12h", "content_period": "12h"}, "lane": lane},
             "engines": entries,

@@ -30,11 +30,13 @@ fn long_work_is_never_hedged_and_none_is_when_it_is_off() {
 #[test]
 fn only_a_proven_engine_without_any_work_is_idle() {
     let idle = Candidate { tier: Tier::Reported, standby: false, weight: 1.0, wait: 0.0, in_flight: 0 };
-    assert!(is_idle(&idle));
-    assert!(!is_idle(&Candidate { tier: Tier::Unreported, ..idle }));
-    assert!(!is_idle(&Candidate { weight: 0.5, ..idle }));
-    assert!(!is_idle(&Candidate { wait: 0.1, ..idle }));
-    assert!(!is_idle(&Candidate { in_flight: 1, ..idle }));
+    assert!(has_room(&idle, false));
+    assert!(!has_room(&Candidate { tier: Tier::Unreported, ..idle }, false));
+    assert!(!has_room(&Candidate { weight: 0.5, ..idle }, false));
+    assert!(!has_room(&Candidate { wait: 0.1, ..idle }, false));
+    assert!(!has_room(&Candidate { in_flight: 1, ..idle }, false));
+    assert!(has_room(&Candidate { in_flight: 1, ..idle }, true));
+    assert!(!has_room(&Candidate { wait: 0.1, ..idle }, true));
 }
 
 #[test]

@@ -170,12 +170,10 @@ async fn a_job_is_hedged_only_once() {
 }
 
 #[tokio::test]
-async fn long_and_continuing_jobs_and_answers_that_have_begun_are_not_hedged() {
+async fn long_jobs_and_answers_that_have_begun_are_not_hedged() {
     let (left, right, stack) = pair(soon).await;
     left.answer(Answer::new(200).late(LATE));
     let to_left = || Outgoing { prefer: Some("left".into()), ..stack.small() };
-    let continues = Outgoing { continues: true, ..to_left() };
-    assert_eq!(&*send(&stack.upstreams, &continues).await.unwrap().engine, "left");
     left.report(|report| report.predictor.per_audio_second = 1.0);
     eventually(|| stack.upstreams.reports()[0].predictor.per_audio_second == 1.0).await;
     let long = Outgoing { audio_seconds: 21.0, ..to_left() };
@@ -187,6 +185,15 @@ async fn long_and_continuing_jobs_and_answers_that_have_begun_are_not_hedged() {
     assert_eq!(&*send(&stack.upstreams, &to_left()).await.unwrap().engine, "left");
     assert_eq!(right.requests(), 0);
     assert_eq!(hedges(&stack), [0.0, 0.0, 0.0]);
+}
+
+#[tokio::test]
+async fn a_job_that_continues_another_is_hedged_too() {
+    let (left, right, stack) = pair(soon).await;
+    left.answer(Answer::never());
+    let continues = Outgoing { continues: true, prefer: Some("left".into()), ..stack.small() };
+    assert_eq!(&*send(&stack.upstreams, &continues).await.unwrap().engine, "right");
+    assert_eq!((left.requests(), right.requests()), (1, 1));
 }
 
 #[tokio::test]
