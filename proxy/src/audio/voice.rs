@@ -12,23 +12,21 @@ pub trait Voice: Send {
     fn reset(&mut self);
 }
 
-/// A small recurrent network on the CPU, about 10 µs a frame and 8 KiB a session. It takes steady tones for speech.
-pub struct Earshot(Box<earshot::Detector>);
-
-impl Default for Earshot {
-    fn default() -> Self {
-        Self(earshot::Detector::default_boxed())
-    }
-}
+/// A small recurrent network on the CPU, about 10 µs a frame, and 8 KiB from the first frame on. It takes steady tones for speech.
+#[derive(Default)]
+pub struct Earshot(Option<Box<earshot::Detector>>);
 
 impl Voice for Earshot {
     fn score(&mut self, frame: &[i16]) -> f32 {
         // The detector panics on any other length.
-        if frame.len() == FRAME { self.0.predict_i16(frame) } else { 0.0 }
+        if frame.len() != FRAME {
+            return 0.0;
+        }
+        self.0.get_or_insert_with(earshot::Detector::default_boxed).predict_i16(frame)
     }
 
     fn reset(&mut self) {
-        self.0.reset();
+        self.0 = None;
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ::http::{HeaderMap, HeaderValue, Method, Request, Response, header as names};
 use axum::body::Body;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use contract::header;
 
@@ -117,8 +117,8 @@ impl Upstreams {
         reply.accepted().await
     }
 
-    /// Reads a reply that began while the client spoke. The engine has heard all but the end by then, so that its text is due
-    /// soon after it, however long the speech was.
+    /// Reads a reply that began while the client spoke. The engine hears what comes, so that its text is due when all has come
+    /// and the engine has had the time that this much work takes.
     async fn read_live<T>(
         &self,
         endpoint: &Endpoint,
@@ -126,12 +126,16 @@ impl Upstreams {
         alarm: &Alarm,
         reading: impl Future<Output = Result<T, Stop>>,
     ) -> Result<T, Stop> {
+        let began = Instant::now();
         let rings = async {
             outgoing.arrived().await;
-            let work = endpoint.forecast(0.0, Instant::now()).work;
-            let (timeout, overdue) = self.silences(Forecast { wait: 0.0, work });
+            let now = Instant::now();
+            let work = endpoint.forecast(outgoing.live_seconds(), now).work;
+            let due = (began + Duration::try_from_secs_f64(work).unwrap_or_default()).max(now);
+            let fixed = Forecast { wait: 0.0, work: endpoint.forecast(0.0, now).work };
+            let (timeout, overdue) = self.silences(fixed);
             if let Some(overdue) = overdue {
-                ring_when_overdue(endpoint, alarm, Instant::now(), [overdue, timeout]).await;
+                ring_when_overdue(endpoint, alarm, due, [overdue, timeout]).await;
             }
         };
         let mut reading = pin!(reading);
@@ -267,7 +271,7 @@ async fn ring_when_overdue(
 ) {
     let mut after = overdue;
     while after < timeout {
-        sleep(after.saturating_sub(due.elapsed())).await;
+        sleep_until(due + after).await;
         endpoint.overdue(due, Instant::now());
         alarm.ring();
         after += hedge::RECHECK;

@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 
 use super::Route;
 use super::spool::Replay;
-use crate::audio::Container;
+use crate::audio::{Container, convert};
 use crate::error::Error;
 use crate::job::input::InputHash;
 use crate::job::work::{Audio, Work};
@@ -137,6 +137,12 @@ impl Outgoing {
     /// Whether its audio is heard while it comes.
     pub(super) fn is_live(&self) -> bool {
         matches!(&self.work, Work::Transcribe(wanted) if wanted.live)
+    }
+
+    /// Seconds of audio that came, where it is heard live: 16 kHz, s16le.
+    pub(super) fn live_seconds(&self) -> f64 {
+        let bytes = self.file.as_ref().and_then(|file| file.bytes.len()).unwrap_or(0);
+        bytes as f64 / f64::from(2 * convert::RATE)
     }
 
     /// Resolves when all of the client's file is there, or has failed.
