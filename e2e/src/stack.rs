@@ -209,9 +209,8 @@ impl Stack {
         }
         let mut gateway = json!({"listen": listen, "admin": admin, "spool": {"dir": folder.path()}});
         overlay(&mut gateway, options.gateway);
-        let config = json!({
-            "gateway": gateway, "guard": options.guard, "engines": entries, "tracing": options.tracing,
-        });
+        let (guard, tracing) = (options.guard, options.tracing);
+        let config = json!({"gateway": gateway, "guard": guard, "engines": entries, "tracing": tracing});
         // JSON is YAML.
         let file = folder.path().join("stack.yaml");
         std::fs::write(&file, format!("{config:#}\n"))?;

@@ -366,15 +366,9 @@ impl Stack {
         let keys = keys::Store::new(keys::Metrics::register(&registry).unwrap());
         keys.open(&config.gateway.auth).unwrap();
         tokio::spawn(keys.clone().follow(current.clone()));
-        let gateway = Gateway::new(
-            current.clone(),
-            upstreams.clone(),
-            keys,
-            drain.clone(),
-            Tracer::default(),
-            &registry,
-        )
-        .unwrap();
+        let (upstream, tracer) = (upstreams.clone(), Tracer::default());
+        let gateway =
+            Gateway::new(current.clone(), upstream, keys, drain.clone(), tracer, &registry).unwrap();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = gateway.service();
