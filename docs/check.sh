@@ -20,7 +20,7 @@ code() {
 }
 
 sources() {
-	find proxy/src operator/src -name '*.rs' -not -path '*/tests/*' -not -name 'tests.rs' | sort
+	find proxy/src operator/src trace/src -name '*.rs' -not -path '*/tests/*' -not -name 'tests.rs' | sort
 }
 
 # Names are whole literals, or a prefix and the literals given to the closure or function that puts it before them.

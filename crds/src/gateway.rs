@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{GatewayAuth, Image, Quotas, Span, Storage, schema};
+use crate::{GatewayAuth, Image, Quotas, Span, Storage, Tracing, schema};
 
 /// The gateway: Deployment, Service and how clients reach it.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
@@ -66,6 +66,9 @@ pub struct GatewaySpec {
     /// HTTPS of the gateway itself; plain HTTP alone when unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<GatewayTls>,
+    /// Where traces of requests and repairs go; they are only passed on when unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Tracing>,
     /// Where jobs and recordings of voices are kept; without it there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage: Option<Storage>,

@@ -16,6 +16,7 @@ mod span;
 mod stack;
 mod status;
 mod storage;
+mod tracing;
 mod window;
 
 pub use access::{GatewayAuth, KeysSecret, QuotaLimits, QuotaRedis, Quotas, RedisSecret};
@@ -40,6 +41,7 @@ pub use status::{
     RepairRecord, RepairStatus, Rung, SpeechStackStatus, Stopped, Summary,
 };
 pub use storage::Storage;
+pub use tracing::Tracing;
 pub use window::{Day, UpdateWindow};
 
 /// The API group.

@@ -8,6 +8,7 @@ pub mod barge;
 pub mod binaries;
 pub mod client;
 pub mod cluster;
+pub mod collector;
 pub mod deployed;
 pub mod fault;
 pub mod load;

@@ -36,6 +36,8 @@ pub struct StackOptions {
     pub gateway: Value,
     /// Laid over the guards' policy.
     pub guard: Value,
+    /// Where traces go.
+    pub tracing: Value,
 }
 
 /// One engine of a stack.
@@ -99,6 +101,7 @@ impl StackOptions {
             ],
             gateway: json!({"drain": "3s"}),
             guard: quick_policy(),
+            tracing: json!({}),
         }
     }
 }
@@ -206,7 +209,8 @@ impl Stack {
         }
         let mut gateway = json!({"listen": listen, "admin": admin, "spool": {"dir": folder.path()}});
         overlay(&mut gateway, options.gateway);
-        let config = json!({"gateway": gateway, "guard": options.guard, "engines": entries});
+        let (guard, tracing) = (options.guard, options.tracing);
+        let config = json!({"gateway": gateway, "guard": guard, "engines": entries, "tracing": tracing});
         // JSON is YAML.
         let file = folder.path().join("stack.yaml");
         std::fs::write(&file, format!("{config:#}\n"))?;
@@ -304,6 +308,11 @@ impl Stack {
     pub async fn engine(&self, name: &str) -> Result<EngineReport> {
         let state = self.state().await?;
         state.engine(name).cloned().with_context(|| format!("no engine {name} in /state"))
+    }
+
+    /// The file with the log of its processes.
+    pub fn log(&self) -> &Path {
+        &self.log
     }
 
     /// A client of an engine itself, past guard and gateway.

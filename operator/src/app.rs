@@ -14,6 +14,7 @@ use speechstack_crds::SpeechStack;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use trace::{Settings, Tracer};
 
 use crate::admin::{self, Readiness};
 use crate::args::Run;
@@ -52,6 +53,7 @@ pub async fn run(run: Run) -> anyhow::Result<()> {
     let routes = admin::router(readiness.clone(), registry.clone());
     let address = admin::start(run.admin, routes, stop.clone()).await?;
     tracing::info!(admin = %address, identity = run.pod_name, "operator starts");
+    let tracer = export(run.otlp_endpoint.as_deref(), &run.pod_name, &registry)?;
 
     let namespace = run.lease_namespace.as_deref().unwrap_or(&run.pod_namespace);
     let mut elector =
@@ -66,7 +68,7 @@ pub async fn run(run: Run) -> anyhow::Result<()> {
 
     let term = CancellationToken::new();
     let mut leads = true;
-    let tasks = lead(&run, client, presets, metrics, repairs, readiness.clone(), &term);
+    let tasks = lead(&run, client, presets, metrics, (repairs, tracer.clone()), readiness.clone(), &term);
     let result = tokio::select! {
         ended = &mut end => ended,
         Some(place) = panics.recv() => {
@@ -86,9 +88,31 @@ pub async fn run(run: Run) -> anyhow::Result<()> {
     if leads {
         elector.release().await;
     }
+    tracer.stop().await;
     stop.cancel();
     tracing::info!("stopped");
     result
+}
+
+/// Has the spans of repairs exported to a collector, if there is one.
+fn export(endpoint: Option<&str>, pod: &str, registry: &Registry) -> anyhow::Result<Tracer> {
+    let settings = |endpoint: &str| {
+        Ok::<_, trace::Error>(Settings {
+            endpoint: endpoint.parse()?,
+            headers: None,
+            sample_ratio: 1.0,
+            service: "speechstack-operator".to_owned(),
+            version: env!("CARGO_PKG_VERSION"),
+            instance: Some(pod.to_owned()),
+        })
+    };
+    let tracer = Tracer::new()?;
+    tracer.register(registry)?;
+    let settings = endpoint.map(settings).transpose();
+    settings
+        .and_then(|settings| tracer.export(settings))
+        .context("failed to export traces (--otlp-endpoint)")?;
+    Ok(tracer)
 }
 
 /// Starts all that only the leader does. Everything ends with `term`.
@@ -97,7 +121,7 @@ fn lead(
     client: Client,
     presets: Presets,
     metrics: Metrics,
-    repairs: repair::Metrics,
+    (repairs, tracer): (repair::Metrics, Tracer),
     readiness: Readiness,
     term: &CancellationToken,
 ) -> TaskTracker {
@@ -172,6 +196,7 @@ fn lead(
         per_cluster: usize::from(run.repairs_per_cluster),
         node_escalation,
         metrics,
+        tracer,
     };
     tasks.spawn(repair::run(healing, term.clone()));
     tasks

@@ -90,6 +90,9 @@ pub struct Run {
     /// Reconciles at the same time.
     #[arg(long, env = "SPEECHSTACK_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub concurrency: u16,
+    /// Collector of the spans of repairs, as in `http://collector:4318`; none are exported when unset.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_parser = named)]
+    pub otlp_endpoint: Option<String>,
     /// This pod's name, by which it holds the lease.
     #[arg(long, env = "POD_NAME")]
     pub pod_name: String,
@@ -122,8 +125,9 @@ impl Run {
     /// With empty texts read as unset.
     #[must_use]
     pub fn normalised(mut self) -> Self {
-        let Self { watch_namespace, engine_image, lease_namespace, image_registry, .. } = &mut self;
-        for optional in [watch_namespace, engine_image, lease_namespace, image_registry] {
+        let Self { watch_namespace, engine_image, lease_namespace, image_registry, otlp_endpoint, .. } =
+            &mut self;
+        for optional in [watch_namespace, engine_image, lease_namespace, image_registry, otlp_endpoint] {
             *optional = optional.take().filter(|text| !text.is_empty());
         }
         self

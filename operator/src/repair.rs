@@ -11,6 +11,7 @@ use kube::Client;
 use kube::runtime::reflector::Store;
 use speechstack_crds::SpeechStack;
 use tokio_util::sync::CancellationToken;
+use trace::Tracer;
 
 use crate::guards::Guards;
 use crate::pods::Pods;
@@ -25,6 +26,7 @@ mod history;
 mod ladder;
 mod node;
 mod plan;
+mod traced;
 mod tracked;
 mod view;
 
@@ -54,6 +56,8 @@ pub struct Context {
     pub node_escalation: bool,
     /// Counters.
     pub metrics: Metrics,
+    /// Where the spans of repairs go.
+    pub tracer: Tracer,
 }
 
 /// Repairs until cancelled. Only the leader may run it.

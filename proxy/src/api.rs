@@ -8,6 +8,7 @@ use form::Form;
 pub use owner::{Owner, credential, owner, owner_by};
 
 use contract::Capability;
+use trace::Tracer;
 
 use crate::clips::Clips;
 use crate::config::{Config, Current};
@@ -19,7 +20,7 @@ use crate::net::drain::Drain;
 use crate::net::permits::Permits;
 use crate::stream;
 use crate::upstream::voices::Voices;
-use crate::upstream::{Long, Outgoing, Route, Upstreams};
+use crate::upstream::{Asker, Long, Outgoing, Route, Upstreams};
 
 pub mod azure;
 pub mod bridge;
@@ -75,6 +76,8 @@ pub struct Context {
     pub sessions: Permits,
     /// Permits for connections whose clients have not proven who they are.
     pub unproven: Permits,
+    /// Begins the traces of jobs in the background.
+    pub tracer: Tracer,
     /// Unix time of the start, seconds: when models count as created.
     pub started_unix: u64,
 }
@@ -152,6 +155,15 @@ fn may_wait(config: &Config, capability: Capability, bytes: Option<u64>) -> bool
     bytes.is_some_and(|bytes| bytes <= max) && config.has(capability)
 }
 
+/// A request as engines are told of it.
+fn asker(request_id: &RequestId) -> Asker {
+    Asker {
+        request_id: request_id.value.clone(),
+        tenant: request_id.tenant(),
+        trace: request_id.trace.clone(),
+    }
+}
+
 /// A job for engines of that route.
 fn outgoing(route: Route, work: Work, seconds: f64, request_id: &RequestId) -> Outgoing {
     Outgoing {
@@ -159,8 +171,7 @@ fn outgoing(route: Route, work: Work, seconds: f64, request_id: &RequestId) -> O
         work,
         file: None,
         audio_seconds: seconds,
-        request_id: request_id.value.clone(),
-        tenant: request_id.tenant(),
+        asker: asker(request_id),
         may_wait: false,
         continues: false,
         background: false,

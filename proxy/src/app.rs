@@ -1,11 +1,13 @@
 //! Wiring: from a configuration to running listeners, and their end.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::Context;
 use hyper_util::service::TowerToHyperService;
 use prometheus::Registry;
 use tokio::net::TcpListener;
+use trace::Tracer;
 
 use crate::args::Command;
 use crate::config::reload::{self, Watch};
@@ -65,22 +67,26 @@ pub struct Bound {
     gateway_drain: Drain,
     admin_drain: Drain,
     guard_drain: Drain,
+    tracer: Tracer,
+    /// What its spans are of, unless they are named.
+    service: &'static str,
 }
 
 impl Bound {
     /// The gateway alone.
     pub async fn gateway(config: Config) -> anyhow::Result<Self> {
-        let mut bound = Self::empty(config);
+        let mut bound = Self::new(config, "speechstack-gateway")?;
         bound.start_gateway().await?;
         Ok(bound)
     }
 
     /// The guard of one engine.
     pub async fn guard(config: &Config, engine: Option<&str>) -> anyhow::Result<Self> {
-        let mut bound = Self::empty(config.clone());
+        let mut bound = Self::new(config.clone(), "speechstack-guard")?;
         let engine = config.engine(engine)?;
-        let guard = Guard::build(engine, &bound.config, &bound.guard_drain).await?;
+        let guard = Guard::build(engine, &bound.config, &bound.guard_drain, &bound.tracer).await?;
         bound.registry = guard.registry.clone();
+        bound.tracer.register(&bound.registry)?;
         bound.guards.push(guard);
         tracing::info!(engine = engine.name, address = %engine.guard, admin = %engine.guard_admin, "guard listens");
         Ok(bound)
@@ -89,7 +95,7 @@ impl Bound {
     /// A gateway, and guards that run their engines as child processes.
     pub async fn standalone(config: Config) -> anyhow::Result<Self> {
         anyhow::ensure!(!config.engines.is_empty(), "engines is empty; list at least one");
-        let mut bound = Self::empty(config);
+        let mut bound = Self::new(config, "speechstack")?;
         let started = bound.start_all().await;
         if let Err(error) = started {
             bound.stop().await; // engines that did start must not be left behind
@@ -98,8 +104,13 @@ impl Bound {
         Ok(bound)
     }
 
-    fn empty(config: Config) -> Self {
-        Self {
+    /// With nothing that runs but the export of traces, as that service.
+    fn new(config: Config, service: &'static str) -> anyhow::Result<Self> {
+        let tracer = Tracer::new()?;
+        export(&tracer, &config, service).context("unable to export traces (tracing.otlp)")?;
+        Ok(Self {
+            tracer,
+            service,
             config: Current::new(config),
             upstreams: None,
             registry: Registry::new(),
@@ -110,13 +121,13 @@ impl Bound {
             gateway_drain: Drain::new(),
             admin_drain: Drain::new(),
             guard_drain: Drain::new(),
-        }
+        })
     }
 
     async fn start_all(&mut self) -> anyhow::Result<()> {
         let config = self.config.get();
         for engine in &config.engines {
-            self.guards.push(Guard::build(engine, &self.config, &self.guard_drain).await?);
+            self.guards.push(Guard::build(engine, &self.config, &self.guard_drain, &self.tracer).await?);
         }
         self.start_gateway().await
     }
@@ -147,6 +158,7 @@ impl Bound {
         self.admin = Some(private.local_addr()?);
 
         let registry = self.registry.clone();
+        self.tracer.register(&registry)?;
         let metrics = upstream::Metrics::register(&registry)?;
         let upstreams = Upstreams::new(self.config.clone(), net::Clients::new(), metrics, Rng::random());
         upstreams.start(&self.gateway_drain);
@@ -162,7 +174,8 @@ impl Bound {
             });
         }
         let (current, drain) = (self.config.clone(), self.gateway_drain.clone());
-        let gateway = Gateway::new(current, upstreams, keys.clone(), drain.clone(), &registry)?;
+        let gateway =
+            Gateway::new(current, upstreams, keys.clone(), drain.clone(), self.tracer.clone(), &registry)?;
         let follow = keys.follow(self.config.clone());
         tokio::spawn(async move {
             tokio::select! {
@@ -211,11 +224,16 @@ impl Bound {
     /// Takes over what changes in the file from now on.
     pub fn follow(&self, watch: Watch) -> anyhow::Result<()> {
         let metrics = reload::Metrics::register(&self.registry)?;
-        let current = self.config.clone();
+        let (current, tracer, service) = (self.config.clone(), self.tracer.clone(), self.service);
         tokio::spawn(watch.follow(metrics, move |config| {
             let fields = reload::needs_restart(&current.get(), &config);
             if !fields.is_empty() {
                 tracing::warn!(?fields, "changes that count from the next start on");
+            }
+            if current.get().tracing != config.tracing
+                && let Err(error) = export(&tracer, &config, service)
+            {
+                tracing::error!(%error, "unable to export traces as tracing.otlp says; it goes on as before");
             }
             current.replace(config);
         }));
@@ -233,13 +251,20 @@ impl Bound {
         }
         let dropped = self.gateway_drain.finish(deadline).await;
         let dropped = dropped + self.guard_drain.finish(deadline).await;
-        self.admin_drain.finish(std::time::Duration::from_secs(1)).await;
+        self.admin_drain.finish(Duration::from_secs(1)).await;
         if dropped > 0 {
             tracing::warn!(dropped, "connections were cut at the drain deadline");
         }
         futures::future::join_all(self.guards.iter().map(Guard::stop_engine)).await;
+        self.tracer.stop().await;
         tracing::info!("stopped");
     }
+}
+
+/// Has spans exported as the configuration says.
+fn export(tracer: &Tracer, config: &Config, service: &str) -> Result<(), trace::Error> {
+    let otlp = config.tracing.otlp.as_ref();
+    tracer.export(otlp.map(|otlp| otlp.settings(service)).transpose()?)
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

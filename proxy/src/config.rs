@@ -35,6 +35,7 @@ mod sessions;
 mod shown;
 mod supervisors;
 mod tls;
+mod tracing;
 
 pub use auth::{Auth, AuthMode, Jwt, Limits, Quotas, Redis, Usage};
 pub use clips::Clips;
@@ -58,6 +59,7 @@ pub use sessions::Sessions;
 pub use shown::shown;
 pub use supervisors::{Container, ContainerEngine, Published, Unit};
 pub use tls::Tls;
+pub use tracing::{Otlp, Tracing};
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -69,6 +71,8 @@ pub struct Config {
     pub guard: Policy,
     /// The engines and where their guards listen.
     pub engines: Vec<Engine>,
+    /// Traces of requests and repairs.
+    pub tracing: Tracing,
 }
 
 /// One engine, its guard's addresses and, if it is ours to run, its command line.
@@ -446,7 +450,8 @@ pub fn from_file(path: &Path, overrides: &[String]) -> Result<Config, Error> {
 
 /// Reads and checks the text of the file `path`.
 pub fn from_text(path: &Path, text: &str, overrides: &[String]) -> Result<Config, Error> {
-    let config = load::parse(path, text, overrides)?;
+    let mut config = load::parse(path, text, overrides)?;
+    config.tracing.complete(|name| std::env::var(name).ok())?;
     config.check()?;
     Ok(config)
 }

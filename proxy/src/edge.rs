@@ -24,6 +24,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use parking_lot::Mutex;
+use trace::{Kind, Span, Trace, Tracer};
 use tracing::Instrument;
 use twox_hash::XxHash3_64;
 use uuid::Builder;
@@ -65,6 +66,8 @@ const ID_BYTES: usize = 128;
 pub struct RequestId {
     /// Carried from end to end: visible ASCII.
     pub value: HeaderValue,
+    /// Where what is done for it is in its trace.
+    pub trace: Trace,
     noted: Arc<Mutex<Noted>>,
 }
 
@@ -78,8 +81,8 @@ struct Noted {
 
 impl RequestId {
     /// One that no client's request has: that of work in the background.
-    pub fn of(value: HeaderValue) -> Self {
-        Self { value, noted: Arc::default() }
+    pub fn of(value: HeaderValue, trace: Trace) -> Self {
+        Self { value, trace, noted: Arc::default() }
     }
 
     /// Notes which engine served it.
@@ -153,6 +156,8 @@ pub struct Edge {
     pub access: Access,
     /// For request ids: a call of the system for each costs more than the rest of an id.
     pub rng: Rng,
+    /// Begins traces.
+    pub tracer: Tracer,
 }
 
 /// How requests of a route pass the edge.
@@ -210,11 +215,16 @@ where
     F: Future<Output = Response>,
 {
     let started = Instant::now();
-    let id = request_id(request.headers(), &edge.rng);
+    let mut id = request_id(request.headers(), &edge.rng);
     if request.method() == Method::OPTIONS {
         let mut response = preflight(request.headers());
         finish(response.headers_mut(), &id, started);
         return response;
+    }
+    let mut traced = edge.tracer.accept(request.headers()).span("request", Kind::Server);
+    id.trace = traced.trace().clone();
+    if traced.is_recorded() {
+        begin(&mut traced, request.method(), passage.pattern, &id);
     }
     let config = edge.config.get();
     let (mut refused, mut rate, mut job) = (None, None, None);
@@ -233,9 +243,15 @@ where
         }
     }
     let route = edge.metrics.route(passage.pattern);
-    // A span costs as much as all else of the edge. The log line has the same fields.
-    let span = tracing::debug_span!("request", request_id = id.as_str(), route = route.pattern.as_str());
+    // A span costs as much as all else of the edge. The log line has the same fields; where there is a trace, so do all lines.
+    let span = match id.trace.id() {
+        Some(trace) => {
+            tracing::info_span!("request", trace_id = %trace, request_id = id.as_str(), route = route.pattern.as_str())
+        }
+        None => tracing::debug_span!("request", request_id = id.as_str(), route = route.pattern.as_str()),
+    };
     let mut in_flight = InFlight::begin(edge.metrics.clone(), route, id.clone(), started);
+    in_flight.traced = traced;
     in_flight.job = job;
     if passage.takes_permit && refused.is_none() {
         match edge.permits.take(config.gateway.max_in_flight) {
@@ -312,6 +328,17 @@ impl Edge {
     }
 }
 
+/// What a span says of a request from its beginning on.
+fn begin(traced: &mut Span, method: &Method, pattern: &str, id: &RequestId) {
+    let known = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    // Clients may make up methods; names of spans are few.
+    let method = if known.contains(method) { method.as_str() } else { "_OTHER" };
+    traced.rename(|| format!("{method} {pattern}"));
+    traced.set("http.request.method", method.to_owned());
+    traced.set("http.route", pattern.to_owned());
+    traced.set("speechstack.request_id", id.as_str().to_owned());
+}
+
 /// How a request ended, as far as headers or trailers say it: a call of gRPC has its own status.
 fn outcome(status: StatusCode, headers: &HeaderMap) -> StatusCode {
     grpc::Status::read(headers).map_or(status, |ended| ended.http())
@@ -334,7 +361,7 @@ fn request_id(headers: &HeaderMap, rng: &Rng) -> RequestId {
         Some(id) => id.clone(),
         None => new_id(rng),
     };
-    RequestId { value: id, noted: Arc::default() }
+    RequestId::of(id, Trace::default())
 }
 
 /// A UUID of version 7 (RFC 9562), so that ids sort by time.

@@ -17,6 +17,7 @@ use futures::future::BoxFuture;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tower::ServiceExt;
+use trace::Tracer;
 
 pub use crate::edge::Metrics;
 
@@ -147,7 +148,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway in front of `upstreams` that lets in whom `keys` know, with its metrics in `registry`.
+    /// A gateway in front of `upstreams` that lets in whom `keys` know, with its spans to `tracer` and its metrics in `registry`.
     ///
     /// # Errors
     /// When its metrics are registered already, or the jobs that it keeps cannot be.
@@ -156,6 +157,7 @@ impl Gateway {
         upstreams: Upstreams,
         keys: keys::Store,
         drain: Drain,
+        tracer: Tracer,
         registry: &prometheus::Registry,
     ) -> Result<Self, StartError> {
         let metrics = Metrics::register(registry)?;
@@ -167,6 +169,7 @@ impl Gateway {
             permits: Permits::default(),
             config: config.clone(),
             rng: Rng::random(),
+            tracer: tracer.clone(),
         };
         let started_unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let voices = Voices::new(upstreams.clone());
@@ -191,6 +194,7 @@ impl Gateway {
             translations: Cache::default(),
             sessions,
             unproven: Permits::default(),
+            tracer,
             started_unix,
         };
         let context = Arc::new(context);

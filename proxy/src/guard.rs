@@ -17,6 +17,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use prometheus::Registry;
 use tokio::net::TcpListener;
+use trace::Tracer;
 
 use contract::{EngineReport, Predictor};
 
@@ -134,8 +135,13 @@ pub enum Error {
 
 impl Guard {
     /// Starts the engine, if its command is ours to run, and the guard of it.
-    pub async fn build(engine: &config::Engine, config: &Current, drain: &Drain) -> Result<Self, Error> {
-        Self::build_with(engine, config, drain, Box::new(ApiServer)).await
+    pub async fn build(
+        engine: &config::Engine,
+        config: &Current,
+        drain: &Drain,
+        tracer: &Tracer,
+    ) -> Result<Self, Error> {
+        Self::build_with(engine, config, drain, tracer, Box::new(ApiServer)).await
     }
 
     /// As [`Guard::build`], with the operator's token checked against these keys.
@@ -143,6 +149,7 @@ impl Guard {
         engine: &config::Engine,
         config: &Current,
         drain: &Drain,
+        tracer: &Tracer,
         keys: Box<dyn Keys>,
     ) -> Result<Self, Error> {
         let changes = config.changes();
@@ -192,6 +199,7 @@ impl Guard {
             poison: poison.clone(),
             metrics: forward::Metrics::register(&registry).map_err(metrics)?,
             drain: drain.clone(),
+            tracer: tracer.clone(),
         });
         let forward = Arc::new(forward.map_err(|source| Error::Forward { name: name.clone(), source })?);
         let fresh = net::Clients::fresh(tls.as_ref());
@@ -214,6 +222,7 @@ impl Guard {
                 draining: runner.draining,
                 operator: operator.as_ref().map(|operator| operator.contact.clone()),
                 snapshot: snapshot.clone(),
+                tracer: tracer.clone(),
                 metrics: metrics::Metrics::register(&registry, &name).map_err(metrics)?,
             },
             observations,

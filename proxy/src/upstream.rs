@@ -52,7 +52,7 @@ pub(crate) use exchange::Stop;
 pub use failure::Failure;
 pub use membership::{Route, Target};
 pub use metrics::Metrics;
-pub use outgoing::{Gate, Listener, Long, Outgoing, Part, Upload};
+pub use outgoing::{Asker, Gate, Listener, Long, Outgoing, Part, Upload};
 pub use send::Served;
 
 use endpoint::Endpoint;

@@ -196,6 +196,10 @@ pub fn refusals() -> Vec<Refusal> {
             }),
         ),
         with(
+            "gateway.tracing.endpoint must be the URL of a collector",
+            json!({"gateway": {"tracing": {"endpoint": "collector:4317"}}}),
+        ),
+        with(
             "gateway.quotas are those of API keys",
             json!({"gateway": {"quotas": {"tiers": {"free": {"jobs": 1}}}}}),
         ),

@@ -47,7 +47,7 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) fn new(context: Context, cancel: CancellationToken) -> Self {
-        let (worker, inbox) = Worker::new(&context.client, &context.guards, &context.metrics, cancel.clone());
+        let (worker, inbox) = Worker::new(&context, cancel.clone());
         Self { worker, histories: HashMap::new(), context, cancel, inbox }
     }
 

@@ -230,6 +230,20 @@ pub enum Act {
     },
 }
 
+impl Act {
+    /// The record behind it, where there is one.
+    #[must_use]
+    pub fn key(&self) -> Option<&Key> {
+        match self {
+            Self::Grant { key, .. }
+            | Self::Replace { key, .. }
+            | Self::ReportNode { key, .. }
+            | Self::TaintNode { key, .. } => Some(key),
+            Self::Reset { .. } | Self::Readmit { .. } => None,
+        }
+    }
+}
+
 /// A node that an engine is to stay off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Avoid {

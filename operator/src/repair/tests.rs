@@ -214,6 +214,7 @@ struct World {
     log: Log,
     guard: Arc<Guard>,
     address: std::net::Ipv4Addr,
+    tracer: Tracer,
 }
 
 async fn world() -> World {
@@ -241,7 +242,7 @@ async fn world() -> World {
     tokio::spawn(serve(listener, router));
     let api =
         Api { record: Arc::new(Mutex::new(json!({}))), log: Arc::clone(&log), fail_writes: Arc::default() };
-    World { api, log, guard, address }
+    World { api, log, guard, address, tracer: Tracer::default() }
 }
 
 /// One operator that leads; it ends when dropped.
@@ -285,6 +286,7 @@ impl World {
             guards: guards.clone(),
             node_escalation: false,
             metrics: Metrics::register(&prometheus::Registry::new()).unwrap(),
+            tracer: self.tracer.clone(),
         };
         tokio::spawn(run(context, cancel.clone()));
         Operator { _stacks: stack_writer, _nodes: node_writer, guards, _running: cancel.drop_guard() }

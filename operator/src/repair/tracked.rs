@@ -111,7 +111,7 @@ impl Tracked {
             .collect();
         acts.into_iter()
             .filter(|act| {
-                let Some(key) = act_key(act) else { return true };
+                let Some(key) = act.key() else { return true };
                 match self.sent.get_mut(key) {
                     Some(sent) if now.duration_since(sent.at) < REPEAT => false,
                     Some(sent) => {
@@ -131,7 +131,7 @@ impl Tracked {
 
     /// Notes that acts were not done because their record was not written.
     pub(super) fn untake(&mut self, acts: &[Act]) {
-        for key in acts.iter().filter_map(act_key) {
+        for key in acts.iter().filter_map(Act::key) {
             self.sent.remove(key);
         }
     }
@@ -203,15 +203,5 @@ impl Tracked {
         }
         self.told = now;
         turns
-    }
-}
-
-fn act_key(act: &Act) -> Option<&Key> {
-    match act {
-        Act::Grant { key, .. }
-        | Act::Replace { key, .. }
-        | Act::ReportNode { key, .. }
-        | Act::TaintNode { key, .. } => Some(key),
-        Act::Reset { .. } | Act::Readmit { .. } => None,
     }
 }

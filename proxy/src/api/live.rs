@@ -9,12 +9,13 @@ use axum::response::Response;
 use axum::routing::get;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
+use tracing::Instrument;
 
 use contract::Capability;
 
 use super::bridge::socket_io;
 use super::openai::realtime;
-use super::{Context, gemma};
+use super::{Context, asker, gemma};
 use crate::edge::{Denied, Peer, Place, RequestId, unix_millis};
 use crate::error::{Error, Unit};
 use crate::net::permits::Permit;
@@ -156,10 +157,14 @@ async fn begin(
     let response = handshake.response(admitted.protocol);
     let max_message = max_message(&context);
     let task_context = Arc::clone(&context);
-    context.drain.spawn(async move {
-        let Ok(socket) = handshake.connect(max_message).await else { return };
-        run(task_context, request_id, Connection::WebSocket(Box::new(socket)), admitted, spoken.name).await;
-    });
+    context.drain.spawn(
+        async move {
+            let Ok(socket) = handshake.connect(max_message).await else { return };
+            run(task_context, request_id, Connection::WebSocket(Box::new(socket)), admitted, spoken.name)
+                .await;
+        }
+        .in_current_span(),
+    );
     Ok(response)
 }
 
@@ -185,28 +190,31 @@ fn deny(
     let response = handshake.response(None);
     let max_message = max_message(&context).min(admission::MAX_MESSAGE);
     let task_context = Arc::clone(&context);
-    context.drain.spawn(async move {
-        let context = task_context;
-        let Ok(mut socket) = handshake.connect(max_message).await else { return };
-        let proven = tokio::select! {
-            proven = admission::first_message(&context, &request_id, &denied, &mut socket) => proven,
-            () = context.drain.begun() => return,
-        };
-        let place = match proven {
-            Ok(()) => seat(&context, &request_id).await,
-            Err(error) => Err(error),
-        };
-        let admitted =
-            place.and_then(|place| admit(&context, &request_id, &request, &offered, spoken, place));
-        drop(permit);
-        match admitted {
-            Ok(admitted) => {
-                run(context, request_id, Connection::WebSocket(Box::new(socket)), admitted, spoken.name)
-                    .await;
+    context.drain.spawn(
+        async move {
+            let context = task_context;
+            let Ok(mut socket) = handshake.connect(max_message).await else { return };
+            let proven = tokio::select! {
+                proven = admission::first_message(&context, &request_id, &denied, &mut socket) => proven,
+                () = context.drain.begun() => return,
+            };
+            let place = match proven {
+                Ok(()) => seat(&context, &request_id).await,
+                Err(error) => Err(error),
+            };
+            let admitted =
+                place.and_then(|place| admit(&context, &request_id, &request, &offered, spoken, place));
+            drop(permit);
+            match admitted {
+                Ok(admitted) => {
+                    run(context, request_id, Connection::WebSocket(Box::new(socket)), admitted, spoken.name)
+                        .await;
+                }
+                Err(error) => spoken.manner.refuse(socket, &error).await,
             }
-            Err(error) => spoken.manner.refuse(socket, &error).await,
         }
-    });
+        .in_current_span(),
+    );
     Ok(response)
 }
 
@@ -245,7 +253,8 @@ pub async fn begin_events(
     let place = seat(context, &request_id).await?;
     let admitted = seated(context, &request_id, open, place)?;
     let task_context = Arc::clone(context);
-    context.drain.spawn(run(task_context, request_id, Connection::SocketIo(connection), admitted, name));
+    let running = run(task_context, request_id, Connection::SocketIo(connection), admitted, name);
+    context.drain.spawn(running.in_current_span());
     Ok(())
 }
 
@@ -292,7 +301,7 @@ fn seated(
     let retry_after = config.gateway.retry_after.min;
     let permit =
         context.sessions.take(config.gateway.sessions.max).ok_or(Error::TooManySessions { retry_after })?;
-    let engines = Arc::new(context.engines.of(request_id.value.clone(), request_id.tenant()));
+    let engines = Arc::new(context.engines.of(asker(request_id)));
     let session = Session::new(opened.settings, opened.ask, engines)
         .map_err(|error| Error::param("sample_rate", error.to_string()))?;
     Ok(Admitted {

@@ -90,6 +90,7 @@ impl Config {
             return invalid("gateway.quotas", format!("{field} {reason}"));
         }
         self.check_pools()?;
+        self.tracing.check()?;
         let mut models = std::collections::HashSet::new();
         for model in &self.gateway.models {
             for name in std::iter::once(&model.id).chain(&model.aliases) {

@@ -9,11 +9,12 @@ use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Frame, SizeHint};
+use trace::Span;
 use tracing::field;
 
 use crate::edge::account::Place;
 use crate::edge::metrics::{Metrics, Route};
-use crate::edge::{AUDIT, RequestId, outcome};
+use crate::edge::{AUDIT, Noted, RequestId, outcome};
 use crate::net::permits::Permit;
 
 /// A request in flight; when dropped, it has ended.
@@ -32,6 +33,8 @@ pub(super) struct InFlight {
     pub(super) place: Option<Permit>,
     /// Its place among those of its caller.
     pub(super) job: Option<Place>,
+    /// Its span, if it is recorded.
+    pub(super) traced: Span,
 }
 
 /// Status of a request whose client left before the reply.
@@ -42,7 +45,8 @@ impl InFlight {
     pub(super) fn begin(metrics: Metrics, route: Arc<Route>, id: RequestId, started: Instant) -> Self {
         metrics.in_flight().inc();
         let (status, bytes, complete) = (CLIENT_GONE, 0, false);
-        Self { metrics, route, id, started, status, bytes, complete, place: None, job: None }
+        let traced = Span::default();
+        Self { metrics, route, id, started, status, bytes, complete, place: None, job: None, traced }
     }
 }
 
@@ -52,6 +56,9 @@ impl Drop for InFlight {
         self.metrics.in_flight().dec();
         self.metrics.ended(&self.route, self.status, self.complete, took.as_secs_f64(), self.bytes);
         let noted = self.id.noted.lock();
+        if self.traced.is_recorded() {
+            end(&mut self.traced, self.status, self.complete, &noted);
+        }
         // Who did what is a record of its own; the fields are the same.
         macro_rules! ended {
             ($target:expr) => {
@@ -64,6 +71,7 @@ impl Drop for InFlight {
                     key = noted.caller.as_ref().map(|caller| field::display(caller.name())),
                     engine = noted.engine.as_deref().map(field::display),
                     hedged = noted.hedged.then_some(true),
+                    trace_id = self.id.trace.id().map(field::display),
                     complete = self.complete,
                     bytes = self.bytes,
                     took_ms = took.as_millis() as u64,
@@ -75,6 +83,20 @@ impl Drop for InFlight {
             Some(_) => ended!(AUDIT),
             None => ended!(module_path!()),
         }
+    }
+}
+
+/// What a span says of a request in the end.
+fn end(traced: &mut Span, status: u16, complete: bool, noted: &Noted) {
+    traced.set("http.response.status_code", status);
+    traced.set("speechstack.complete", complete);
+    if let Some(engine) = &noted.engine {
+        traced.set("speechstack.engine", engine.to_string());
+        traced.set("speechstack.hedged", noted.hedged);
+    }
+    if status >= 500 {
+        traced.set("error.type", status.to_string());
+        traced.fail("");
     }
 }
 

@@ -27,6 +27,7 @@ mod shared;
 mod speech;
 mod stack;
 mod tokens;
+mod traces;
 mod transcription;
 mod uploads;
 mod with_speakers;

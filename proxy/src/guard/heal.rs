@@ -18,5 +18,6 @@ pub mod process_record;
 pub mod runner;
 pub mod snapshot;
 pub mod supervised;
+mod traced;
 pub mod unit;
 pub mod vitals;

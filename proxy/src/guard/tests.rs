@@ -54,7 +54,9 @@ impl Pod {
         server.keys.lock().push(signer.jwk());
         let drain = Drain::new();
         let guard =
-            Guard::build_with(&engine, &configured(policy()), &drain, Box::new(server)).await.unwrap();
+            Guard::build_with(&engine, &configured(policy()), &drain, &Tracer::default(), Box::new(server))
+                .await
+                .unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { fake, dir, guard, drain, signer, client, _engine }
     }

@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use http::HeaderValue;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use trace::Trace;
 
 use super::clock::RATE;
 use super::core::{Key, Order};
@@ -25,7 +26,7 @@ use crate::job::input::{InputHash, InputHasher};
 use crate::job::work::{Audio, Transcribe, Transcript, Work};
 use crate::rng::{mix, unit};
 use crate::upstream::spool::{Replay, SpoolBudget};
-use crate::upstream::{Gate, Long, Outgoing, Route, Served, Upload, Upstreams};
+use crate::upstream::{Asker, Gate, Long, Outgoing, Route, Served, Upload, Upstreams};
 
 /// How long the final decode of a segment is tried, engines that restart included.
 const FINAL_PATIENCE: Duration = Duration::from_secs(60);
@@ -80,8 +81,7 @@ pub struct Gateway {
     upstreams: Upstreams,
     budget: Arc<SpoolBudget>,
     metrics: Metrics,
-    request_id: HeaderValue,
-    tenant: Option<HeaderValue>,
+    asker: Asker,
 }
 
 impl Gateway {
@@ -89,12 +89,13 @@ impl Gateway {
     pub fn new(upstreams: Upstreams, metrics: Metrics) -> Self {
         let spool = config::Spool { memory_per_request: MEMORY_PER_DECODE, disk: ByteSize::b(0), dir: None };
         let budget = SpoolBudget::new(&spool, metrics.held.clone());
-        Self { upstreams, budget, metrics, request_id: HeaderValue::from_static(""), tenant: None }
+        let asker = Asker { request_id: HeaderValue::from_static(""), tenant: None, trace: Trace::default() };
+        Self { upstreams, budget, metrics, asker }
     }
 
     /// The same engines, for the session of that request.
-    pub fn of(&self, request_id: HeaderValue, tenant: Option<HeaderValue>) -> Self {
-        Self { request_id, tenant, ..self.clone() }
+    pub fn of(&self, asker: Asker) -> Self {
+        Self { asker, ..self.clone() }
     }
 
     fn outgoing(&self, ask: Ask, order: &Order) -> Outgoing {
@@ -110,8 +111,7 @@ impl Gateway {
             work: Work::Transcribe(ask.work),
             file: Some(Upload::new(audio, bytes, Arc::new(Whole(hasher.finish())))),
             audio_seconds: order.seconds(),
-            request_id: self.request_id.clone(),
-            tenant: self.tenant.clone(),
+            asker: self.asker.clone(),
             may_wait: matches!(order.key, Key::Final(_) | Key::Speakers(_)),
             // The client has seen the beginning: a final goes before new work, and before all partials.
             continues: matches!(order.key, Key::Final(_) | Key::Speakers(_)),
@@ -174,8 +174,7 @@ impl Engines for Gateway {
             work: Work::Transcribe(Transcribe { live: true, ..ask.work }),
             file: Some(Upload::live(Replay::new(audio, None, Arc::clone(&self.budget)))),
             audio_seconds: LIVE_SECONDS,
-            request_id: self.request_id.clone(),
-            tenant: self.tenant.clone(),
+            asker: self.asker.clone(),
             may_wait: true,
             continues: true,
             background: false,
@@ -224,7 +223,7 @@ impl Engines for Gateway {
     }
 
     fn speak(&self, say: Say) -> Spoken {
-        speech::start(self.upstreams.clone(), (self.request_id.clone(), self.tenant.clone()), say)
+        speech::start(self.upstreams.clone(), self.asker.clone(), say)
     }
 }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use contract::Capability;
 
@@ -247,8 +248,10 @@ impl Session {
         while let Some(order) = self.core.order(now, || self.engines.is_free(&self.ask)) {
             let key = order.key;
             let handle = match key {
-                Key::Speakers(_) => self.decodes.spawn(self.engines.diarize(self.ask.clone(), order)),
-                _ => self.decodes.spawn(self.engines.transcribe(self.ask.clone(), order)),
+                Key::Speakers(_) => {
+                    self.decodes.spawn(self.engines.diarize(self.ask.clone(), order).in_current_span())
+                }
+                _ => self.decodes.spawn(self.engines.transcribe(self.ask.clone(), order).in_current_span()),
             };
             self.keys.push((handle.id(), key));
             if let Key::Partial(..) = key {
@@ -267,7 +270,7 @@ impl Session {
                 let (mouth, audio) = futures::channel::mpsc::unbounded();
                 let told = self.hearing.0.clone();
                 let listening = self.engines.listen(self.ask.clone(), segment, audio, told);
-                let handle = self.decodes.spawn(listening);
+                let handle = self.decodes.spawn(listening.in_current_span());
                 self.keys.push((handle.id(), Key::Live(segment)));
                 self.live.push((segment, Some(mouth), handle));
             }

@@ -1,9 +1,9 @@
 //! Speech of a session: a text becomes samples of one rate, piece by piece, in a task that ends with its reader.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::HeaderValue;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 use contract::Capability;
 
@@ -12,7 +12,7 @@ use crate::audio::resample::Resampler;
 use crate::error::Error;
 use crate::job::speech;
 use crate::job::work::{Synthesize, Work};
-use crate::upstream::{Long, Outgoing, Route, Served, Stop, Upstreams};
+use crate::upstream::{Asker, Long, Outgoing, Route, Served, Stop, Upstreams};
 
 /// Chunks that wait for the client. An engine's chunks are some tenths of a second long.
 const CHUNKS: usize = 256;
@@ -57,24 +57,24 @@ impl Spoken {
 /// Begins to speak.
 pub(super) fn start(upstreams: Upstreams, asker: Asker, say: Say) -> Spoken {
     let (sender, chunks) = mpsc::channel(CHUNKS);
-    let task = tokio::spawn(async move {
-        let mut continues = false;
-        for text in speech::pieces(&say.text) {
-            let job = job(&say, text, &asker, continues);
-            continues = true;
-            if let Err(error) = piece(&upstreams, &job, say.sample_rate, &sender).await {
-                let _ = sender.send(Err(error)).await;
-                return;
+    let task = tokio::spawn(
+        async move {
+            let mut continues = false;
+            for text in speech::pieces(&say.text) {
+                let job = job(&say, text, &asker, continues);
+                continues = true;
+                if let Err(error) = piece(&upstreams, &job, say.sample_rate, &sender).await {
+                    let _ = sender.send(Err(error)).await;
+                    return;
+                }
             }
         }
-    });
+        .in_current_span(),
+    );
     Spoken { chunks, _task: Some(AbortOnDropHandle::new(task)) }
 }
 
-/// A request's id, and its tenant.
-type Asker = (HeaderValue, Option<HeaderValue>);
-
-fn job(say: &Say, text: String, (request_id, tenant): &Asker, continues: bool) -> Outgoing {
+fn job(say: &Say, text: String, asker: &Asker, continues: bool) -> Outgoing {
     let work = Synthesize {
         text,
         voice: say.voice.clone(),
@@ -88,8 +88,7 @@ fn job(say: &Say, text: String, (request_id, tenant): &Asker, continues: bool) -
         audio_seconds: work.expected_seconds(),
         work: Work::Synthesize(work),
         file: None,
-        request_id: request_id.clone(),
-        tenant: tenant.clone(),
+        asker: asker.clone(),
         may_wait: true,
         continues,
         background: false,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ::http::{HeaderMap, HeaderValue, Method, Request, Response, header as names};
 use axum::body::Body;
 use tokio::time::{Instant, sleep, sleep_until};
+use trace::{Kind, Span, Trace};
 
 use contract::header;
 
@@ -25,6 +26,9 @@ use crate::error::Error;
 use crate::grpc;
 use crate::net;
 use crate::protocol::{self, Encoded, File, Transport};
+
+/// The attribute that says what became of an attempt.
+const OUTCOME: &str = "speechstack.outcome";
 
 /// Why an attempt came to nothing.
 #[derive(Debug)]
@@ -55,14 +59,23 @@ impl Upstreams {
         outgoing: &Outgoing,
         read: &R,
         alarm: &Alarm,
+        mut span: Span,
     ) -> Result<T, Stop>
     where
         R: Fn(Reply) -> F,
         F: Future<Output = Result<T, Stop>>,
     {
-        let count = |outcome| self.inner.metrics.attempt(outgoing.route.capability, outcome);
+        let trace = span.trace().clone();
+        let mut count = |outcome: Outcome| {
+            self.inner.metrics.attempt(outgoing.route.capability, outcome);
+            span.set(OUTCOME, outcome.as_str());
+            if let Outcome::Failed(_) = outcome {
+                span.set("error.type", outcome.as_str());
+                span.fail(outcome.as_str());
+            }
+        };
         let refused = Refused::default();
-        let outcome = match self.send(picked, outgoing, &refused, alarm).await {
+        let outcome = match self.send(picked, outgoing, &trace, &refused, alarm).await {
             Ok(reply) if outgoing.is_live() && alarm.is_armed() => {
                 Box::pin(self.read_live(&picked.endpoint, outgoing, alarm, read(reply))).await
             }
@@ -82,16 +95,37 @@ impl Upstreams {
         outcome
     }
 
+    /// The span of an attempt, of which so many came before.
+    pub(super) fn span(&self, picked: &Picked, outgoing: &Outgoing, before: usize, hedges: bool) -> Span {
+        let mut span = outgoing.asker.trace.span("engine attempt", Kind::Client);
+        if span.is_recorded() {
+            span.set("speechstack.engine", picked.endpoint.name.to_string());
+            span.set("speechstack.protocol", picked.protocol.name());
+            span.set("speechstack.hedge", hedges);
+            span.set("http.request.method", "POST");
+            span.set("server.address", picked.endpoint.guard.ip().to_string());
+            span.set("server.port", picked.endpoint.guard.port());
+            if before > 0 {
+                span.set("http.request.resend_count", before as u64);
+            }
+            // Until it is known better: it may be dropped.
+            span.set(OUTCOME, "cancelled");
+        }
+        span
+    }
+
     /// Sends the job and waits for the head of a good reply.
     async fn send(
         &self,
         picked: &Picked,
         outgoing: &Outgoing,
+        trace: &Trace,
         refused: &Refused,
         alarm: &Alarm,
     ) -> Result<Reply, Stop> {
         let Picked { endpoint, protocol, .. } = picked;
-        let request = self.request(picked, outgoing, refused).await?;
+        let mut request = self.request(picked, outgoing, refused).await?;
+        trace.inject(request.headers_mut());
         let now = Instant::now();
         let forecast = endpoint.forecast(outgoing.audio_seconds, now);
         let (timeout, overdue) = self.silences(forecast);
@@ -185,7 +219,7 @@ impl Upstreams {
         // Room for all of them at once: a map that grows is built anew each time.
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(names::CONTENT_TYPE, content_type);
-        headers.insert(header::REQUEST_ID, outgoing.request_id.clone());
+        headers.insert(header::REQUEST_ID, outgoing.asker.request_id.clone());
         headers.insert(header::AUDIO_SECONDS, seconds(outgoing.audio_seconds));
         match protocol.transport() {
             Transport::Http => headers.insert(names::HOST, endpoint.host()),
@@ -195,7 +229,7 @@ impl Upstreams {
         if let Some(input) = outgoing.file.as_ref().and_then(|file| file.gate.input()) {
             headers.insert(header::INPUT, input.header());
         }
-        if let Some(tenant) = &outgoing.tenant {
+        if let Some(tenant) = &outgoing.asker.tenant {
             headers.insert(header::TENANT, tenant.clone());
         }
         if outgoing.continues {

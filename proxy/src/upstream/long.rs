@@ -236,7 +236,7 @@ impl Upstreams {
                     tokio::time::sleep(pause.mul_f64(self.inner.rng.jitter(0.5))).await;
                 }
                 None => {
-                    tracing::info!(request_id = ?outgoing.request_id, piece = index, "a piece of a long file failed");
+                    tracing::info!(request_id = ?outgoing.asker.request_id, piece = index, "a piece of a long file failed");
                     self.inner.metrics.long_pieces[1].inc();
                     return Err(error);
                 }

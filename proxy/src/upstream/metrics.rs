@@ -33,6 +33,11 @@ impl Outcome {
         "internal",
     ];
 
+    /// Its name in metrics and spans.
+    pub(super) fn as_str(self) -> &'static str {
+        Self::NAMES[self.index()]
+    }
+
     fn index(self) -> usize {
         match self {
             Self::Served => 0,

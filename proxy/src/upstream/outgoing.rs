@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ::http::HeaderValue;
 use tokio::sync::OnceCell;
+use trace::Trace;
 
 use super::Route;
 use super::spool::Replay;
@@ -24,10 +25,8 @@ pub struct Outgoing {
     pub file: Option<Upload>,
     /// Seconds of audio in it, or expected out of it.
     pub audio_seconds: f64,
-    /// The request's id from end to end.
-    pub request_id: HeaderValue,
-    /// Who asks, where the gateway asks for API keys; see [`contract::header::TENANT`].
-    pub tenant: Option<HeaderValue>,
+    /// On whose behalf.
+    pub asker: Asker,
     /// Whether it is short enough to wait for an engine to come back.
     pub may_wait: bool,
     /// Whether it continues a job that the client already hears.
@@ -40,6 +39,17 @@ pub struct Outgoing {
     pub avoid: Option<Arc<str>>,
     /// An engine to use if it can be.
     pub prefer: Option<Arc<str>>,
+}
+
+/// The request that a job is part of.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    /// The request's id from end to end.
+    pub request_id: HeaderValue,
+    /// Who asks, where the gateway asks for API keys; see [`contract::header::TENANT`].
+    pub tenant: Option<HeaderValue>,
+    /// Where it is in its trace.
+    pub trace: Trace,
 }
 
 /// How a file is treated that is heard in pieces; nothing of it counts for others.

@@ -41,7 +41,8 @@ impl Upstreams {
     {
         let count = |hedged| self.inner.metrics.hedge(outgoing.route.capability, hedged);
         let alarm = Alarm::new(!tried.is_hedged());
-        let mut first = pin!(self.attempt(picked, outgoing, read, &alarm));
+        let span = self.span(picked, outgoing, tried.failures.len(), false);
+        let mut first = pin!(self.attempt(picked, outgoing, read, &alarm, span));
         let mut denied = false;
         let other = loop {
             if let Some(outcome) = until_overdue(first.as_mut(), &alarm).await {
@@ -57,11 +58,12 @@ impl Upstreams {
         };
         tried.hedge();
         tracing::info!(
-            engine = %picked.endpoint.name, second = %other.endpoint.name, request_id = ?outgoing.request_id,
+            engine = %picked.endpoint.name, second = %other.endpoint.name, request_id = ?outgoing.asker.request_id,
             "answer overdue, sending the job to a second engine"
         );
         let unarmed = Alarm::new(false);
-        let second = Box::pin(self.attempt(&other, outgoing, read, &unarmed));
+        let span = self.span(&other, outgoing, tried.failures.len(), true);
+        let second = Box::pin(self.attempt(&other, outgoing, read, &unarmed, span));
         match race(first.as_mut(), second).await {
             Raced::Hedge(outcome) => {
                 count(Hedged::Won);

@@ -161,7 +161,7 @@ impl Upstreams {
                 Err(Stop::Failed(failure)) => failure,
             };
             tracing::info!(
-                engine = %picked.endpoint.name, request_id = ?outgoing.request_id, reason = failure.reason(),
+                engine = %picked.endpoint.name, request_id = ?outgoing.asker.request_id, reason = failure.reason(),
                 "attempt failed"
             );
             let timed_out = tried.timed_out;

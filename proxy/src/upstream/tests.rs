@@ -73,8 +73,11 @@ impl Stack {
             work: Work::Transcribe(Transcribe::default()),
             file: Some(Upload::new(audio, bytes, Arc::new(Hashed(None)))),
             audio_seconds: 2.0,
-            request_id: HeaderValue::from_static("r-1"),
-            tenant: None,
+            asker: Asker {
+                request_id: HeaderValue::from_static("r-1"),
+                tenant: None,
+                trace: trace::Trace::default(),
+            },
             may_wait: false,
             continues: false,
             background: false,

@@ -1,6 +1,7 @@
 //! Lets short requests wait for an engine to come back instead of failing at once.
 
 use tokio::time::{Instant, timeout_at};
+use trace::Kind;
 
 use crate::upstream::outgoing::Outgoing;
 use crate::upstream::send::Tried;
@@ -28,7 +29,10 @@ impl Upstreams {
         }
         let Some(_place) = self.inner.waiting.take(limits.max_requests) else { return false };
         let _waiting = Waiting::new(&self.inner.metrics);
-        timeout_at(until, self.improvement(outgoing, tried)).await.is_ok()
+        let mut span = outgoing.asker.trace.span("engine wait", Kind::Internal);
+        let improved = timeout_at(until, self.improvement(outgoing, tried)).await.is_ok();
+        span.set("speechstack.engine_came", improved);
+        improved
     }
 
     /// Resolves when an endpoint can be picked that could not be, or has improved since it failed.

@@ -24,6 +24,28 @@ struct GuardFile {
     engines: [Engine; 1],
     #[serde(skip_serializing_if = "Option::is_none")]
     gateway: Option<Stop>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tracing: Option<Tracing>,
+}
+
+/// Where spans go.
+#[derive(Serialize)]
+struct Tracing {
+    otlp: Otlp,
+}
+
+#[derive(Serialize)]
+struct Otlp {
+    endpoint: String,
+    sample_ratio: f64,
+}
+
+impl Tracing {
+    fn of(stack: &ValidStack) -> Option<Self> {
+        let wanted = stack.gateway.spec.tracing.as_ref()?;
+        let (endpoint, sample_ratio) = (wanted.endpoint.clone(), wanted.sample_ratio);
+        Some(Self { otlp: Otlp { endpoint, sample_ratio } })
+    }
 }
 
 /// The end of a guard that has no engine beside it to wait for.
@@ -186,6 +208,7 @@ pub fn guard(stack: &ValidStack, engine: &ValidEngine, name: String) -> ConfigMa
             ..described(engine, "[::]")
         }],
         gateway: external.map(|_| Stop { drain: engine.drain }),
+        tracing: Tracing::of(stack),
     };
     config_map(metadata::owned(stack, name, metadata::engine_labels(stack, engine)), &file)
 }

@@ -20,8 +20,8 @@ pub fn parts(stack: &ValidStack, server: &External, config_map: String) -> pod::
 }
 
 /// The server's port, where it is not that of HTTPS.
-pub fn port(server: &External) -> Option<u16> {
-    let uri = server.url().parse::<http::Uri>().ok()?;
+pub fn port(url: &str) -> Option<u16> {
+    let uri = url.parse::<http::Uri>().ok()?;
     uri.port_u16().or_else(|| (uri.scheme_str() == Some("http")).then_some(80))
 }
 

@@ -44,7 +44,7 @@ pub fn engine(stack: &ValidStack, engine: &ValidEngine) -> NetworkPolicy {
             egress: stack.network.egress.then(|| {
                 let server = engine.spec.external.as_ref().and_then(to_server);
                 let beside = stack.gateway.is_sidecar().then(|| to_redis(stack)).flatten();
-                everywhere().into_iter().chain(server).chain(beside).collect()
+                everywhere().into_iter().chain(server).chain(beside).chain(to_collector(stack)).collect()
             }),
         }),
     }
@@ -68,7 +68,8 @@ pub fn gateway(stack: &ValidStack) -> NetworkPolicy {
     admin.extend(
         stack.engines.iter().any(|engine| engine.spec.idle.is_some()).then(|| anywhere(label::OPERATOR)),
     );
-    let egress = || everywhere().into_iter().chain([to_engines]).chain(to_redis(stack)).collect();
+    let further = [to_redis(stack), to_collector(stack)].into_iter().flatten();
+    let egress = || everywhere().into_iter().chain([to_engines]).chain(further).collect();
     NetworkPolicy {
         metadata: metadata::gateway(stack),
         spec: Some(NetworkPolicySpec {
@@ -132,7 +133,7 @@ fn everywhere() -> Vec<NetworkPolicyEgressRule> {
 
 /// The port of a server that runs elsewhere, wherever that is.
 fn to_server(server: &External) -> Option<NetworkPolicyEgressRule> {
-    let port = external::port(server)?;
+    let port = external::port(server.url())?;
     Some(NetworkPolicyEgressRule { to: None, ports: Some(ports("TCP", &[port])) })
 }
 
@@ -140,6 +141,12 @@ fn to_server(server: &External) -> Option<NetworkPolicyEgressRule> {
 fn to_redis(stack: &ValidStack) -> Option<NetworkPolicyEgressRule> {
     let redis = stack.gateway.spec.quotas.as_ref()?.redis.as_ref()?;
     Some(NetworkPolicyEgressRule { to: None, ports: Some(ports("TCP", &[redis.port])) })
+}
+
+/// The port of the collector of traces, wherever that is.
+fn to_collector(stack: &ValidStack) -> Option<NetworkPolicyEgressRule> {
+    let port = external::port(&stack.gateway.spec.tracing.as_ref()?.endpoint)?;
+    Some(NetworkPolicyEgressRule { to: None, ports: Some(ports("TCP", &[port])) })
 }
 
 fn from(peers: Option<Vec<NetworkPolicyPeer>>, to: &[u16]) -> NetworkPolicyIngressRule {
@@ -183,6 +190,27 @@ mod tests {
             };
             assert!(reaches(REDIS) && !reaches("quotas: {}"), "{mode}");
         }
+    }
+
+    #[test]
+    fn a_limited_egress_lets_gateways_and_guards_reach_the_collector() {
+        let ports = |tracing: &str| {
+            let spec =
+                format!("{MINIMAL}\ngateway: {{{tracing}}}\nnetworkPolicy: {{enabled: true, egress: true}}");
+            let policies = built(&spec).network_policies;
+            policies
+                .iter()
+                .map(|policy| fingerprint::json(policy)["spec"]["egress"].to_string())
+                .collect::<Vec<_>>()
+        };
+        let all = ports("tracing: {endpoint: 'http://collector.traces:4318', sampleRatio: 0.5}");
+        assert!(all.len() >= 2 && all.iter().all(|egress| egress.contains("4318")), "{all:?}");
+        assert!(
+            ports("tracing: {endpoint: 'http://collector.traces'}")
+                .iter()
+                .all(|egress| egress.contains(":80,"))
+        );
+        assert!(!ports("").iter().any(|egress| egress.contains("4318")));
     }
 
     #[test]

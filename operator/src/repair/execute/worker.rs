@@ -1,6 +1,7 @@
 //! Tasks beside the loop: they read, write and act, at most so many at a time, and report back.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::reflector::ObjectRef;
@@ -10,9 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Error, defer, read, sweep, write};
 use crate::guards::Guards;
+use crate::repair::Context;
 use crate::repair::events::{self, Events, Metrics};
 use crate::repair::node::Stale;
 use crate::repair::plan::{Act, Deferral, Key, News};
+use crate::repair::traced::Traces;
 
 /// Calls at the same time.
 const CALLS: usize = 64;
@@ -50,6 +53,7 @@ pub(in crate::repair) struct Worker {
     client: kube::Client,
     guards: Guards,
     metrics: Metrics,
+    traces: Traces,
     calls: Arc<Semaphore>,
     // Bounded by the stacks and acts that are under way.
     done: mpsc::UnboundedSender<Done>,
@@ -58,17 +62,16 @@ pub(in crate::repair) struct Worker {
 
 impl Worker {
     pub(in crate::repair) fn new(
-        client: &kube::Client,
-        guards: &Guards,
-        metrics: &Metrics,
+        context: &Context,
         cancel: CancellationToken,
     ) -> (Self, mpsc::UnboundedReceiver<Done>) {
         let (done, inbox) = mpsc::unbounded_channel();
         let worker = Self {
-            events: Events::start(client.clone()),
-            client: client.clone(),
-            guards: guards.clone(),
-            metrics: metrics.clone(),
+            events: Events::start(context.client.clone()),
+            client: context.client.clone(),
+            guards: context.guards.clone(),
+            metrics: context.metrics.clone(),
+            traces: Traces::new(context.tracer.clone()),
             calls: Arc::new(Semaphore::new(CALLS)),
             done,
             cancel,
@@ -101,6 +104,7 @@ impl Worker {
                 return;
             }
             let Record { planned, acts, news, known } = record;
+            let began = SystemTime::now();
             let result = write(&worker.client, &found, &planned).await;
             let written = result.is_ok();
             let stack_again = stack.clone();
@@ -108,13 +112,20 @@ impl Worker {
             if !written {
                 return;
             }
+            for news in &news {
+                match news {
+                    News::Ordered(record) => worker.traces.ordered(&reference, record, began),
+                    News::Settled(record) => {
+                        worker.metrics.settled(record);
+                        worker.traces.settled(&reference, record);
+                    }
+                    News::Stopped(_) | News::Resumed(_) | News::Correlated(_) => {}
+                }
+            }
             for act in acts {
                 worker.act(stack.clone(), act);
             }
             for news in &news {
-                if let News::Settled(record) = news {
-                    worker.metrics.settled(record);
-                }
                 events::note(&reference, news).into_iter().for_each(|note| worker.events.tell(note));
             }
         });
@@ -128,7 +139,14 @@ impl Worker {
             if worker.cancel.is_cancelled() {
                 return;
             }
+            let mut span = act.key().map(|key| worker.traces.act(key)).unwrap_or_default();
             let result = super::act(&worker.client, &worker.guards, &worker.events, &stack, &act).await;
+            match (&result, act.key()) {
+                (Ok(()), Some(key)) => worker.traces.acted(key),
+                (Err(_), _) => span.fail("the act was not done"),
+                (Ok(()), None) => {}
+            }
+            drop(span);
             worker.report(Done::Acted { stack, act, result });
         });
     }

@@ -9,6 +9,7 @@ use futures::stream::{self, BoxStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Status, Streaming};
+use tracing::Instrument;
 
 use contract::Capability;
 
@@ -16,10 +17,10 @@ use super::audio::{Coding, coding, raw_rate};
 use super::config::{Options, route};
 use super::recognition::alternative;
 use super::{endpointing, status};
-use crate::api::Context;
 use crate::api::head::{Begun, Head};
 use crate::api::live::Ending;
 use crate::api::live::meter::{self, Meter};
+use crate::api::{Context, asker};
 use crate::edge::RequestId;
 use crate::error::{Error, Unit};
 use crate::job::work::{Need, Transcribe, Transcript};
@@ -61,16 +62,19 @@ pub(super) fn begin(
     let counted = context.session_metrics.begin("riva");
     let (sender, receiver) = mpsc::channel(RESULTS);
     let drain = context.drain.clone();
-    drain.spawn(async move {
-        let _held = (permit, counted);
-        let call = Call { context, request_id, requests, responses: sender.clone() };
-        tokio::select! {
-            ended = call.run() => if let Err(status) = ended {
-                let _ = timeout(READ_TIMEOUT, sender.send(Err(status))).await;
-            },
-            () = sender.closed() => {}
+    drain.spawn(
+        async move {
+            let _held = (permit, counted);
+            let call = Call { context, request_id, requests, responses: sender.clone() };
+            tokio::select! {
+                ended = call.run() => if let Err(status) = ended {
+                    let _ = timeout(READ_TIMEOUT, sender.send(Err(status))).await;
+                },
+                () = sender.closed() => {}
+            }
         }
-    });
+        .in_current_span(),
+    );
     Ok(stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) })
         .boxed())
 }
@@ -97,8 +101,7 @@ impl Call {
             return Err(missing());
         };
         let wanted = Wanted::check(&streaming, &self.context, &self.request_id)?;
-        let engines =
-            Arc::new(self.context.engines.of(self.request_id.value.clone(), self.request_id.tenant()));
+        let engines = Arc::new(self.context.engines.of(asker(&self.request_id)));
         let session = Session::new(wanted.settings(wanted.format), wanted.ask.clone(), engines);
         let session = session.map_err(|error| Error::param("sample_rate_hertz", error.to_string()))?;
         // What is used up takes no session.

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use trace::Tracer;
 
 use contract::{Capability, Class, EngineReport, Incident, Predictor, State, VerdictName, header};
 
@@ -365,8 +366,9 @@ impl Stack {
         let keys = keys::Store::new(keys::Metrics::register(&registry).unwrap());
         keys.open(&config.gateway.auth).unwrap();
         tokio::spawn(keys.clone().follow(current.clone()));
+        let (upstream, tracer) = (upstreams.clone(), Tracer::default());
         let gateway =
-            Gateway::new(current.clone(), upstreams.clone(), keys, drain.clone(), &registry).unwrap();
+            Gateway::new(current.clone(), upstream, keys, drain.clone(), tracer, &registry).unwrap();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = gateway.service();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use trace::Tracer;
 
 use contract::{RepairOrder, State};
 
@@ -73,6 +74,8 @@ pub struct Parts {
     pub operator: Option<Contact>,
     /// Where conclusions go.
     pub snapshot: Arc<Snapshot>,
+    /// Where the spans of repairs go.
+    pub tracer: Tracer,
     /// Counters.
     pub metrics: Metrics,
 }

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::body::Body;
 use http::header::{HeaderMap, HeaderValue};
@@ -16,6 +16,8 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
+use trace::{Kind, Span, Tracer};
+use tracing::Instrument;
 
 use contract::Capability;
 
@@ -27,7 +29,6 @@ use crate::guard::path::observer::Observer;
 use crate::guard::path::predictor::Predictor;
 use crate::guard::path::signatures::Catalogue;
 use crate::guard::protocols::{Job, Protocols};
-use crate::job::input::InputHash;
 use crate::job::poison::Poison;
 use crate::net::body::Pace;
 use crate::net::drain::Drain;
@@ -44,12 +45,14 @@ mod downstream;
 mod input;
 mod metrics;
 mod outgoing;
+mod prediction;
 mod reply;
 mod sent;
 mod tail;
 mod target;
 #[cfg(test)]
 mod tests;
+mod traced;
 mod work;
 
 use call::Call;
@@ -61,7 +64,7 @@ use metrics::Tally;
 use reply::Refusal;
 use sent::Sent;
 use target::Target;
-use work::{PREDICTORS, audio, audio_of_bytes, is_hidden, predictor, tenant};
+use work::{PREDICTORS, audio, audio_of_bytes, is_hidden, tenant};
 
 /// Seconds of work up to which a job is short.
 const SHORT_SECONDS: f64 = 5.0;
@@ -100,6 +103,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// The stop that conversations follow.
     pub drain: Drain,
+    /// Begins spans.
+    pub tracer: Tracer,
 }
 
 /// Why a data path cannot be made.
@@ -140,6 +145,7 @@ pub struct Forward {
     disproved: Mutex<Disproved>,
     serial: AtomicU64,
     drain: Drain,
+    tracer: Tracer,
 }
 
 /// What of the policy counts here.
@@ -185,6 +191,7 @@ impl Forward {
             poison: parts.poison,
             metrics: parts.metrics,
             drain: parts.drain,
+            tracer: parts.tracer,
             transcripts: Mutex::default(),
             cut: Mutex::default(),
             disproved: Mutex::default(),
@@ -203,7 +210,14 @@ impl Forward {
 
     /// Serves one request. Its future may be dropped at any time: a request that the engine does not have yet leaves no
     /// job behind, one that it has is seen to its end.
-    pub async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+    pub async fn handle(self: Arc<Self>, mut request: Request<Incoming>) -> Response<Body> {
+        let span = self.span(&request);
+        span.trace().inject(request.headers_mut());
+        let line = traced::line(span.trace(), request.headers());
+        self.respond(request, span).instrument(line).await
+    }
+
+    async fn respond(self: Arc<Self>, request: Request<Incoming>, mut span: Span) -> Response<Body> {
         let id = request.headers().get(contract::header::REQUEST_ID).cloned();
         let job = self.protocols.job(request.method(), request.uri().path());
         let transport = match job {
@@ -211,15 +225,20 @@ impl Forward {
             None if grpc::is_call(&request) => Transport::Grpc,
             None => Transport::Http,
         };
+        if let Some(job) = job.filter(|_| span.is_recorded()) {
+            traced::job(&mut span, request.uri().path(), self.protocols.codec(job.protocol).name());
+        }
         let mut response = if is_hidden(request.uri().path()) {
             self.refuse(Refusal::Hidden, transport)
         } else if transport == Transport::Grpc && self.grpc.is_none() {
             self.refuse(Refusal::NoGrpc, transport)
         } else {
             match job {
-                Some(job) if job.transport == Transport::WebSocket => self.websocket(job, request).await,
-                Some(job) => self.serve(job, request).await,
-                None => self.pass_through(request, transport).await,
+                Some(job) if job.transport == Transport::WebSocket => {
+                    self.websocket(job, request, span).await
+                }
+                Some(job) => self.serve(job, request, span).await,
+                None => self.pass_through(request, transport, span).await,
             }
         };
         let headers = response.headers_mut();
@@ -230,8 +249,8 @@ impl Forward {
         response
     }
 
-    async fn serve(self: &Arc<Self>, job: Job, request: Request<Incoming>) -> Response<Body> {
-        let tally = self.metrics.tally();
+    async fn serve(self: &Arc<Self>, job: Job, request: Request<Incoming>, span: Span) -> Response<Body> {
+        let tally = self.metrics.tally(span);
         let served = match job.task {
             Task::TranscribeStream => {
                 self.converse(
@@ -252,8 +271,11 @@ impl Forward {
     /// The reply to a job, which may be a refusal.
     fn settled(&self, served: Result<Response<Body>, Refusal>, job: Job, tally: &Tally) -> Response<Body> {
         served.unwrap_or_else(|refusal| {
-            tally.settle(refusal.outcome());
-            self.refuse(refusal, job.transport)
+            let outcome = refusal.outcome();
+            let response = self.refuse(refusal, job.transport);
+            tally.answered(response.status());
+            tally.settle(outcome);
+            response
         })
     }
 
@@ -322,6 +344,7 @@ impl Forward {
         let (request, mut hold) = self.held(job, request);
         let sent = hold.sent();
         let mut engine = self.send(request, job.transport);
+        let wait = tally.trace().span("queue wait", Kind::Internal);
         let call = |slot, audio, input| Call {
             forward: Arc::clone(self),
             job,
@@ -357,6 +380,7 @@ impl Forward {
             }
         };
 
+        drop(wait);
         let started = clock();
         self.metrics.lane_wait_seconds.observe((started - arrived).as_secs_f64());
         // A gateway, which tells the seconds, knows what other engines made of this input and judges better.
@@ -430,52 +454,6 @@ impl Forward {
     /// Golden probes have passed after a request showed a sticky fault.
     pub fn disprove(&self, now: Instant) {
         self.disproved.lock().cleared(now);
-    }
-
-    /// The service-time model of the engine's main work.
-    pub fn predictor(&self) -> contract::Predictor {
-        let jobs = self.lane.beside();
-        self.predictors[predictor(self.main_task())].lock().report(jobs)
-    }
-
-    fn main_task(&self) -> Task {
-        match self.capability {
-            Capability::Stt => Task::Transcribe,
-            Capability::Tts => Task::Synthesize,
-            Capability::Llm => Task::Chat,
-        }
-    }
-
-    fn predict(&self, task: Task, audio: f64) -> f64 {
-        let jobs = self.lane.beside();
-        self.predictors[predictor(task)].lock().predict(audio, jobs)
-    }
-
-    /// As [`Forward::predict`], and more for an input that once was given up after a time.
-    fn predict_input(&self, task: Task, audio: f64, input: Option<InputHash>) -> f64 {
-        let least = input.and_then(|input| self.cut.lock().least(input)).unwrap_or_default();
-        self.predict(task, audio).max(least)
-    }
-
-    /// Teaches the predictor by one of so many jobs at a time; returns what a healthy engine would have taken, in seconds.
-    fn learn(&self, task: Task, audio: f64, service: Duration, jobs: usize, now: Instant) -> f64 {
-        let mut predictor = self.predictors[predictor(task)].lock();
-        let healthy = predictor.healthy(audio, jobs);
-        predictor.learn(audio, service, jobs, now);
-        healthy
-    }
-
-    /// As a served job, a passed golden probe of so many seconds of audio shows how long work takes: so the first job of a
-    /// slow engine is given its time.
-    pub fn learn_probe(&self, audio: f64, service: Duration) {
-        self.predictors[predictor(self.main_task())].lock().learn_probe(audio, service);
-    }
-
-    /// How long the engine may be silent on a job.
-    fn deadline(&self, task: Task, audio: f64, input: Option<InputHash>) -> Duration {
-        let rules = self.rules();
-        let predicted = rules.hang.deadline_factor * self.predict_input(task, audio, input);
-        Duration::try_from_secs_f64(predicted).unwrap_or(Duration::MAX).max(rules.hang.deadline_floor)
     }
 
     fn next_id(&self) -> u64 {

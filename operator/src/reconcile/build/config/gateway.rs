@@ -9,7 +9,7 @@ use speechstack_crds::{GatewayAuth, QuotaLimits, Span};
 
 use super::super::pod::{KEYS_FILE, REDIS_FILE, TLS_PATH};
 use super::super::{metadata, storage};
-use super::{Engine, config_map, described, model};
+use super::{Engine, Tracing, config_map, described, model};
 use crate::reconcile::validate::{self, ValidEngine, ValidStack};
 
 /// How long a stopping gateway goes on accepting, so that those who send to it learn of its end.
@@ -21,6 +21,8 @@ struct GatewayFile {
     gateway: Gateway,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     engines: Vec<Engine>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tracing: Option<Tracing>,
 }
 
 #[derive(Serialize)]
@@ -157,6 +159,7 @@ pub fn gateway(stack: &ValidStack) -> ConfigMap {
             ..settings(stack, models.collect())
         },
         engines: Vec::new(),
+        tracing: Tracing::of(stack),
     };
     config_map(metadata::gateway(stack), &file)
 }
@@ -168,6 +171,7 @@ pub fn sidecar(stack: &ValidStack, engine: &ValidEngine) -> ConfigMap {
     let file = GatewayFile {
         gateway: Gateway { drain: engine.drain, ..settings(stack, models.collect()) },
         engines: vec![described(engine, "127.0.0.1")],
+        tracing: Tracing::of(stack),
     };
     let labels = metadata::engine_labels(stack, engine);
     config_map(metadata::owned(stack, metadata::of_api(stack, engine), labels), &file)

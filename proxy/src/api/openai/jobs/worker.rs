@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::HeaderValue;
+use trace::Kind;
 
 use crate::api::form::{Fields, Form};
 use crate::api::openai::form::Parameters;
@@ -53,8 +54,9 @@ async fn transcribe(
     let fields = Fields::of_pairs(record.fields.clone());
     let budget = context.upstreams.budget();
     let form = Form::of_file(upload, &record.filename, fields.clone(), budget).await?;
-    let request_id =
-        RequestId::of(HeaderValue::try_from(record.id.as_str()).unwrap_or(HeaderValue::from_static("job")));
+    let span = context.tracer.begin().span("background job", Kind::Internal);
+    let id = HeaderValue::try_from(record.id.as_str()).unwrap_or(HeaderValue::from_static("job"));
+    let request_id = RequestId::of(id, span.trace().clone());
     let parameters = Parameters::read(&fields)?;
     let references = parameters.known.references(&context, Owner::Digest(&record.owner)).await?;
     let mut job = transcription::job(&context, &form, &fields, &parameters, &request_id)?;

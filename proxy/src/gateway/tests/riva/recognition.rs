@@ -48,7 +48,13 @@ async fn samples_become_a_file_and_a_transcript_comes_back_with_words() {
     });
     request.id = Some(RequestId { value: "mine".into() });
     let mut client = Client::connect(&stack).await;
-    let sent = metadata(&[("x-request-id", "abc-1"), ("authorization", "Bearer x"), ("function-id", "y")]);
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let sent = metadata(&[
+        ("x-request-id", "abc-1"),
+        ("traceparent", trace),
+        ("authorization", "Bearer x"),
+        ("function-id", "y"),
+    ]);
     let mut answer = client.call(RECOGNIZE, vec![request.clone()], sent).await;
     assert_eq!(answer.headers["x-request-id"], "abc-1");
     let (messages, ended) = answer.all::<RecognizeResponse>().await;
@@ -66,6 +72,7 @@ async fn samples_become_a_file_and_a_transcript_comes_back_with_words() {
 
     let seen = stack.engines[0].seen.lock()[0].clone();
     assert_eq!((seen.path.as_str(), seen.headers["x-request-id"].to_str().unwrap()), (TRANSCRIBE, "abc-1"));
+    assert_eq!(seen.headers["traceparent"], trace);
     assert!(
         seen.file().starts_with(b"RIFF") && seen.file().ends_with(&wav(32_000)[44..]),
         "samples with a header"

@@ -12,6 +12,7 @@ use crate::guard::heal::actuator::Actuator;
 use crate::guard::heal::control::{Event, Health, Probing, clock};
 use crate::guard::heal::incident::Draft;
 use crate::guard::heal::prober::{Failure, Prober, ShallowFailure};
+use crate::guard::heal::traced;
 use crate::guard::judge::decide::Decision;
 use crate::guard::judge::evidence::Shallow;
 use crate::guard::judge::operator::Operator;
@@ -226,6 +227,9 @@ impl Health {
                 // One line with the whole story, for the one who reads the log at 3 a.m.
                 let story = serde_json::to_string(draft.incident()).unwrap_or_default();
                 tracing::warn!(engine = self.parts.engine.name, incident = story, "incident closed");
+                if self.parts.tracer.is_on() {
+                    traced::export(&self.parts.tracer, draft.incident());
+                }
             }
             self.draft = None;
         }

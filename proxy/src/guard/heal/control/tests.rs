@@ -264,6 +264,7 @@ impl Stack {
             poison: poison.clone(),
             metrics: forward::Metrics::register(&registry).unwrap(),
             drain: crate::net::drain::Drain::new(),
+            tracer: trace::Tracer::default(),
         });
         let parts = Parts {
             prober: Arc::new(
@@ -276,6 +277,7 @@ impl Stack {
             draining: draining.subscribe(),
             operator: operated.then(|| contact.clone()),
             snapshot: snapshot.clone(),
+            tracer: trace::Tracer::default(),
             lane: lane.clone(),
             forward: Arc::new(forward.unwrap()),
             poison,

@@ -9,6 +9,7 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tracing::Instrument;
 
 use contract::Class;
 
@@ -82,7 +83,7 @@ impl Call {
         engine: impl Future<Output = EngineReply> + Send + 'static,
     ) -> Result<Response<Body>, Refusal> {
         let (client, answer) = oneshot::channel();
-        tokio::spawn(self.run(engine, client));
+        tokio::spawn(self.run(engine, client).in_current_span());
         answer.await.map_err(|_| Refusal::Replaced)
     }
 
@@ -216,6 +217,7 @@ impl Call {
         };
         let mut succeeded = parts.status.is_success() && outcome == Outcome::Served;
         let (mut downstream, reading) = downstream::answer();
+        self.tally.answered(parts.status);
         tell(&mut client, Response::from_parts(parts, Body::new(reading)));
         if !begun.is_empty() {
             downstream.send(Frame::data(begun.into())).await;
@@ -456,6 +458,12 @@ impl Call {
         body: Option<String>,
     ) {
         self.forward.metrics.hint(class);
+        // The health loop tells of it too; this line is the request's.
+        tracing::info!(
+            class = class.as_str(),
+            status = status.map(|status| status.as_u16()),
+            "the answer shows a fault"
+        );
         self.forward.protocols.doubt(self.job.protocol);
         // Nothing starts on a dead context until the health loop has looked at this.
         let hold = class.is_sticky().then(|| self.forward.lane.hold());

@@ -13,6 +13,7 @@ use http::{Request, Response};
 use http_body::Frame;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
+use trace::Span;
 
 use super::Forward;
 use super::sent::Sent;
@@ -37,9 +38,10 @@ impl Forward {
         self: &Arc<Self>,
         job: Job,
         mut request: Request<Incoming>,
+        span: Span,
     ) -> Response<Body> {
         let Ok(handshake) = Handshake::of(&mut request) else {
-            return self.pass_through(request, Transport::Http).await;
+            return self.pass_through(request, Transport::Http, span).await;
         };
         let rules = self.protocols.codec(job.protocol).rules();
         let (messages, said) = mpsc::channel(MESSAGES);
@@ -50,7 +52,7 @@ impl Forward {
             request.extensions_mut().insert(rules);
             (request, sent)
         };
-        let tally = self.metrics.tally();
+        let tally = self.metrics.tally(span);
         let served = self.converse(job, prepare, tally.clone()).await;
         let reply = self.settled(served, job, &tally);
         if !reply.status().is_success() {

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use http::StatusCode;
+use parking_lot::Mutex;
 use prometheus::{Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 
 use contract::Class;
+use trace::{Span, Trace};
 
 /// How a request ended. Every request of the data path ends in exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +57,11 @@ impl Outcome {
         Outcome::ClientGone,
         Outcome::Passed,
     ];
+
+    /// Whether the engine is to blame.
+    fn is_fault(self) -> bool {
+        matches!(self, Outcome::Fault | Outcome::Broken | Outcome::Deadline | Outcome::Replaced)
+    }
 
     fn as_str(self) -> &'static str {
         match self {
@@ -136,9 +144,11 @@ impl Metrics {
         }
     }
 
-    /// The account of one request.
-    pub fn tally(&self) -> Tally {
-        Tally { account: Arc::new(Account { metrics: self.clone(), settled: AtomicBool::new(false) }) }
+    /// The account of one request, which ends its span.
+    pub fn tally(&self, span: Span) -> Tally {
+        let (trace, span) = (span.trace().clone(), Mutex::new(span));
+        let account = Account { metrics: self.clone(), settled: AtomicBool::new(false), trace, span };
+        Tally { account: Arc::new(account) }
     }
 
     fn count(&self, outcome: Outcome) {
@@ -158,9 +168,21 @@ pub struct Tally {
 struct Account {
     metrics: Metrics,
     settled: AtomicBool,
+    trace: Trace,
+    span: Mutex<Span>,
 }
 
 impl Tally {
+    /// Where what is done for the request is in its trace.
+    pub fn trace(&self) -> &Trace {
+        &self.account.trace
+    }
+
+    /// Says with which status the client was answered.
+    pub fn answered(&self, status: StatusCode) {
+        self.account.span.lock().set("http.response.status_code", status.as_u16());
+    }
+
     /// Says how the request ended.
     pub fn settle(&self, outcome: Outcome) {
         self.account.settle(outcome);
@@ -171,6 +193,12 @@ impl Account {
     fn settle(&self, outcome: Outcome) {
         if !self.settled.swap(true, Ordering::Relaxed) {
             self.metrics.count(outcome);
+            let mut span = std::mem::take(&mut *self.span.lock());
+            span.set("speechstack.outcome", outcome.as_str());
+            if outcome.is_fault() {
+                span.set("error.type", outcome.as_str());
+                span.fail(outcome.as_str());
+            }
         }
     }
 }
@@ -195,11 +223,11 @@ mod tests {
     #[test]
     fn a_request_is_counted_once() {
         let metrics = Metrics::register(&Registry::new()).unwrap();
-        let tally = metrics.tally();
+        let tally = metrics.tally(Span::default());
         tally.settle(Outcome::Deadline);
         tally.settle(Outcome::Served);
         drop(tally);
-        drop(metrics.tally());
+        drop(metrics.tally(Span::default()));
         let counts: Vec<u64> = metrics.requests.iter().map(IntCounter::get).collect();
         assert_eq!(counts.iter().sum::<u64>(), 2);
         assert_eq!(counts[Outcome::Deadline as usize], 1);

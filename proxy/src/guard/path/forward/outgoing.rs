@@ -5,6 +5,7 @@ use futures::future::BoxFuture;
 use http::header::{self, HeaderValue};
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
+use trace::Span;
 
 use crate::guard::path::forward::Forward;
 use crate::guard::path::forward::call::EngineReply;
@@ -45,13 +46,15 @@ impl Forward {
         &self,
         request: Request<Incoming>,
         transport: Transport,
+        span: Span,
     ) -> Response<Body> {
-        let tally = self.metrics.tally();
+        let tally = self.metrics.tally(span);
         let (parts, body) = request.into_parts();
         let pace = if transport == Transport::Grpc { Pace::NONE } else { self.rules().pace };
         let request = self.upstream(parts, Body::new(Paced::new(body, pace)), transport);
         match self.send(request, transport).await {
             Ok(response) => {
+                tally.answered(response.status());
                 tally.settle(Outcome::Passed);
                 let (mut parts, body) = response.into_parts();
                 reply::strip_hop_by_hop(&mut parts.headers);

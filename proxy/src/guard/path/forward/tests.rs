@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -19,6 +20,7 @@ use crate::guard::judge::observation::{Hint, Observation};
 use crate::guard::path::forward::tests::engine::{Engine, Reply, transcript};
 use crate::guard::path::forward::*;
 use crate::guard::path::observer::Seen;
+use crate::job::input::InputHash;
 use crate::net::Client;
 
 mod conversation;
@@ -28,6 +30,8 @@ mod grpc;
 mod queue;
 
 const TRANSCRIBE: &str = "/v1/audio/transcriptions";
+/// A trace as clients send it.
+const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const SPEAK_ONLINE: &str = "/v1/audio/synthesize_online";
 
 /// A guard's data path between a client and a fake engine, on real sockets.
@@ -110,6 +114,7 @@ impl Stack {
             poison: Arc::clone(&poison),
             metrics: Metrics::register(&prometheus::Registry::new()).unwrap(),
             drain: drain.clone(),
+            tracer: trace::Tracer::default(),
         };
         let forward = Arc::new(Forward::new(parts).unwrap());
         let handler = Arc::clone(&forward);

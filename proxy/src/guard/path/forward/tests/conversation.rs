@@ -4,6 +4,7 @@ use futures::{SinkExt, StreamExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::server::{Request as Handshake, Response as Reply};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use crate::guard::path::forward::tests::*;
@@ -33,7 +34,8 @@ async fn stack(protocol: &str, adjust: impl FnOnce(&mut config::Policy)) -> (Sta
 }
 
 async fn handshake(address: SocketAddr, path: &str) -> Result<Socket, StatusCode> {
-    let request = format!("ws://{address}{path}").into_client_request().unwrap();
+    let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
+    request.headers_mut().insert("traceparent", HeaderValue::from_static(TRACE));
     let stream = TcpStream::connect(address).await.unwrap();
     match tokio_tungstenite::client_async(request, stream).await {
         Ok((socket, _)) => Ok(socket),
@@ -47,7 +49,11 @@ impl Conversation {
         let (stack, listener) = stack(protocol, adjust).await;
         let accept = async {
             let (stream, _) = listener.accept().await.unwrap();
-            tokio_tungstenite::accept_async(stream).await.unwrap()
+            let check = |request: &Handshake, response: Reply| {
+                assert_eq!(request.headers()["traceparent"], TRACE);
+                Ok(response)
+            };
+            tokio_tungstenite::accept_hdr_async(stream, check).await.unwrap()
         };
         let (engine, client) = tokio::join!(accept, handshake(stack.address, path));
         Self { stack, client: client.unwrap(), engine }

@@ -36,7 +36,8 @@ impl Stack {
     }
 
     async fn call(&self, path: &str, message: &[u8]) -> Called {
-        let request = self.call_request(path, Body::from(framed(message)));
+        let mut request = self.call_request(path, Body::from(framed(message)));
+        request.headers_mut().insert("traceparent", HeaderValue::from_static(TRACE));
         let response = crate::net::Clients::new().grpc.request(request).await.unwrap();
         assert_eq!(response.status(), 200);
         let headers = response.headers().clone();
@@ -58,6 +59,7 @@ async fn a_grpc_job_goes_over_http_2_with_its_trailers() {
     assert_eq!(called.headers["x-speechstack-engine"], "parakeet-0");
     let (version, head) = stack.engine.head.lock().clone().unwrap();
     assert_eq!((version, &head["te"]), (http::Version::HTTP_2, &HeaderValue::from_static("trailers")));
+    assert_eq!(head["traceparent"], TRACE);
     assert!(matches!(stack.observed().await, Observation::Success(_)));
     eventually("the lane is free", || stack.lane.view().running.is_empty()).await;
     let http = stack.post(TRANSCRIBE, b"audio").await;
