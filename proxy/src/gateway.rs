@@ -25,7 +25,7 @@ use crate::api::llm::memory::Memory;
 use crate::api::llm::translate::Cache;
 use crate::api::openai::realtime::{self, secrets};
 use crate::api::openai::{
-    chat, clips as clips_api, jobs as transcription_jobs, models, speech, transcription, voices,
+    chat, clips as clips_api, jobs as transcription_jobs, models, speech, transcription, uploads, voices,
 };
 use crate::api::{
     self, Context, azure, bridge, configuration, diarization, gemma, live, nim, page, parakeet_fastapi,
@@ -230,6 +230,16 @@ impl Gateway {
             .route("/audio/jobs/{id}/cancel", posts(transcription_jobs::cancel))
             .route("/audio/jobs/{id}/events", gets(transcription_jobs::events))
             .route("/audio/jobs/{id}/result", gets(transcription_jobs::result))
+            .route(edge::UPLOADS, get(uploads::list).post(uploads::create).fallback(get_or_post))
+            .route(
+                edge::UPLOAD,
+                get(uploads::one)
+                    .head(uploads::head)
+                    .patch(uploads::append)
+                    .delete(uploads::remove)
+                    .post(uploads::overridden)
+                    .fallback(uploads::unknown_method),
+            )
             .route("/realtime/client_secrets", posts(secrets::create))
             .route("/realtime/sessions", posts(secrets::sessions))
             .route("/realtime/transcription_sessions", posts(secrets::transcription_sessions))

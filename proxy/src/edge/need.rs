@@ -52,6 +52,8 @@ pub(super) fn of(pattern: &str, reads: bool) -> Need {
         | "/audio/jobs/{id}/cancel"
         | "/audio/jobs/{id}/events"
         | "/audio/jobs/{id}/result"
+        | "/audio/uploads"
+        | "/audio/uploads/{id}"
         | "/audio/speakers"
         | "/audio/speakers/{id}"
         | "/audio/voices/{id}"

@@ -21,6 +21,7 @@ mod offers;
 mod quotas;
 mod realtime;
 mod reference;
+mod resumable;
 mod riva;
 mod sessions;
 mod shared;

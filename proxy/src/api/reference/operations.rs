@@ -1,14 +1,16 @@
 //! The table of calls.
 
 use super::Content::{Bytes, Json, Nothing, Schema, Text};
-use super::Kind::{File, Flag, Number, Object, Objects, OneOf, Required, SomeOf, TextOr, Texts, Whole};
+use super::Kind::{
+    File, FileOr, Flag, Number, Object, Objects, OneOf, Required, SomeOf, TextOr, Texts, Whole,
+};
 use super::{Body, Content, Field, Kind, Operation, field};
 use crate::api::nim;
 
 /// Groups and what they have in common.
 pub(super) const GROUPS: [(&str, &str); 7] = [
     ("transcription", "Speech to text."),
-    ("jobs", "Transcriptions in the background."),
+    ("jobs", "Transcriptions in the background, and files for them that come in parts."),
     ("speech", "Text to speech."),
     ("conversation", "Language models, alone and with speech."),
     (
@@ -24,7 +26,7 @@ pub(super) type Tables = &'static [&'static [Operation]];
 
 /// Every call.
 pub(super) const ALL: Tables =
-    &[TRANSCRIPTION, CLIPS, JOBS, SPEECH, nim::OPERATIONS, CONVERSATION, STREAMING, LISTS, STACK];
+    &[TRANSCRIPTION, CLIPS, JOBS, UPLOADS, SPEECH, nim::OPERATIONS, CONVERSATION, STREAMING, LISTS, STACK];
 
 const JSON: &str = "application/json";
 const PLAIN: &str = "text/plain";
@@ -58,7 +60,7 @@ const FILE: Field = field("file", File, "Audio in any common container.");
 const MODEL: Field = field("model", Kind::Text, "An id or alias; see GET /v1/models.");
 
 const TRANSCRIPTION_FORM: &[Field] = &[
-    FILE,
+    field("file", FileOr, "Audio in any common container; needed unless upload_id names one."),
     MODEL,
     field("response_format", FORMATS, "How the transcript is written; json when unset."),
     field("timestamp_granularities[]", SomeOf(&["word", "segment"]), "What has times in verbose_json."),
@@ -77,6 +79,11 @@ const TRANSCRIPTION_FORM: &[Field] = &[
         "A recording of each, 2 to 10 s, as a data URL; none for speakers that are enrolled.",
     ),
     field("diarize", Flag, "Speakers in verbose_json, srt and vtt too."),
+    field(
+        "upload_id",
+        Kind::Text,
+        "A file that came in parts, in place of file; see POST /v1/audio/uploads.",
+    ),
     field("async", Flag, "A job in place of the transcript."),
     field("webhook_url", Kind::Text, "Called at the end of the job."),
 ];
@@ -154,6 +161,19 @@ const JOBS: &[Operation] = &[
     post("/v1/audio/jobs/{id}/cancel", "jobs", "cancelJob", "Ends a job.", Body::None, JOB),
     get("/v1/audio/jobs/{id}/events", "jobs", "followJob", "The job each time it changes.", &[(200, EVENTS, Text)]),
     Operation { query: &[field("response_format", FORMATS, "In place of that of the form.")], ..get("/v1/audio/jobs/{id}/result", "jobs", "getJobResult", "The transcript.", TRANSCRIPT) },
+];
+
+const TUS: Field = field("Tus-Resumable", OneOf(&["1.0.0"]), "The version of tus.");
+const UPLOAD: Replies = &[(200, JSON, Schema(&["AudioUpload"]))];
+
+#[rustfmt::skip]
+const UPLOADS: &[Operation] = &[
+    Operation { headers: &[TUS, field("Upload-Length", Whole(0, i64::MAX), "Bytes of the whole file.")], ..post("/v1/audio/uploads", "jobs", "createUpload", "Begins a file that comes in parts (tus 1.0.0); Location is where they go.", Body::None, &[(201, JSON, Schema(&["AudioUpload"]))]) },
+    get("/v1/audio/uploads", "jobs", "listUploads", "The uploads of the caller.", &[(200, JSON, Schema(&["AudioUploadList"]))]),
+    get("/v1/audio/uploads/{id}", "jobs", "getUpload", "An upload.", UPLOAD),
+    Operation { method: "head", headers: &[TUS], ..get("/v1/audio/uploads/{id}", "jobs", "getUploadOffset", "How much has arrived: Upload-Offset (tus 1.0.0).", &[(200, "", Nothing)]) },
+    Operation { method: "patch", headers: &[TUS, field("Upload-Offset", Whole(0, i64::MAX), "Where the part begins: bytes that have arrived.")], ..post("/v1/audio/uploads/{id}", "jobs", "appendUpload", "The next part (tus 1.0.0).", Body::Bytes("application/offset+octet-stream"), &[(204, "", Nothing)]) },
+    Operation { method: "delete", ..get("/v1/audio/uploads/{id}", "jobs", "deleteUpload", "Forgets an upload; jobs that were made of it keep the file.", &[(204, "", Nothing)]) },
 ];
 
 #[rustfmt::skip]
@@ -274,7 +294,7 @@ pub(in crate::api) const fn get(
     about: &'static str,
     replies: Replies,
 ) -> Operation {
-    Operation { method: "get", path, group, id, about, query: &[], body: Body::None, replies }
+    Operation { method: "get", path, group, id, about, query: &[], headers: &[], body: Body::None, replies }
 }
 
 /// A call with a body.
@@ -286,5 +306,5 @@ pub(in crate::api) const fn post(
     body: Body,
     replies: Replies,
 ) -> Operation {
-    Operation { method: "post", path, group, id, about, query: &[], body, replies }
+    Operation { method: "post", path, group, id, about, query: &[], headers: &[], body, replies }
 }
