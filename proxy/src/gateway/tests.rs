@@ -18,6 +18,7 @@ mod manner;
 mod models;
 mod nim;
 mod offers;
+mod pitfalls;
 mod quotas;
 mod realtime;
 mod reference;

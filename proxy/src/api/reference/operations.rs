@@ -5,7 +5,7 @@ use super::Kind::{
     File, FileOr, Flag, Number, Object, Objects, OneOf, Required, SomeOf, TextOr, Texts, Whole,
 };
 use super::{Body, Content, Field, Kind, Operation, field};
-use crate::api::nim;
+use crate::api::{nim, spark};
 
 /// Groups and what they have in common.
 pub(super) const GROUPS: [(&str, &str); 7] = [
@@ -25,8 +25,19 @@ pub(super) const GROUPS: [(&str, &str); 7] = [
 pub(super) type Tables = &'static [&'static [Operation]];
 
 /// Every call.
-pub(super) const ALL: Tables =
-    &[TRANSCRIPTION, CLIPS, JOBS, UPLOADS, SPEECH, nim::OPERATIONS, CONVERSATION, STREAMING, LISTS, STACK];
+pub(super) const ALL: Tables = &[
+    TRANSCRIPTION,
+    spark::OPERATIONS,
+    CLIPS,
+    JOBS,
+    UPLOADS,
+    SPEECH,
+    nim::OPERATIONS,
+    CONVERSATION,
+    STREAMING,
+    LISTS,
+    STACK,
+];
 
 const JSON: &str = "application/json";
 const PLAIN: &str = "text/plain";
@@ -131,7 +142,7 @@ const TRANSCRIPTION: &[Operation] = &[
     post("/v1/audio/translations", "transcription", "translate", "Translates a file into English.", Body::Form(TRANSLATION_FORM), TRANSLATION),
     post("/v1/audio/diarizations", "transcription", "diarize", "Tells who spoke when.", Body::Form(&[FILE, MODEL, field("response_format", OneOf(&["json", "rttm"]), "json when unset.")]), DIARIZATION),
     post("/v1/audio/diarization", "transcription", "diarizeAlias", "As /v1/audio/diarizations.", Body::Form(&[FILE, MODEL, field("response_format", OneOf(&["json", "rttm"]), "json when unset.")]), DIARIZATION),
-    Operation { query: &[field("merge", OneOf(&["continuity", "legacy"]), "How words find their speaker.")], ..post("/api/audio/transcribe-with-speakers", "transcription", "transcribeWithSpeakers", "Words and speaker turns merged into blocks.", Body::Form(&[FILE]), &[(200, JSON, Schema(&["SpeakerTranscript"]))]) },
+    post("/api/v1/audio/transcriptions", "transcription", "transcribeTldw", "As /v1/audio/transcriptions, where tldw has it.", Body::Form(TRANSCRIPTION_FORM), TRANSCRIPT),
     post("/transcribe", "transcription", "transcribeParakeet", "As the Parakeet FastAPI wrapper.", Body::Form(&[FILE, field("include_timestamps", Flag, "Times of words and segments."), field("should_chunk", Flag, "Accepted.")]), &[(200, JSON, Schema(&["ParakeetTranscript"]))]),
     post("/inference", "transcription", "transcribeWhisperCpp", "As whisper.cpp's server.", Body::Form(TRANSCRIPTION_FORM), TRANSCRIPT),
     post("/v1/speech-to-text", "transcription", "transcribeGemma", "As GemmaVoice.", Body::Form(&[FILE, field("language", Kind::Text, "A language code; detected when unset."), field("prompt", Kind::Text, "The text before, or vocabulary."), field("temperature", Number(0.0, 1.0), "Sampling temperature.")]), ANY),
@@ -180,6 +191,7 @@ const UPLOADS: &[Operation] = &[
 const SPEECH: &[Operation] = &[
     post("/v1/audio/speech", "speech", "speak", "Speaks a text.", Body::Json(SPEECH_JSON), AUDIO),
     post("/v1/text-to-speech", "speech", "speakGemma", "As GemmaVoice: audio in base64, by Accept the audio itself, or events.", Body::Json(GEMMA_SPEECH), &[(200, JSON, Json), (200, "audio/wav", Bytes), (200, EVENTS, Text)]),
+    post("/api/v1/audio/speech", "speech", "speakTldw", "As /v1/audio/speech, where tldw has it.", Body::Json(SPEECH_JSON), AUDIO),
     post("/tts-proxy", "speech", "speakBridge", "As /v1/audio/speech, in Ogg with Opus when no format is named.", Body::Json(SPEECH_JSON), AUDIO),
     post("/openai/deployments/{deployment}/audio/speech", "speech", "speakAzure", "As Azure OpenAI; the deployment is the model.", Body::Json(SPEECH_JSON), AUDIO),
 ];
