@@ -79,8 +79,8 @@ pub struct Transcribe {
     /// Files at a time
     #[arg(long, short, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=32))]
     pub parallel: u8,
-    /// Let the gateway work in the background whatever the file's size, so that a broken connection loses nothing;
-    /// from 8 MB on it does so if it can
+    /// Send the file in parts and let the gateway work in the background whatever its size, so that a broken connection
+    /// or an interruption loses nothing: the same command goes on; from 8 MB on it does so if the gateway can
     #[arg(long)]
     pub job: bool,
 }

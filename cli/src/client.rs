@@ -135,29 +135,55 @@ impl Client {
         while let Some(source) = cause.source() {
             cause = source;
         }
-        Error::Silent { server: self.server.clone(), reason: cause.to_string() }
+        self.lost(cause.to_string())
+    }
+
+    /// A connection that is lost, for that reason.
+    pub fn lost(&self, reason: String) -> Error {
+        Error::Silent { server: self.server.clone(), reason }
     }
 }
 
 /// Tries of one call.
-#[derive(Default)]
-pub struct Tries(u32);
+pub struct Tries {
+    made: u32,
+    most: u32,
+}
+
+impl Default for Tries {
+    fn default() -> Self {
+        Self::of(TRIES)
+    }
+}
 
 impl Tries {
+    /// So many tries at most.
+    pub fn of(most: u32) -> Self {
+        Self { made: 0, most }
+    }
+
     /// Waits for the next try.
     ///
     /// # Errors
     /// The error itself, when another try is of no use or there were enough.
     pub async fn again(&mut self, error: Error) -> Result<(), Error> {
-        self.0 += 1;
-        if !error.is_temporary() || self.0 >= TRIES {
+        if error.is_temporary() { self.anyway(error).await } else { Err(error) }
+    }
+
+    /// As [`Tries::again`] after an error that another try may mend, whatever it is.
+    ///
+    /// # Errors
+    /// The error itself, when there were enough tries.
+    pub async fn anyway(&mut self, error: Error) -> Result<(), Error> {
+        self.made += 1;
+        if self.made >= self.most {
             return Err(error);
         }
         let asked = match &error {
             Error::Refused { retry, .. } => *retry,
             _ => None,
         };
-        let wait = asked.unwrap_or_else(|| Duration::from_secs(1 << self.0)).min(MAX_WAIT);
+        let wait = asked.unwrap_or_else(|| Duration::from_secs(1 << self.made.min(6))).min(MAX_WAIT);
         tokio::time::sleep(wait).await;
         Ok(())
     }

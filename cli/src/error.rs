@@ -77,7 +77,7 @@ pub enum Error {
     #[error("not ready: {0}")]
     NotReady(String),
     /// Ended by the user.
-    #[error("interrupted; jobs of the gateway go on, and the same command finds them again")]
+    #[error("interrupted; the gateway keeps jobs and uploads, and the same command goes on with them")]
     Interrupted,
 }
 
@@ -89,10 +89,16 @@ impl Error {
             Self::Refused { status, .. } => {
                 *status == StatusCode::TOO_MANY_REQUESTS
                     || *status == StatusCode::REQUEST_TIMEOUT
+                    || *status == StatusCode::LOCKED
                     || (status.is_server_error() && *status != StatusCode::NOT_IMPLEMENTED)
             }
             _ => false,
         }
+    }
+
+    /// Whether the gateway answered with that status.
+    pub fn is(&self, refusal: StatusCode) -> bool {
+        matches!(self, Self::Refused { status, .. } if *status == refusal)
     }
 
     /// The exit code of the program.

@@ -1,6 +1,7 @@
 //! The `transcribe` subcommand.
 
 pub mod bars;
+mod upload;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::{StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
 use reqwest::multipart::{Form, Part};
-use reqwest::{Body, Method, StatusCode};
+use reqwest::{Body, Method, Response, StatusCode};
 use tokio_util::io::ReaderStream;
 
 use crate::args::{Format, Transcribe};
@@ -18,6 +19,7 @@ use crate::error::Error;
 use crate::files::{self, Task};
 use crate::job::Job;
 use bars::Bars;
+use upload::{Source, Upload};
 
 /// From this size on the gateway is asked to work in the background.
 const LARGE_BYTES: u64 = 8 << 20;
@@ -83,15 +85,42 @@ async fn written(
     let asked = fields(order);
     let in_background = order.job || size >= LARGE_BYTES;
     let fingerprint = in_background.then(|| files::fingerprint(source, &asked)).transpose()?;
+    let source = Source { path: source, size, fingerprint: fingerprint.as_deref(), bar };
+    let upload = match in_background {
+        true => Upload::send(client, &source).await?,
+        false => None,
+    };
+    let text = heard(client, &source, &asked, upload.as_ref()).await;
+    // Until the job has ended the same command finds it by the upload, without sending the file again.
+    if let Some(upload) = upload.filter(|_| text.as_ref().err().is_none_or(|error| !error.is_temporary())) {
+        upload.forget(client).await;
+    }
+    let text = text?;
+    if order.speakers && order.format == Format::Txt {
+        return lines(&text).map_err(|error| client.unreadable("a transcription", &error));
+    }
+    Ok(text)
+}
+
+/// What the gateway makes of a file that is sent with the request, or of one that it has.
+async fn heard(
+    client: &Client,
+    source: &Source<'_>,
+    asked: &[(&'static str, String)],
+    upload: Option<&Upload>,
+) -> Result<String, Error> {
     let mut tries = Tries::default();
     let response = loop {
         let mut form = Form::new();
-        for (name, value) in &asked {
+        for (name, value) in asked {
             form = form.text((*name).to_owned(), value.clone());
         }
-        form = form.part("file", part(source, size, bar).await?);
+        form = match upload {
+            Some(upload) => form.text("upload_id", upload.id().to_owned()),
+            None => form.part("file", part(source.path, source.size, source.bar).await?),
+        };
         let mut request = client.request(Method::POST, "/v1/audio/transcriptions").multipart(form);
-        if let Some(fingerprint) = &fingerprint {
+        if let Some(fingerprint) = source.fingerprint {
             // A gateway without jobs does not mind, and answers with the transcript.
             request = request.header("prefer", "respond-async").header("idempotency-key", fingerprint);
         }
@@ -100,18 +129,18 @@ async fn written(
             Err(error) => tries.again(error).await?,
         }
     };
-    let text = if response.status() == StatusCode::ACCEPTED {
-        let job: Job = client.read("a transcription in the background", response).await?;
-        let job = job.ended(client, |job| bars::job(bar, job)).await?;
-        let response = client.call(Method::GET, &format!("/v1/audio/jobs/{}/result", job.id)).await?;
-        client.text(response).await?
-    } else {
-        client.text(response).await?
-    };
-    if order.speakers && order.format == Format::Txt {
-        return lines(&text).map_err(|error| client.unreadable("a transcription", &error));
+    transcript(client, response, source.bar).await
+}
+
+/// What a response has, or the job that it tells of will have.
+async fn transcript(client: &Client, response: Response, bar: &ProgressBar) -> Result<String, Error> {
+    if response.status() != StatusCode::ACCEPTED {
+        return client.text(response).await;
     }
-    Ok(text)
+    let job: Job = client.read("a transcription in the background", response).await?;
+    let job = job.ended(client, |job| bars::job(bar, job)).await?;
+    let response = client.call(Method::GET, &format!("/v1/audio/jobs/{}/result", job.id)).await?;
+    client.text(response).await
 }
 
 /// What is asked of the gateway beside the file.

@@ -107,7 +107,7 @@ const ENGINE_WORDS: &[&str] = &[
     "nvidia.riva",
 ];
 /// Dialects whose clients use an engine's own paths.
-const SPEAK_ALIKE: &[&str] = &["api/nim", "api/parakeet_fastapi", "api/riva"];
+const SPEAK_ALIKE: &[&str] = &["api/nim", "api/parakeet_fastapi", "api/riva", "api/spark"];
 
 /// The room that a module belongs to: the longest name that it begins with.
 fn room<'a>(rooms: &BTreeSet<&'a str>, module: &str) -> Option<&'a str> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::Request;
 
-use form::Form;
+use form::{Form, Opened};
 pub use owner::{Owner, credential, owner, owner_by};
 
 use contract::Capability;
@@ -85,6 +85,23 @@ pub struct Context {
 impl Context {
     /// Reads an upload until enough is known to pick an engine.
     async fn open(&self, request: Request) -> Result<Form, Error> {
+        match self.opened(request).await? {
+            Opened::Form(form) => Ok(form),
+            Opened::Fields(_) => {
+                Err(Error::param("file", "file is missing; upload_id is not supported here"))
+            }
+        }
+    }
+
+    /// As [`Context::open`], and the file may be an upload of that owner.
+    async fn open_or_find(&self, request: Request, owner: Owner<'_>) -> Result<Form, Error> {
+        match self.opened(request).await? {
+            Opened::Form(form) => Ok(form),
+            Opened::Fields(fields) => openai::uploads::find(self, fields, owner).await,
+        }
+    }
+
+    async fn opened(&self, request: Request) -> Result<Opened, Error> {
         let limit = self.config.get().gateway.body_limit.as_u64();
         Form::open(request, limit, self.upstreams.budget()).await
     }

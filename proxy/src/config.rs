@@ -45,7 +45,7 @@ pub use current::Current;
 pub use grpc::Grpc;
 pub use hedge::Hedge;
 pub use hosted::Hosted;
-pub use jobs::{Jobs, Webhooks};
+pub use jobs::{Jobs, Uploads, Webhooks};
 pub use kubernetes::{Discovery, Kubelet, Operator, Pool};
 pub use load::Error;
 pub use long::Long;

@@ -58,6 +58,15 @@ const HOSTED: HeaderName = HeaderName::from_static("x-speechstack-hosted");
 const VERSION: HeaderName = HeaderName::from_static("openai-version");
 /// The target of log lines that say who did what, and who was refused.
 pub const AUDIT: &str = "audit";
+/// Headers of replies that pages may read.
+pub const EXPOSED: &str = "location, x-request-id, x-speechstack-hosted, retry-after, retry-after-ms, x-should-retry, \
+    openai-processing-ms, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests";
+/// Methods that pages may use.
+const METHODS: &str = "GET, HEAD, POST, PATCH, DELETE, OPTIONS";
+/// Where files come in parts.
+pub const UPLOADS: &str = "/audio/uploads";
+/// One of them.
+pub const UPLOAD: &str = "/audio/uploads/{id}";
 /// Longest request id taken over from a client.
 const ID_BYTES: usize = 128;
 
@@ -218,6 +227,9 @@ where
     let mut id = request_id(request.headers(), &edge.rng);
     if request.method() == Method::OPTIONS {
         let mut response = preflight(request.headers());
+        if passage.pattern.ends_with(UPLOADS) || passage.pattern.ends_with(UPLOAD) {
+            offer_uploads(&edge.config.get(), response.headers_mut());
+        }
         finish(response.headers_mut(), &id, started);
         return response;
     }
@@ -390,13 +402,23 @@ fn preflight(asked: &HeaderMap) -> Response {
         HeaderValue::from_static("authorization, content-type, x-api-key, x-request-id, openai-beta")
     });
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
-    headers.insert(
-        header::ACCESS_CONTROL_ALLOW_METHODS,
-        HeaderValue::from_static("GET, HEAD, POST, DELETE, OPTIONS"),
-    );
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
-    headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, DELETE, OPTIONS"));
+    headers.insert(header::ALLOW, HeaderValue::from_static(METHODS));
     response
+}
+
+/// Tells how files may come in parts: what tus has in the reply to `OPTIONS`.
+fn offer_uploads(config: &Config, headers: &mut HeaderMap) {
+    let jobs = &config.gateway.jobs;
+    if jobs.dir.is_none() {
+        return;
+    }
+    headers.insert("tus-resumable", HeaderValue::from_static("1.0.0"));
+    headers.insert("tus-version", HeaderValue::from_static("1.0.0"));
+    let extensions = HeaderValue::from_static("creation,creation-with-upload,termination,expiration");
+    headers.insert("tus-extension", extensions);
+    headers.insert("tus-max-size", HeaderValue::from(jobs.largest_upload()));
 }
 
 /// Tells what is left of a minute's requests, as OpenAI does.
@@ -426,13 +448,8 @@ fn finish(headers: &mut HeaderMap, id: &RequestId, started: Instant) {
     headers.insert(PROCESSING_MS, HeaderValue::from(started.elapsed().as_millis() as u64));
     headers.insert(VERSION, HeaderValue::from_static("2020-10-01"));
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(
-        header::ACCESS_CONTROL_EXPOSE_HEADERS,
-        HeaderValue::from_static(
-            "location, x-request-id, x-speechstack-hosted, retry-after, retry-after-ms, x-should-retry, openai-processing-ms, \
-             x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests",
-        ),
-    );
+    // A dialect may have more of its own.
+    headers.entry(header::ACCESS_CONTROL_EXPOSE_HEADERS).or_insert(HeaderValue::from_static(EXPOSED));
 }
 
 #[cfg(test)]

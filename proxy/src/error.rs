@@ -12,8 +12,10 @@ use contract::Capability;
 use crate::net::websocket;
 
 mod refused;
+mod upload;
 
 pub use refused::{Refused, Unit};
+pub use upload::UploadError;
 
 /// Longest wait after which SDKs are asked to retry by themselves; a day's quota takes longer.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
@@ -104,6 +106,9 @@ pub enum Error {
         /// When a retry may help.
         retry_after: Duration,
     },
+    /// A file that comes in parts cannot be taken so.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
     /// No such speaker or voice, or it is another client's.
     #[error("no such {kind}")]
     ClipNotFound {
@@ -250,6 +255,7 @@ impl Error {
             Self::JobNotFound | Self::ClipNotFound { .. } => StatusCode::NOT_FOUND,
             Self::TooManyClips { .. } | Self::TooManyJobs { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::JobUnfinished { .. } | Self::JobCanceled => StatusCode::CONFLICT,
+            Self::Upload(error) => error.status(),
             Self::Storage { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::NoEngine { .. } | Self::EngineWaking { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -281,6 +287,7 @@ impl Error {
             Self::NoRoom { .. } => Some("no_room"),
             Self::PoisonInput => Some("poison_input"),
             Self::JobNotFound => Some("job_not_found"),
+            Self::Upload(error) => Some(error.code()),
             Self::ClipNotFound { .. } => Some("not_found"),
             Self::TooManyClips { .. } => Some("too_many_recordings"),
             Self::TooManyJobs { .. } => Some("too_many_jobs"),
@@ -310,6 +317,7 @@ impl Error {
             Self::EngineRefused { capability: Capability::Stt, .. } => Some("file"),
             Self::EngineRefused { capability: Capability::Tts | Capability::Llm, .. } => Some("input"),
             Self::ModelNotFound { .. } => Some("model"),
+            Self::Upload(error) => error.param(),
             Self::NotFound { .. }
             | Self::MethodNotAllowed { .. }
             | Self::NotSupported { .. }
@@ -368,6 +376,7 @@ impl Error {
             | Self::Storage { retry_after }
             | Self::EngineFailed { retry_after, .. } => Some(*retry_after),
             Self::Refused(refused) => refused.retry_after(),
+            Self::Upload(error) => error.retry_after(),
             Self::InvalidRequest { .. }
             | Self::Truncated
             | Self::BodyTimeout

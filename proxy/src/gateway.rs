@@ -26,7 +26,7 @@ use crate::api::llm::memory::Memory;
 use crate::api::llm::translate::Cache;
 use crate::api::openai::realtime::{self, secrets};
 use crate::api::openai::{
-    chat, clips as clips_api, jobs as transcription_jobs, models, speech, transcription, voices,
+    chat, clips as clips_api, jobs as transcription_jobs, models, speech, transcription, uploads, voices,
 };
 use crate::api::{
     self, Context, azure, bridge, configuration, diarization, gemma, live, nim, page, parakeet_fastapi,
@@ -226,6 +226,7 @@ impl Gateway {
             .route("/keys/{key}", delete(api::keys::revoke).fallback(only_delete))
             .route("/audio/diarizations", posts(diarization::create))
             .route("/audio/diarization", posts(diarization::create))
+            .route("/audio/diarize", posts(diarization::create_for_spark))
             .route(SPEECH, posts(speech::create))
             .route(TRANSCRIPTIONS, posts(transcription::create))
             .route("/audio/translations", posts(transcription::translate))
@@ -234,6 +235,16 @@ impl Gateway {
             .route("/audio/jobs/{id}/cancel", posts(transcription_jobs::cancel))
             .route("/audio/jobs/{id}/events", gets(transcription_jobs::events))
             .route("/audio/jobs/{id}/result", gets(transcription_jobs::result))
+            .route(edge::UPLOADS, get(uploads::list).post(uploads::create).fallback(get_or_post))
+            .route(
+                edge::UPLOAD,
+                get(uploads::one)
+                    .head(uploads::head)
+                    .patch(uploads::append)
+                    .delete(uploads::remove)
+                    .post(uploads::overridden)
+                    .fallback(uploads::unknown_method),
+            )
             .route("/realtime/client_secrets", posts(secrets::create))
             .route("/realtime/sessions", posts(secrets::sessions))
             .route("/realtime/transcription_sessions", posts(secrets::transcription_sessions))
@@ -254,6 +265,8 @@ impl Gateway {
             .route("/health/stt", gets(gemma::health::stt))
             .route("/health/tts", gets(gemma::health::tts))
             .route("/health/llm", gets(gemma::health::llm))
+            .route("/api/v1/audio/transcriptions", posts(transcription::create))
+            .route("/api/v1/audio/speech", posts(speech::create))
             .route("/api/v1/audio/stream/status", gets(status::status))
             .route("/api/v1/audio/stream/limits", gets(status::limits))
             .merge(live::routes())

@@ -22,11 +22,13 @@ mod metrics;
 mod record;
 mod run;
 mod store;
+mod uploads;
 mod webhook;
 
 pub use metrics::Metrics;
 pub use record::{Failure, Outcome, Record, Status, Webhook};
 use store::Store;
+pub use uploads::{Upload, Uploads};
 
 /// When to ask again for a job that runs.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -79,6 +81,7 @@ pub struct Jobs {
 struct Inner {
     config: Current,
     store: Arc<Store>,
+    uploads: Uploads,
     /// Held while a record is written, so that the last one written is the last one made.
     writing: tokio::sync::Mutex<()>,
     state: Mutex<State>,
@@ -127,6 +130,7 @@ impl Jobs {
         let Some(dir) = &settings.dir else { return Ok(None) };
         let key = webhook::Key::read(&settings.webhooks)?;
         let (store, records) = Store::open(dir)?;
+        let uploads = Uploads::open(dir, config.clone(), metrics.uploads.clone())?;
         let mut state = State::default();
         for mut record in records {
             if record.status == Status::Running {
@@ -141,6 +145,7 @@ impl Jobs {
         let inner = Inner {
             config: config.clone(),
             store: Arc::new(store),
+            uploads,
             writing: tokio::sync::Mutex::default(),
             state: Mutex::new(state),
             changed: watch::Sender::new(0),
@@ -164,15 +169,42 @@ impl Jobs {
         (id, upload)
     }
 
+    /// Files that come in parts.
+    pub fn uploads(&self) -> &Uploads {
+        &self.inner.uploads
+    }
+
+    /// Begins an upload in parts of so many bytes.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`]; [`Error::Upload`]; [`Error::Storage`].
+    pub async fn begin_upload(
+        &self,
+        owner: String,
+        length: u64,
+        metadata: String,
+    ) -> Result<Arc<Upload>, Error> {
+        let others = self.own_bytes();
+        self.inner.uploads.create(owner, length, metadata, others).await
+    }
+
+    /// Bytes of jobs' uploads that are not those of an upload in parts, which are counted there.
+    fn own_bytes(&self) -> u64 {
+        let state = self.inner.state.lock();
+        let shared = |job: &Record| job.upload.as_deref().is_some_and(|id| self.inner.uploads.has(id));
+        let own = state.jobs.values().filter(|job| !job.status.is_final() && !shared(job));
+        own.map(|job| job.bytes).sum()
+    }
+
     /// Whether there is room for another job, as far as that is known before its upload.
     ///
     /// # Errors
     /// [`Error::TooManyJobs`].
     pub fn admit(&self, bytes: u64) -> Result<(), Error> {
         let config = self.inner.config.get();
-        let state = self.inner.state.lock();
-        let fits = state.bytes().saturating_add(bytes) <= config.gateway.jobs.disk.as_u64();
-        if state.jobs.len() < config.gateway.jobs.max && fits {
+        let taken = self.own_bytes().saturating_add(self.inner.uploads.bytes());
+        let fits = taken.saturating_add(bytes) <= config.gateway.jobs.disk.as_u64();
+        if self.inner.state.lock().jobs.len() < config.gateway.jobs.max && fits {
             return Ok(());
         }
         Err(Error::TooManyJobs { retry_after: config.gateway.retry_after.max })

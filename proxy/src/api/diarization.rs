@@ -19,6 +19,7 @@ use super::{Context, may_wait, outgoing, rendered};
 use crate::edge::RequestId;
 use crate::error::{Error, Unit};
 use crate::job::work::{Turns, Work};
+use crate::transcript::Turn;
 use crate::upstream::Served;
 
 /// How the turns are written.
@@ -26,6 +27,8 @@ use crate::upstream::Served;
 enum Format {
     Json,
     Rttm,
+    /// As spark-control's engine.
+    Spark,
 }
 
 /// Who spoke when.
@@ -49,9 +52,29 @@ struct Segment {
     speaker: String,
 }
 
-/// Adds the reply to the reference.
+/// Who spoke when, as spark-control's engine says it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SpeakerTurns)]
+struct SparkReply {
+    segments: Vec<SparkSegment>,
+    speakers_detected: Vec<String>,
+    duration: f64,
+    model: String,
+}
+
+/// A turn, with the engine's own name for its speaker.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SpeakerTurn)]
+struct SparkSegment {
+    start_s: f64,
+    end_s: f64,
+    speaker: String,
+}
+
+/// Adds the replies to the reference.
 pub fn schemas(schemas: &mut Schemas) {
     schemas.add::<Reply>();
+    schemas.add::<SparkReply>();
 }
 
 /// Takes the upload, has its speakers told apart.
@@ -63,18 +86,39 @@ pub async fn create(
     Extension(request_id): Extension<RequestId>,
     request: Request,
 ) -> Result<Response, Error> {
-    let form = context.open(request).await?;
-    let (context, form) = (&*context, &form);
-    form.serve(|fields| diarize(context, form, fields, &request_id)).await
+    take(&context, &request_id, Format::Json, request).await
+}
+
+/// As [`create`], in spark-control's shape unless another one is asked for.
+///
+/// # Errors
+/// As [`create`].
+pub async fn create_for_spark(
+    State(context): State<Arc<Context>>,
+    Extension(request_id): Extension<RequestId>,
+    request: Request,
+) -> Result<Response, Error> {
+    take(&context, &request_id, Format::Spark, request).await
+}
+
+async fn take(
+    context: &Context,
+    request_id: &RequestId,
+    usual: Format,
+    request: Request,
+) -> Result<Response, Error> {
+    let form = &context.open(request).await?;
+    form.serve(|fields| diarize(context, form, fields, usual, request_id)).await
 }
 
 async fn diarize(
     context: &Context,
     form: &Form,
     fields: Fields,
+    usual: Format,
     request_id: &RequestId,
 ) -> Result<Response, Error> {
-    let format = format(&fields)?;
+    let format = format(&fields, usual)?;
     let config = context.config.get();
     let route = context.route(request_id, fields.set("model"), Capability::Stt)?;
     let mut job = outgoing(route, Work::Diarize, form.playing.seconds, request_id);
@@ -90,9 +134,11 @@ async fn diarize(
         .await
 }
 
-fn format(fields: &Fields) -> Result<Format, Error> {
+fn format(fields: &Fields, usual: Format) -> Result<Format, Error> {
     match fields.set("response_format") {
-        None | Some("json" | "verbose_json") => Ok(Format::Json),
+        None => Ok(usual),
+        Some("json") => Ok(if usual == Format::Spark { usual } else { Format::Json }),
+        Some("verbose_json") => Ok(Format::Json),
         Some("rttm") => Ok(Format::Rttm),
         Some(other) => {
             let message =
@@ -108,25 +154,46 @@ fn duration(turns: &Turns, playing: Playing) -> f64 {
 }
 
 fn render(turns: &Turns, format: Format, playing: Playing) -> Response {
-    let segments = segments(turns);
     match format {
+        Format::Spark => Json(spark(turns, playing)).into_response(),
         Format::Json => {
+            let segments = segments(turns);
             let speakers: HashSet<&str> = segments.iter().map(|segment| segment.speaker.as_str()).collect();
             let (duration, num_speakers) = (duration(turns, playing), speakers.len());
             let model = turns.model.clone();
             Json(Reply { task: "diarize", duration, num_speakers, segments, model }).into_response()
         }
         Format::Rttm => {
-            ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], rttm(&segments)).into_response()
+            ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], rttm(&segments(turns))).into_response()
         }
     }
 }
 
+fn spark(turns: &Turns, playing: Playing) -> SparkReply {
+    let segments = ordered(turns).into_iter().map(|turn| SparkSegment {
+        start_s: millis(turn.start.max(0.0)),
+        end_s: millis(turn.end),
+        speaker: turn.speaker.clone(),
+    });
+    SparkReply {
+        segments: segments.collect(),
+        speakers_detected: turns.speakers.clone(),
+        duration: duration(turns, playing),
+        model: turns.model.clone().unwrap_or_else(|| "unknown".into()),
+    }
+}
+
 /// The turns in order of time; those without one are left out.
-fn segments(turns: &Turns) -> Vec<Segment> {
+fn ordered(turns: &Turns) -> Vec<&Turn> {
     let mut sorted: Vec<_> =
         turns.turns.iter().filter(|turn| turn.start.is_finite() && turn.end > turn.start).collect();
     sorted.sort_by(|a, b| a.start.total_cmp(&b.start).then(a.end.total_cmp(&b.end)));
+    sorted
+}
+
+/// The turns in order of time, their speakers numbered.
+fn segments(turns: &Turns) -> Vec<Segment> {
+    let sorted = ordered(turns);
     let mut named: HashMap<&str, String> = HashMap::new();
     let mut segments = Vec::with_capacity(sorted.len());
     for (id, turn) in sorted.into_iter().enumerate() {
@@ -154,7 +221,6 @@ fn rttm(segments: &[Segment]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transcript::Turn;
 
     #[test]
     fn turns_are_ordered_and_named_as_they_speak() {

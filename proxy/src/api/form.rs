@@ -8,6 +8,7 @@
 //! its end before an engine is picked: what is asked for is not known earlier.
 
 mod fields;
+mod kept;
 mod source;
 mod stored;
 mod text;
@@ -32,6 +33,7 @@ use crate::upstream::{Gate, Upload, Upstreams};
 pub use fields::{Fields, Split};
 pub use whole::Whole;
 
+use kept::Kept;
 use source::Source;
 
 /// What is read of a file before an engine is picked.
@@ -61,7 +63,20 @@ pub struct Form {
     seen: Arc<Mutex<Seen>>,
     /// Text fields came before the file.
     fields_first: bool,
+    /// The upload in parts that is the file.
+    kept: Option<Kept>,
 }
+
+/// What a request's body has.
+pub enum Opened {
+    /// A form with a file, or the file alone.
+    Form(Form),
+    /// Fields that name an upload in place of a file, in [`UPLOAD`].
+    Fields(Fields),
+}
+
+/// The field that names an upload.
+pub const UPLOAD: &str = "upload_id";
 
 /// How a body holds its file.
 enum Framing {
@@ -84,7 +99,7 @@ impl Form {
     ///
     /// # Errors
     /// Whatever is wrong with what was read.
-    pub async fn open(request: Request, limit: u64, budget: Arc<SpoolBudget>) -> Result<Self, Error> {
+    pub async fn open(request: Request, limit: u64, budget: Arc<SpoolBudget>) -> Result<Opened, Error> {
         let (head, body) = request.into_parts();
         let announced = announced_len(&head.headers);
         if announced.is_some_and(|len| len > limit) {
@@ -98,6 +113,12 @@ impl Form {
         let seen = Arc::new(Mutex::new(seen));
         let mut source = Source::new(body, &framing, limit, Arc::clone(&seen));
         source.read_head(HEAD_BYTES).await?;
+        if source.is_without_file() {
+            let fields = seen.lock().fields.clone();
+            if fields.set(UPLOAD).is_some() {
+                return Ok(Opened::Fields(fields));
+            }
+        }
         let total = source.file_len().or(announced);
         let says_all = |first: &[u8]| audio::estimate(first, total).is_some_and(|estimate| estimate.exact);
         let (prefix, filename, fields_first) = source.file(says_all)?;
@@ -111,7 +132,7 @@ impl Form {
             Ok(chunks) => Replay::new(stream::iter(chunks.into_iter().map(Ok)), known_len, budget),
             Err(source) => Replay::new(source.boxed(), None, budget),
         };
-        Ok(Self { playing, announced, audio, bytes, seen, fields_first })
+        Ok(Opened::Form(Self { playing, announced, audio, bytes, seen, fields_first, kept: None }))
     }
 
     /// Runs a job with the fields that are there, and anew if more come after the file.

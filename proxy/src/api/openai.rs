@@ -12,6 +12,7 @@ pub mod realtime;
 pub mod speech;
 pub mod transcription;
 mod translated;
+pub mod uploads;
 pub mod voices;
 pub(super) mod wire;
 

@@ -29,6 +29,8 @@ pub struct Operation {
     pub about: &'static str,
     /// What the URL may have behind its path.
     pub query: &'static [Field],
+    /// Headers that it must have.
+    pub headers: &'static [Field],
     /// What is sent.
     pub body: Body,
     /// What comes back: media type and what is in it.
@@ -44,6 +46,8 @@ pub enum Body {
     Form(&'static [Field]),
     /// A JSON object.
     Json(&'static [Field]),
+    /// Bytes of that media type.
+    Bytes(&'static str),
 }
 
 /// A parameter.
@@ -66,6 +70,8 @@ pub enum Kind {
     Required,
     /// A file that must be there.
     File,
+    /// A file that may be named by another field.
+    FileOr,
     /// `true` or `false`.
     Flag,
     /// A number within bounds.

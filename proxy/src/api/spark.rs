@@ -12,13 +12,23 @@ use utoipa::ToSchema;
 use contract::Capability;
 
 use super::form::{Fields, Form};
-use super::reference::Schemas;
+use super::reference::Content::Schema;
+use super::reference::{Body, Field, Kind, Operation, Schemas, field, post};
 use super::{Context, may_wait, outgoing, rendered};
 use crate::edge::RequestId;
 use crate::error::{Error, Unit};
 use crate::job::work::{Need, Transcribe, Transcript, Turns, Work};
 use crate::transcript::{self, Params, Rule};
 use crate::upstream::Outgoing;
+
+const FILE: &[Field] = &[field("file", Kind::File, "Audio in any common container.")];
+
+/// These routes for the reference. Clients know the second one from spark-control's engine.
+#[rustfmt::skip]
+pub const OPERATIONS: &[Operation] = &[
+    Operation { query: &[field("merge", Kind::OneOf(&["continuity", "legacy"]), "How words find their speaker.")], ..post("/api/audio/transcribe-with-speakers", "transcription", "transcribeWithSpeakers", "Words and speaker turns merged into blocks.", Body::Form(FILE), &[(200, "application/json", Schema(&["SpeakerTranscript"]))]) },
+    post("/v1/audio/diarize", "transcription", "diarizeSpark", "Tells who spoke when, in the shape of spark-control's engine.", Body::Form(FILE), &[(200, "application/json", Schema(&["SpeakerTurns"]))]),
+];
 
 /// Query of the call.
 #[derive(Clone, Copy, Debug, Deserialize)]

@@ -17,7 +17,7 @@ pub struct Jobs {
     pub running: usize,
     /// Jobs that are kept, ended ones too; beyond it 429.
     pub max: usize,
-    /// Bytes of the uploads that wait or run; beyond it 429.
+    /// Bytes of the uploads that wait or run, and of those that come in parts; beyond it 429.
     pub disk: ByteSize,
     /// How long an ended job is kept.
     #[serde(with = "duration")]
@@ -26,6 +26,8 @@ pub struct Jobs {
     pub attempts: u32,
     /// Messages about ended jobs.
     pub webhooks: Webhooks,
+    /// Files that come in parts.
+    pub uploads: Uploads,
 }
 
 impl Default for Jobs {
@@ -38,7 +40,27 @@ impl Default for Jobs {
             ttl: Duration::from_secs(24 * 3600),
             attempts: 5,
             webhooks: Webhooks::default(),
+            uploads: Uploads::default(),
         }
+    }
+}
+
+/// Files that come in parts, over several requests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Uploads {
+    /// Largest file; beyond it, or beyond half of `jobs.disk`, 413.
+    pub max_size: ByteSize,
+    /// Files that a caller may have here, complete ones too; beyond it 429.
+    pub per_key: usize,
+    /// How long one is kept after its last byte.
+    #[serde(with = "duration")]
+    pub ttl: Duration,
+}
+
+impl Default for Uploads {
+    fn default() -> Self {
+        Self { max_size: ByteSize::gib(8), per_key: 100, ttl: Duration::from_secs(24 * 3600) }
     }
 }
 
@@ -73,17 +95,32 @@ impl Default for Webhooks {
 }
 
 impl Jobs {
+    /// Most bytes of uploads in parts, of all callers together: the rest of the disk is for jobs.
+    pub fn upload_bytes(&self) -> u64 {
+        self.disk.as_u64() / 2
+    }
+
+    /// Largest file that may come in parts, bytes.
+    pub fn largest_upload(&self) -> u64 {
+        self.uploads.max_size.as_u64().min(self.upload_bytes())
+    }
+
     /// What of these cannot be: the field and the reason.
     pub(super) fn fault(&self) -> Option<(&'static str, String)> {
-        for (field, zero) in
-            [("running", self.running == 0), ("max", self.max == 0), ("attempts", self.attempts == 0)]
-        {
+        for (field, zero) in [
+            ("running", self.running == 0),
+            ("max", self.max == 0),
+            ("attempts", self.attempts == 0),
+            ("uploads.per_key", self.uploads.per_key == 0),
+        ] {
             if zero {
                 return Some((field, "must be at least 1".into()));
             }
         }
-        if self.ttl.is_zero() {
-            return Some(("ttl", "must be longer than 0".into()));
+        for (field, ttl) in [("ttl", self.ttl), ("uploads.ttl", self.uploads.ttl)] {
+            if ttl.is_zero() {
+                return Some((field, "must be longer than 0".into()));
+            }
         }
         let origin = |text: &&String| {
             let uri = text.parse::<http::Uri>().ok();

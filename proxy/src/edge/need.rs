@@ -52,6 +52,8 @@ pub(super) fn of(pattern: &str, reads: bool) -> Need {
         | "/audio/jobs/{id}/cancel"
         | "/audio/jobs/{id}/events"
         | "/audio/jobs/{id}/result"
+        | "/audio/uploads"
+        | "/audio/uploads/{id}"
         | "/audio/speakers"
         | "/audio/speakers/{id}"
         | "/audio/voices/{id}"
@@ -64,8 +66,10 @@ pub(super) fn of(pattern: &str, reads: bool) -> Need {
         | "/realtime/calls/{*call}" => Need::Dialect("realtime"),
         "/audio/synthesize" | "/audio/synthesize_online" => Need::Dialect("nim"),
         "/transcribe" => Need::Dialect("parakeet_fastapi"),
-        "/api/audio/transcribe-with-speakers" => Need::Dialect("spark"),
-        "/api/v1/audio/stream/limits" => Need::Dialect("tldw"),
+        "/api/audio/transcribe-with-speakers" | "/audio/diarize" => Need::Dialect("spark"),
+        "/api/v1/audio/transcriptions" | "/api/v1/audio/speech" | "/api/v1/audio/stream/limits" => {
+            Need::Dialect("tldw")
+        }
         "/speech-to-text"
         | "/text-to-speech"
         | "/encode-reference"

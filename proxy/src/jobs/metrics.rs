@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use super::Status;
+use super::{Status, uploads};
 
 /// The metrics, all present from the start.
 #[derive(Clone, Debug)]
@@ -12,6 +12,8 @@ pub struct Metrics {
     bytes: IntGauge,
     /// Deliveries of webhooks: taken, failed.
     webhooks: [IntCounter; 2],
+    /// Of files that come in parts.
+    pub(super) uploads: uploads::Metrics,
 }
 
 impl Metrics {
@@ -42,6 +44,7 @@ impl Metrics {
             ended: Status::ALL.map(|status| ended.with_label_values(&[status.as_str()])),
             bytes,
             webhooks: ["taken", "failed"].map(|result| webhooks.with_label_values(&[result])),
+            uploads: uploads::Metrics::register(registry)?,
         })
     }
 

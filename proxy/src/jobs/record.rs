@@ -68,6 +68,9 @@ pub struct Record {
     pub filename: String,
     /// Bytes of the upload.
     pub bytes: u64,
+    /// The upload in parts that it shares its bytes with.
+    #[serde(default)]
+    pub upload: Option<String>,
     /// Hash of the upload, hexadecimal.
     pub input: String,
     /// Seconds of audio, stated or estimated.

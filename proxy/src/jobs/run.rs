@@ -31,6 +31,7 @@ impl Jobs {
                 // It is tried again with the next look.
                 let _ = self.forget(&id).await;
             }
+            self.inner.uploads.expire().await;
             tokio::select! {
                 _ = changes.changed() => {}
                 () = tokio::time::sleep(PERIOD) => {}

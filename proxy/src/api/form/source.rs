@@ -104,6 +104,11 @@ impl Source {
         Ok(())
     }
 
+    /// Whether the form has ended without a file.
+    pub(super) fn is_without_file(&self) -> bool {
+        self.ended && self.file.as_ref().is_none_or(|file| file.len == 0)
+    }
+
     /// What is there of the file: its first bytes, its name, and whether text fields came before it. Of a file whose first chunk
     /// says `enough` only that chunk is given, so that nothing is copied.
     pub(super) fn file(

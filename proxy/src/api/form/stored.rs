@@ -82,11 +82,21 @@ impl Form {
         };
         let opened = tokio::task::spawn_blocking(open).await.map_err(io::Error::other).flatten();
         let (bytes, prefix) = opened.map_err(|error| storage(&error))?;
-        let container = container(&prefix, Some(filename))?;
-        let audio = described(container, &prefix, Some(filename), bytes.len());
-        let seen = Arc::new(Mutex::new(Seen { fields, input: None }));
-        let playing = playing(&prefix, bytes.len());
-        Ok(Self { playing, announced: bytes.len(), audio, bytes, seen, fields_first: true })
+        Self::of_bytes(bytes, &prefix, Some(filename), Seen { fields, input: None })
+    }
+
+    /// A form whose file is there, and begins with `prefix`.
+    pub(super) fn of_bytes(
+        bytes: Replay,
+        prefix: &[u8],
+        filename: Option<&str>,
+        seen: Seen,
+    ) -> Result<Self, Error> {
+        let container = container(prefix, filename)?;
+        let audio = described(container, prefix, filename, bytes.len());
+        let playing = playing(prefix, bytes.len());
+        let seen = Arc::new(Mutex::new(seen));
+        Ok(Self { playing, announced: bytes.len(), audio, bytes, seen, fields_first: true, kept: None })
     }
 
     /// The file's container.
@@ -108,7 +118,7 @@ fn unreadable(error: spool::Error) -> Error {
     }
 }
 
-fn storage(error: &io::Error) -> Error {
+pub(super) fn storage(error: &io::Error) -> Error {
     tracing::error!(%error, "unable to keep an upload");
     Error::Storage { retry_after: RETRY_AFTER }
 }

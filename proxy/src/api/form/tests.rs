@@ -46,7 +46,10 @@ fn budget() -> Arc<SpoolBudget> {
 }
 
 async fn open(body: Body, limit: u64) -> Result<Form, Error> {
-    Form::open(request(body), limit, budget()).await
+    match Form::open(request(body), limit, budget()).await? {
+        Opened::Form(form) => Ok(form),
+        Opened::Fields(fields) => panic!("{fields:?} without a file"),
+    }
 }
 
 /// The file and the fields of an upload, or why it is refused.

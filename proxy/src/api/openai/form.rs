@@ -6,7 +6,7 @@
 
 use super::chunking::Chunking;
 use super::known::Known;
-use crate::api::form::{Fields, Split};
+use crate::api::form::{Fields, Split, UPLOAD};
 use crate::api::llm::translate::target;
 use crate::error::Error;
 use crate::job::language;
@@ -179,6 +179,10 @@ fn refuse_unsupported(fields: &Fields) -> Result<(), Error> {
     if fields.flag("translate")? {
         let message = "no engine here translates by a flag; send translate_to with a language code, or leave translate out";
         return Err(Error::param("translate", message));
+    }
+    // A form without a file has given its upload away by now.
+    if fields.set(UPLOAD).is_some() {
+        return Err(Error::param(UPLOAD, "send a file or upload_id, not both"));
     }
     Ok(())
 }

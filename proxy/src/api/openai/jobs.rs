@@ -106,11 +106,16 @@ pub async fn create(
         jobs.check_webhook(url).map(|()| Webhook { url: url.to_owned(), attempts: 0, delivered: None })
     });
     let webhook = webhook.transpose()?;
-    jobs.admit(form.announced.unwrap_or(0))?;
+    // An upload in parts has its room already.
+    jobs.admit(form.announced.filter(|_| !form.is_kept()).unwrap_or(0))?;
     let (id, path) = jobs.reserve();
-    let bytes = form.save(&path, context.config.get().gateway.jobs.disk.as_u64()).await?;
+    let upload = form.link(&path).await;
+    let bytes = match (upload, form.announced) {
+        (Some(_), Some(bytes)) => bytes,
+        _ => form.save(&path, context.config.get().gateway.jobs.disk.as_u64()).await?,
+    };
     let gate = job.file.as_ref().map_or(Ok(()), |file| file.gate.check());
-    if let Err(error) = gate.and_then(|()| jobs.admit(bytes)) {
+    if let Err(error) = gate.and_then(|()| jobs.admit(if upload.is_some() { 0 } else { bytes })) {
         jobs.discard(&id);
         return Err(error);
     }
@@ -129,6 +134,7 @@ pub async fn create(
         fields: pairs,
         filename: form.filename().to_owned(),
         bytes,
+        upload: upload.map(str::to_owned),
         input: form.input().map(|input| input.to_string()).unwrap_or_default(),
         seconds: form.playing.seconds,
         heard: 0.0,

@@ -39,7 +39,7 @@ pub async fn by(
 ) -> Result<Response, Error> {
     let wanted = Wanted::of(request.headers());
     let credential = credential(request.headers()).cloned();
-    let form = context.open(request).await?;
+    let form = context.open_or_find(request, Owner::Sender(&request_id, credential.as_ref())).await?;
     form.fill().await?;
     if wanted.prefers && context.jobs.is_some() || form.says(jobs::asks) {
         let (context, form) = (&*context, &form);
@@ -71,7 +71,7 @@ pub async fn translate(
         return Err(untranslated());
     }
     let credential = credential(request.headers()).cloned();
-    let form = context.open(request).await?;
+    let form = context.open_or_find(request, Owner::Sender(&request_id, credential.as_ref())).await?;
     form.fill().await?;
     let caller = (&request_id, credential.as_ref());
     form.serve(|fields| async {

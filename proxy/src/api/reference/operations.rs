@@ -1,14 +1,16 @@
 //! The table of calls.
 
 use super::Content::{Bytes, Json, Nothing, Schema, Text};
-use super::Kind::{File, Flag, Number, Object, Objects, OneOf, Required, SomeOf, TextOr, Texts, Whole};
+use super::Kind::{
+    File, FileOr, Flag, Number, Object, Objects, OneOf, Required, SomeOf, TextOr, Texts, Whole,
+};
 use super::{Body, Content, Field, Kind, Operation, field};
-use crate::api::nim;
+use crate::api::{nim, spark};
 
 /// Groups and what they have in common.
 pub(super) const GROUPS: [(&str, &str); 7] = [
     ("transcription", "Speech to text."),
-    ("jobs", "Transcriptions in the background."),
+    ("jobs", "Transcriptions in the background, and files for them that come in parts."),
     ("speech", "Text to speech."),
     ("conversation", "Language models, alone and with speech."),
     (
@@ -23,8 +25,19 @@ pub(super) const GROUPS: [(&str, &str); 7] = [
 pub(super) type Tables = &'static [&'static [Operation]];
 
 /// Every call.
-pub(super) const ALL: Tables =
-    &[TRANSCRIPTION, CLIPS, JOBS, SPEECH, nim::OPERATIONS, CONVERSATION, STREAMING, LISTS, STACK];
+pub(super) const ALL: Tables = &[
+    TRANSCRIPTION,
+    spark::OPERATIONS,
+    CLIPS,
+    JOBS,
+    UPLOADS,
+    SPEECH,
+    nim::OPERATIONS,
+    CONVERSATION,
+    STREAMING,
+    LISTS,
+    STACK,
+];
 
 const JSON: &str = "application/json";
 const PLAIN: &str = "text/plain";
@@ -58,7 +71,7 @@ const FILE: Field = field("file", File, "Audio in any common container.");
 const MODEL: Field = field("model", Kind::Text, "An id or alias; see GET /v1/models.");
 
 const TRANSCRIPTION_FORM: &[Field] = &[
-    FILE,
+    field("file", FileOr, "Audio in any common container; needed unless upload_id names one."),
     MODEL,
     field("response_format", FORMATS, "How the transcript is written; json when unset."),
     field("timestamp_granularities[]", SomeOf(&["word", "segment"]), "What has times in verbose_json."),
@@ -77,6 +90,11 @@ const TRANSCRIPTION_FORM: &[Field] = &[
         "A recording of each, 2 to 10 s, as a data URL; none for speakers that are enrolled.",
     ),
     field("diarize", Flag, "Speakers in verbose_json, srt and vtt too."),
+    field(
+        "upload_id",
+        Kind::Text,
+        "A file that came in parts, in place of file; see POST /v1/audio/uploads.",
+    ),
     field("async", Flag, "A job in place of the transcript."),
     field("webhook_url", Kind::Text, "Called at the end of the job."),
 ];
@@ -124,7 +142,7 @@ const TRANSCRIPTION: &[Operation] = &[
     post("/v1/audio/translations", "transcription", "translate", "Translates a file into English.", Body::Form(TRANSLATION_FORM), TRANSLATION),
     post("/v1/audio/diarizations", "transcription", "diarize", "Tells who spoke when.", Body::Form(&[FILE, MODEL, field("response_format", OneOf(&["json", "rttm"]), "json when unset.")]), DIARIZATION),
     post("/v1/audio/diarization", "transcription", "diarizeAlias", "As /v1/audio/diarizations.", Body::Form(&[FILE, MODEL, field("response_format", OneOf(&["json", "rttm"]), "json when unset.")]), DIARIZATION),
-    Operation { query: &[field("merge", OneOf(&["continuity", "legacy"]), "How words find their speaker.")], ..post("/api/audio/transcribe-with-speakers", "transcription", "transcribeWithSpeakers", "Words and speaker turns merged into blocks.", Body::Form(&[FILE]), &[(200, JSON, Schema(&["SpeakerTranscript"]))]) },
+    post("/api/v1/audio/transcriptions", "transcription", "transcribeTldw", "As /v1/audio/transcriptions, where tldw has it.", Body::Form(TRANSCRIPTION_FORM), TRANSCRIPT),
     post("/transcribe", "transcription", "transcribeParakeet", "As the Parakeet FastAPI wrapper.", Body::Form(&[FILE, field("include_timestamps", Flag, "Times of words and segments."), field("should_chunk", Flag, "Accepted.")]), &[(200, JSON, Schema(&["ParakeetTranscript"]))]),
     post("/inference", "transcription", "transcribeWhisperCpp", "As whisper.cpp's server.", Body::Form(TRANSCRIPTION_FORM), TRANSCRIPT),
     post("/v1/speech-to-text", "transcription", "transcribeGemma", "As GemmaVoice.", Body::Form(&[FILE, field("language", Kind::Text, "A language code; detected when unset."), field("prompt", Kind::Text, "The text before, or vocabulary."), field("temperature", Number(0.0, 1.0), "Sampling temperature.")]), ANY),
@@ -156,10 +174,24 @@ const JOBS: &[Operation] = &[
     Operation { query: &[field("response_format", FORMATS, "In place of that of the form.")], ..get("/v1/audio/jobs/{id}/result", "jobs", "getJobResult", "The transcript.", TRANSCRIPT) },
 ];
 
+const TUS: Field = field("Tus-Resumable", OneOf(&["1.0.0"]), "The version of tus.");
+const UPLOAD: Replies = &[(200, JSON, Schema(&["AudioUpload"]))];
+
+#[rustfmt::skip]
+const UPLOADS: &[Operation] = &[
+    Operation { headers: &[TUS, field("Upload-Length", Whole(0, i64::MAX), "Bytes of the whole file.")], ..post("/v1/audio/uploads", "jobs", "createUpload", "Begins a file that comes in parts (tus 1.0.0); Location is where they go.", Body::None, &[(201, JSON, Schema(&["AudioUpload"]))]) },
+    get("/v1/audio/uploads", "jobs", "listUploads", "The uploads of the caller.", &[(200, JSON, Schema(&["AudioUploadList"]))]),
+    get("/v1/audio/uploads/{id}", "jobs", "getUpload", "An upload.", UPLOAD),
+    Operation { method: "head", headers: &[TUS], ..get("/v1/audio/uploads/{id}", "jobs", "getUploadOffset", "How much has arrived: Upload-Offset (tus 1.0.0).", &[(200, "", Nothing)]) },
+    Operation { method: "patch", headers: &[TUS, field("Upload-Offset", Whole(0, i64::MAX), "Where the part begins: bytes that have arrived.")], ..post("/v1/audio/uploads/{id}", "jobs", "appendUpload", "The next part (tus 1.0.0).", Body::Bytes("application/offset+octet-stream"), &[(204, "", Nothing)]) },
+    Operation { method: "delete", ..get("/v1/audio/uploads/{id}", "jobs", "deleteUpload", "Forgets an upload; jobs that were made of it keep the file.", &[(204, "", Nothing)]) },
+];
+
 #[rustfmt::skip]
 const SPEECH: &[Operation] = &[
     post("/v1/audio/speech", "speech", "speak", "Speaks a text.", Body::Json(SPEECH_JSON), AUDIO),
     post("/v1/text-to-speech", "speech", "speakGemma", "As GemmaVoice: audio in base64, by Accept the audio itself, or events.", Body::Json(GEMMA_SPEECH), &[(200, JSON, Json), (200, "audio/wav", Bytes), (200, EVENTS, Text)]),
+    post("/api/v1/audio/speech", "speech", "speakTldw", "As /v1/audio/speech, where tldw has it.", Body::Json(SPEECH_JSON), AUDIO),
     post("/tts-proxy", "speech", "speakBridge", "As /v1/audio/speech, in Ogg with Opus when no format is named.", Body::Json(SPEECH_JSON), AUDIO),
     post("/openai/deployments/{deployment}/audio/speech", "speech", "speakAzure", "As Azure OpenAI; the deployment is the model.", Body::Json(SPEECH_JSON), AUDIO),
 ];
@@ -274,7 +306,7 @@ pub(in crate::api) const fn get(
     about: &'static str,
     replies: Replies,
 ) -> Operation {
-    Operation { method: "get", path, group, id, about, query: &[], body: Body::None, replies }
+    Operation { method: "get", path, group, id, about, query: &[], headers: &[], body: Body::None, replies }
 }
 
 /// A call with a body.
@@ -286,5 +318,5 @@ pub(in crate::api) const fn post(
     body: Body,
     replies: Replies,
 ) -> Operation {
-    Operation { method: "post", path, group, id, about, query: &[], body, replies }
+    Operation { method: "post", path, group, id, about, query: &[], headers: &[], body, replies }
 }

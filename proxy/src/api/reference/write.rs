@@ -40,6 +40,8 @@ fn schemas() -> Map<String, Value> {
     schemas.add::<openai::voices::List>();
     schemas.add::<openai::jobs::Job>();
     schemas.add::<openai::jobs::List>();
+    schemas.add::<openai::uploads::Shown>();
+    schemas.add::<openai::uploads::List>();
     schemas.add::<openai::clips::Shown>();
     schemas.add::<openai::clips::List>();
     diarization::schemas(&mut schemas);
@@ -87,15 +89,22 @@ fn call(operation: &Operation) -> Value {
     parameters.extend(operation.query.iter().map(|field| {
         json!({"name": field.name, "in": "query", "description": field.about, "schema": schema(field.kind)})
     }));
+    parameters.extend(operation.headers.iter().map(|field| {
+        json!({
+            "name": field.name, "in": "header", "required": true, "description": field.about,
+            "schema": schema(field.kind),
+        })
+    }));
     if !parameters.is_empty() {
         call["parameters"] = parameters.into();
     }
-    let (media, fields) = match operation.body {
+    let (media, body) = match operation.body {
         Body::None => return call,
-        Body::Form(fields) => ("multipart/form-data", fields),
-        Body::Json(fields) => ("application/json", fields),
+        Body::Form(fields) => ("multipart/form-data", object(fields)),
+        Body::Json(fields) => ("application/json", object(fields)),
+        Body::Bytes(media) => (media, json!({"type": "string", "format": "binary"})),
     };
-    call["requestBody"] = json!({"required": true, "content": { media: {"schema": object(fields)} }});
+    call["requestBody"] = json!({"required": true, "content": { media: {"schema": body} }});
     call
 }
 
@@ -162,7 +171,7 @@ fn object(fields: &[Field]) -> Value {
 fn schema(kind: Kind) -> Value {
     match kind {
         Kind::Text | Kind::Required => json!({"type": "string"}),
-        Kind::File => json!({"type": "string", "format": "binary"}),
+        Kind::File | Kind::FileOr => json!({"type": "string", "format": "binary"}),
         Kind::Flag => json!({"type": "boolean"}),
         Kind::Number(least, most) => json!({"type": "number", "minimum": least, "maximum": most}),
         Kind::Whole(least, most) => json!({"type": "integer", "minimum": least, "maximum": most}),

@@ -49,7 +49,8 @@ fn code(error: &Error) -> Code {
             StatusCode::FORBIDDEN => Code::PermissionDenied,
             _ => Code::ResourceExhausted,
         },
-        Error::KeysFile => Code::FailedPrecondition,
+        // gRPC has no uploads in parts.
+        Error::KeysFile | Error::Upload(_) => Code::FailedPrecondition,
         Error::FormChanged => Code::Internal,
         Error::NoRoom { .. }
         | Error::NoEngine { .. }

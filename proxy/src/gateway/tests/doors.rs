@@ -57,3 +57,14 @@ async fn azures_and_whisper_cpps_paths_work() {
     let translated = stack.post("/inference").multipart(form(&[("translate", "true")], wav(32_000)));
     envelope(translated.send().await.unwrap(), 400, Some("translate")).await;
 }
+
+#[tokio::test]
+async fn tldws_paths_work() {
+    let stack = Stack::start().await;
+    let heard =
+        stack.post("/api/v1/audio/transcriptions").multipart(form(&[], wav(32_000))).send().await.unwrap();
+    assert_eq!(heard.json::<Value>().await.unwrap()["text"], "So it is. Yes.");
+    let speech = serde_json::json!({"model": "tts-1", "input": "Hi.", "voice": "alloy"});
+    let spoken = stack.post("/api/v1/audio/speech").json(&speech).send().await.unwrap();
+    assert_eq!(spoken.headers()["content-type"], "audio/mpeg");
+}

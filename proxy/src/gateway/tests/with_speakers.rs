@@ -92,3 +92,15 @@ async fn turns_alone_come_as_json_and_rttm() {
     assert!(rttm.starts_with("SPEAKER audio 1 0.000 1.480 <NA> <NA> SPEAKER_00"), "{rttm}");
     envelope(ask("srt").await.unwrap(), 400, Some("response_format")).await;
 }
+
+#[tokio::test]
+async fn turns_alone_come_in_sparks_shape() {
+    let stack = Stack::start().await;
+    let ask = |fields: &[(&'static str, &'static str)]| {
+        stack.post("/v1/audio/diarize").multipart(form(fields, wav(32_000))).send()
+    };
+    let body: serde_json::Value = ask(&[]).await.unwrap().json().await.unwrap();
+    assert_eq!(body, crate::gateway::tests::stack::diarization());
+    let rttm = ask(&[("response_format", "rttm")]).await.unwrap().text().await.unwrap();
+    assert!(rttm.starts_with("SPEAKER audio 1 0.000"), "{rttm}");
+}
