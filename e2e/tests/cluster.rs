@@ -19,6 +19,8 @@ mod fixture;
 mod gateway;
 #[path = "cluster/healing.rs"]
 mod healing;
+#[path = "cluster/hosted.rs"]
+mod hosted;
 #[path = "cluster/idle.rs"]
 mod idle;
 #[path = "cluster/ladder.rs"]
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         stack_test!(admission::every_sample_is_accepted),
         stack_test!(lifecycle::a_minimal_stack_speaks_and_listens),
         stack_test!(llm::a_language_model_answers_and_heals),
+        stack_test!(hosted::a_server_of_others_stands_in_within_its_budget),
         stack_test!(gateway::https_is_renewed_and_jobs_outlive_the_pod),
         stack_test!(sidecar::each_engine_is_served_by_the_gateway_beside_it),
         stack_test!(prefill::engines_wait_for_their_caches),
