@@ -66,11 +66,10 @@ impl Adapter {
             }
         });
         let adapter = Self { serving };
-        space.apply(&objects(&space.name, port)).await?;
-        await_condition("the API server serves the metrics", TEST_TIMEOUT, async || {
-            space.kubectl(&["get", "--raw", &format!("/apis/{GROUP}/{VERSION}")]).await.map(drop)
-        })
-        .await?;
+        if let Err(error) = announce(space, port).await {
+            adapter.stop(space).await?;
+            return Err(error);
+        }
         Ok(adapter)
     }
 
@@ -84,6 +83,15 @@ impl Adapter {
         self.serving.abort();
         Ok(())
     }
+}
+
+/// Has the API server pass requests of the group on, and waits until it does.
+async fn announce(space: &Namespace, port: u16) -> Result<()> {
+    space.apply(&objects(&space.name, port)).await?;
+    await_condition("the API server serves the metrics", TEST_TIMEOUT, async || {
+        space.kubectl(&["get", "--raw", &format!("/apis/{GROUP}/{VERSION}")]).await.map(drop)
+    })
+    .await
 }
 
 /// A Service without pods leads to this process, which shares node a's network.
