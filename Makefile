@@ -55,7 +55,10 @@ PACKAGES_BENCH = $(PACKAGES_COUNT) $(shell command -v nginx >/dev/null || test -
 PACKAGES_CLUSTER = binutils buildah conntrack containernetworking-plugins ethtool iproute2 iptables kmod mmdebstrap mount \
 	socat util-linux $(foreach program,containerd runc,$(shell command -v $(program) >/dev/null || echo $(program)))
 
-.PHONY: help run models voices clips runtime ort-test build test check lint soak conformance fuzz bench bench-instructions bench-gate bench-baseline gpu-test advisories cluster cluster-down cluster-test thrift cluster-bench images cargo packages \
+# A cross compiler for arm64.
+PACKAGES_ARM64 = binutils-aarch64-linux-gnu g++-aarch64-linux-gnu gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+
+.PHONY: images-arm64 packages-arm64 help run models voices clips runtime ort-test build test check lint soak conformance fuzz bench bench-instructions bench-gate bench-baseline gpu-test advisories cluster cluster-down cluster-test thrift cluster-bench images cargo packages \
 	packages-test packages-bench packages-count packages-cluster sdks clients cluster-binaries cluster-ready go fmt clippy doc deny rules \
 	chart chart-docs chart-landed crds
 
@@ -191,6 +194,13 @@ images: packages-cluster cargo cluster-binaries ## Build the container images, f
 	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --package speechstack-livez --target $(HOST) $(RELEASE)
 	target/$(PROFILE)/cluster images
 
+# The reference engine is not among them: its Containerfile runs programs in the image, which takes a machine of that kind.
+images-arm64: images packages-arm64 ## Build operator and proxy for linux/arm64 too, and manifest lists of both: target/cluster/images/*.oci.tar.
+	rustup target add $(ARM64)
+	$(CROSS) $(CARGO) build --package speechstack-operator --package speechstack-proxy --target $(ARM64) $(RELEASE)
+	RUSTFLAGS='-C target-feature=+crt-static' $(CROSS) $(CARGO) build --package speechstack-livez --target $(ARM64) $(RELEASE)
+	target/$(PROFILE)/cluster images --lists
+
 # --- what `lint` is made of ---
 
 fmt: cargo
@@ -248,6 +258,9 @@ packages-test: packages
 
 packages-cluster: packages
 	$(call ensure,$(PACKAGES_CLUSTER))
+
+packages-arm64: packages-cluster
+	$(call ensure,$(PACKAGES_ARM64))
 
 packages-count: packages
 	$(call ensure,$(PACKAGES_COUNT))
@@ -320,6 +333,8 @@ $(TOOLS)/bin/cargo-deny: | cargo
 # --- the cluster ---
 
 RELEASE = $(if $(filter release,$(PROFILE)),--release)
+ARM64 := aarch64-unknown-linux-gnu
+CROSS = CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 HOST = $(shell RUSTUP_TOOLCHAIN=$(RUSTUP_TOOLCHAIN) rustc --print host-tuple)
 
 cluster-ready: packages-cluster cluster-binaries images

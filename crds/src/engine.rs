@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{External, Protocol, Span, schema};
+use crate::{External, Hosted, Protocol, Span, schema};
 
 /// One engine: a Deployment whose pods run the engine and its guard.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
@@ -32,6 +32,10 @@ use crate::{External, Protocol, Span, schema};
      "an external server is not run here: remove image, profile, args, gpu, resources, shmSize, cache, env, envFrom, volumes, volumeMounts, securityContext, podTemplatePatch and ports"),
     ("!(has(self.external) && (has(self.idle) || has(self.autoscaling) || (has(self.models) && size(self.models) > 0)))",
      "an external server has its model in external.model, and pods that only pass requests on: remove models, idle and autoscaling"),
+    ("!(has(self.external) && has(self.protocols) && self.protocols.exists(p, p.startsWith('riva')))",
+     "an external server is reached over HTTP: remove riva protocols, which go over gRPC"),
+    ("!has(self.hosted) || (has(self.external) && !(has(self.standby) && self.standby))",
+     "hosted is for servers of others, and stands in for other engines by itself: set preset external with external, and remove standby"),
 ])))]
 pub struct EngineSpec {
     /// Unique name within the stack: part of object names and of what users see.
@@ -39,8 +43,8 @@ pub struct EngineSpec {
     pub name: String,
     /// What runs: image, ports, environment, cache, probes and models come from it; fields below replace single values.
     /// `cpu` is neural speech without a GPU, `reference` the small CPU engine for tests and demos, `custom` any container,
-    /// `parakeet-container` a Parakeet server of your own with transcription and diarization, `external` a server of language
-    /// models that runs elsewhere. Never run by this project on a GPU, with figures from
+    /// `parakeet-container` a Parakeet server of your own with transcription and diarization, `external` a server that runs
+    /// elsewhere. Never run by this project on a GPU, with figures from
     /// documentation: `parakeet-tdt-0.6b-v2`, `parakeet-tdt-0.6b-v3`, `parakeet-ctc-1.1b-en`, `parakeet-rnnt-1.1b`,
     /// `nemotron-asr-streaming`, `nemo-speech-cpp`, `magpie-multilingual`, `magpie-zeroshot` (NVIDIA must approve the access),
     /// `magpie-flow` (gone from NVIDIA's catalogue) and `chatterbox-multilingual`. `speechstack-operator presets` prints them;
@@ -50,7 +54,7 @@ pub struct EngineSpec {
     /// Image in place of the preset's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<Image>,
-    /// The server of a language model that runs elsewhere, with preset `external`: its pods are guards that pass requests on.
+    /// The server that runs elsewhere, with preset `external`: its pods are guards that pass requests on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<External>,
     /// Which model profile a NIM container loads, in place of the preset's.
@@ -60,8 +64,7 @@ pub struct EngineSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 1024)))]
     pub args: Vec<String>,
-    /// Model names that clients may use for this engine, in place of the preset's; the first is the one listed, and for a
-    /// language model the name that its server knows.
+    /// Model names for clients, in place of the preset's; the first is listed, and is the one that a language model's server knows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 128)))]
     pub models: Vec<String>,
@@ -81,6 +84,9 @@ pub struct EngineSpec {
     /// requests only while none of the others serves with its full weight.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub standby: bool,
+    /// The external server is one of others that costs money: the last resort of its list, within a budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosted: Option<Hosted>,
     /// A HorizontalPodAutoscaler in place of a fixed number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,

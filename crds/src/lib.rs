@@ -25,7 +25,7 @@ pub use engine::{
     Autoscaling, Cache, Drain, EngineSpec, Ephemeral, Gpu, HostPath, Idle, IdleTo, Image, NewClaim, Ports,
     Prefill, Profile, PullPolicy, Rollout, Startup, Strategy,
 };
-pub use external::{ApiKeySecret, External};
+pub use external::{ApiKeySecret, External, Hosted};
 pub use gateway::{
     GatewayAutoscaling, GatewayMode, GatewaySpec, GatewayTls, HttpRoute, Ingress, Limits, ParentRef, Service,
     ServiceType,

@@ -12,6 +12,11 @@ use crate::{
     Capability, DeepProbe, EngineSpec, GatewaySpec, Image, Repair, SpeechStackStatus, UpdateWindow, schema,
 };
 
+/// Each list of engines has one that others stand in for.
+const LAST_RESORT: &str = "size(self) == 0 || self.exists(e, !has(e.hosted))";
+const ONLY_HOSTED: &str =
+    "a hosted engine is the last resort of its list: add an engine without hosted, for which it stands in";
+
 /// Speech engines that heal themselves, behind one OpenAI-compatible audio URL.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, CustomResource, JsonSchema, PartialEq)]
 #[kube(
@@ -44,8 +49,8 @@ use crate::{
      "a stack needs an engine: add one under spec.stt, spec.tts or spec.llm, such as stt: [{name: parakeet, preset: parakeet-tdt-0.6b-v3}]"),
     ("self.stt.all(s, !self.tts.exists(t, t.name == s.name)) && self.llm.all(l, !self.stt.exists(s, s.name == l.name) && !self.tts.exists(t, t.name == l.name))",
      "an engine name is used in two of spec.stt, spec.tts and spec.llm: names must be unique in a stack"),
-    ("self.gateway.mode != 'Sidecar' || !(self.stt.exists(e, has(e.idle) || (has(e.standby) && e.standby)) || self.tts.exists(e, has(e.idle) || (has(e.standby) && e.standby)) || self.llm.exists(e, has(e.idle) || (has(e.standby) && e.standby)))",
-     "gateway.mode: Sidecar has no gateway that wakes an engine or chooses between two: remove idle and standby"),
+    ("self.gateway.mode != 'Sidecar' || !(self.stt.exists(e, has(e.idle) || has(e.hosted) || (has(e.standby) && e.standby)) || self.tts.exists(e, has(e.idle) || has(e.hosted) || (has(e.standby) && e.standby)) || self.llm.exists(e, has(e.idle) || has(e.hosted) || (has(e.standby) && e.standby)))",
+     "gateway.mode: Sidecar has no gateway that wakes an engine or chooses between two: remove idle, standby and hosted"),
 ])))]
 pub struct SpeechStackSpec {
     /// Speech-to-text engines.
@@ -53,8 +58,7 @@ pub struct SpeechStackSpec {
     #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
         ("self.all(e, !e.preset.startsWith('magpie') && !e.preset.startsWith('chatterbox'))",
          "spec.stt takes speech-to-text presets: move magpie and chatterbox presets to spec.tts"),
-        ("self.all(e, e.preset != 'external')",
-         "spec.stt takes engines that run here: external servers are for spec.llm"),
+        (LAST_RESORT, ONLY_HOSTED),
     ])))]
     pub stt: Vec<EngineSpec>,
     /// Text-to-speech engines.
@@ -62,8 +66,7 @@ pub struct SpeechStackSpec {
     #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
         ("self.all(e, !e.preset.startsWith('parakeet') && !e.preset.startsWith('nemo'))",
          "spec.tts takes text-to-speech presets: move parakeet, nemotron and nemo presets to spec.stt"),
-        ("self.all(e, e.preset != 'external')",
-         "spec.tts takes engines that run here: external servers are for spec.llm"),
+        (LAST_RESORT, ONLY_HOSTED),
     ])))]
     pub tts: Vec<EngineSpec>,
     /// Language models, for conversations and translations: engines that run here, or servers that run elsewhere.
@@ -73,6 +76,7 @@ pub struct SpeechStackSpec {
          "spec.llm takes language models: move speech presets to spec.stt or spec.tts"),
         ("self.all(e, e.preset != 'custom' || (has(e.models) && size(e.models) > 0))",
          "a server of language models asks for the name of one: set models of each spec.llm engine with preset custom"),
+        (LAST_RESORT, ONLY_HOSTED),
     ])))]
     pub llm: Vec<EngineSpec>,
     /// Real inference with known content, by which engines are judged.

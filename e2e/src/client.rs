@@ -29,6 +29,8 @@ pub struct Reply {
     pub content_type: String,
     /// `x-request-id`, or empty.
     pub request_id: String,
+    /// `x-speechstack-hosted`, or empty.
+    pub hosted: String,
     /// The body.
     pub body: Bytes,
 }
@@ -160,8 +162,9 @@ impl Client {
             value.unwrap_or_default().to_owned()
         };
         let (content_type, request_id) = (header("content-type"), header("x-request-id"));
+        let hosted = header("x-speechstack-hosted");
         let body = response.bytes().await?;
-        Ok(Reply { status, content_type, request_id, body })
+        Ok(Reply { status, content_type, request_id, hosted, body })
     }
 }
 

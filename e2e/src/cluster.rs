@@ -2,9 +2,10 @@
 //!
 //! [`sandbox`] makes the namespaces and, at the end, checks that nothing is left; inside them [`boot`] starts the
 //! [`control_plane`] and the [`node`]s on a small [`network`], and loads the [`images`]. Node a shares the network of
-//! the control plane and of the tests, node b is a veth pair away. Tests enter by [`Cluster::current`]. A bare cluster
+//! the control plane and of the tests, node b is a veth pair away. Tests enter by [`Cluster::current`], and may serve it metrics by an [`adapter`]. A bare cluster
 //! is etcd and an API server alone, which keeps an [`audit`] of what the operator asks.
 
+pub mod adapter;
 pub mod audit;
 pub mod boot;
 pub mod control_plane;

@@ -19,6 +19,8 @@ mod fixture;
 mod gateway;
 #[path = "cluster/healing.rs"]
 mod healing;
+#[path = "cluster/hosted.rs"]
+mod hosted;
 #[path = "cluster/idle.rs"]
 mod idle;
 #[path = "cluster/ladder.rs"]
@@ -78,15 +80,18 @@ fn main() -> ExitCode {
         stack_test!(admission::every_sample_is_accepted),
         stack_test!(lifecycle::a_minimal_stack_speaks_and_listens),
         stack_test!(llm::a_language_model_answers_and_heals),
+        stack_test!(hosted::a_server_of_others_stands_in_within_its_budget),
         stack_test!(gateway::https_is_renewed_and_jobs_outlive_the_pod),
         stack_test!(sidecar::each_engine_is_served_by_the_gateway_beside_it),
         stack_test!(prefill::engines_wait_for_their_caches),
         stack_test!(idle::an_unused_engine_sleeps_until_it_is_asked_for),
+        stack_test!(idle::requests_that_several_gateways_hold_are_served),
         stack_test!(lifecycle::a_suspended_stack_frees_its_pods),
         stack_test!(lifecycle::a_deleted_stack_leaves_only_its_cache),
         stack_test!(lifecycle::an_invalid_stack_is_reported_and_left_alone),
         stack_test!(lifecycle::an_unreadable_stack_stops_no_other),
         stack_test!(updates::a_new_guard_waits_for_the_users_word),
+        stack_test!(scaling::engines_follow_the_queue_by_the_charts_metrics),
         stack_test!(scaling::replicas_are_handed_over_and_none_is_lost),
         stack_test!(tokens::a_token_for_one_stack_is_refused_by_another),
         stack_test!(monitoring::prometheus_finds_the_stack),
@@ -103,8 +108,10 @@ fn main() -> ExitCode {
         stack_test!(operator::an_operator_killed_in_mid_repair_acts_once),
         stack_test!(operator::guards_go_on_alone_under_a_budget),
         stack_test!(operator::a_standby_takes_over),
+        stack_test!(operator::a_guard_behind_a_policy_is_told),
         stack_test!(alone capacity::a_rollout_on_full_nodes_goes_through),
         stack_test!(alone capacity::a_lost_node_is_served_around),
+        stack_test!(alone capacity::a_node_that_stalls_costs_no_repair),
         stack_test!(operator::a_dead_guard_costs_no_engine),
         Test::new("nodes::both_are_ready_and_have_gpus", nodes::both_are_ready_and_have_gpus),
         Test::new(

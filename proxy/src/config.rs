@@ -97,6 +97,9 @@ pub struct Engine {
     /// Model name to send to it, where its protocol sends one.
     #[serde(default)]
     pub model: Option<String>,
+    /// Voice that it speaks with whatever clients ask for, where its protocol is `openai` and it knows others than the gateway.
+    #[serde(default)]
+    pub voice: Option<String>,
     /// Jobs that it does at a time, in place of `guard.lane.jobs`; 16 for language models, which batch by themselves.
     #[serde(default)]
     pub jobs: Option<usize>,
@@ -158,6 +161,7 @@ impl Engine {
             protocols: Vec::new(),
             language: None,
             model: None,
+            voice: None,
             jobs: None,
             key_file: None,
             guard: ([127, 0, 0, 1], 0).into(),
@@ -186,7 +190,11 @@ impl Engine {
 
     /// What its protocols need of this configuration.
     pub fn settings(&self) -> protocol::Settings {
-        protocol::Settings { language: self.language.clone(), model: self.model.clone() }
+        protocol::Settings {
+            language: self.language.clone(),
+            model: self.model.clone(),
+            voice: self.voice.clone(),
+        }
     }
 }
 

@@ -44,7 +44,7 @@ use need::Need;
 use outbound::{InFlight, Outbound};
 use quota::Rate;
 
-use crate::config::{Config, Current, Engine};
+use crate::config::{Config, Current};
 use crate::error::{Error, Refused, Unit};
 use crate::grpc;
 use crate::net::body::Pace;
@@ -103,9 +103,8 @@ impl RequestId {
     /// The engine of others that served it.
     fn hosted(&self, config: &Config) -> Option<HeaderValue> {
         let engine = self.noted.lock().engine.clone()?;
-        let served = |known: &&Engine| known.hosted.is_some() && *known.name == *engine;
-        let known = config.engines.iter().find(served)?;
-        HeaderValue::from_str(&known.name).ok().or(Some(HeaderValue::from_static("yes")))
+        let value = || HeaderValue::from_str(&engine).unwrap_or(HeaderValue::from_static("yes"));
+        config.is_hosted(&engine).then(value)
     }
 
     /// Notes whose request it is.
@@ -277,7 +276,7 @@ where
         None => serve(request, id.clone()).instrument(span).await,
     };
     finish(response.headers_mut(), &id, started);
-    if config.engines.iter().any(|engine| engine.hosted.is_some())
+    if config.has_hosted()
         && let Some(engine) = id.hosted(&config)
     {
         response.headers_mut().insert(HOSTED, engine);

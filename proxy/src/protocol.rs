@@ -315,6 +315,8 @@ pub struct Settings {
     pub language: Option<String>,
     /// Model name to send, where a protocol sends one: `openai`, and `nemo_speech` for speech.
     pub model: Option<String>,
+    /// Voice that it speaks with, whatever was asked for: `openai`.
+    pub voice: Option<String>,
 }
 
 /// A request for an engine: `before`, the file if there is one, `after`.

@@ -50,6 +50,8 @@ mod wait;
 pub use chat::Said;
 pub(crate) use exchange::Stop;
 pub use failure::Failure;
+#[cfg(test)]
+pub use membership::Guest;
 pub use membership::{Route, Target};
 pub use metrics::Metrics;
 pub use outgoing::{Asker, Gate, Listener, Long, Outgoing, Part, Upload};
@@ -79,6 +81,8 @@ struct Inner {
     metrics: Metrics,
     budget: RwLock<Arc<RetryBudget>>,
     hedges: hedge::Budget,
+    /// What engines of others may be used for.
+    hosted: hosted::Budgets,
     spool: Arc<SpoolBudget>,
     pieces: long::Pieces,
     /// Ticks when some endpoint has become usable or better.
@@ -101,6 +105,7 @@ impl Upstreams {
             rng: Arc::new(rng),
             budget: RwLock::new(Arc::new(RetryBudget::new(&now.gateway.retry))),
             hedges: hedge::Budget::default(),
+            hosted: hosted::Budgets::default(),
             spool: SpoolBudget::new(&now.gateway.spool, metrics.replay_bytes.clone()),
             pieces: long::Pieces::new(metrics.long_bytes.clone()),
             metrics,
@@ -140,6 +145,7 @@ impl Upstreams {
             }
             if !Arc::ptr_eq(&now, &before) {
                 self.apply_list(&now);
+                self.inner.hosted.retain(&now);
             }
             before = now;
             if changes.changed().await.is_err() {
@@ -210,7 +216,15 @@ impl Upstreams {
         let predictor =
             Predictor { fixed: lane.fixed_seconds, per_audio_second: lane.seconds_per_audio_second };
         let gauge = self.inner.metrics.state_of(&target.name);
-        Endpoint::new(target, predictor, gauge, self.inner.improved.clone(), self.inner.clients.clone())
+        let budget = target.hosted.as_ref().map(|guest| self.inner.hosted.of(guest));
+        Endpoint::new(
+            target,
+            budget,
+            predictor,
+            gauge,
+            self.inner.improved.clone(),
+            self.inner.clients.clone(),
+        )
     }
 
     /// Whether it is known which engines there are.

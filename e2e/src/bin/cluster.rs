@@ -56,6 +56,9 @@ enum Command {
         /// A folder of neural models: build the engine's image with them too, which `up` loads
         #[arg(long, value_name = "DIR")]
         models: Option<PathBuf>,
+        /// Build operator and proxy for arm64 too, and manifest lists of both architectures
+        #[arg(long, conflicts_with = "models")]
+        lists: bool,
     },
     /// Be the first process of the namespaces.
     #[command(hide = true)]
@@ -119,8 +122,9 @@ async fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Down { name } => sandbox::down(&Layout::new(&name)?).await?,
         Command::Enter { name, command } => sandbox::enter(&Layout::new(&name)?, &command)?,
-        Command::Images { models } => match models {
+        Command::Images { models, lists } => match models {
             Some(models) => images::build_models(&Layout::new("images")?, &models).await?,
+            None if lists => images::build_lists(&Layout::new("images")?).await?,
             None => images::build(&Layout::new("images")?).await?,
         },
         Command::First { .. } => bail!("only the start of the program"),

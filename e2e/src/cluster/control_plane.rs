@@ -51,7 +51,7 @@ pub fn start_api(layout: &Layout, flags: &[String]) -> Result<()> {
         "--authorization-mode=Node,RBAC".to_owned(),
         "--enable-admission-plugins=NodeRestriction".to_owned(),
         "--allow-privileged=true".to_owned(),
-        // Nothing is aggregated, but the controllers' own servers look for it.
+        // The controllers' own servers look for it; what tests aggregate does not ask who calls.
         format!("--requestheader-client-ca-file={}", pki("ca.crt")),
         "--requestheader-allowed-names=front-proxy".to_owned(),
     ];
@@ -101,6 +101,8 @@ pub fn start_controllers(layout: &Layout) -> Result<()> {
         format!("--cluster-signing-key-file={}", pki("ca.key")),
         format!("--cluster-cidr={PODS}"),
         "--allocate-node-cidrs=false".to_owned(),
+        // The default is 15 s.
+        "--horizontal-pod-autoscaler-sync-period=3s".to_owned(),
         // Defaults are 50 s and 5 s.
         "--node-monitor-grace-period=20s".to_owned(),
         "--node-monitor-period=2s".to_owned(),

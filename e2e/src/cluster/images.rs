@@ -11,6 +11,11 @@ use twox_hash::XxHash3_64;
 use super::layout::Layout;
 use crate::binaries;
 
+pub mod arch;
+mod list;
+
+use arch::Arch;
+
 /// The image that holds a pod's namespaces.
 pub const PAUSE: &str = "docker.io/speechstack/pause:dev";
 /// The operator's image.
@@ -133,47 +138,66 @@ pub async fn build(layout: &Layout) -> Result<()> {
         r#"{"default": [{"type": "insecureAcceptAnything"}]}"#,
     )?;
     for image in &IMAGES {
-        build_one(layout, image)
-            .await
-            .with_context(|| format!("unable to build the image {}", image.name))?;
+        build_one(layout, image, Arch::Amd64).await?;
     }
     Ok(())
 }
 
-async fn build_one(layout: &Layout, image: &Image) -> Result<()> {
-    let files = files(layout, image)?;
+/// Builds operator and proxy for both architectures, and a manifest list of both for each, in an OCI archive.
+///
+/// # Errors
+/// When a binary is missing or of another architecture, a tool fails, or a list lacks one.
+pub async fn build_lists(layout: &Layout) -> Result<()> {
+    build(layout).await?;
+    for image in IMAGES.iter().filter(|image| image.base == Base::Plain) {
+        build_one(layout, image, Arch::Arm64).await?;
+        list::write(layout, image.name, image.tag).await?;
+    }
+    Ok(())
+}
+
+async fn build_one(layout: &Layout, image: &Image, arch: Arch) -> Result<()> {
+    let built = try_build(layout, image, arch).await;
+    built.with_context(|| format!("unable to build the image {} for {}", image.name, arch.name()))
+}
+
+async fn try_build(layout: &Layout, image: &Image, arch: Arch) -> Result<()> {
+    let files = files(layout, image, arch)?;
     let suite = suite()?;
+    let tag = &arch.tag(image.tag);
+    let name = &arch.file(image.name);
     let mut hash = XxHash3_64::new();
-    hash.write(format!("{suite} {} {BASE_PACKAGES} {SPEECH_PACKAGES} {HOOKS:?}", image.tag).as_bytes());
+    hash.write(format!("{suite} {tag} {BASE_PACKAGES} {SPEECH_PACKAGES} {HOOKS:?}").as_bytes());
     for (_, source) in &files {
         hash.write(&std::fs::read(source).with_context(|| format!("{} is missing", source.display()))?);
     }
     let hash = format!("{:016x}\n", hash.finish());
-    let (archive, stamp) = (archive(layout, image.name), folder(layout).join(format!("{}.hash", image.name)));
+    let (archive, stamp) = (archive(layout, name), folder(layout).join(format!("{name}.hash")));
     if archive.is_file() && std::fs::read_to_string(&stamp).is_ok_and(|built| built == hash) {
         return Ok(());
     }
-    eprintln!("building image {}", image.tag);
+    eprintln!("building image {tag}");
     let context = tempfile::tempdir_in(folder(layout))?;
     for (name, source) in &files {
         let target = context.path().join(name);
         if image.binaries.contains(name) {
             // Debug information would make the images several times as large.
-            let mut command = Command::new("objcopy");
+            let mut command = Command::new(arch.objcopy());
             command.arg("--strip-debug").arg(source).arg(target);
             finish(command).await?;
         } else {
             std::fs::copy(source, target)?;
         }
     }
-    let base = base(layout, image.base, &suite).await?;
-    let tag = image.tag;
+    let base = base(layout, image.base, arch, &suite).await?;
     buildah(
         layout,
         &[
             "bud",
             "--isolation=chroot",
             "--pull-never",
+            "--arch",
+            arch.name(),
             "--build-arg",
             &format!("BASE={base}"),
             "--build-arg=PACKAGES=",
@@ -201,7 +225,7 @@ async fn push(layout: &Layout, tag: &str, archive: &Path) -> Result<()> {
 }
 
 /// The files of an image's build context: its Containerfile and its binaries.
-fn files(layout: &Layout, image: &Image) -> Result<Vec<(&'static str, PathBuf)>> {
+fn files(layout: &Layout, image: &Image, arch: Arch) -> Result<Vec<(&'static str, PathBuf)>> {
     let repository = binaries::repository();
     if image.base == Base::Scratch {
         return Ok(vec![
@@ -212,20 +236,21 @@ fn files(layout: &Layout, image: &Image) -> Result<Vec<(&'static str, PathBuf)>>
     let mut files = vec![("Containerfile", repository.join(image.name).join("Containerfile"))];
     for binary in image.binaries {
         let mut path = binaries::folder()?.join(binary);
-        if *binary == "speechstack-livez" {
-            // Linked statically, which takes a target of its own.
+        // Linked statically, which takes a target of its own, as another architecture does.
+        if *binary == "speechstack-livez" || arch != Arch::Amd64 {
             let profile = binaries::folder()?;
             let profile = profile.file_name().context("no profile")?;
-            path = layout.root().with_file_name("x86_64-unknown-linux-gnu").join(profile).join(binary);
+            path = layout.root().with_file_name(arch.target()).join(profile).join(binary);
         }
-        ensure!(path.is_file(), "{} is missing: run `make images`", path.display());
+        ensure!(path.is_file(), "{} is missing: run `make {}`", path.display(), arch.goal());
+        arch.check(&path)?;
         files.push((binary, path));
     }
     Ok(files)
 }
 
 /// The local base image, made once from Debian packages.
-async fn base(layout: &Layout, base: Base, suite: &str) -> Result<String> {
+async fn base(layout: &Layout, base: Base, arch: Arch, suite: &str) -> Result<String> {
     let (name, packages) = match base {
         Base::Scratch => return Ok("scratch".to_owned()),
         Base::Plain => ("plain", BASE_PACKAGES.to_owned()),
@@ -233,20 +258,21 @@ async fn base(layout: &Layout, base: Base, suite: &str) -> Result<String> {
     };
     let recipe = format!("{suite} {packages} {HOOKS:?}");
     let hash = XxHash3_64::oneshot(recipe.as_bytes());
-    let tag = format!("localhost/speechstack/base-{name}:{hash:016x}");
+    let tag = format!("localhost/speechstack/base-{}:{hash:016x}", arch.file(name));
     if buildah(layout, &["images", "--quiet", &tag]).await.is_ok() {
         return Ok(tag);
     }
-    eprintln!("building base image {name} of Debian {suite}");
+    eprintln!("building base image {} of Debian {suite}", arch.file(name));
     let context = tempfile::tempdir_in(folder(layout))?;
     let mut command = Command::new("mmdebstrap");
     command.args(["--quiet", "--variant=extract"]).arg(format!("--include={packages}"));
+    command.arg(format!("--architectures={}", arch.name()));
     command.args(HOOKS.map(|hook| format!("--extract-hook={hook}")));
     command.arg(suite).arg(context.path().join("base.tar"));
     finish(command).await?;
     std::fs::write(context.path().join("Containerfile"), "FROM scratch\nADD base.tar /\n")?;
     let context = context.path().display().to_string();
-    buildah(layout, &["bud", "--isolation=chroot", "--tag", &tag, &context]).await?;
+    buildah(layout, &["bud", "--isolation=chroot", "--arch", arch.name(), "--tag", &tag, &context]).await?;
     Ok(tag)
 }
 
@@ -276,13 +302,14 @@ async fn buildah(layout: &Layout, arguments: &[&str]) -> Result<()> {
         command.arg("--signature-policy").arg(folder(layout).join("policy.json"));
     }
     command.args(rest);
-    finish(command).await
+    finish(command).await.map(drop)
 }
 
-async fn finish(mut command: Command) -> Result<()> {
+/// What it printed.
+async fn finish(mut command: Command) -> Result<Vec<u8>> {
     command.stdin(Stdio::null()).kill_on_drop(true);
     let output = command.output().await.with_context(|| format!("unable to run {command:?}"))?;
-    let told = [output.stdout, output.stderr].concat();
+    let told = [&output.stdout[..], &output.stderr].concat();
     ensure!(output.status.success(), "{command:?}:\n{}", String::from_utf8_lossy(&told));
-    Ok(())
+    Ok(output.stdout)
 }

@@ -9,12 +9,13 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt};
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use serde_json::json;
 
 use super::daemon::Daemon;
 use super::layout::Layout;
 use super::wait::await_condition;
+use crate::processes;
 
 pub(crate) mod configuration;
 
@@ -65,6 +66,19 @@ impl Node {
     pub async fn stop(&self) -> Result<()> {
         self.daemon("kubelet").stop().await?;
         self.daemon("containerd").stop().await
+    }
+
+    /// Stops every pod and the node's agents where they are, as on a machine that hangs, or has them go on.
+    ///
+    /// # Errors
+    /// When its control group cannot be frozen.
+    pub fn stall(&self, stalled: bool) -> Result<()> {
+        for part in ["kubelet", "containerd", "kube-proxy"] {
+            let pid = self.daemon(part).pid().with_context(|| format!("{part} does not run"))?;
+            processes::signal(pid, if stalled { Signal::STOP } else { Signal::CONT });
+        }
+        let (file, state) = configuration::freezer(&self.control_group(), stalled);
+        std::fs::write(&file, state).with_context(|| format!("unable to write {}", file.display()))
     }
 
     /// Starts containerd and kubelet again and waits until the node is ready, with the GPUs it had.

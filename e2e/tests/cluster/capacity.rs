@@ -3,13 +3,18 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+use speechstack_e2e::cluster::scenario::restarts;
 use speechstack_e2e::cluster::wait::await_condition;
 use speechstack_e2e::deployed;
 use tokio::time::sleep;
 
 use super::fixture::Fixture;
-use super::healing::{START, clients, small};
+use super::healing::{START, clients, small, total};
+
+/// Shorter than a node is missed, and longer than any probe may take.
+const STALL: Duration = Duration::from_secs(15);
 
 /// A rollout on nodes without a free GPU goes through: old pods make room first.
 pub async fn a_rollout_on_full_nodes_goes_through(fixture: &Fixture) -> Result<()> {
@@ -63,18 +68,20 @@ async fn roll(fixture: &Fixture) -> Result<()> {
     Ok(())
 }
 
+/// An engine of two pods, one on each node.
+fn spread() -> Value {
+    json!({
+        "name": "parakeet", "preset": "reference", "replicas": 2, "resources": small(),
+        "topologySpreadConstraints": [{
+            "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": {"matchLabels": {"speechstack.dev/engine": "parakeet"}},
+        }],
+    })
+}
+
 /// A node whose kubelet and containerd are gone costs clients nothing.
 pub async fn a_lost_node_is_served_around(fixture: &Fixture) -> Result<()> {
-    let spread = json!([{
-        "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule",
-        "labelSelector": {"matchLabels": {"speechstack.dev/engine": "parakeet"}},
-    }]);
-    let spec = json!({
-        "stt": [{
-            "name": "parakeet", "preset": "reference", "replicas": 2, "resources": small(),
-            "topologySpreadConstraints": spread,
-        }],
-    });
+    let spec = json!({"stt": [spread()]});
     let stack = fixture.stack(&spec).await?;
     stack.ready(START).await?;
     let load = clients(&stack).await?;
@@ -96,5 +103,41 @@ pub async fn a_lost_node_is_served_around(fixture: &Fixture) -> Result<()> {
     let counts = seen?;
     ensure!(counts.errors == 0, "clients saw {} errors: {:?}", counts.errors, counts.failures);
     stack.ready(START).await?;
+    Ok(())
+}
+
+/// A node that hangs for seconds with all that is on it costs no engine a restart, and clients nothing.
+pub async fn a_node_that_stalls_costs_no_repair(fixture: &Fixture) -> Result<()> {
+    let spec = json!({
+        "stt": [spread()],
+        "deepProbe": {"interval": "3s", "contentInterval": "5s", "timeoutMin": "2s", "timeoutMax": "5s"},
+        // Clients come in by the node that goes on.
+        "gateway": {"replicas": 1, "nodeSelector": {"kubernetes.io/hostname": fixture.space.cluster.a.name}},
+    });
+    let stack = fixture.stack(&spec).await?;
+    stack.ready(START).await?;
+    let load = clients(&stack).await?;
+    let pods = stack.pods("parakeet").await?;
+    let mark = load.mark();
+    let stalls = &fixture.space.cluster.b;
+    let there = |pod: &&Pod| pod.spec.iter().any(|spec| spec.node_name.as_deref() == Some(stalls.name));
+    let guard = deployed::port(pods.iter().find(there).context("no engine on the node")?, 9401)?;
+    stalls.stall(true)?;
+    let answered = guard.patient(Duration::from_secs(2))?.get("/livez").await;
+    sleep(STALL).await;
+    stalls.stall(false)?;
+    ensure!(answered.is_err(), "the node did not stall");
+    stalls.await_ready(true).await?;
+    // As long again, for what was concluded meanwhile to show.
+    sleep(STALL).await;
+    let counts = load.since(&mark).await?;
+    let status = stack.ready(START).await?;
+    ensure!(total(&status) == 0, "repaired: {:?}", status.repair);
+    for pod in &pods {
+        let now = stack.pod(deployed::name(pod)).await?.context("a pod was replaced")?;
+        let restarted = (restarts(&now, "engine"), restarts(&now, "guard"));
+        ensure!(restarted == (0, 0), "{}: engine and guard restarted {restarted:?}", deployed::name(pod));
+    }
+    ensure!(counts.errors == 0, "clients saw {} errors: {:?}", counts.errors, counts.failures);
     Ok(())
 }

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
+use futures::future::try_join_all;
 use serde_json::{Value, json};
 use speechstack_crds::SpeechStackStatus;
 use speechstack_e2e::client::{Client, say};
 use speechstack_e2e::cluster::wait::await_condition;
 use speechstack_e2e::deployed;
+use tokio::time::{Instant, sleep};
 
 use super::fixture::Fixture;
 use super::healing::{START, small};
@@ -15,6 +17,8 @@ use super::healing::{START, small};
 const AFTER: Duration = Duration::from_secs(20);
 /// Ceiling for an engine to fall asleep: its time, and the operator's look at it, which may be half a minute late.
 const ASLEEP: Duration = Duration::from_secs(180);
+/// Ceiling for a request that is held until its engine has started.
+const HELD: Duration = Duration::from_secs(120);
 const SENTENCE: &str = "She told me that the train was late again.";
 
 fn asleep(status: &SpeechStackStatus) -> bool {
@@ -61,6 +65,41 @@ pub async fn an_unused_engine_sleeps_until_it_is_asked_for(fixture: &Fixture) ->
         stack
             .until("awake", START, |status| !asleep(status) && deployed::is_true(status, "SttReady"))
             .await?;
+    }
+    Ok(())
+}
+
+/// With two gateways the use of either one keeps the engine awake, and requests that both of them hold wake it and are served.
+pub async fn requests_that_several_gateways_hold_are_served(fixture: &Fixture) -> Result<()> {
+    let after = Duration::from_secs(10);
+    let spec = json!({
+        "stt": [{
+            "name": "parakeet", "preset": "reference", "resources": small(),
+            "idle": {"after": format!("{}s", after.as_secs())},
+        }],
+        "gateway": {"replicas": 2, "limits": {"queueTimeout": format!("{}s", HELD.as_secs())}},
+    });
+    let stack = fixture.stack(&spec).await?;
+    stack.ready(START).await?;
+    let gateways = stack.pods("gateway").await?;
+    let [one, other] = gateways.as_slice() else { bail!("{} gateways", gateways.len()) };
+    let [one, other] = [one, other].map(|pod| deployed::port(pod, 8080));
+    let (one, other) = (one?.patient(HELD)?, other?.patient(HELD)?);
+    let used = Instant::now();
+    while used.elapsed() < after * 2 {
+        let (status, text) = transcribe(&one).await?;
+        ensure!(status == 200, "{status}: {text}");
+        ensure!(!asleep(&stack.status().await?), "asleep in use");
+        sleep(Duration::from_secs(1)).await;
+    }
+    stack.until("asleep", ASLEEP, asleep).await?;
+    await_condition("no pod is left", ASLEEP, async || {
+        ensure!(stack.pods("parakeet").await?.is_empty(), "not yet");
+        Ok(())
+    })
+    .await?;
+    for (status, text) in try_join_all([transcribe(&one), transcribe(&other), transcribe(&one)]).await? {
+        ensure!(status == 200, "{status}: {text}");
     }
     Ok(())
 }

@@ -7,6 +7,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use speechstack_crds::{Outcome, Rung, SpeechStackStatus};
+use speechstack_e2e::cluster::images;
+use speechstack_e2e::cluster::wait::await_condition;
 use speechstack_e2e::deployed::{self, Deployed};
 use speechstack_e2e::load::{Counts, Load};
 use tokio::time::sleep;
@@ -99,8 +101,31 @@ fn told(what: &str, status: &SpeechStackStatus) {
     eprintln!("{what}: {}", rungs.join(", "));
 }
 
-/// A fault that outlives the container costs the container restarts of its budget, then the pod is replaced.
+/// No registry is reached: an image that is always pulled keeps its pod from starting, though its node has it.
+async fn registry_is_away(fixture: &Fixture) -> Result<()> {
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pulled"},
+        "spec": {"containers": [{"name": "engine", "image": images::ENGINE, "imagePullPolicy": "Always"}]},
+    });
+    fixture.space.apply(&pod.to_string()).await?;
+    await_condition("the image cannot be pulled", START, async || {
+        let pod: Pod = fixture.space.get("pulled").await?;
+        let states = pod.status.unwrap_or_default().container_statuses.unwrap_or_default();
+        let waits =
+            states.iter().filter_map(|status| status.state.as_ref()?.waiting.as_ref()?.reason.as_deref());
+        ensure!(
+            waits.into_iter().any(|reason| ["ErrImagePull", "ImagePullBackOff"].contains(&reason)),
+            "{states:?}"
+        );
+        Ok(())
+    })
+    .await
+}
+
+/// A fault that outlives the container costs the container restarts of its budget, then the pod is replaced; none of it needs a
+/// registry.
 pub async fn a_fault_that_outlives_the_container_costs_the_pod(fixture: &Fixture) -> Result<()> {
+    registry_is_away(fixture).await?;
     let repair = json!({"containerRestarts": {"burst": 2, "refill": "1h", "backoff": "1s"}});
     let Wedged { stack, pod, load } = wedge(fixture, &spec(fixture, Kept::Pod, repair)).await?;
     let status = stack.until("replaced", REPAIR * 2, |status| recovered_by(status, Rung::Recreate)).await?;

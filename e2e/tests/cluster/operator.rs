@@ -3,15 +3,19 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use speechstack_crds::{Outcome, SpeechStackStatus};
-use speechstack_e2e::cluster::scenario::restarts;
+use speechstack_e2e::cluster::scenario::{is_ready, restarts};
 use speechstack_e2e::cluster::wait::await_condition;
 use speechstack_e2e::deployed;
 use tokio::time::sleep;
 
 use super::fixture::Fixture;
 use super::healing::{REPAIR, START, clients, last, repaired_once, spec, total};
+
+/// Ceiling for what the operator tells of after a minute.
+const TOLD: Duration = Duration::from_secs(150);
 
 /// An operator killed in the middle of a repair leaves exactly one act behind it.
 pub async fn an_operator_killed_in_mid_repair_acts_once(fixture: &Fixture) -> Result<()> {
@@ -97,6 +101,55 @@ pub async fn a_dead_guard_costs_no_engine(fixture: &Fixture) -> Result<()> {
     stack.arm(&pod, &json!({"mode": "F7"})).await?;
     repaired_once(&stack, &pod).await?;
     drop(load);
+    Ok(())
+}
+
+/// A guard that the network keeps from the operator, as a policy does, is a condition and a metric; its engine serves on, and all
+/// is well again once the way is open.
+pub async fn a_guard_behind_a_policy_is_told(fixture: &Fixture) -> Result<()> {
+    let mut spec = spec();
+    spec["tts"] = json!([]);
+    let stack = fixture.stack(&spec).await?;
+    stack.ready(START).await?;
+    let pod = stack.pods("parakeet").await?.into_iter().next().context("the engine has no pod")?;
+    let operator = fixture.operators().await?.into_iter().next().context("no operator")?;
+    let address =
+        |pod: &Pod| pod.status.as_ref().and_then(|status| status.pod_ip.clone()).context("no address");
+    let (from, to) = (address(&operator)?, address(&pod)?);
+    // The test cluster enforces no NetworkPolicy: this is what one that allows the gateway alone comes to.
+    let policy = async |verb: &str| -> Result<()> {
+        for node in fixture.space.cluster.nodes() {
+            let rule = [
+                "-w", verb, "FORWARD", "-s", &from, "-d", &to, "-p", "tcp", "--dport", "9401", "-j", "REJECT",
+            ];
+            node.run("iptables", &[&rule[..], &["--reject-with", "tcp-reset"]].concat()).await?;
+        }
+        Ok(())
+    };
+    policy("-I").await?;
+    let told = async {
+        let is_told = |status: &SpeechStackStatus| deployed::is_true(status, "GuardUnreachable");
+        let status = stack.until("told as unreachable", TOLD, is_told).await?;
+        let condition =
+            status.conditions.iter().find(|one| one.type_ == "GuardUnreachable").context("gone")?;
+        ensure!(condition.message.contains(deployed::name(&pod)), "{}", condition.message);
+        let metrics = deployed::port(&operator, 8080)?.get("/metrics").await?.text();
+        let lost = r#"speechstack_guard_streams{state="lost"} 1"#;
+        ensure!(metrics.lines().any(|line| line == lost), "no `{lost}` in:\n{metrics}");
+        let now = stack.pod(deployed::name(&pod)).await?.context("the pod was replaced")?;
+        ensure!(
+            is_ready(&now) && total(&status) == 0,
+            "a guard that is not reached is no fault of its engine"
+        );
+        Ok(())
+    }
+    .await;
+    policy("-D").await?;
+    told?;
+    let is_well = |status: &SpeechStackStatus| {
+        !deployed::is_true(status, "GuardUnreachable") && deployed::is_true(status, "Ready")
+    };
+    stack.until("well again", TOLD, is_well).await?;
     Ok(())
 }
 

@@ -59,14 +59,11 @@ pub fn refusals() -> Vec<Refusal> {
             "a server of language models asks for the name of one",
             json!({"llm": [{"name": "words", "preset": "custom", "image": {"repository": "r.local/vllm"}}]}),
         ),
-        whole(
-            "spec.stt takes engines that run here",
-            json!({"stt": [{"name": "hosted", "preset": "external", "external": server()}]}),
-        ),
-        whole(
-            "spec.tts takes engines that run here",
-            json!({"tts": [{"name": "hosted", "preset": "external", "external": server()}]}),
-        ),
+        stt("an external server is reached over HTTP", hosted(json!({"protocols": ["riva"]}))),
+        stt("hosted is for servers of others", json!({"hosted": {"jobsPerDay": 1}})),
+        stt("hosted is for servers of others", hosted(json!({"hosted": {"jobsPerDay": 1}, "standby": true}))),
+        stt("hosted has no budget", hosted(json!({"hosted": {"beyondWait": "10s"}}))),
+        stt("a hosted engine is the last resort of its list", hosted(json!({"hosted": {"jobsPerDay": 1}}))),
         whole(
             "preset external and the field external belong together",
             json!({"llm": [{"name": "hosted", "preset": "external"}]}),
@@ -195,6 +192,16 @@ pub fn refusals() -> Vec<Refusal> {
                 "gateway": {"mode": "Sidecar"},
             }),
         ),
+        whole(
+            "gateway.mode: Sidecar has no gateway that wakes an engine",
+            json!({
+                "stt": [
+                    {"name": "parakeet", "preset": "reference"},
+                    {"name": "cloud", "preset": "external", "external": server(), "hosted": {"jobsPerDay": 1}},
+                ],
+                "gateway": {"mode": "Sidecar"},
+            }),
+        ),
         with(
             "gateway.tracing.endpoint must be the URL of a collector",
             json!({"gateway": {"tracing": {"endpoint": "collector:4317"}}}),
@@ -239,6 +246,13 @@ pub fn refusals() -> Vec<Refusal> {
             json!({"updateWindow": {"start": "02:00", "duration": "25h"}}),
         ),
     ]
+}
+
+/// An external engine with these fields.
+fn hosted(fields: Value) -> Value {
+    let mut engine = json!({"preset": "external", "external": server()});
+    merge(&mut engine, fields);
+    engine
 }
 
 fn server() -> Value {

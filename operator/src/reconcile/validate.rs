@@ -172,6 +172,7 @@ pub fn validate(stack: &SpeechStack, observed: &Observed, defaults: &Defaults) -
         }
         engines.extend(engine::validate(engine, capability, spec, defaults, &mut problems));
     }
+    last_resorts(spec, &mut problems);
     let guard_image =
         image::resolve("spec.guard.image", spec.guard.image.as_ref(), &defaults.proxy_image, &mut problems);
     let network = network(spec, &mut problems);
@@ -227,6 +228,19 @@ fn network(spec: &SpeechStackSpec, problems: &mut Vec<Problem>) -> Network {
         scrapers: check.all_parsed("scrapers", &spec.network_policy.scrapers),
         clients: check.all_parsed("clients", &spec.network_policy.clients),
         egress: spec.network_policy.egress,
+    }
+}
+
+/// A hosted engine stands in for others of its list.
+fn last_resorts(spec: &SpeechStackSpec, problems: &mut Vec<Problem>) {
+    for (capability, engine) in spec.engines().filter(|(_, engine)| engine.hosted.is_some()) {
+        let mut others =
+            spec.engines().filter(|(other, engine)| *other == capability && engine.hosted.is_none());
+        if others.next().is_none() {
+            let place = format!("spec.{}[{}].hosted", capability.as_str(), engine.name);
+            problems
+                .push(Problem::field(&place, "there is no other engine in its list for which it stands in"));
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use contract::Capability;
 
 use crate::protocol::Protocol;
 
-use crate::config::Error;
+use crate::config::{Error, Hosted};
 
 /// The folder that guard and engine container share, through which the kubelet learns that the container must go.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,7 +43,7 @@ pub struct Operator {
 }
 
 /// Where a gateway finds its engines: in the endpoint slices of services.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Discovery {
     /// The namespace of all services.
@@ -53,7 +53,7 @@ pub struct Discovery {
 }
 
 /// Engines that are alike.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pool {
     /// Unique name.
@@ -71,12 +71,19 @@ pub struct Pool {
     /// Model name to send, where a protocol sends one.
     #[serde(default)]
     pub model: Option<String>,
+    /// Voice that they speak with whatever clients ask for.
+    #[serde(default)]
+    pub voice: Option<String>,
     /// Whether they stand in for the others of their capability.
     #[serde(default)]
     pub standby: bool,
     /// Whether they are stopped when they are not used, and started when they are asked for.
     #[serde(default)]
     pub sleeps: bool,
+    /// When set they belong to others: they stand in for every pool of their capability, within a budget, for keys that allow
+    /// it, and no model of theirs has a name here.
+    #[serde(default)]
+    pub hosted: Option<Hosted>,
 }
 
 impl Discovery {
@@ -101,6 +108,9 @@ impl Discovery {
                     pool.name
                 );
                 return invalid("gateway.discovery.pools[].model", reason);
+            }
+            if let Some(reason) = pool.hosted.as_ref().and_then(Hosted::fault) {
+                return invalid("gateway.discovery.pools[].hosted", format!("of {} {reason}", pool.name));
             }
             let stands_for = |other: &Pool| !other.standby && other.capability == pool.capability;
             if pool.standby && !self.pools.iter().any(stands_for) {

@@ -13,7 +13,7 @@ impl Pool {
 
     /// What the protocols need to know of its engines.
     pub fn settings(&self) -> Settings {
-        Settings { language: self.language.clone(), model: self.model.clone() }
+        Settings { language: self.language.clone(), model: self.model.clone(), voice: self.voice.clone() }
     }
 }
 
@@ -46,7 +46,7 @@ impl Config {
             Some(discovery) => discovery
                 .pools
                 .iter()
-                .filter(|pool| pool.capability == llm)
+                .filter(|pool| pool.capability == llm && pool.hosted.is_none())
                 .filter_map(|pool| Some((pool.model.as_deref()?, Some(pool.name.as_str()))))
                 .collect(),
             None => self
@@ -59,6 +59,26 @@ impl Config {
         let mut seen = std::collections::HashSet::new();
         models.retain(|(model, _)| seen.insert(*model));
         models
+    }
+}
+
+impl Config {
+    /// Names of engines and pools that belong to others.
+    fn hosted(&self) -> impl Iterator<Item = &str> {
+        let pools = self.gateway.discovery.iter().flat_map(|discovery| &discovery.pools);
+        let pools = pools.filter(|pool| pool.hosted.is_some()).map(|pool| pool.name.as_str());
+        let engines = self.engines.iter().filter(|engine| engine.hosted.is_some());
+        engines.map(|engine| engine.name.as_str()).chain(pools)
+    }
+
+    /// Whether any engine belongs to others.
+    pub fn has_hosted(&self) -> bool {
+        self.hosted().next().is_some()
+    }
+
+    /// Whether the engine or pool of that name belongs to others.
+    pub fn is_hosted(&self, name: &str) -> bool {
+        self.hosted().any(|hosted| hosted == name)
     }
 }
 

@@ -147,6 +147,7 @@ fn a_gateway_finds_pools_that_its_models_name() {
     assert!(refused(&["gateway.discovery.pools[1].service=s-ears"]).contains("pools[].service"));
     assert!(refused(&["gateway.discovery.namespace=''"]).contains("namespace"));
     assert!(refused(&["gateway.discovery.pools[0].standby=true"]).contains("pools[].standby"));
+    assert!(refused(&["gateway.discovery.pools[0].hosted={}"]).contains("pools[].hosted"));
     let both = format!("{GATEWAY}{STACK}").replacen(
         "\ngateway:\n  listen: 127.0.0.1:8080\n  body_limit: 1GiB",
         "",

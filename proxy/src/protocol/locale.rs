@@ -32,7 +32,8 @@ mod tests {
 
     #[test]
     fn languages_get_their_region() {
-        let (unset, german) = (Settings::default(), Settings { language: Some("de".into()), model: None });
+        let (unset, german) =
+            (Settings::default(), Settings { language: Some("de".into()), ..Settings::default() });
         for (wanted, engine, sent) in [
             (Some("en"), &unset, "en-US"),
             (Some("ZH"), &unset, "zh-CN"),

@@ -237,7 +237,7 @@ mod tests {
             "input": "Yes.", "voice": "Mia", "language": "en-US", "response_format": "pcm", "sample_rate": 22_050,
         });
         assert_eq!((encoded.path, body), (SPEAK, expected));
-        let named = Settings { model: Some("magpie".into()), language: None };
+        let named = Settings { model: Some("magpie".into()), ..Settings::default() };
         let encoded = NemoSpeech.encode(&work, None, &named).unwrap();
         let body: serde_json::Value = serde_json::from_slice(&encoded.before).unwrap();
         assert_eq!(body["model"], "magpie");

@@ -159,7 +159,7 @@ fn speech(wanted: &Synthesize, engine: &Settings) -> Encoded {
     let body = json!({
         "model": engine.model.as_deref().unwrap_or(TTS_MODEL),
         "input": wanted.text,
-        "voice": wanted.voice,
+        "voice": engine.voice.as_ref().unwrap_or(&wanted.voice),
         "response_format": "pcm",
     });
     json_request(SPEAK, &body)
@@ -207,7 +207,8 @@ mod tests {
             live: false,
             translate: false,
         };
-        let engine = Settings { language: Some("en".into()), model: Some("whisper-large-v3".into()) };
+        let engine =
+            Settings { language: Some("en".into()), model: Some("whisper-large-v3".into()), voice: None };
         let sent = fields(&OpenAi.encode(&Work::Transcribe(wanted), Some(&file), &engine).unwrap(), b"abc");
         let expected = [
             ("file", "abc"),
@@ -277,5 +278,8 @@ mod tests {
             json!({"model": "tts-1", "input": "Say \"hi\"", "voice": "alloy", "response_format": "pcm"});
         assert_eq!(body, expected);
         assert_eq!(OpenAi.sample_rate(48_000), 24_000);
+        let other = Settings { voice: Some("af_heart".into()), ..Settings::default() };
+        let encoded = OpenAi.encode(&work, None, &other).unwrap();
+        assert!(std::str::from_utf8(&encoded.before).unwrap().contains(r#""voice":"af_heart""#));
     }
 }

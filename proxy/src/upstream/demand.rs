@@ -106,7 +106,7 @@ impl Upstreams {
         let now = Instant::now();
         let reports: Vec<_> = self
             .of(route.clone())
-            .filter(|endpoint| !endpoint.is_terminating())
+            .filter(|endpoint| !endpoint.is_terminating() && endpoint.budget.is_none())
             .map(|endpoint| endpoint.snapshot(now))
             .collect();
         let starts = |state: State| matches!(state, State::Starting | State::Warming | State::Unknown);

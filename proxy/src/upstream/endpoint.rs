@@ -48,7 +48,7 @@ pub struct Endpoint {
     /// Whether it stands in for the others of its pool.
     standby: bool,
     /// When it belongs to others: how much of it may be used.
-    pub(super) budget: Option<Budget>,
+    pub(super) budget: Option<Arc<Budget>>,
     /// The engine's own base URL, for show.
     pub url: String,
     /// Where its guard takes traffic.
@@ -78,6 +78,7 @@ impl Endpoint {
     /// The endpoint of an engine; `predictor` is a first guess.
     pub(super) fn new(
         engine: &Target,
+        budget: Option<Arc<Budget>>,
         predictor: Predictor,
         gauge: StateGauge,
         improved: watch::Sender<()>,
@@ -90,7 +91,7 @@ impl Endpoint {
             name: engine.name.as_str().into(),
             capability: engine.capability,
             standby: engine.standby,
-            budget: engine.hosted.clone().map(Budget::new),
+            budget,
             url: engine.url.clone(),
             guard: engine.guard,
             pool: engine.pool.as_str().into(),
@@ -120,12 +121,17 @@ impl Endpoint {
             && self.settings == engine.settings
             && self.standby == engine.standby
             && match (&self.budget, &engine.hosted) {
-                (Some(budget), Some(hosted)) => budget.is_of(hosted),
+                (Some(budget), Some(guest)) => budget.is_of(guest),
                 (None, None) => true,
                 (Some(_), None) | (None, Some(_)) => false,
             }
             && self.guard == engine.guard
             && self.stream == stream(engine).as_str()
+    }
+
+    /// Its name in headers and logs of requests: one of others has that of its budget.
+    pub(super) fn served_as(&self) -> &Arc<str> {
+        self.budget.as_ref().map_or(&self.name, |budget| &budget.name)
     }
 
     /// Whether it is about to go, from now on.

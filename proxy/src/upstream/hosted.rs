@@ -1,10 +1,14 @@
 //! Engines of others: the last resort of a pool, within a budget.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 
 use super::balance::Candidate;
+use super::membership::Guest;
 use super::send::Picked;
-use crate::config::Hosted;
+use crate::config;
 use crate::job::work::Work;
 
 const DAY_MS: u64 = 86_400_000;
@@ -32,10 +36,12 @@ impl Cost {
     }
 }
 
-/// The budget of an engine of others.
+/// The budget of an engine of others, or of a pool of them.
 #[derive(Debug)]
 pub(super) struct Budget {
-    limits: Hosted,
+    /// The name by which the configuration knows it.
+    pub(super) name: Arc<str>,
+    limits: config::Hosted,
     used: Mutex<Used>,
 }
 
@@ -60,13 +66,35 @@ pub(super) enum Taken {
     Denied,
 }
 
-impl Budget {
-    pub(super) fn new(limits: Hosted) -> Self {
-        Self { limits, used: Mutex::default() }
+/// The budgets by name. They outlive endpoints: a pod that is replaced gets none anew.
+#[derive(Debug, Default)]
+pub(super) struct Budgets(Mutex<BTreeMap<Arc<str>, Arc<Budget>>>);
+
+impl Budgets {
+    /// That of an engine of others. Other limits count what was used under the old ones.
+    pub(super) fn of(&self, guest: &Guest) -> Arc<Budget> {
+        let mut budgets = self.0.lock();
+        let known = budgets.get(&*guest.name);
+        if let Some(budget) = known.filter(|budget| budget.is_of(guest)) {
+            return Arc::clone(budget);
+        }
+        let used = known.map(|budget| *budget.used.lock()).unwrap_or_default();
+        let name: Arc<str> = guest.name.as_str().into();
+        let budget = Budget { name: Arc::clone(&name), limits: guest.limits.clone(), used: Mutex::new(used) };
+        let budget = Arc::new(budget);
+        budgets.insert(name, Arc::clone(&budget));
+        budget
     }
 
-    pub(super) fn is_of(&self, limits: &Hosted) -> bool {
-        self.limits == *limits
+    /// Forgets those that the configuration does not name any more.
+    pub(super) fn retain(&self, config: &config::Config) {
+        self.0.lock().retain(|name, _| config.is_hosted(name));
+    }
+}
+
+impl Budget {
+    pub(super) fn is_of(&self, guest: &Guest) -> bool {
+        *self.name == *guest.name && self.limits == guest.limits
     }
 
     /// Whether there is enough for a job at `now`, milliseconds of Unix time. The second is set the first time in a day that
@@ -114,9 +142,9 @@ impl Budget {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Denied {
     /// Engines that were needed, whose budget is used up.
-    pub(super) engines: Vec<std::sync::Arc<str>>,
+    pub(super) engines: Vec<Arc<str>>,
     /// Of these, those of which that is news today.
-    pub(super) news: Vec<std::sync::Arc<str>>,
+    pub(super) news: Vec<Arc<str>>,
 }
 
 /// Leaves either one's own engines or, where these are missing or their queue is too long, those of others that have the budget.
@@ -138,11 +166,11 @@ pub(super) fn narrow(
             return false;
         }
         let (has, is_news) = budget.has(cost, now);
-        if !has {
-            denied.engines.push(pick.endpoint.name.clone());
+        if !has && !denied.engines.contains(&budget.name) {
+            denied.engines.push(Arc::clone(&budget.name));
         }
         if is_news {
-            denied.news.push(pick.endpoint.name.clone());
+            denied.news.push(Arc::clone(&budget.name));
         }
         has
     };
@@ -162,10 +190,35 @@ pub(super) fn narrow(
 mod tests {
     use super::*;
 
+    fn guest(jobs: u64) -> Guest {
+        let limits = config::Hosted {
+            jobs_per_day: Some(jobs),
+            audio_minutes_per_day: Some(1.0),
+            ..config::Hosted::default()
+        };
+        Guest { name: "cloud".into(), limits }
+    }
+
+    #[test]
+    fn other_limits_and_other_pods_refill_nothing() {
+        let (budgets, cost, now) = (Budgets::default(), Cost::default(), DAY_MS);
+        assert_eq!(budgets.of(&guest(2)).take(cost, now), Taken::First);
+        assert_eq!(budgets.of(&guest(2)).take(cost, now), Taken::Further, "the same for every pod");
+        assert_eq!(budgets.of(&guest(2)).take(cost, now), Taken::Denied);
+        assert_eq!(budgets.of(&guest(3)).take(cost, now), Taken::Further, "one more is allowed now");
+        assert_eq!(budgets.of(&guest(3)).take(cost, now), Taken::Denied);
+        budgets.retain(&config::Config::default());
+        assert_eq!(
+            budgets.of(&guest(1)).take(cost, now),
+            Taken::First,
+            "it was taken out, and is another one"
+        );
+    }
+
     #[test]
     fn a_budget_holds_for_a_day_and_its_use_begins_anew_after_a_pause() {
-        let limits = Hosted { jobs_per_day: Some(3), audio_minutes_per_day: Some(1.0), ..Hosted::default() };
-        let budget = Budget::new(limits);
+        let budgets = Budgets::default();
+        let budget = budgets.of(&guest(3));
         let (noon, of) = (20_000 * DAY_MS + DAY_MS / 2, |seconds| Cost { seconds, characters: 0.0 });
         assert_eq!(budget.take(of(61.0), noon), Taken::Denied);
         assert_eq!(budget.take(of(50.0), noon), Taken::First);

@@ -31,9 +31,18 @@ pub struct Target {
     /// Whether it stands in for the others of its pool.
     pub standby: bool,
     /// When it belongs to others: when it is used, and how much of it.
-    pub hosted: Option<config::Hosted>,
+    pub hosted: Option<Guest>,
     /// Whether it is about to go: it finishes what it has.
     pub terminating: bool,
+}
+
+/// An engine that belongs to others.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Guest {
+    /// The name that clients are told and under which it is counted: the engine's, or in Kubernetes the pool's.
+    pub name: String,
+    /// When it is used, and how much of it.
+    pub limits: config::Hosted,
 }
 
 impl Target {
@@ -49,7 +58,7 @@ impl Target {
             guard: engine.guard,
             admin: engine.guard_admin,
             standby: engine.standby,
-            hosted: engine.hosted.clone(),
+            hosted: engine.hosted.clone().map(|limits| Guest { name: engine.name.clone(), limits }),
             terminating: false,
         }
     }
@@ -72,11 +81,11 @@ impl Route {
         Self { hosted, ..self }
     }
 
-    /// Whether that endpoint is one of them.
+    /// Whether that endpoint is one of them. One of others stands in for every pool of its capability.
     pub(super) fn includes(&self, endpoint: &Endpoint) -> bool {
+        let is_of_pool = || self.pool.as_ref().is_none_or(|pool| **pool == *endpoint.pool);
         endpoint.capability == self.capability
-            && (self.hosted || endpoint.budget.is_none())
-            && self.pool.as_ref().is_none_or(|pool| **pool == *endpoint.pool)
+            && if endpoint.budget.is_some() { self.hosted } else { is_of_pool() }
     }
 }
 

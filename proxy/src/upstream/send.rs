@@ -109,7 +109,7 @@ pub(super) struct Picked {
 impl Picked {
     /// What this endpoint made of a job.
     pub(super) fn served<T>(&self, value: T) -> Served<T> {
-        Served { value, engine: Arc::clone(&self.endpoint.name), hedged: false }
+        Served { value, engine: Arc::clone(self.endpoint.served_as()), hedged: false }
     }
 }
 
@@ -194,18 +194,18 @@ impl Upstreams {
             // Another job was quicker, and took what was left of the day.
             Taken::Denied => return self.pick(route, work, wish, tried),
             Taken::First => {
-                let engine = &picked.endpoint.name;
+                let engine = &budget.name;
                 tracing::warn!(%engine, "an engine of others is in use: those of one's own are missing or busy");
             }
             Taken::Further => {}
         }
-        self.inner.metrics.hosted(&picked.endpoint.name);
+        self.inner.metrics.hosted(&budget.name);
         Some(picked)
     }
 
     fn best(&self, mut picks: Vec<Picked>, mut candidates: Vec<Candidate>, wish: Wish<'_>) -> Option<Picked> {
         if let Some(prefer) = wish.prefer
-            && let Some(at) = picks.iter().position(|pick| &*pick.endpoint.name == prefer)
+            && let Some(at) = picks.iter().position(|pick| **pick.endpoint.served_as() == *prefer)
         {
             return Some(picks.swap_remove(at));
         }

@@ -12,7 +12,7 @@ use kube::runtime::watcher::{self, Event};
 
 use crate::config::{Config, Current, Discovery, Pool};
 use crate::upstream::Upstreams;
-use crate::upstream::membership::Target;
+use crate::upstream::membership::{Guest, Target};
 
 #[cfg(test)]
 mod tests;
@@ -165,7 +165,7 @@ fn targets(slice: &EndpointSlice, pools: &[Pool]) -> Vec<Target> {
             protocols: pool.spoken(),
             settings: pool.settings(),
             standby: pool.standby,
-            hosted: None,
+            hosted: pool.hosted.clone().map(|limits| Guest { name: pool.name.clone(), limits }),
             url: format!("http://{guard}"),
             guard,
             admin: SocketAddr::new(address, admin),

@@ -61,6 +61,16 @@ pub fn make_control_groups(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// The file by which a control group is frozen with all in it, and what to write there.
+pub fn freezer(name: &str, frozen: bool) -> (PathBuf, &'static str) {
+    let unified = Path::new(CONTROL_GROUPS);
+    if unified.join("cgroup.controllers").exists() {
+        return (unified.join(name).join("cgroup.freeze"), if frozen { "1" } else { "0" });
+    }
+    let file = unified.join("freezer").join(name).join("freezer.state");
+    (file, if frozen { "FROZEN" } else { "THAWED" })
+}
+
 /// The roots of the control groups.
 pub fn hierarchies() -> Vec<PathBuf> {
     if Path::new(CONTROL_GROUPS).join("cgroup.controllers").exists() {

@@ -133,6 +133,8 @@ struct Engine {
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    voice: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     jobs: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key_file: Option<&'static str>,
@@ -163,12 +165,12 @@ pub fn guard(stack: &ValidStack, engine: &ValidEngine, name: String) -> ConfigMa
     let threshold = probe.failure_threshold;
     let degraded = f64::from(probe.degraded_latency_percent) / 100.0;
     let restarts = &stack.repair.container_restarts;
-    let external = engine.spec.external.as_ref();
+    let (external, hosted) = (engine.spec.external.as_ref(), engine.spec.hosted.as_ref());
     let file = GuardFile {
         guard: Policy {
             probe: Probe {
-                idle_period: probe.interval,
-                content_period: probe.content_interval,
+                idle_period: hosted.map_or(probe.interval, |hosted| hosted.probe_interval),
+                content_period: hosted.map_or(probe.content_interval, |hosted| hosted.probe_interval),
                 timeout_min: probe.timeout_min,
                 timeout_max: probe.timeout_max,
                 max_word_error: f64::from(probe.max_word_error_percent) / 100.0,
@@ -226,6 +228,7 @@ fn described(engine: &ValidEngine, address: &str) -> Engine {
         grpc: grpc.then(|| format!("http://127.0.0.1:{}", engine.grpc)),
         language: engine.language.clone(),
         model: model(engine),
+        voice: external.and_then(|server| server.voice.clone()),
         jobs: None,
         key_file: None,
         guard: format!("{address}:{}", port::GUARD),
@@ -235,9 +238,10 @@ fn described(engine: &ValidEngine, address: &str) -> Engine {
     }
 }
 
-/// The name by which servers of language models know theirs.
+/// The name by which servers of language models, and those that run elsewhere, know theirs.
 fn model(engine: &ValidEngine) -> Option<String> {
-    engine.models.first().filter(|_| engine.capability == Capability::Llm).cloned()
+    let asks = engine.capability == Capability::Llm || engine.spec.external.is_some();
+    engine.models.first().filter(|_| asks).cloned()
 }
 
 fn config_map(metadata: ObjectMeta, file: &impl Serialize) -> ConfigMap {

@@ -90,6 +90,28 @@ mod tests {
     }
 
     #[test]
+    fn a_hosted_server_is_the_last_resort_within_its_budget_and_has_no_name() {
+        let desired = built(
+            "stt: [{name: ears, preset: reference}, {name: cloud, preset: external, external: {baseUrl: 'https://api.example.com/v1', \
+             model: whisper-1}, hosted: {beyondWait: 5s, audioMinutesPerDay: 60}}]",
+        );
+        let of_gateway = read(&desired, "discovery");
+        let pools = &of_gateway.gateway.discovery.as_ref().unwrap().pools;
+        let limits = pools[1].hosted.as_ref().unwrap();
+        assert_eq!((pools[0].hosted.as_ref(), pools[1].model.as_deref()), (None, Some("whisper-1")));
+        assert_eq!(
+            (limits.beyond_wait.as_secs(), limits.audio_minutes_per_day, limits.jobs_per_day),
+            (5, Some(60.0), None)
+        );
+        let [model] = of_gateway.gateway.models.as_slice() else { panic!("names of the own engine alone") };
+        assert_eq!(model.pool.as_deref(), Some("ears"));
+        assert!(model.aliases.iter().any(|alias| alias == "whisper-1"), "an alias of the own one");
+        let guards = desired.config_maps.iter().filter_map(|map| map.data.as_ref()?.get("config.yaml"));
+        let guard = guards.into_iter().find(|text| text.contains("api.example.com")).unwrap();
+        assert!(guard.contains("idle_period: 15m") && guard.contains("openai"), "{guard}");
+    }
+
+    #[test]
     fn another_server_is_another_pod_and_another_key_in_the_secret_is_not() {
         let before = pod(&built(HOSTED));
         assert_ne!(before, pod(&built(&HOSTED.replace("api.example.com", "api.example.org"))));

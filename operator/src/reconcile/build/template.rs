@@ -28,13 +28,10 @@ pub fn template(stack: &ValidStack, engine: &ValidEngine, config_map: String) ->
     labels.extend(metadata::engine_labels(stack, engine));
     let mut annotations = engine.spec.pod_annotations.clone();
     // The guard reads these once, when it starts: another server is another pod.
-    annotations.extend(
-        engine
-            .spec
-            .external
-            .as_ref()
-            .map(|server| (annotation::EXTERNAL.to_owned(), format!("{} {}", server.url(), server.model))),
-    );
+    annotations.extend(engine.spec.external.as_ref().map(|server| {
+        let words = [Some(server.url()), Some(server.model.as_str()), server.voice.as_deref()];
+        (annotation::EXTERNAL.to_owned(), words.into_iter().flatten().collect::<Vec<_>>().join(" "))
+    }));
     let mut template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(labels),

@@ -21,12 +21,19 @@ pub fn judge(
 ) -> Vec<Verdict> {
     let gateway = if stack.gateway.is_sidecar() { beside(stack, engines) } else { gateway(stack, observed) };
     let preflight = preflight(stack);
+    let needed: Vec<Judged>;
+    let needed = if engines.iter().any(|engine| engine.hosted) {
+        needed = engines.iter().filter(|engine| !engine.hosted).cloned().collect();
+        needed.as_slice()
+    } else {
+        engines
+    };
     let [suspended, correlated] = super::repair::conditions(&stack.repair, repair);
     vec![
-        ready(stack, applied, engines, &gateway, &preflight, &suspended),
-        of_capability(condition_type::STT_READY, Capability::Stt, stack, engines),
-        of_capability(condition_type::TTS_READY, Capability::Tts, stack, engines),
-        of_capability(condition_type::LLM_READY, Capability::Llm, stack, engines),
+        ready(stack, applied, needed, &gateway, &preflight, &suspended),
+        of_capability(condition_type::STT_READY, Capability::Stt, stack, needed),
+        of_capability(condition_type::TTS_READY, Capability::Tts, stack, needed),
+        of_capability(condition_type::LLM_READY, Capability::Llm, stack, needed),
         gateway,
         preflight,
         progressing(applied, engines),
@@ -249,7 +256,7 @@ fn update_pending(stack: &ValidStack, engines: &[Judged]) -> Verdict {
 pub fn phase(stack: &ValidStack, engines: &[Judged], conditions: &[Condition]) -> Phase {
     let is =
         |kind: &str| conditions.iter().any(|condition| condition.type_ == kind && condition.status == "True");
-    let serves = |engine: &Judged| engine.status.verified > 0 || engine.status.desired == 0;
+    let serves = |engine: &Judged| engine.status.verified > 0 || engine.status.desired == 0 || engine.hosted;
     // A pod without a node may get one by itself, from an autoscaler of nodes or when another pod ends.
     let needs_a_person = |fault: &Fault| fault.reason != reason::UNSCHEDULABLE;
     let failing = engines

@@ -40,6 +40,8 @@ pub struct Judged {
     pub last_ended: Option<Fault>,
     /// Whether a rollout goes on.
     pub rolling: bool,
+    /// Whether it is a last resort, without which the stack is ready all the same.
+    pub hosted: bool,
 }
 
 impl Judged {
@@ -107,6 +109,7 @@ fn one(
         pods: 0,
         last_ended: None,
         rolling: live.is_none_or(|live| !live.observed),
+        hosted: engine.spec.hosted.is_some(),
     };
     for (pod, seen) in &observed.pods {
         if *pod.revision.engine == **name {
@@ -260,11 +263,11 @@ pub fn orphaned(stack: &ValidStack, observed: &Observed) -> Vec<String> {
     observed.claims.iter().filter(unused).cloned().collect()
 }
 
-/// `verified/desired` of each capability.
+/// `verified/desired` of each capability, without its last resort.
 pub fn summary(engines: &[Judged]) -> Summary {
     let of = |capability: Capability| {
-        let engines: Vec<_> =
-            engines.iter().filter(|engine| engine.status.capability == capability).collect();
+        let counts = |engine: &&Judged| engine.status.capability == capability && !engine.hosted;
+        let engines: Vec<_> = engines.iter().filter(counts).collect();
         if engines.is_empty() {
             return "-".to_owned();
         }

@@ -118,6 +118,24 @@ fn a_guard_that_is_not_reached_is_a_condition_with_its_reason() {
 }
 
 #[test]
+fn a_last_resort_that_is_away_leaves_the_stack_ready() {
+    let spec = format!(
+        "{}, {{name: cloud, preset: external, external: {{baseUrl: 'https://a.example', model: m}}, hosted: {{jobsPerDay: 1}}}}]",
+        SPEC.trim_end_matches(']')
+    );
+    let of = |observed: Observed| {
+        let now = Timestamp::from_second(100).unwrap();
+        judge(&testing::valid(&spec), &observed, Ok(&AppliedObjects::default()), None, now)
+    };
+    let status = of(observed(serving()));
+    assert_eq!((status.phase, reason_of(&status, "SttReady").0), (Some(Phase::Ready), "True"));
+    assert_eq!(status.summary.as_ref().unwrap().stt, "2/2");
+    assert_eq!(status.engines[1].verified, 0, "it is shown all the same");
+    let status = of(observed(Vec::new()));
+    assert_eq!(reason_of(&status, "SttReady").0, "False", "it is no engine of the stack's own");
+}
+
+#[test]
 fn pods_that_ended_hold_no_engine_back() {
     let mut pods = serving();
     pods.push((

@@ -190,6 +190,15 @@ pub fn validate(
     if engine.external.is_some() != preset.external {
         check.problem("external", "belongs to preset external, and that preset to it: set both or neither");
     }
+    if engine.external.is_some() && engine.protocols.iter().any(|protocol| protocol.is_grpc()) {
+        check.problem("protocols", "an external server is reached over HTTP: remove riva protocols");
+    }
+    if engine.hosted.is_some() && (engine.external.is_none() || engine.standby) {
+        check.problem(
+            "hosted",
+            "is for external servers, which stand in for others by it: set external, and remove standby",
+        );
+    }
     let patch = patch::validate(engine.pod_template_patch.as_ref(), &mut check);
     let ports = &engine.ports;
     Some(ValidEngine {

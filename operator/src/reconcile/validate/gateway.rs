@@ -178,8 +178,8 @@ pub fn validate(
 fn sidecars(engines: &[ValidEngine], problems: &mut Vec<Problem>) {
     for engine in engines {
         let place = format!("spec.{}[{}]", engine.capability.as_str(), engine.spec.name);
-        if engine.spec.idle.is_some() || engine.spec.standby {
-            let message = "gateway.mode: Sidecar has no gateway that wakes it or chooses between two: remove idle and standby";
+        if engine.spec.idle.is_some() || engine.spec.standby || engine.spec.hosted.is_some() {
+            let message = "gateway.mode: Sidecar has no gateway that wakes it or chooses between two: remove idle, standby and hosted";
             problems.push(Problem::field(&place, message));
         }
         let taken = [port::GATEWAY, port::GATEWAY_TLS, port::GATEWAY_ADMIN].map(i32::from);
@@ -231,15 +231,16 @@ fn storage(gateway: &GatewaySpec, check: &mut Check<'_>) -> Option<Storage> {
 }
 
 /// One entry for each model id. Engines with the same first name share it; of other names the first engine that has
-/// one keeps it, so that two engines of one preset do not fight over `whisper-1`.
+/// one keeps it, so that two engines of one preset do not fight over `whisper-1`. The last resort serves them all by no name.
 fn models(
     engines: &[ValidEngine],
     aliases: &BTreeMap<String, String>,
     problems: &mut Vec<Problem>,
 ) -> Vec<Model> {
+    let engines: Vec<&ValidEngine> = engines.iter().filter(|engine| engine.spec.hosted.is_none()).collect();
     let mut models: Vec<Model> = Vec::new();
     let mut of_capability: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for engine in engines {
+    for engine in &engines {
         let Some(id) = engine.models.first() else { continue };
         of_capability.entry(engine.capability.as_str()).or_default().push(id);
         match models.iter_mut().find(|model| model.id == *id) {
@@ -257,7 +258,7 @@ fn models(
         }
     }
     for engine in engines.iter().filter(|engine| engine.spec.standby) {
-        let stands_for = |other: &ValidEngine| {
+        let stands_for = |other: &&ValidEngine| {
             !other.spec.standby
                 && other.capability == engine.capability
                 && other.models.first() == engine.models.first()
@@ -288,7 +289,7 @@ fn models(
 
     let mut taken: BTreeSet<String> = models.iter().map(|model| model.id.clone()).collect();
     taken.extend(aliases.keys().cloned());
-    for engine in engines {
+    for engine in &engines {
         for name in engine.models.iter().skip(1) {
             if taken.insert(name.clone()) {
                 let own = engine.models.first();

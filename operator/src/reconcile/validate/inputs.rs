@@ -47,6 +47,7 @@ pub fn fingerprint(engine: &EngineSpec, stack: &SpeechStackSpec) -> String {
         language: _,
         replicas: _,
         standby: _,
+        hosted: _,
         autoscaling: _,
         idle: _,
         startup: _,

@@ -52,6 +52,17 @@ fn what_cannot_be_carried_out_is_refused_by_name_and_all_at_once() {
             "spec.llm[own].external: belongs to preset external",
         ),
         (
+            "stt: [{name: own, preset: external, protocols: [riva], external: {baseUrl: 'http://a', model: b}}]"
+                .into(),
+            "spec.stt[own].protocols",
+        ),
+        (engine("hosted: {jobsPerDay: 1}"), "spec.stt[ears].hosted: is for external servers"),
+        (
+            "stt: [{name: cloud, preset: external, external: {baseUrl: 'http://a', model: b}, hosted: {jobsPerDay: 1}}]"
+                .into(),
+            "spec.stt[cloud].hosted: there is no other engine",
+        ),
+        (
             "llm: [{name: ears, preset: reference}]\nstt: [{name: ears, preset: reference}]".into(),
             "is used twice",
         ),
@@ -65,7 +76,7 @@ fn what_cannot_be_carried_out_is_refused_by_name_and_all_at_once() {
         ),
         (
             "stt: [{name: ears, preset: reference, idle: {after: 1h}}]\ngateway: {mode: Sidecar}".into(),
-            "remove idle and standby",
+            "remove idle, standby and hosted",
         ),
         (
             "stt: [{name: a, preset: reference}, {name: a-api, preset: cpu}]\ngateway: {mode: Sidecar}"

@@ -186,8 +186,10 @@ async fn started_means_that_engines_are_known_and_a_coming_stop_is_announced_fir
             protocols: Vec::new(),
             language: None,
             model: None,
+            voice: None,
             standby: false,
             sleeps: false,
+            hosted: None,
         };
         config.gateway.discovery = Some(Discovery { namespace: "ns".into(), pools: vec![pool] });
     })

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use contract::{Capability, State};
 
-use crate::config::{Auth, AuthMode, Config, Hosted};
+use crate::config::{Auth, AuthMode, Config, Discovery, Hosted, Pool};
 use crate::gateway::tests::stack::{Stack, form, wav};
 use crate::keys::testing::add;
+use crate::upstream::{Guest, Target};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const NAME: &str = "stt-1";
@@ -63,6 +64,47 @@ async fn it_serves_while_the_own_engine_is_gone_and_says_so_until_its_budget_is_
     assert!(counted(&stack, "denied") >= 1.0);
     until_away(&stack, State::Healthy, 0.0).await;
     assert_eq!(by(&stack.transcribe(&[]).await), None);
+}
+
+#[tokio::test]
+async fn a_hosted_pool_stands_in_for_another_ones_model_and_has_no_name_of_its_own() {
+    let stack = Stack::with(&[Capability::Stt, Capability::Stt], |config| {
+        config.gateway.wait.max_wait = Duration::ZERO;
+    })
+    .await;
+    let mut config = (*stack.config.get()).clone();
+    let pool = |name: &str, hosted: Option<Hosted>| Pool {
+        name: name.into(),
+        capability: Capability::Stt,
+        service: format!("s-{name}"),
+        protocols: Vec::new(),
+        language: None,
+        model: None,
+        voice: None,
+        standby: false,
+        sleeps: false,
+        hosted,
+    };
+    let limits = Hosted { jobs_per_day: Some(2), ..Hosted::default() };
+    let pools = vec![pool("ears", None), pool("cloud", Some(limits.clone()))];
+    config.gateway.discovery = Some(Discovery { namespace: "ns".into(), pools });
+    config.gateway.models[0].pool = Some("ears".into());
+    let mut targets: Vec<Target> = config.engines.iter().map(Target::of).collect();
+    targets[0].pool = "ears".into();
+    targets[1].pool = "cloud".into();
+    targets[1].hosted = Some(Guest { name: "cloud".into(), limits });
+    stack.upstreams.apply(targets);
+    stack.config.replace(config);
+    let deadline = Instant::now() + DEADLINE;
+    while !stack.upstreams.reports().iter().all(|report| report.state == State::Healthy) {
+        assert!(Instant::now() < deadline, "{:?}", stack.upstreams.reports());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(by(&stack.transcribe(&[("model", "whisper-1")]).await), None);
+    until_away(&stack, State::Wedged, 0.0).await;
+    let reply = stack.transcribe(&[("model", "whisper-1")]).await;
+    assert_eq!((reply.status().as_u16(), by(&reply)), (200, Some("cloud")));
+    assert_eq!(counted(&stack, "cloud"), 1.0, "counted under the pool's name");
 }
 
 #[tokio::test]

@@ -154,7 +154,7 @@ mod tests {
         let described = File { audio: &audio, form: Intake::Pcm, len: None };
         let wanted =
             Transcribe { prompt: Some("Grace, Hopper".into()), speakers: true, ..Transcribe::default() };
-        let settings = Settings { language: Some("fr".into()), model: None };
+        let settings = Settings { language: Some("fr".into()), ..Settings::default() };
         let work = Work::Transcribe(wanted);
         let encoded = NemoSpeechStreaming.encode(&work, Some(&described), &settings).unwrap();
         let messages = Deframer::default().push(encoded.body(&[0; 20_000])).unwrap();

@@ -229,7 +229,7 @@ mod tests {
     fn a_request_has_what_was_set_and_nothing_else() {
         let mut chat = Chat::of(vec![Message::new(Role::User, "Hi")]);
         let body = |chat: &Chat, model: Option<&str>| -> Value {
-            let settings = Settings { language: None, model: model.map(str::to_owned) };
+            let settings = Settings { model: model.map(str::to_owned), ..Settings::default() };
             serde_json::from_slice(&request(chat, &settings).before).unwrap()
         };
         let plain =

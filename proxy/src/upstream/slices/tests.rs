@@ -14,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use contract::Capability;
 
+use crate::config::Hosted;
 use crate::rng::Rng;
 use crate::upstream::Metrics;
 use crate::upstream::slices::*;
@@ -111,8 +112,10 @@ fn pools(names: &[&str]) -> Discovery {
         protocols: Vec::new(),
         language: None,
         model: None,
+        voice: None,
         standby: name.ends_with("spare"),
         sleeps: false,
+        hosted: name.ends_with("cloud").then(Hosted::default),
     };
     Discovery { namespace: "ns".into(), pools: names.iter().map(pool).collect() }
 }
@@ -252,6 +255,20 @@ async fn other_pools_in_the_configuration_are_looked_for_at_once() {
     stack.becomes(&[("spare-0", "spare", false)]).await;
     let (candidate, _) = stack.upstreams.endpoints()[0].candidate(tokio::time::Instant::now());
     assert!(candidate.standby);
+}
+
+#[tokio::test]
+async fn pods_of_a_hosted_pool_share_one_budget_under_its_name() {
+    let pods = [endpoint("cloud-0", "10.0.0.1", true, false), endpoint("cloud-1", "10.0.0.2", true, false)];
+    let stack = Stack::start(Some(vec![slice("cloud-x", "s-cloud", 1, &pods)]));
+    let mut config = Config::default();
+    config.gateway.discovery = Some(pools(&["ears", "cloud"]));
+    stack.config.replace(config);
+    stack.becomes(&[("cloud-0", "cloud", false), ("cloud-1", "cloud", false)]).await;
+    let endpoints = stack.upstreams.endpoints();
+    let [one, other] = [0, 1].map(|at| endpoints[at].budget.clone().unwrap());
+    assert!(Arc::ptr_eq(&one, &other));
+    assert_eq!(&*one.name, "cloud");
 }
 
 fn parsed(value: Value) -> EndpointSlice {

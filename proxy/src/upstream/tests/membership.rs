@@ -115,8 +115,10 @@ async fn an_engine_that_may_sleep_is_asked_for_and_its_start_is_told() {
         protocols: Vec::new(),
         language: None,
         model: None,
+        voice: None,
         standby: false,
         sleeps: true,
+        hosted: None,
     };
     let discovery = crate::config::Discovery { namespace: "ns".into(), pools: vec![pool] };
     let stack = stack(&[], |config| config.gateway.discovery = Some(discovery)).start().await;

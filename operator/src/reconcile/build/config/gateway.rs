@@ -122,10 +122,25 @@ struct Pool {
     language: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    voice: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     standby: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     sleeps: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hosted: Option<Hosted>,
+}
+
+#[derive(Serialize)]
+struct Hosted {
+    beyond_wait: Span,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jobs_per_day: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audio_minutes_per_day: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    characters_per_day: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -146,8 +161,10 @@ pub fn gateway(stack: &ValidStack) -> ConfigMap {
         protocols: engine.protocols.iter().map(|protocol| protocol.as_str()).collect(),
         language: engine.language.clone(),
         model: model(engine),
+        voice: engine.spec.external.as_ref().and_then(|server| server.voice.clone()),
         standby: engine.spec.standby,
         sleeps: engine.spec.idle.is_some(),
+        hosted: engine.spec.hosted.as_ref().map(hosted),
     });
     let models =
         stack.gateway.models.iter().map(|model| Model { pool: model.engine.clone(), ..named(model) });
@@ -238,6 +255,15 @@ fn quotas(quotas: &speechstack_crds::Quotas) -> Quotas {
         default_tier: quotas.default_tier.clone(),
         tiers: quotas.tiers.iter().map(tier).collect(),
         redis: quotas.redis.as_ref().map(|_| Redis { url_file: REDIS_FILE }),
+    }
+}
+
+fn hosted(hosted: &speechstack_crds::Hosted) -> Hosted {
+    Hosted {
+        beyond_wait: hosted.beyond_wait,
+        jobs_per_day: hosted.jobs_per_day,
+        audio_minutes_per_day: hosted.audio_minutes_per_day,
+        characters_per_day: hosted.characters_per_day,
     }
 }
 
