@@ -112,7 +112,10 @@ async fn a_thousand_slow_jobs_are_hedged_within_the_budget() {
     assert_eq!(left.requests(), JOBS);
     // On a busy machine the first engine's answer may come before a hedge has left.
     let counted = hedges(&stack)[..2].iter().sum::<f64>() as usize;
-    assert!((extra..=JOBS * 3 / 100 + hedge::Budget::BURST as usize).contains(&counted), "{counted} of {extra}");
+    assert!(
+        (extra..=JOBS * 3 / 100 + hedge::Budget::BURST as usize).contains(&counted),
+        "{counted} of {extra}"
+    );
 }
 
 #[tokio::test]
