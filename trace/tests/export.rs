@@ -1,5 +1,7 @@
 //! The export against a collector in this process, whose messages are those of OpenTelemetry's own crate.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 

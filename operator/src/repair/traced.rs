@@ -151,8 +151,8 @@ mod tests {
         tracer.export(Some(settings)).unwrap();
         make(&Traces::new(tracer.clone())).await;
         tracer.stop().await;
-        let spans = std::mem::take(&mut *taken.lock());
-        spans
+        
+        std::mem::take(&mut *taken.lock())
     }
 
     fn stack() -> ObjectReference {

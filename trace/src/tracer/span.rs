@@ -68,7 +68,7 @@ impl Span {
     /// Marks it as failed. The first reason counts.
     pub fn fail(&mut self, why: impl Into<Cow<'static, str>>) {
         if let Some(open) = &mut self.open {
-            open.span.error.get_or_insert(why.into());
+            open.span.error.get_or_insert_with(|| why.into());
         }
     }
 
