@@ -151,7 +151,7 @@ mod tests {
         tracer.export(Some(settings)).unwrap();
         make(&Traces::new(tracer.clone())).await;
         tracer.stop().await;
-        
+
         std::mem::take(&mut *taken.lock())
     }
 
