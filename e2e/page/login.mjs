@@ -5,21 +5,11 @@
 // SPEECHSTACK_CLIP  a WAV file whose transcript has SPEECHSTACK_WORD; the microphone plays it too
 
 import assert from "node:assert/strict";
-import puppeteer from "puppeteer-core";
+import { WAIT, launch, press as pressed, until as shows } from "./browser.mjs";
 
 const { SPEECHSTACK_URL: url, SPEECHSTACK_KEY: key, SPEECHSTACK_CLIP: clip, SPEECHSTACK_WORD: word } = process.env;
-const WAIT = 60_000;
 
-const browser = await puppeteer.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: [
-    "--no-sandbox",
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-    `--use-file-for-fake-audio-capture=${clip}`,
-    "--autoplay-policy=no-user-gesture-required",
-  ],
-});
+const browser = await launch(clip);
 
 try {
   const page = await browser.newPage();
@@ -30,10 +20,8 @@ try {
     await page.type("#login-key", text);
     await page.keyboard.press("Enter");
   };
-  const until = (selector, part) =>
-    page.waitForFunction((selector, part) => document.querySelector(selector).textContent.toLowerCase().includes(part),
-      { timeout: WAIT }, selector, part);
-  const press = (selector) => page.$eval(selector, (element) => element.click());
+  const until = (selector, part) => shows(page, selector, part);
+  const press = (selector) => pressed(page, selector);
 
   await page.goto(url);
   await asked();

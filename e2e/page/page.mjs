@@ -8,22 +8,12 @@ import assert from "node:assert/strict";
 import { mkdtemp, readFile, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import puppeteer from "puppeteer-core";
+import { WAIT, launch, press as pressed, until as shows } from "./browser.mjs";
 
 const { SPEECHSTACK_URL: url, SPEECHSTACK_CLIP: clip, SPEECHSTACK_WORD: word, SPEECHSTACK_SHOTS: shots } = process.env;
-const WAIT = 60_000;
 const downloads = await mkdtemp(join(tmpdir(), "speechstack-page-"));
 
-const browser = await puppeteer.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: [
-    "--no-sandbox",
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-    `--use-file-for-fake-audio-capture=${clip}`,
-    "--autoplay-policy=no-user-gesture-required",
-  ],
-});
+const browser = await launch(clip);
 
 try {
   const page = await browser.newPage();
@@ -39,9 +29,7 @@ try {
   await session.send("Browser.setDownloadBehavior", { behavior: "allow", downloadPath: downloads });
   const shot = (name) => shots && page.screenshot({ path: join(shots, `${name}.png`) });
   const text = (selector) => page.$eval(selector, (element) => element.textContent);
-  const until = (selector, part) =>
-    page.waitForFunction((selector, part) => document.querySelector(selector).textContent.toLowerCase().includes(part),
-      { timeout: WAIT }, selector, part.toLowerCase());
+  const until = (selector, part) => shows(page, selector, part);
   const saved = async (ending) => {
     for (const end = Date.now() + WAIT; Date.now() < end; ) {
       const name = (await readdir(downloads)).find((name) => name.endsWith(ending));
@@ -50,7 +38,7 @@ try {
     }
     throw new Error(`no file ${ending} was saved`);
   };
-  const press = (selector) => page.$eval(selector, (element) => element.click());
+  const press = (selector) => pressed(page, selector);
 
   await page.goto(url);
   await page.waitForFunction(() => document.querySelectorAll("#stt-model option").length > 0, { timeout: WAIT });
