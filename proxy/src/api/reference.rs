@@ -101,6 +101,8 @@ pub enum Content {
     Json,
     /// Text.
     Text,
+    /// Text that readers of its kind parse: events, YAML.
+    Any,
     /// Bytes.
     Bytes,
     /// Nothing.

@@ -1,6 +1,6 @@
 //! The table of calls.
 
-use super::Content::{Bytes, Json, Nothing, Schema, Text};
+use super::Content::{Any, Bytes, Json, Nothing, Schema, Text};
 use super::Kind::{
     File, FileOr, Flag, Number, Object, Objects, OneOf, Required, SomeOf, TextOr, Texts, Whole,
 };
@@ -52,7 +52,7 @@ const TRANSCRIPT: Replies = &[
     (200, JSON, Schema(&["TranscriptionVerbose", "TranscriptionDiarized", "Transcription"])),
     (200, PLAIN, Text),
     (200, "text/vtt", Text),
-    (200, EVENTS, Text),
+    (200, EVENTS, Any),
     (202, JSON, Schema(&["AudioJob"])),
 ];
 const AUDIO: Replies = &[
@@ -63,7 +63,7 @@ const AUDIO: Replies = &[
     (200, "audio/pcm", Bytes),
     (200, "audio/webm", Bytes),
     (200, "audio/aac", Bytes),
-    (200, EVENTS, Text),
+    (200, EVENTS, Any),
 ];
 
 const FORMATS: Kind = OneOf(&["json", "text", "srt", "verbose_json", "vtt", "diarized_json"]);
@@ -170,7 +170,7 @@ const JOBS: &[Operation] = &[
     get("/v1/audio/jobs/{id}", "jobs", "getJob", "A job.", JOB),
     Operation { method: "delete", ..get("/v1/audio/jobs/{id}", "jobs", "deleteJob", "Ends and forgets a job.", ANY) },
     post("/v1/audio/jobs/{id}/cancel", "jobs", "cancelJob", "Ends a job.", Body::None, JOB),
-    get("/v1/audio/jobs/{id}/events", "jobs", "followJob", "The job each time it changes.", &[(200, EVENTS, Text)]),
+    get("/v1/audio/jobs/{id}/events", "jobs", "followJob", "The job each time it changes.", &[(200, EVENTS, Any)]),
     Operation { query: &[field("response_format", FORMATS, "In place of that of the form.")], ..get("/v1/audio/jobs/{id}/result", "jobs", "getJobResult", "The transcript.", TRANSCRIPT) },
 ];
 
@@ -190,7 +190,7 @@ const UPLOADS: &[Operation] = &[
 #[rustfmt::skip]
 const SPEECH: &[Operation] = &[
     post("/v1/audio/speech", "speech", "speak", "Speaks a text.", Body::Json(SPEECH_JSON), AUDIO),
-    post("/v1/text-to-speech", "speech", "speakGemma", "As GemmaVoice: audio in base64, by Accept the audio itself, or events.", Body::Json(GEMMA_SPEECH), &[(200, JSON, Json), (200, "audio/wav", Bytes), (200, EVENTS, Text)]),
+    post("/v1/text-to-speech", "speech", "speakGemma", "As GemmaVoice: audio in base64, by Accept the audio itself, or events.", Body::Json(GEMMA_SPEECH), &[(200, JSON, Json), (200, "audio/wav", Bytes), (200, EVENTS, Any)]),
     post("/api/v1/audio/speech", "speech", "speakTldw", "As /v1/audio/speech, where tldw has it.", Body::Json(SPEECH_JSON), AUDIO),
     post("/tts-proxy", "speech", "speakBridge", "As /v1/audio/speech, in Ogg with Opus when no format is named.", Body::Json(SPEECH_JSON), AUDIO),
     post("/openai/deployments/{deployment}/audio/speech", "speech", "speakAzure", "As Azure OpenAI; the deployment is the model.", Body::Json(SPEECH_JSON), AUDIO),
@@ -238,11 +238,11 @@ const LINES: Replies = &[(200, JSON, Json), (200, "application/x-ndjson", Text)]
 
 #[rustfmt::skip]
 const CONVERSATION: &[Operation] = &[
-    post("/v1/chat/completions", "conversation", "createChatCompletion", "As OpenAI: a conversation continued.", Body::Json(&[MODEL, field("messages", Objects, "The conversation so far."), field("stream", Flag, "The reply comes as events."), field("tools", Objects, "Functions that the model may call.")]), &[(200, JSON, Json), (200, EVENTS, Text)]),
+    post("/v1/chat/completions", "conversation", "createChatCompletion", "As OpenAI: a conversation continued.", Body::Json(&[MODEL, field("messages", Objects, "The conversation so far."), field("stream", Flag, "The reply comes as events."), field("tools", Objects, "Functions that the model may call.")]), &[(200, JSON, Json), (200, EVENTS, Any)]),
     post("/v1/generate", "conversation", "generate", "As GemmaVoice: a prompt answered.", Body::Json(PROMPT), ANY),
-    post("/v1/generate_stream", "conversation", "generateStream", "As GemmaVoice: a prompt answered as events.", Body::Json(PROMPT), &[(200, EVENTS, Text)]),
+    post("/v1/generate_stream", "conversation", "generateStream", "As GemmaVoice: a prompt answered as events.", Body::Json(PROMPT), &[(200, EVENTS, Any)]),
     post("/v1/conversation/dialogue", "conversation", "createDialogue", "As GemmaVoice: a recording answered in text and speech.", Body::Form(DIALOGUE), LINES),
-    post("/v1/dialogue", "conversation", "createDialogueShort", "As POST /v1/conversation/dialogue.", Body::Form(DIALOGUE), LINES),
+    post("/v1/dialogue", "conversation", "createDialogueShort", "As GemmaVoice: the same as /v1/conversation/dialogue.", Body::Form(DIALOGUE), LINES),
     post("/v1/encode-reference", "conversation", "encodeReference", "As GemmaVoice: a voice to speak with is kept.", Body::Form(REFERENCE), ANY),
 ];
 
@@ -287,7 +287,7 @@ const STACK: &[Operation] = &[
     get("/v1/health/tts", "stack", "getHealthTts", "Whether the gateway can speak.", ANY),
     get("/v1/health/llm", "stack", "getHealthLlm", "Whether the gateway can hold conversations.", ANY),
     get("/healthz", "stack", "getHealthz", "The gateway answers.", ANY),
-    get("/debug/cfg", "stack", "getConfiguration", "The configuration in effect, without secrets; for keys with the scope admin, or on loopback.", &[(200, "application/yaml", Text)]),
+    get("/debug/cfg", "stack", "getConfiguration", "The configuration in effect, without secrets; for keys with the scope admin, or on loopback.", &[(200, "application/yaml", Any)]),
     get("/readyz", "stack", "getReady", "Each capability that is configured has a verified engine.", ANY),
     get("/v1/health/live", "stack", "getLive", "The gateway answers.", ANY),
     get("/v1/health/ready", "stack", "getHealthReady", "As /readyz.", ANY),

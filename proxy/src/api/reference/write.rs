@@ -125,9 +125,10 @@ fn responses(operation: &Operation) -> Map<String, Value> {
             reply["content"][*media] = json!({ "schema": schema });
         }
     }
-    // GemmaVoice and the bridge have errors of their own form.
-    let flat = ["Gemma", "Bridge"].iter().any(|dialect| operation.id.contains(dialect));
-    let error = content_schema(Content::Schema(if flat { &["FlatError"] } else { &["Error"] }));
+    // GemmaVoice and the bridge have errors of their own form, but for what no dialect sees.
+    let own = ["Gemma", "Bridge"].iter().any(|dialect| operation.id.contains(dialect))
+        || operation.about.starts_with("As GemmaVoice");
+    let error = content_schema(Content::Schema(if own { &["FlatError", "Error"] } else { &["Error"] }));
     all.insert(
         "default".into(),
         json!({
@@ -147,6 +148,8 @@ fn content_schema(content: Content) -> Option<Value> {
         }
         Content::Json => json!({"type": "object"}),
         Content::Text => json!({"type": "string"}),
+        // Readers of these make what they like of them.
+        Content::Any => json!({}),
         Content::Bytes => json!({"type": "string", "format": "binary"}),
         Content::Nothing => return None,
     })
