@@ -25,7 +25,7 @@ try {
 
   await page.goto(url);
   await asked();
-  await answer("sk-ss-of-somebody-else");
+  await answer("sk-ss-wrong");
   await until("#login-problem", "not valid");
   await asked();
   await answer(key);
