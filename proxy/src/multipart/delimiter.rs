@@ -85,10 +85,11 @@ impl Scanner {
         take(chunk, len - self.matched, len)
     }
 
-    /// Where the next whole delimiter begins. To look for carriage returns alone takes two thirds of the instructions of a
-    /// search for the whole, and nothing to prepare; in sound every 256th byte is one.
+    /// Where the next whole delimiter begins. To look for carriage returns alone is as fast as a search for the whole, with
+    /// nothing to prepare; in sound every 256th byte is one, so the byte after it is looked at before the rest is compared.
     fn find(&self, chunk: &[u8]) -> Option<usize> {
-        memchr_iter(b'\r', chunk).find(|at| chunk[*at..].starts_with(&self.delimiter))
+        memchr_iter(b'\r', chunk)
+            .find(|&at| chunk.get(at + 1) == Some(&b'\n') && chunk[at..].starts_with(&self.delimiter))
     }
 
     /// Goes on with a delimiter that an earlier chunk began.

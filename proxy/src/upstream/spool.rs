@@ -20,10 +20,12 @@ use crate::error;
 mod blocking;
 mod kept;
 mod reader;
+mod writers;
 
 pub use blocking::Blocking;
 use kept::Kept;
 pub use reader::Reader;
+use writers::Writers;
 
 /// Why a reader ends before the body does.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +56,7 @@ pub struct SpoolBudget {
     held: IntGauge,
     /// Memory of blocks that are not in use.
     blocks: Mutex<Vec<Vec<u8>>>,
+    writers: Mutex<Writers>,
 }
 
 impl SpoolBudget {
@@ -67,6 +70,7 @@ impl SpoolBudget {
             on_disk: AtomicU64::new(0),
             held,
             blocks: Mutex::default(),
+            writers: Mutex::default(),
         })
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::upstream::spool::{Shared, SpoolBudget};
+use crate::upstream::spool::SpoolBudget;
 
 /// Bytes of a block, the size of a read and of a write.
 pub(super) const BLOCK: usize = 32 * 1024;
@@ -35,12 +35,13 @@ pub(super) struct Kept {
     cost: usize,
     /// The body after `written`; all blocks but the last are full.
     blocks: VecDeque<Arc<Block>>,
-    file: Option<Arc<File>>,
+    pub(super) file: Option<Arc<File>>,
     /// Bytes of the body that are in the file: whole blocks.
     written: u64,
     /// Bytes of the disk budget taken.
     reserved: u64,
-    writing: bool,
+    /// Whether it is with the writers.
+    pub(super) writing: bool,
     spilling: bool,
 }
 
@@ -52,7 +53,7 @@ pub(super) enum Stored {
 
 /// Up to [`BLOCK`] bytes, whose memory goes back to the pool.
 pub(super) struct Block {
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
     budget: Arc<SpoolBudget>,
 }
 
@@ -150,7 +151,7 @@ impl Kept {
         self.writing
     }
 
-    /// Whether a writer must be started; if so it counts as started.
+    /// Whether it must go to the writers; if so it counts as gone.
     pub(super) fn start_writing(&mut self) -> bool {
         let start = self.spilling && !self.writing && self.full().next().is_some();
         self.writing |= start;
@@ -185,20 +186,20 @@ impl Kept {
     }
 
     /// The blocks to write next, or `None` when none is full.
-    fn batch(&self) -> Option<(u64, Vec<Arc<Block>>)> {
+    pub(super) fn batch(&self) -> Option<(u64, Vec<Arc<Block>>)> {
         let blocks: Vec<_> = self.full().take(BATCH).cloned().collect();
         (!blocks.is_empty()).then_some((self.written, blocks))
     }
 
     /// Takes so much of the disk budget, unless that was taken before.
-    fn reserve(&mut self, bytes: u64) -> bool {
+    pub(super) fn reserve(&mut self, bytes: u64) -> bool {
         let more = bytes.saturating_sub(self.reserved - self.written);
         let granted = self.budget.reserve(more);
         self.reserved += if granted { more } else { 0 };
         granted
     }
 
-    fn wrote(&mut self, blocks: usize) {
+    pub(super) fn wrote(&mut self, blocks: usize) {
         self.blocks.drain(..blocks.min(self.blocks.len()));
         self.written += (blocks * BLOCK) as u64;
     }
@@ -209,67 +210,6 @@ impl Drop for Kept {
         self.budget.held.sub(self.len as i64);
         self.budget.release(self.reserved);
     }
-}
-
-/// Moves full blocks into the file until there are none. Blocks; one at a time for each body.
-pub(super) fn write_behind(shared: &Shared) {
-    while let Some(batch) = next_batch(shared) {
-        let outcome = write(shared, &batch);
-        let mut state = shared.state.lock();
-        match (outcome, &mut state.kept) {
-            (Ok(file), Some(kept)) => {
-                kept.file = Some(file);
-                kept.wrote(batch.blocks.len());
-            }
-            (Ok(_), None) => {}
-            (Err(error), _) => {
-                tracing::warn!(%error, "unable to spool, the upload is not replayable");
-                state.kept = None;
-            }
-        }
-        state.wake();
-    }
-}
-
-/// Full blocks on their way into the file, which is made for the first ones.
-struct Batch {
-    file: Option<Arc<File>>,
-    offset: u64,
-    blocks: Vec<Arc<Block>>,
-}
-
-/// Takes the next blocks and their share of the disk budget; gives the body up when there is none. The whole of a body whose
-/// length is known is asked for at once: nothing is written of one that cannot be kept to its end.
-fn next_batch(shared: &Shared) -> Option<Batch> {
-    let mut state = shared.state.lock();
-    let known_len = state.known_len;
-    let kept = state.kept.as_mut()?;
-    let Some((offset, blocks)) = kept.batch() else {
-        kept.writing = false;
-        return None;
-    };
-    let next = (blocks.len() * BLOCK) as u64;
-    if !kept.reserve(known_len.map_or(next, |len| next.max(len.saturating_sub(offset)))) {
-        tracing::debug!("spool budget exhausted, the upload is not replayable");
-        state.kept = None;
-        state.wake();
-        return None;
-    }
-    Some(Batch { file: kept.file.clone(), offset, blocks })
-}
-
-fn write(shared: &Shared, batch: &Batch) -> io::Result<Arc<File>> {
-    let file = match (&batch.file, &shared.budget.dir) {
-        (Some(file), _) => Arc::clone(file),
-        (None, Some(dir)) => Arc::new(tempfile::tempfile_in(dir)?),
-        (None, None) => Arc::new(tempfile::tempfile()?),
-    };
-    let mut offset = batch.offset;
-    for block in &batch.blocks {
-        file.write_all_at(&block.bytes, offset)?;
-        offset += block.bytes.len() as u64;
-    }
-    Ok(file)
 }
 
 /// Reads `len` bytes at `offset`. Blocks.

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::error;
 use crate::upstream::spool::kept::{self, Stored};
-use crate::upstream::spool::{Error, Shared, State};
+use crate::upstream::spool::{Error, Shared, State, writers};
 
 /// A file that lags longer in all than this is on a disk that does not answer.
 const PATIENT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -107,8 +107,7 @@ impl http_body::Body for Reader {
             return match ready!(state.poll_source(context)) {
                 Some(Ok(chunk)) => {
                     if state.kept.as_mut().is_some_and(kept::Kept::start_writing) {
-                        let shared = Arc::clone(&shared);
-                        tokio::task::spawn_blocking(move || kept::write_behind(&shared));
+                        writers::write_behind(&shared);
                     }
                     this.yields(chunk)
                 }

@@ -250,3 +250,41 @@ async fn a_full_body_needs_no_source() {
         assert_eq!(all(replay.reader()).await, "{}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_bodies_share_a_few_writers() {
+    let budget = budget(0, 1 << 30);
+    let body = pattern(1 << 20);
+    let replays: Vec<_> = (0..32).map(|_| replay(&body, &[10_000], &budget)).collect();
+    let read = replays.iter().map(|replay| async {
+        let mut reader = replay.reader();
+        while let Some(frame) = reader.frame().await {
+            frame.unwrap();
+            assert!(budget.writers.lock().running <= 2);
+        }
+    });
+    futures::future::join_all(read).await;
+    for replay in &replays {
+        written(replay).await;
+        assert_eq!(all(replay.reader()).await, body);
+    }
+    assert_eq!(budget.on_disk(), 32 << 20);
+    while budget.writers.lock().running > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn bodies_that_are_gone_are_not_written() {
+    let budget = budget(0, 1 << 30);
+    let body = pattern(1 << 20);
+    // As while the writers wait for a slow disk.
+    budget.writers.lock().running = 2;
+    let replay = replay(&body, &[100_000], &budget);
+    let mut reader = replay.reader();
+    frames(&mut reader, 1).await;
+    drop((reader, replay));
+    writers::work(&budget);
+    assert_eq!(budget.on_disk(), 0);
+    assert_eq!(budget.writers.lock().running, 1);
+}
