@@ -332,7 +332,7 @@ $(TOOLS)/bin/cargo-deny: | cargo
 
 # --- the cluster ---
 
-RELEASE = $(if $(filter release,$(PROFILE)),--release)
+RELEASE = $(if $(filter debug,$(PROFILE)),,--profile $(PROFILE))
 ARM64 := aarch64-unknown-linux-gnu
 CROSS = CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 HOST = $(shell RUSTUP_TOOLCHAIN=$(RUSTUP_TOOLCHAIN) rustc --print host-tuple)
