@@ -145,6 +145,7 @@ fn lead(
     let stateful_sets = watches.stateful_sets();
     let pods = watches.pods();
     let nodes = watches.nodes(run.watch_nodes);
+    let volumes = watches.volumes(run.node_escalation);
     watches.built_in();
     let context = Arc::new(Context {
         client: client.clone(),
@@ -191,6 +192,7 @@ fn lead(
         pods,
         namespace,
         nodes,
+        volumes,
         guards,
         presets,
         per_cluster: usize::from(run.repairs_per_cluster),

@@ -89,6 +89,18 @@ pub mod volume {
     pub const CACHE: &str = "speechstack-cache";
 }
 
+/// Name of the cache claim that an engine's replicas share.
+#[must_use]
+pub fn shared_cache(stack: &str, engine: &str) -> String {
+    format!("{stack}-{engine}-cache")
+}
+
+/// Name of the cache claim that a pod has of its own, as StatefulSets name them.
+#[must_use]
+pub fn own_cache(pod: &str) -> String {
+    format!("{}-{pod}", volume::CACHE)
+}
+
 /// Longest name of a label, after its prefix, and of a Service.
 const LONGEST: usize = 63;
 
