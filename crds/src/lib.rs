@@ -41,7 +41,7 @@ pub use status::{
     RepairRecord, RepairStatus, Rung, SpeechStackStatus, Stopped, Summary,
 };
 pub use storage::Storage;
-pub use tracing::Tracing;
+pub use tracing::{HeadersSecret, Tracing};
 pub use window::{Day, UpdateWindow};
 
 /// The API group.

@@ -69,6 +69,8 @@ pub mod volume {
     pub const KEYS: &str = "speechstack-keys";
     /// The URL of the Redis where gateways count quotas.
     pub const REDIS: &str = "speechstack-redis";
+    /// Headers for the collector of traces.
+    pub const TRACING: &str = "speechstack-tracing";
     /// The gateway's certificate.
     pub const TLS: &str = "speechstack-tls";
     /// The API key of a server that runs elsewhere.
