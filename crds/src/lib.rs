@@ -27,8 +27,8 @@ pub use engine::{
 };
 pub use external::{ApiKeySecret, External, Hosted};
 pub use gateway::{
-    GatewayAutoscaling, GatewayMode, GatewaySpec, GatewayTls, HttpRoute, Ingress, Limits, ParentRef, Service,
-    ServiceType,
+    GatewayAutoscaling, GatewayMode, GatewaySpec, GatewayTls, HttpRoute, Ingress, IpFamilyPolicy, Limits,
+    ParentRef, Service, ServiceType,
 };
 pub use probe::DeepProbe;
 pub use repair::{ContainerRestarts, Escalation, PodRecreates, Policy, Repair};

@@ -120,6 +120,7 @@ pub fn service_of(
             type_: Some(kind.as_str().into()),
             selector: selector.match_labels,
             ports: Some(ports),
+            ip_family_policy: Some(wanted.ip_family_policy.as_str().into()),
             ..ServiceSpec::default()
         }),
         status: None,

@@ -201,13 +201,13 @@ fn engine_container(stack: &ValidStack, engine: &ValidEngine) -> Container {
 fn args(engine: &ValidEngine) -> Vec<String> {
     let mut args = engine.preset.args.clone();
     if engine.preset.server == Server::Reference {
-        args.extend(["--listen".to_owned(), format!("0.0.0.0:{}", engine.http)]);
+        args.extend(["--listen".to_owned(), format!("[::]:{}", engine.http)]);
         if !engine.spec.protocols.is_empty() {
             let names: Vec<&str> = engine.protocols.iter().map(|protocol| protocol.as_str()).collect();
             args.extend(["--protocol".to_owned(), names.join(",")]);
         }
         if engine.protocols.iter().any(|protocol| protocol.is_grpc()) {
-            args.extend(["--grpc".to_owned(), format!("0.0.0.0:{}", engine.grpc)]);
+            args.extend(["--grpc".to_owned(), format!("[::]:{}", engine.grpc)]);
         }
     }
     args.extend(engine.spec.args.clone());
