@@ -28,6 +28,14 @@ render defaults --set fixedUser=false,stackDefaults.imageRegistry=mirror.local,s
 render least --set watchNamespace=team,rbac.secrets=false,rbac.events=false
 if grep -q 'kind: ClusterRole' "$work/least.yaml"; then echo 'a namespaced operator asks for a ClusterRole' >&2; exit 1; fi
 if grep -q 'resources: \[secrets\]' "$work/least.yaml"; then echo 'secrets are read though rbac.secrets is false' >&2; exit 1; fi
+render traced --set tracing.endpoint=https://collector.example,tracing.headersSecretRef.name=collector
+for text in 'secretName: collector' 'optional: true' '--otlp-headers-file=/etc/speechstack-tracing/headers'; do
+	grep -q -- "$text" "$work/traced.yaml" || { echo "tracing.headersSecretRef renders no $text" >&2; exit 1; }
+	if grep -q -- "$text" "$work/default.yaml"; then echo "$text is rendered without tracing.headersSecretRef" >&2; exit 1; fi
+done
+# Volumes are read only where engines may move.
+grep -q 'resources: \[persistentvolumes\]' "$work/everything.yaml" || { echo 'rbac.nodeEscalation reads no volumes' >&2; exit 1; }
+if grep -q 'resources: \[persistentvolumes\]' "$work/default.yaml"; then echo 'volumes are read without rbac.nodeEscalation' >&2; exit 1; fi
 # What is `auto` follows what the cluster has.
 render monitored --api-versions monitoring.coreos.com/v1/PodMonitor --api-versions monitoring.coreos.com/v1/PrometheusRule
 for kind in PodMonitor PrometheusRule; do

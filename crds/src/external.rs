@@ -23,6 +23,10 @@ pub struct External {
     /// The Secret with the API key that the server asks for. A change of it reaches running pods within minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_secret_ref: Option<ApiKeySecret>,
+    /// Whether it is sent the `traceparent` of requests, which only the stack's own engines are unless this says so: for servers
+    /// that export to the same collector.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trace_context: bool,
 }
 
 impl External {

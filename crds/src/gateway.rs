@@ -214,11 +214,38 @@ pub struct Service {
     /// Annotations, such as a cloud's load balancer settings.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// Address families: `PreferDualStack` takes IPv4 and IPv6 where the cluster has both, and the one that it has otherwise.
+    pub ip_family_policy: IpFamilyPolicy,
 }
 
 impl Default for Service {
     fn default() -> Self {
-        Self { service_type: ServiceType::default(), port: 80, annotations: BTreeMap::new() }
+        let (service_type, ip_family_policy) = (ServiceType::default(), IpFamilyPolicy::default());
+        Self { service_type, port: 80, annotations: BTreeMap::new(), ip_family_policy }
+    }
+}
+
+/// Address families of a Service, as Kubernetes names them.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+pub enum IpFamilyPolicy {
+    /// The cluster's first one.
+    SingleStack,
+    /// Both where the cluster has both.
+    #[default]
+    PreferDualStack,
+    /// Both; a cluster of one refuses the Service.
+    RequireDualStack,
+}
+
+impl IpFamilyPolicy {
+    /// Its name in a Service's spec.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SingleStack => "SingleStack",
+            Self::PreferDualStack => "PreferDualStack",
+            Self::RequireDualStack => "RequireDualStack",
+        }
     }
 }
 

@@ -27,8 +27,8 @@ pub use engine::{
 };
 pub use external::{ApiKeySecret, External, Hosted};
 pub use gateway::{
-    GatewayAutoscaling, GatewayMode, GatewaySpec, GatewayTls, HttpRoute, Ingress, Limits, ParentRef, Service,
-    ServiceType,
+    GatewayAutoscaling, GatewayMode, GatewaySpec, GatewayTls, HttpRoute, Ingress, IpFamilyPolicy, Limits,
+    ParentRef, Service, ServiceType,
 };
 pub use probe::DeepProbe;
 pub use repair::{ContainerRestarts, Escalation, PodRecreates, Policy, Repair};
@@ -41,7 +41,7 @@ pub use status::{
     RepairRecord, RepairStatus, Rung, SpeechStackStatus, Stopped, Summary,
 };
 pub use storage::Storage;
-pub use tracing::Tracing;
+pub use tracing::{HeadersSecret, Tracing};
 pub use window::{Day, UpdateWindow};
 
 /// The API group.

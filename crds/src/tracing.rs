@@ -22,6 +22,26 @@ pub struct Tracing {
     #[serde(default = "all")]
     #[schemars(range(min = 0, max = 1))]
     pub sample_ratio: f64,
+    /// The Secret with headers that the collector asks for, such as a key. It is mounted into gateways and guards: setting it or
+    /// taking it away replaces their pods, a change of the Secret does not. While it is missing pods run and their spans are dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers_secret_ref: Option<HeadersSecret>,
+}
+
+/// A key of a Secret in the stack's namespace that holds headers, one `NAME: VALUE` a line.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+pub struct HeadersSecret {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in it.
+    #[serde(default = "headers")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+fn headers() -> String {
+    "headers".into()
 }
 
 fn all() -> f64 {

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,12 +44,19 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds an address; nothing is served there yet.
+    /// Binds an address; nothing is served there yet. `[::]` takes IPv4 as well, and IPv4 alone where the kernel has no IPv6.
     ///
     /// # Errors
     /// When the address is taken.
     pub async fn bind(address: SocketAddr, wire: Wire) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        let listener = match TcpListener::bind(address).await {
+            Err(error)
+                if address.ip() == Ipv6Addr::UNSPECIFIED && error.kind() != io::ErrorKind::AddrInUse =>
+            {
+                TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await?
+            }
+            bound => bound?,
+        };
         let address = listener.local_addr()?;
         Ok(Self { address, router: Router::new(), wire, open: Some((listener, CancellationToken::new())) })
     }

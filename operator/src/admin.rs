@@ -145,4 +145,14 @@ mod tests {
         drop(stacks);
         assert_eq!(readyz(&readiness).status(), StatusCode::OK);
     }
+
+    #[tokio::test]
+    async fn a_task_that_died_is_named_and_never_ready() {
+        let readiness = Readiness::default();
+        readiness.died("src/watch.rs:7:1");
+        let response = readyz(&readiness);
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let body = axum::body::to_bytes(response.into_body(), 1000).await.unwrap();
+        assert_eq!(body, "a task panicked at src/watch.rs:7:1");
+    }
 }

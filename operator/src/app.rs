@@ -14,7 +14,7 @@ use speechstack_crds::SpeechStack;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use trace::{Settings, Tracer};
+use trace::{HeadersFile, Settings, Tracer};
 
 use crate::admin::{self, Readiness};
 use crate::args::Run;
@@ -53,7 +53,7 @@ pub async fn run(run: Run) -> anyhow::Result<()> {
     let routes = admin::router(readiness.clone(), registry.clone());
     let address = admin::start(run.admin, routes, stop.clone()).await?;
     tracing::info!(admin = %address, identity = run.pod_name, "operator starts");
-    let tracer = export(run.otlp_endpoint.as_deref(), &run.pod_name, &registry)?;
+    let tracer = export(&run, &registry)?;
 
     let namespace = run.lease_namespace.as_deref().unwrap_or(&run.pod_namespace);
     let mut elector =
@@ -95,23 +95,23 @@ pub async fn run(run: Run) -> anyhow::Result<()> {
 }
 
 /// Has the spans of repairs exported to a collector, if there is one.
-fn export(endpoint: Option<&str>, pod: &str, registry: &Registry) -> anyhow::Result<Tracer> {
+fn export(run: &Run, registry: &Registry) -> anyhow::Result<Tracer> {
     let settings = |endpoint: &str| {
         Ok::<_, trace::Error>(Settings {
             endpoint: endpoint.parse()?,
-            headers: None,
+            headers: run.otlp_headers_file.clone().map(HeadersFile),
             sample_ratio: 1.0,
             service: "speechstack-operator".to_owned(),
             version: env!("CARGO_PKG_VERSION"),
-            instance: Some(pod.to_owned()),
+            instance: Some(run.pod_name.clone()),
         })
     };
     let tracer = Tracer::new()?;
     tracer.register(registry)?;
-    let settings = endpoint.map(settings).transpose();
+    let settings = run.otlp_endpoint.as_deref().map(settings).transpose();
     settings
         .and_then(|settings| tracer.export(settings))
-        .context("failed to export traces (--otlp-endpoint)")?;
+        .context("failed to export traces (--otlp-endpoint, --otlp-headers-file)")?;
     Ok(tracer)
 }
 
@@ -145,6 +145,7 @@ fn lead(
     let stateful_sets = watches.stateful_sets();
     let pods = watches.pods();
     let nodes = watches.nodes(run.watch_nodes);
+    let volumes = watches.volumes(run.node_escalation);
     watches.built_in();
     let context = Arc::new(Context {
         client: client.clone(),
@@ -191,6 +192,7 @@ fn lead(
         pods,
         namespace,
         nodes,
+        volumes,
         guards,
         presets,
         per_cluster: usize::from(run.repairs_per_cluster),

@@ -93,6 +93,9 @@ pub struct Run {
     /// Collector of the spans of repairs, as in `http://collector:4318`; none are exported when unset.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_parser = named)]
     pub otlp_endpoint: Option<String>,
+    /// A file with headers for it, one `NAME: VALUE` a line; it is read for each export.
+    #[arg(long, env = "SPEECHSTACK_OTLP_HEADERS_FILE")]
+    pub otlp_headers_file: Option<PathBuf>,
     /// This pod's name, by which it holds the lease.
     #[arg(long, env = "POD_NAME")]
     pub pod_name: String,

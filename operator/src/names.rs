@@ -69,6 +69,8 @@ pub mod volume {
     pub const KEYS: &str = "speechstack-keys";
     /// The URL of the Redis where gateways count quotas.
     pub const REDIS: &str = "speechstack-redis";
+    /// Headers for the collector of traces.
+    pub const TRACING: &str = "speechstack-tracing";
     /// The gateway's certificate.
     pub const TLS: &str = "speechstack-tls";
     /// The API key of a server that runs elsewhere.
@@ -87,6 +89,18 @@ pub mod volume {
     pub const SHM: &str = "speechstack-shm";
     /// Models.
     pub const CACHE: &str = "speechstack-cache";
+}
+
+/// Name of the cache claim that an engine's replicas share.
+#[must_use]
+pub fn shared_cache(stack: &str, engine: &str) -> String {
+    format!("{stack}-{engine}-cache")
+}
+
+/// Name of the cache claim that a pod has of its own, as StatefulSets name them.
+#[must_use]
+pub fn own_cache(pod: &str) -> String {
+    format!("{}-{pod}", volume::CACHE)
 }
 
 /// Longest name of a label, after its prefix, and of a Service.

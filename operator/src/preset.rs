@@ -283,8 +283,7 @@ fn preset(
 ) -> Result<Preset, Error> {
     for _ in 0..=DEPTH {
         let Some(base) = fields.remove("extends") else {
-            let fields = fields.into_iter().filter(|(_, value)| !value.is_null()).collect();
-            return serde_json::from_value(Value::Object(fields))
+            return serde_json::from_value(Value::Object(without_nulls(fields)))
                 .map_err(|error| Error::Field(name.to_owned(), error.to_string()));
         };
         let base = base.as_str().unwrap_or_default();
@@ -298,7 +297,17 @@ fn preset(
     Err(Error::Base(name.to_owned(), "too many bases".to_owned()))
 }
 
-/// Merges `over` into `under`: maps key by key, all else replaced.
+/// What is left when keys are taken away that are `null`, in maps within maps as well.
+fn without_nulls(fields: Map<String, Value>) -> Map<String, Value> {
+    let kept = fields.into_iter().filter(|(_, value)| !value.is_null());
+    kept.map(|(key, value)| match value {
+        Value::Object(inner) => (key, Value::Object(without_nulls(inner))),
+        value => (key, value),
+    })
+    .collect()
+}
+
+/// Merges `over` into `under`: maps key by key, all else replaced. A `null` stays until the last base is merged.
 fn merge(under: &mut Map<String, Value>, over: Map<String, Value>) {
     for (key, value) in over {
         match (under.get_mut(&key), value) {
@@ -323,6 +332,7 @@ mod tests {
     use kube::CustomResourceExt;
 
     use super::*;
+    use crate::reconcile::quantity;
 
     #[test]
     fn every_nim_names_its_pinned_image_or_says_why_not() {
@@ -355,6 +365,20 @@ mod tests {
     }
 
     #[test]
+    fn the_table_names_every_preset_with_its_caution() {
+        let presets = Presets::shipped().unwrap();
+        let table = presets.table();
+        for (name, all) in presets.0.iter() {
+            let rows = table.lines().filter(|line| line.split(' ').next() == Some(name.as_str())).count();
+            assert_eq!(rows, all.len(), "{name}");
+            assert!(
+                all.iter().filter_map(|one| one.caution.as_ref()).all(|text| table.contains(text)),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
     fn documented_selectors_and_sizes_are_those_of_the_file() {
         let presets = Presets::shipped().unwrap();
         let get = |name, capability| presets.get(name, capability).unwrap();
@@ -365,6 +389,32 @@ mod tests {
         assert!(get("magpie-flow", Capability::Tts).image.is_none(), "gone from the catalogue");
         assert!(presets.get("magpie-flow", Capability::Stt).is_none());
         assert!(presets.names(Capability::Tts).any(|name| name == "custom"));
+    }
+
+    #[test]
+    fn every_engine_asks_for_cpu_and_memory_and_for_little_without_a_gpu() {
+        let presets = Presets::shipped().unwrap();
+        for (name, preset) in presets.0.iter().flat_map(|(name, all)| all.iter().map(move |one| (name, one)))
+        {
+            let asked = |what: &str| preset.requests.get(what).and_then(quantity::units).unwrap_or_default();
+            let (cpu, memory) = (asked("cpu"), asked("memory"));
+            assert!(cpu > 0 && memory > 0, "{name} is the first that a full node evicts");
+            let most = if preset.gpu { (2, 8 << 30) } else { (1, 1 << 30) };
+            assert!(cpu <= most.0 && memory <= most.1, "{name} asks for {cpu} CPU and {memory} bytes");
+        }
+    }
+
+    #[test]
+    fn an_empty_map_takes_nothing_away_and_null_does() {
+        let asked = |requests: &str| {
+            let text = format!("presets: {{reference: [{{requests: {requests}}}]}}");
+            let presets = Presets::parse(&text, "f".into()).unwrap();
+            let keys = presets.get("reference", Capability::Stt).unwrap().requests.keys().cloned();
+            keys.collect::<Vec<_>>()
+        };
+        assert_eq!(asked("{}"), ["cpu", "memory"]);
+        assert_eq!(asked("{cpu: null}"), ["memory"]);
+        assert!(asked("null").is_empty());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! ```
 //! A guard's change is looked at at once; a timer serves only rules that depend on time.
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, PersistentVolume};
 use kube::Client;
 use kube::runtime::reflector::Store;
 use speechstack_crds::SpeechStack;
@@ -19,6 +19,7 @@ use crate::preset::Presets;
 
 mod budget;
 mod decide;
+mod disk;
 mod driver;
 mod events;
 mod execute;
@@ -46,6 +47,8 @@ pub struct Context {
     pub namespace: Option<String>,
     /// All nodes; may stay empty where nodes cannot be read.
     pub nodes: Store<Node>,
+    /// All volumes; empty unless engines may move.
+    pub volumes: Store<PersistentVolume>,
     /// What the guards say.
     pub guards: Guards,
     /// What is known of engine containers.

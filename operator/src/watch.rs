@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::channel::mpsc;
 use futures::{SinkExt, StreamExt};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, PersistentVolume};
 use kube::api::{ApiResource, DynamicObject, PartialObjectMeta};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
@@ -169,6 +169,21 @@ impl Watches {
 
     /// Watches nodes. Not required for readiness: without them only the check before the start is missing.
     pub fn nodes(&self, allowed: bool) -> Store<Node> {
+        self.of_the_cluster("nodes", allowed, strip::node)
+    }
+
+    /// Watches the volumes of claims, some of which are of one node or zone. Not required for readiness: without them an engine may
+    /// be moved away from its disk.
+    pub fn volumes(&self, allowed: bool) -> Store<PersistentVolume> {
+        self.of_the_cluster("persistentvolumes", allowed, strip::volume)
+    }
+
+    /// Watches a kind that belongs to no stack.
+    fn of_the_cluster<K>(&self, name: &'static str, allowed: bool, strip: fn(&mut K)) -> Store<K>
+    where
+        K: Resource<Scope = k8s_openapi::ClusterResourceScope, DynamicType = ()>,
+        K: Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    {
         let (store, mut writer) = reflector::store();
         if !allowed {
             writer.apply_watcher_event(&Event::Init);
@@ -176,9 +191,9 @@ impl Watches {
             return store;
         }
         let api = Api::all(self.client.clone());
-        let mut reflect = reflect(writer, strip::node);
-        let watch = self.clone().follow("nodes", First::optional(), api, paged(), move |event| {
-            reflect(event); // nodes belong to no stack
+        let mut reflect = reflect(writer, strip);
+        let watch = self.clone().follow(name, First::optional(), api, paged(), move |event| {
+            reflect(event);
             Wake::none()
         });
         tokio::spawn(watch);

@@ -130,6 +130,9 @@ pub struct Engine {
     /// allow it.
     #[serde(default)]
     pub hosted: Option<Hosted>,
+    /// Whether it is sent the `traceparent` and `tracestate` of a request; see [`Engine::joins_traces`].
+    #[serde(default)]
+    pub trace_context: Option<bool>,
     /// When set the kubelet restarts the engine's container on the guard's word.
     #[serde(default)]
     pub kubelet: Option<Kubelet>,
@@ -172,9 +175,18 @@ impl Engine {
             unit: None,
             standby: false,
             hosted: None,
+            trace_context: None,
             kubelet: None,
             operator: None,
         }
+    }
+
+    /// Whether it is sent the trace of a request. Where nothing is said, a server of others is not: one that is `hosted`, or that
+    /// is reached over HTTPS.
+    pub fn joins_traces(&self) -> bool {
+        let urls = || std::iter::once(&self.url).chain(&self.grpc);
+        let of_others = || self.hosted.is_some() || urls().any(|url| url.starts_with("https:"));
+        self.trace_context.unwrap_or_else(|| !of_others())
     }
 
     /// The policy of its guard: that of all guards, with its own number of jobs at a time.

@@ -49,8 +49,12 @@ pub struct Settings {
 
 /// Starts the task.
 pub(crate) fn start(settings: Settings, metrics: Metrics) -> Result<Queue, Error> {
-    if let Some(file) = &settings.headers {
-        file.read()?;
+    match settings.headers.as_ref().map(HeadersFile::read) {
+        // It may come later, as a Secret does that is mounted; it is read for each export.
+        Some(Err(error @ Error::Read { .. })) => {
+            tracing::warn!(%error, "spans of traces are not exported without their headers");
+        }
+        read => drop(read.transpose()?),
     }
     let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
     // Without TLS no certificates are needed.

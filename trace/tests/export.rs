@@ -52,15 +52,19 @@ fn start(url: &str, registry: &Registry) -> Tracer {
     start_with(url, None, registry)
 }
 
-fn start_with(url: &str, headers: Option<HeadersFile>, registry: &Registry) -> Tracer {
-    let settings = Settings {
+fn settings(url: &str) -> Settings {
+    Settings {
         endpoint: url.parse().unwrap(),
-        headers,
+        headers: None,
         sample_ratio: 1.0,
         service: "tested".into(),
         version: "1.2.3",
         instance: Some("pod-0".into()),
-    };
+    }
+}
+
+fn start_with(url: &str, headers: Option<HeadersFile>, registry: &Registry) -> Tracer {
+    let settings = Settings { headers, ..settings(url) };
     let tracer = Tracer::new().unwrap();
     tracer.register(registry).unwrap();
     tracer.export(Some(settings)).unwrap();
@@ -129,6 +133,31 @@ async fn spans_arrive_as_they_were_made() {
     assert_eq!((status.code, status.message.as_str()), (2, "refused"));
     assert!(outer.status.is_none());
     assert_eq!(counted(&registry, "exported"), 2);
+}
+
+#[tokio::test]
+async fn an_export_begins_before_its_headers_are_there_and_uses_them_then() {
+    let collector = Arc::new(Collector::default());
+    let registry = Registry::new();
+    let file = std::env::temp_dir().join(format!("speechstack-later-{}", std::process::id()));
+    let tracer = start_with(&serve(Arc::clone(&collector)).await, Some(HeadersFile(file.clone())), &registry);
+    drop(tracer.begin().span("one", Kind::Internal));
+    std::fs::write(&file, "authorization: Bearer k\n").unwrap();
+    tokio::time::timeout(LIMIT, async {
+        while counted(&registry, "exported") == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(collector.sent.lock()[0].0["authorization"], "Bearer k");
+
+    std::fs::write(&file, "hidden\n").unwrap();
+    let headers = Some(HeadersFile(file.clone()));
+    let wrong = Settings { headers, ..settings("http://collector:4318") };
+    let error = Tracer::new().unwrap().export(Some(wrong)).unwrap_err().to_string();
+    assert!(error.contains("line 1") && !error.contains("hidden\n"), "{error}");
+    std::fs::remove_file(file).unwrap();
 }
 
 #[tokio::test]

@@ -82,13 +82,17 @@ impl Guards {
         order: &RepairOrder,
     ) -> Result<Accepted, Refusal> {
         let token = self.tokens.of(stack).await.map_err(Refusal::Token)?;
+        let address = SocketAddr::new(address, port::GUARD_ADMIN);
         timeout(TIMEOUT, exchange(&token, address, order)).await.map_err(Refusal::Silent)?
     }
 }
 
 /// One order to one guard.
-async fn exchange(token: &str, address: IpAddr, order: &RepairOrder) -> Result<Accepted, Refusal> {
-    let address = SocketAddr::new(address, port::GUARD_ADMIN);
+pub(super) async fn exchange(
+    token: &str,
+    address: SocketAddr,
+    order: &RepairOrder,
+) -> Result<Accepted, Refusal> {
     let body = serde_json::to_vec(order).map_err(Refusal::Body)?;
     let request = Request::post("/repair")
         .header(header::HOST, address.to_string())

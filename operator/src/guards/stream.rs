@@ -38,7 +38,7 @@ pub(super) struct Target {
 
 /// Why a stream ended or could not be opened.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub(super) enum Error {
     #[error("no token to show")]
     Token(#[source] tokens::Error),
     #[error("no answer in time")]
@@ -124,11 +124,11 @@ fn decode(framing: &mut Framing, events: &mut Events, bytes: Bytes) -> Result<Op
 
 async fn connect(guards: &Guards, target: &Target) -> Result<(TcpStream, Framing, Bytes), Error> {
     let token = guards.tokens.of(&target.stack).await.map_err(Error::Token)?;
-    timeout(OPEN_TIMEOUT, open(target.address, token.trim())).await.map_err(Error::Silent)?
+    let address = SocketAddr::new(target.address, contract::port::GUARD_ADMIN);
+    timeout(OPEN_TIMEOUT, open(address, token.trim())).await.map_err(Error::Silent)?
 }
 
-async fn open(address: IpAddr, token: &str) -> Result<(TcpStream, Framing, Bytes), Error> {
-    let address = SocketAddr::new(address, contract::port::GUARD_ADMIN);
+pub(super) async fn open(address: SocketAddr, token: &str) -> Result<(TcpStream, Framing, Bytes), Error> {
     let mut stream = TcpStream::connect(address).await.map_err(Error::Connect)?;
     let request = format!(
         "GET /state/stream HTTP/1.1\r\nhost: {address}\r\naccept: text/event-stream\r\nauthorization: Bearer {token}\r\n\r\n"

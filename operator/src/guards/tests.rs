@@ -1,6 +1,6 @@
 //! Tests of streams and orders against a guard's admin port in this process.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use axum::Router;
@@ -40,6 +40,11 @@ pub(crate) fn loopback() -> Ipv4Addr {
 /// A guard on a loopback address of its own, because the port is fixed.
 async fn fake() -> (Arc<Fake>, IpAddr) {
     let address = loopback();
+    let listener = tokio::net::TcpListener::bind((address, contract::port::GUARD_ADMIN)).await.unwrap();
+    (serve_fake(listener), address.into())
+}
+
+fn serve_fake(listener: tokio::net::TcpListener) -> Arc<Fake> {
     let fake = Arc::new(Fake {
         reports: watch::Sender::new(report("healthy", 0.0)),
         tokens: Mutex::default(),
@@ -50,9 +55,8 @@ async fn fake() -> (Arc<Fake>, IpAddr) {
         .route("/state/stream", get(stream))
         .route("/repair", post(repair))
         .with_state(Arc::clone(&fake));
-    let listener = tokio::net::TcpListener::bind((address, contract::port::GUARD_ADMIN)).await.unwrap();
     tokio::spawn(serve(listener, router));
-    (fake, address.into())
+    fake
 }
 
 /// Serves that router for ever.
@@ -66,8 +70,15 @@ pub(crate) async fn serve(listener: tokio::net::TcpListener, router: Router) {
     }
 }
 
+/// Keeps the token of a request whose host must be an address with its port, of IPv6 in brackets.
+fn note(fake: &Fake, headers: &HeaderMap) {
+    let text = |name: &str| headers[name].to_str().unwrap().to_owned();
+    assert!(text("host").parse::<SocketAddr>().is_ok(), "{}", text("host"));
+    fake.tokens.lock().push(text("authorization"));
+}
+
 async fn stream(Shared(fake): Shared<Arc<Fake>>, headers: HeaderMap) -> Response {
-    fake.tokens.lock().push(headers["authorization"].to_str().unwrap().to_owned());
+    note(&fake, &headers);
     let reports = tokio_stream(fake.reports.subscribe());
     let mut cut = fake.cut.subscribe();
     let events = reports
@@ -87,7 +98,7 @@ fn tokio_stream(reports: watch::Receiver<String>) -> impl futures::Stream<Item =
 }
 
 async fn repair(Shared(fake): Shared<Arc<Fake>>, headers: HeaderMap, body: String) -> Response {
-    fake.tokens.lock().push(headers["authorization"].to_str().unwrap().to_owned());
+    note(&fake, &headers);
     let (status, answer) = fake.answer.lock().clone();
     (StatusCode::from_u16(status).unwrap(), if answer.is_empty() { body } else { answer }).into_response()
 }
@@ -189,14 +200,7 @@ async fn a_lost_guard_is_shown_as_not_connected_and_forgotten_when_cancelled() {
 async fn orders_are_answered_by_status() {
     let (fake, address) = fake().await;
     let run = running();
-    let order = RepairOrder {
-        order: Verb::Grant,
-        instance: "i1".into(),
-        attempt: 2,
-        reason: "budget".into(),
-        seconds: 0,
-    };
-    let stack = ObjectRef::new("s").within("ns");
+    let (order, stack) = (granted(), ObjectRef::new("s").within("ns"));
     assert_eq!(run.guards.order(&stack, address, &order).await.unwrap(), Accepted);
     assert_eq!(fake.tokens.lock().as_slice(), ["Bearer one for s"]);
     *fake.answer.lock() = (409, json!({"instance": "i2", "attempt": 0}).to_string());
@@ -210,6 +214,23 @@ async fn orders_are_answered_by_status() {
         serde_json::to_value(&order).unwrap(),
         json!({"order": "grant", "instance": "i1", "attempt": 2, "reason": "budget", "seconds": 0})
     );
+}
+
+fn granted() -> RepairOrder {
+    RepairOrder { order: Verb::Grant, instance: "i1".into(), attempt: 2, reason: "budget".into(), seconds: 0 }
+}
+
+#[tokio::test]
+async fn guards_of_pods_with_ipv6_alone_are_followed_and_ordered() {
+    let Ok(listener) = tokio::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await else {
+        return; // this kernel has no IPv6
+    };
+    let address = listener.local_addr().unwrap();
+    let fake = serve_fake(listener);
+    timeout(CEILING, super::stream::open(address, "one")).await.unwrap().unwrap();
+    let accepted = timeout(CEILING, super::order::exchange("two", address, &granted())).await.unwrap();
+    assert_eq!(accepted.unwrap(), Accepted);
+    assert_eq!(fake.tokens.lock().as_slice(), ["Bearer one", "Bearer two"]);
 }
 
 #[test]

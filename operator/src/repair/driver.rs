@@ -211,7 +211,7 @@ impl Driver {
         let view = view(
             found,
             pods,
-            nodes,
+            (nodes.as_slice(), &self.context.volumes),
             &self.context.guards,
             &self.context.presets,
             self.context.node_escalation,

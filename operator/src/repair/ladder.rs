@@ -8,6 +8,7 @@ use speechstack_crds::{Escalation, Outcome, RepairRecord, RepairStatus, Rung};
 
 use super::budget::{DAY, NODE_WINDOW, PER_DAY, age, ordered, replaces};
 use super::history::History;
+use super::node::NodeView;
 use super::plan::{self, Cluster, Plan};
 use super::view::{EngineView, PodView, StackView};
 use crate::guards::Seen;
@@ -112,7 +113,7 @@ impl History<'_> {
                 false,
             ),
             _ if !self.has_elsewhere() => {
-                self.used_up("no other node can run it, so this one cannot be avoided", true)
+                self.used_up("no other node can run it with its disk, so this one cannot be avoided", true)
             }
             _ => Next::Act(Rung::AvoidNode),
         }
@@ -135,7 +136,8 @@ impl History<'_> {
     }
 
     fn has_elsewhere(&self) -> bool {
-        self.engine.nodes.iter().any(|node| node.eligible && Some(&node.name) != self.pod.node.as_ref())
+        let is_other = |node: &&NodeView| node.eligible && Some(&node.name) != self.pod.node.as_ref();
+        self.engine.nodes.iter().filter(is_other).any(|node| self.pod.can_move_to(&node.name))
     }
 }
 

@@ -174,15 +174,18 @@ fn affine(node: &Node, engine: &EngineSpec) -> bool {
     let path = "/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
     let terms = engine.affinity.as_ref().and_then(|affinity| affinity.pointer(path)).cloned();
     let terms = terms.and_then(|terms| serde_json::from_value::<Vec<NodeSelectorTerm>>(terms).ok());
-    terms.is_none_or(|terms| {
-        terms.iter().any(|term| {
-            let name = node.metadata.name.as_ref();
-            let labels = labels(node);
-            let expressions = term.match_expressions.iter().flatten();
-            let fields = term.match_fields.iter().flatten();
-            expressions.into_iter().all(|rule| matches(rule, labels.get(&rule.key)))
-                && fields.into_iter().all(|rule| matches(rule, name))
-        })
+    terms.is_none_or(|terms| fits(node, &terms))
+}
+
+/// Whether the node fits any of the terms.
+pub fn fits(node: &Node, terms: &[NodeSelectorTerm]) -> bool {
+    terms.iter().any(|term| {
+        let name = node.metadata.name.as_ref();
+        let labels = labels(node);
+        let expressions = term.match_expressions.iter().flatten();
+        let fields = term.match_fields.iter().flatten();
+        expressions.into_iter().all(|rule| matches(rule, labels.get(&rule.key)))
+            && fields.into_iter().all(|rule| matches(rule, name))
     })
 }
 
@@ -223,6 +226,21 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    #[test]
+    fn the_policies_for_nvsentinel_read_what_is_written() {
+        let file = "../charts/speechstack/extras/nvsentinel-policies.yaml";
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        let policies: Value = serde_saphyr::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+        let read: Vec<_> = policies["kubernetes-object-monitor"]["policies"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|policy| policy["predicate"]["expression"].as_str().unwrap().to_owned())
+            .collect();
+        assert!(read[0].contains(&format!("{:?} in resource.metadata.annotations", annotation::SUSPECT)));
+        assert!(read[1].contains(&format!("t.key == {TAINT:?}")));
+    }
 
     fn node(patch: Value) -> Node {
         let mut node = json!({

@@ -249,6 +249,7 @@ async fn world() -> World {
 struct Operator {
     _stacks: Writer<SpeechStack>,
     _nodes: Writer<Node>,
+    _volumes: Writer<PersistentVolume>,
     guards: Guards,
     _running: DropGuard,
 }
@@ -259,6 +260,7 @@ impl World {
         let (stacks, mut stack_writer) = reflector::store();
         let pods = Pods::default();
         let (nodes, node_writer) = reflector::store();
+        let (volumes, volume_writer) = reflector::store();
         let stack: SpeechStack = serde_json::from_value(self.api.stack()).unwrap();
         for event in [watcher::Event::Init, watcher::Event::InitApply(stack), watcher::Event::InitDone] {
             stack_writer.apply_watcher_event(&event);
@@ -283,13 +285,20 @@ impl World {
             presets: Presets::shipped().unwrap(),
             per_cluster: 20,
             nodes,
+            volumes,
             guards: guards.clone(),
             node_escalation: false,
             metrics: Metrics::register(&prometheus::Registry::new()).unwrap(),
             tracer: self.tracer.clone(),
         };
         tokio::spawn(run(context, cancel.clone()));
-        Operator { _stacks: stack_writer, _nodes: node_writer, guards, _running: cancel.drop_guard() }
+        Operator {
+            _stacks: stack_writer,
+            _nodes: node_writer,
+            _volumes: volume_writer,
+            guards,
+            _running: cancel.drop_guard(),
+        }
     }
 
     async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, PersistentVolume};
+use kube::runtime::reflector::Store;
 use speechstack_crds::{EngineSpec, Escalation, Repair, SpeechStack};
 
+use super::disk;
 use super::node::{self, NodeView};
 use crate::guards::{Guards, Seen};
 use crate::pods::EnginePod;
@@ -62,6 +64,8 @@ pub struct PodView {
     pub address: Option<IpAddr>,
     /// Its node.
     pub node: Option<String>,
+    /// The nodes on which its disk can be used; all when unset.
+    pub attachable: Option<Vec<String>>,
     /// Hash of its template.
     pub template: Option<String>,
     /// Whether it is being deleted.
@@ -93,6 +97,12 @@ impl PodView {
     #[must_use]
     pub fn is_wedged(&self) -> bool {
         !self.deleting && self.live().is_some_and(|seen| seen.report.is_wedged())
+    }
+
+    /// Whether its disk can be used on that node.
+    #[must_use]
+    pub fn can_move_to(&self, node: &str) -> bool {
+        self.attachable.as_ref().is_none_or(|attachable| attachable.iter().any(|one| one == node))
     }
 
     /// Since when it is doubted or worse.
@@ -132,12 +142,12 @@ impl EngineView {
     }
 }
 
-/// Makes the view of a stack from its pods and the nodes of the cluster.
+/// Makes the view of a stack from its pods and the nodes and volumes of the cluster.
 #[must_use]
 pub fn view(
     stack: &SpeechStack,
     pods: &[Arc<EnginePod>],
-    nodes: &[Arc<Node>],
+    (nodes, volumes): (&[Arc<Node>], &Store<PersistentVolume>),
     guards: &Guards,
     presets: &Presets,
     node_escalation: bool,
@@ -152,12 +162,19 @@ pub fn view(
     let namespace = stack.metadata.namespace.clone().unwrap_or_default();
     let engines = stack.spec.engines().map(|(capability, spec)| {
         let preset = presets.get(&spec.preset, capability);
-        let pods = by_engine.remove(spec.name.as_str()).unwrap_or_default();
+        let mut pods = by_engine.remove(spec.name.as_str()).unwrap_or_default();
         let repaired = stack.status.iter().filter_map(|status| status.repair.as_ref());
         let needs_nodes = stack.spec.repair.escalation != Escalation::None
             && (pods.iter().any(|pod| pod.ailing().is_some())
                 || repaired.flat_map(|repair| &repair.records).any(|record| record.engine == spec.name));
         let nodes = if needs_nodes { nodes } else { &[] };
+        if needs_nodes {
+            let volumes = volumes.state();
+            for pod in &mut pods {
+                let claims = disk::claims((&namespace, &name), spec, &pod.name);
+                pod.attachable = disk::attachable(&claims, &volumes, nodes);
+            }
+        }
         EngineView {
             desired: desired(stack, spec, pods.len()),
             startup: spec
@@ -205,6 +222,7 @@ fn pod_view(pod: &EnginePod, guards: &Guards) -> PodView {
         uid: pod.uid.to_string(),
         address: pod.address,
         node: pod.node.as_deref().map(str::to_owned),
+        attachable: None,
         template: pod.revision.template.as_deref().map(str::to_owned),
         deleting: pod.deleted.is_some(),
         kubelet_acts: pod.restarting,

@@ -1,8 +1,9 @@
-//! What is kept of nodes and Deployments in memory: the rest would be most of the operator.
+//! What is kept of nodes, volumes and Deployments in memory: the rest would be most of the operator.
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{
-    Node, NodeSpec, NodeStatus, PersistentVolumeClaim, PersistentVolumeClaimSpec, PodSpec, PodTemplateSpec,
+    Node, NodeSpec, NodeStatus, ObjectReference, PersistentVolume, PersistentVolumeClaim,
+    PersistentVolumeClaimSpec, PersistentVolumeSpec, PodSpec, PodTemplateSpec,
 };
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
@@ -38,6 +39,26 @@ pub fn node(node: &mut Node) {
             .map(|all| all.into_iter().filter(|(resource, _)| resource.contains('/')).collect()),
         ..NodeStatus::default()
     });
+}
+
+/// A volume: whose claim it is of, and where it can be used.
+pub fn volume(volume: &mut PersistentVolume) {
+    let metadata = std::mem::take(&mut volume.metadata);
+    volume.metadata = ObjectMeta {
+        name: metadata.name,
+        resource_version: metadata.resource_version,
+        ..ObjectMeta::default()
+    };
+    volume.spec = volume.spec.take().map(|spec| PersistentVolumeSpec {
+        claim_ref: spec.claim_ref.map(|claim| ObjectReference {
+            name: claim.name,
+            namespace: claim.namespace,
+            ..ObjectReference::default()
+        }),
+        node_affinity: spec.node_affinity,
+        ..PersistentVolumeSpec::default()
+    });
+    volume.status = None;
 }
 
 /// A StatefulSet: fingerprints, replicas, templates of claims and status.

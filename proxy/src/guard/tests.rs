@@ -14,6 +14,8 @@ use crate::guard::heal::control::tests::{Fake, Mode, configured, policy};
 use crate::guard::heal::identity::tests::{OPERATOR, Server, Signer, claims};
 use crate::guard::*;
 
+mod ipv6;
+
 const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 struct Pod {

@@ -10,7 +10,7 @@ use speechstack_crds::{Capability, ContainerRestarts, Span};
 
 use super::guard::RUN_PATH;
 use super::metadata;
-use super::pod::API_KEY_FILE;
+use super::pod::{API_KEY_FILE, TRACING_FILE};
 use crate::names;
 use crate::reconcile::validate::{ValidEngine, ValidStack};
 
@@ -38,13 +38,16 @@ struct Tracing {
 struct Otlp {
     endpoint: String,
     sample_ratio: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    headers_file: Option<&'static str>,
 }
 
 impl Tracing {
     fn of(stack: &ValidStack) -> Option<Self> {
         let wanted = stack.gateway.spec.tracing.as_ref()?;
         let (endpoint, sample_ratio) = (wanted.endpoint.clone(), wanted.sample_ratio);
-        Some(Self { otlp: Otlp { endpoint, sample_ratio } })
+        let headers_file = wanted.headers_secret_ref.as_ref().map(|_| TRACING_FILE);
+        Some(Self { otlp: Otlp { endpoint, sample_ratio, headers_file } })
     }
 }
 
@@ -138,6 +141,8 @@ struct Engine {
     jobs: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key_file: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_context: Option<bool>,
     guard: String,
     guard_admin: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -197,6 +202,7 @@ pub fn guard(stack: &ValidStack, engine: &ValidEngine, name: String) -> ConfigMa
         engines: [Engine {
             jobs: (engine.capability == Capability::Llm).then_some(engine.lane_jobs),
             key_file: external.and_then(|server| server.api_key_secret_ref.as_ref()).map(|_| API_KEY_FILE),
+            trace_context: external.map(|server| server.trace_context),
             // What runs elsewhere is probed and left out when it fails, and restarted by others.
             kubelet: external.is_none().then_some(Kubelet {
                 dir: RUN_PATH,
@@ -231,6 +237,7 @@ fn described(engine: &ValidEngine, address: &str) -> Engine {
         voice: external.and_then(|server| server.voice.clone()),
         jobs: None,
         key_file: None,
+        trace_context: None,
         guard: format!("{address}:{}", port::GUARD),
         guard_admin: format!("{address}:{}", port::GUARD_ADMIN),
         kubelet: None,

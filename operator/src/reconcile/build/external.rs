@@ -16,6 +16,10 @@ pub fn parts(stack: &ValidStack, server: &External, config_map: String) -> pod::
         volumes.push(key);
         mounts.push(key_mount);
     }
+    if let Some((headers, headers_mount)) = pod::trace_headers(stack.gateway.spec.tracing.as_ref()) {
+        volumes.push(headers);
+        mounts.push(headers_mount);
+    }
     pod::Parts { init: Vec::new(), containers: vec![guard::alone(stack, mounts)], volumes }
 }
 
@@ -116,6 +120,10 @@ mod tests {
         let before = pod(&built(HOSTED));
         assert_ne!(before, pod(&built(&HOSTED.replace("api.example.com", "api.example.org"))));
         assert_ne!(before, pod(&built(&HOSTED.replace("small-1", "small-2"))));
+        let traced = HOSTED.replace("model:", "traceContext: true, model:");
+        assert_ne!(before, pod(&built(&traced)));
+        let joins = |spec: &str| read(&built(spec), "guard_admin").engines[0].joins_traces();
+        assert_eq!((joins(HOSTED), joins(&traced)), (false, true));
         let inputs = |spec: &str| built(spec).engines[0].inputs.clone();
         assert_ne!(inputs(HOSTED), inputs(&HOSTED.replace("small-1", "small-2")), "the user asked for it");
     }

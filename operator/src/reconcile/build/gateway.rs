@@ -120,6 +120,7 @@ pub fn service_of(
             type_: Some(kind.as_str().into()),
             selector: selector.match_labels,
             ports: Some(ports),
+            ip_family_policy: Some(wanted.ip_family_policy.as_str().into()),
             ..ServiceSpec::default()
         }),
         status: None,
@@ -182,6 +183,9 @@ fn pod_spec(stack: &ValidStack) -> PodSpec {
     let mut mounts = vec![config_mount, identity_mount, pod::mount(volume::TMP, "/tmp")];
     let mut volumes = vec![config, identity, pod::empty_dir(volume::TMP, None, None)];
     secrets(stack, &mut volumes, &mut mounts);
+    let (headers, headers_mount) = pod::trace_headers(spec.tracing.as_ref()).unzip();
+    volumes.extend(headers);
+    mounts.extend(headers_mount);
     let mut args = Vec::new();
     if let Some((kept, kept_mount, storage)) = gateway.storage.as_ref().and_then(|storage| {
         let (kept, mount) = storage::volume(stack, storage)?;

@@ -7,7 +7,7 @@ use kube::Resource;
 use kube::api::ObjectMeta;
 use speechstack_crds::SpeechStack;
 
-use crate::names::{fitted, label};
+use crate::names::{self, fitted, label};
 use crate::reconcile::validate::{ValidEngine, ValidStack};
 
 /// Name of an engine's workload, Service and disruption budget.
@@ -43,7 +43,7 @@ pub fn engine_account(stack: &ValidStack) -> String {
 /// Name of the cache claim that an engine's replicas share.
 #[must_use]
 pub fn of_cache(stack: &ValidStack, engine: &ValidEngine) -> String {
-    format!("{}-{}-cache", stack.name, engine.spec.name)
+    names::shared_cache(&stack.name, &engine.spec.name)
 }
 
 fn labels(stack: &ValidStack) -> BTreeMap<String, String> {

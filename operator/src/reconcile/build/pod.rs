@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use speechstack_crds::{ApiKeySecret, KeysSecret, RedisSecret};
+use speechstack_crds::{ApiKeySecret, KeysSecret, RedisSecret, Tracing};
 
 use crate::names::volume;
 
@@ -30,6 +30,10 @@ pub const API_KEY_FILE: &str = "/etc/speechstack-api-key/key";
 const REDIS_PATH: &str = "/etc/speechstack-redis";
 /// The file with it.
 pub const REDIS_FILE: &str = "/etc/speechstack-redis/url";
+/// Folder of headers for the collector of traces.
+const TRACING_PATH: &str = "/etc/speechstack-tracing";
+/// The file with them.
+pub const TRACING_FILE: &str = "/etc/speechstack-tracing/headers";
 /// Folder of the gateway's certificate, as a Secret of type kubernetes.io/tls has it.
 pub const TLS_PATH: &str = "/etc/speechstack-tls";
 /// User and group of all our processes.
@@ -136,6 +140,16 @@ pub fn redis(secret: &RedisSecret) -> (Volume, VolumeMount) {
     (volume, read_only(mount(volume::REDIS, REDIS_PATH)))
 }
 
+/// Headers for the collector of traces. A pod starts without them: an engine must not wait for what only watches it.
+pub fn trace_headers(tracing: Option<&Tracing>) -> Option<(Volume, VolumeMount)> {
+    let secret = tracing?.headers_secret_ref.as_ref()?;
+    let mut volume = one_file(volume::TRACING, &secret.name, &secret.key, "headers");
+    if let Some(source) = &mut volume.secret {
+        source.optional = Some(true);
+    }
+    Some((volume, read_only(mount(volume::TRACING, TRACING_PATH))))
+}
+
 /// One key of a Secret as a file.
 fn one_file(name: &str, secret: &str, key: &str, path: &str) -> Volume {
     Volume {
@@ -229,5 +243,66 @@ pub fn requests(cpu: &str, memory: &str) -> ResourceRequirements {
     ResourceRequirements {
         requests: Some(requests.map(|(name, amount)| (name.into(), Quantity(amount.into()))).into()),
         ..ResourceRequirements::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::fingerprint;
+    use crate::reconcile::build::{DesiredObjects, build};
+    use crate::reconcile::testing::{self, MINIMAL};
+
+    fn built(mode: &str, tracing: &str) -> DesiredObjects {
+        let spec = format!(
+            "{MINIMAL}\nllm: [{{name: hosted, preset: external, external: {{baseUrl: 'https://a.example', model: m}}}}]\n\
+             gateway: {{mode: {mode}, tracing: {{endpoint: 'https://collector.example'{tracing}}}}}\n"
+        );
+        build(&testing::valid(&spec), &testing::observed())
+    }
+
+    fn pods(desired: &DesiredObjects) -> Vec<Value> {
+        let gateways = desired.gateways.iter().map(fingerprint::json);
+        let all = desired.engines.iter().map(|engine| engine.object.json()).chain(gateways);
+        all.map(|object| object["spec"]["template"]["spec"].clone()).collect()
+    }
+
+    #[test]
+    fn headers_for_the_collector_come_from_a_secret_to_gateways_and_guards_alone() {
+        for mode in ["Service", "Sidecar"] {
+            let desired = built(mode, ", headersSecretRef: {name: collector-key}");
+            for pod in pods(&desired) {
+                let volumes = pod["volumes"].as_array().unwrap().iter();
+                let [volume] = &volumes.filter(|one| one["name"] == volume::TRACING).collect::<Vec<_>>()[..]
+                else {
+                    panic!("{mode}: {pod}")
+                };
+                let items = json!([{"key": "headers", "path": "headers"}]);
+                let secret = json!({"secretName": "collector-key", "items": items, "optional": true});
+                assert_eq!(volume["secret"], secret, "an engine does not wait for it");
+                let containers = [&pod["initContainers"], &pod["containers"]];
+                for container in containers.into_iter().filter_map(Value::as_array).flatten() {
+                    let mounts = container["volumeMounts"].to_string();
+                    assert_eq!(mounts.contains(TRACING_PATH), container["name"] != "engine", "{container}");
+                }
+            }
+            for map in &desired.config_maps {
+                let text = &map.data.as_ref().unwrap()["config.yaml"];
+                assert!(text.contains(TRACING_FILE) && !text.contains("collector-key"), "{text}");
+            }
+            for role in &desired.roles {
+                assert!(!fingerprint::json(role).to_string().contains("secrets"), "the kubelet mounts it");
+            }
+        }
+    }
+
+    #[test]
+    fn pods_get_them_when_the_user_says_so_and_another_collector_replaces_none() {
+        let inputs = |tracing: &str| built("Service", tracing).engines[0].inputs.clone();
+        assert_eq!(inputs(""), inputs(", sampleRatio: 0.5"));
+        assert_ne!(inputs(""), inputs(", headersSecretRef: {name: collector-key}"));
+        assert!(pods(&built("Service", "")).iter().all(|pod| !pod.to_string().contains(volume::TRACING)));
     }
 }

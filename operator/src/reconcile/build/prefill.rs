@@ -83,6 +83,7 @@ fn template(stack: &ValidStack, engine: &ValidEngine, prefill: &Prefill) -> PodT
         volume::GATEWAY_TMP,
         volume::KEYS,
         volume::REDIS,
+        volume::TRACING,
         volume::TLS,
     ];
     spec.volumes.iter_mut().for_each(|all| all.retain(|one| !guards.contains(&&*one.name)));

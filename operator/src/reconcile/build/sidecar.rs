@@ -23,6 +23,8 @@ pub fn container(stack: &ValidStack, engine: &ValidEngine) -> (Container, Vec<Vo
     let mut volumes = vec![config, pod::empty_dir(volume::GATEWAY_TMP, None, None)];
     let mut mounts = vec![config_mount, pod::mount(volume::GATEWAY_TMP, "/tmp")];
     gateway::secrets(stack, &mut volumes, &mut mounts);
+    // The volume is in the pod for the guard already.
+    mounts.extend(pod::trace_headers(stack.gateway.spec.tracing.as_ref()).map(|(_, mount)| mount));
     let name = ["--set", "engines[0].name=$(POD_NAME)"].map(str::to_owned);
     let mut container = gateway::container(stack, name.into(), mounts, &PORTS);
     container.env.get_or_insert_default().insert(0, pod::name());

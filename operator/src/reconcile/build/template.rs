@@ -29,7 +29,8 @@ pub fn template(stack: &ValidStack, engine: &ValidEngine, config_map: String) ->
     let mut annotations = engine.spec.pod_annotations.clone();
     // The guard reads these once, when it starts: another server is another pod.
     annotations.extend(engine.spec.external.as_ref().map(|server| {
-        let words = [Some(server.url()), Some(server.model.as_str()), server.voice.as_deref()];
+        let traced = server.trace_context.then_some("traced");
+        let words = [Some(server.url()), Some(server.model.as_str()), server.voice.as_deref(), traced];
         (annotation::EXTERNAL.to_owned(), words.into_iter().flatten().collect::<Vec<_>>().join(" "))
     }));
     let mut template = PodTemplateSpec {
@@ -104,9 +105,12 @@ fn beside(stack: &ValidStack, engine: &ValidEngine, config_map: String) -> pod::
         config,
         identity,
     ];
+    let (headers, headers_mount) = pod::trace_headers(stack.gateway.spec.tracing.as_ref()).unzip();
+    volumes.extend(headers);
     volumes.extend(cache_volume(stack, engine));
     volumes.extend(engine.volumes.clone());
-    let guard = guard::sidecar(stack, vec![config_mount, identity_mount]);
+    let mounts = [config_mount, identity_mount].into_iter().chain(headers_mount);
+    let guard = guard::sidecar(stack, mounts.collect());
     pod::Parts {
         init: owner_setter(stack, engine).into_iter().chain([guard]).collect(),
         containers: vec![engine_container(stack, engine)],
@@ -197,13 +201,13 @@ fn engine_container(stack: &ValidStack, engine: &ValidEngine) -> Container {
 fn args(engine: &ValidEngine) -> Vec<String> {
     let mut args = engine.preset.args.clone();
     if engine.preset.server == Server::Reference {
-        args.extend(["--listen".to_owned(), format!("0.0.0.0:{}", engine.http)]);
+        args.extend(["--listen".to_owned(), format!("[::]:{}", engine.http)]);
         if !engine.spec.protocols.is_empty() {
             let names: Vec<&str> = engine.protocols.iter().map(|protocol| protocol.as_str()).collect();
             args.extend(["--protocol".to_owned(), names.join(",")]);
         }
         if engine.protocols.iter().any(|protocol| protocol.is_grpc()) {
-            args.extend(["--grpc".to_owned(), format!("0.0.0.0:{}", engine.grpc)]);
+            args.extend(["--grpc".to_owned(), format!("[::]:{}", engine.grpc)]);
         }
     }
     args.extend(engine.spec.args.clone());

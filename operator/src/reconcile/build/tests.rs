@@ -12,6 +12,8 @@ use crate::names::container;
 use crate::reconcile::testing::{self, MINIMAL};
 use crate::reconcile::workload::LiveWorkload;
 
+mod fields;
+
 fn built(spec: &str) -> DesiredObjects {
     build(&testing::valid(spec), &testing::observed())
 }
@@ -435,7 +437,7 @@ fn the_engine_starts_behind_its_guard_and_ends_by_eject_only() {
         json!(["/run/speechstack/livez", "drain", "90"])
     );
     assert_eq!(template["spec"]["terminationGracePeriodSeconds"], 105);
-    assert_eq!(engine["args"], json!(["--kind", "stt", "--listen", "0.0.0.0:9000"]));
+    assert_eq!(engine["args"], json!(["--kind", "stt", "--listen", "[::]:9000"]));
     assert_eq!(template["spec"]["automountServiceAccountToken"], false);
     let mounts = engine["volumeMounts"].as_array().unwrap();
     assert!(!mounts.iter().any(|mount| mount["name"] == "speechstack-identity"), "the engine gets no token");

@@ -136,6 +136,22 @@ fn a_last_resort_that_is_away_leaves_the_stack_ready() {
 }
 
 #[test]
+fn a_preset_that_was_never_run_says_so_in_status() {
+    let caution = |preset: &str| {
+        let stack = testing::valid(&format!("stt: [{{name: ears, preset: {preset}}}]"));
+        let applied = AppliedObjects {
+            engines: [("ears".to_owned(), Update::Apply)].into(),
+            ..AppliedObjects::default()
+        };
+        let status =
+            judge(&stack, &observed(serving()), Ok(&applied), None, Timestamp::from_second(100).unwrap());
+        status.engines[0].caution.clone()
+    };
+    assert!(caution("parakeet-ctc-1.1b-en").unwrap().contains("never run"));
+    assert_eq!(caution("reference"), None);
+}
+
+#[test]
 fn pods_that_ended_hold_no_engine_back() {
     let mut pods = serving();
     pods.push((

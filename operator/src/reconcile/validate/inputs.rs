@@ -112,6 +112,8 @@ pub fn fingerprint(engine: &EngineSpec, stack: &SpeechStackSpec) -> String {
     put("imagePullSecrets", fingerprint::json(&stack.image_pull_secrets));
     put("imageRegistry", fingerprint::json(&stack.image_registry));
     put("labels", fingerprint::json(&stack.labels));
+    let headers = stack.gateway.tracing.as_ref().and_then(|tracing| tracing.headers_secret_ref.as_ref());
+    put("tracingHeaders", fingerprint::json(&headers));
     put("sidecar", sidecar(&stack.gateway));
     fingerprint::of(&Value::Object(inputs))
 }

@@ -40,6 +40,7 @@ fn pod(uid: &str, node: &str, seen: Seen) -> PodView {
         uid: uid.into(),
         address: Some("10.0.0.1".parse().unwrap()),
         node: Some(node.into()),
+        attachable: None,
         template: Some("t1".into()),
         deleting: false,
         kubelet_acts: false,

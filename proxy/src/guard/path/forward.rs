@@ -130,6 +130,8 @@ pub struct Forward {
     capability: Capability,
     http: Target,
     grpc: Option<Target>,
+    /// Whether the engine is sent the trace of a request.
+    joins_traces: bool,
     rules: RwLock<Arc<Rules>>,
     lane: Lane,
     observer: Observer,
@@ -181,6 +183,7 @@ impl Forward {
             capability: parts.engine.capability,
             http,
             grpc: parts.engine.grpc.as_deref().map(Target::parse).transpose()?,
+            joins_traces: parts.engine.joins_traces(),
             rules: RwLock::new(Rules::of(&parts.policy, parts.catalogue)),
             predictors: [predictor(), predictor(), predictor(), predictor()],
             lane: parts.lane,

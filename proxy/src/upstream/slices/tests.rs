@@ -39,6 +39,21 @@ fn slice(name: &str, service: &str, version: u32, endpoints: &[Value]) -> Value 
     })
 }
 
+#[test]
+fn addresses_of_ipv6_stand_in_brackets_and_names_are_left_out() {
+    let mut six = slice("s-ears-v6", "s-ears", 1, &[endpoint("ears-0", "fd00::7", true, false)]);
+    six["addressType"] = "IPv6".into();
+    let mut named = slice("s-ears-fqdn", "s-ears", 1, &[endpoint("ears-1", "ears.example", true, false)]);
+    named["addressType"] = "FQDN".into();
+    let pools = pools(&["ears"]).pools;
+    let targets = |slice| targets(&serde_json::from_value(slice).unwrap(), &pools);
+    let [target] = &targets(six)[..] else { panic!() };
+    assert_eq!((target.name.as_str(), target.url.as_str()), ("ears-0", "http://[fd00::7]:9400"));
+    assert_eq!(target.guard.to_string(), "[fd00::7]:9400");
+    assert_eq!(target.admin.to_string(), "[fd00::7]:9401");
+    assert!(targets(named).is_empty());
+}
+
 /// An API server that lists what a test gives it, and then streams changes.
 #[derive(Clone, Default)]
 struct Server {

@@ -34,6 +34,21 @@ fn a_fresh_pod_that_wedges_too_moves_off_the_node_or_stops() {
 }
 
 #[test]
+fn an_engine_stays_with_a_disk_that_no_other_node_can_use() {
+    let (mut stack, records) = wedged_again();
+    stack.spec.escalation = Escalation::AvoidNode;
+    let rungs = |stack: &StackView, attachable: &[&str]| {
+        let mut stack = stack.clone();
+        stack.engines[0].pods[0].attachable =
+            Some(attachable.iter().map(|node| (*node).to_owned()).collect());
+        let plan = plan(&stack, &status(records.clone()), 0);
+        (ordered_rungs(&plan), plan.status.stopped.iter().any(|one| one.message.contains("with its disk")))
+    };
+    assert_eq!(rungs(&stack, &["n1", "n2"]), (vec![Rung::AvoidNode], false));
+    assert_eq!(rungs(&stack, &["n1"]), (vec![], true), "its pod could not be scheduled anywhere");
+}
+
+#[test]
 fn an_engine_on_a_gpu_moves_to_a_node_as_the_watch_keeps_it() {
     let node = |name: &str| {
         let mut node = serde_json::from_value(serde_json::json!({

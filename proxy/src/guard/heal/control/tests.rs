@@ -67,8 +67,14 @@ impl Fake {
 
     /// Serves on a port of its own until what is returned is dropped.
     pub(in crate::guard) async fn serve() -> (Arc<Self>, SocketAddr, AbortOnDropHandle<()>) {
+        Self::serve_on(tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    /// The same there.
+    pub(in crate::guard) fn serve_on(
+        listener: tokio::net::TcpListener,
+    ) -> (Arc<Self>, SocketAddr, AbortOnDropHandle<()>) {
         let fake = Self::new();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let routes = Router::new().fallback(serve).with_state(fake.clone());
         let service = hyper_util::service::TowerToHyperService::new(routes);

@@ -106,6 +106,10 @@ impl Forward {
         for name in own.into_iter().chain([header::HOST, header::EXPECT]) {
             parts.headers.remove(name);
         }
+        if !self.joins_traces {
+            parts.headers.remove(trace::TRACEPARENT);
+            parts.headers.remove(trace::TRACESTATE);
+        }
         self.protocols.authorize(&mut parts.headers);
         let target = match transport {
             Transport::Http | Transport::WebSocket => &self.http,

@@ -28,6 +28,7 @@ mod engine;
 mod faults;
 mod grpc;
 mod queue;
+mod traces;
 
 const TRANSCRIBE: &str = "/v1/audio/transcriptions";
 /// A trace as clients send it.
@@ -64,7 +65,8 @@ impl Stack {
         let (engine, server) = Engine::start().await;
         let url = format!("http://{}", engine.address);
         let protocols = crate::guard::protocols::tests::with_grpc();
-        Self::build(engine, server, &url, Some(url.clone()), protocols, adjust).await
+        let configured = config::Engine { grpc: Some(url.clone()), ..at(&url) };
+        Self::build(engine, server, configured, protocols, adjust).await
     }
 
     async fn before(
@@ -73,14 +75,13 @@ impl Stack {
         url: &str,
         adjust: impl FnOnce(&mut config::Policy),
     ) -> Self {
-        Self::build(engine, server, url, None, crate::guard::protocols::tests::both(), adjust).await
+        Self::build(engine, server, at(url), crate::guard::protocols::tests::both(), adjust).await
     }
 
     async fn build(
         engine: Arc<Engine>,
         server: AbortOnDropHandle<()>,
-        url: &str,
-        grpc: Option<String>,
+        configured: config::Engine,
         protocols: Protocols,
         adjust: impl FnOnce(&mut config::Policy),
     ) -> Self {
@@ -98,11 +99,9 @@ impl Stack {
             engine: config::Engine {
                 name: "parakeet-0".into(),
                 capability: Capability::Stt,
-                url: url.into(),
                 guard: address,
                 guard_admin: address,
-                grpc,
-                ..config::Engine::example()
+                ..configured
             },
             policy,
             lane: lane.clone(),
@@ -187,6 +186,11 @@ impl Stack {
         let seen = self.observations.try_recv().ok();
         assert_eq!(seen.map(|seen| seen.observation), None);
     }
+}
+
+/// An engine at that URL.
+fn at(url: &str) -> config::Engine {
+    config::Engine { url: url.into(), ..config::Engine::example() }
 }
 
 struct Received {

@@ -30,7 +30,7 @@ async fn stack(protocol: &str, adjust: impl FnOnce(&mut config::Policy)) -> (Sta
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (engine, server) = Engine::start().await;
     let protocols = crate::guard::protocols::tests::only(protocol);
-    (Stack::build(engine, server, &url, None, protocols, adjust).await, listener)
+    (Stack::build(engine, server, at(&url), protocols, adjust).await, listener)
 }
 
 async fn handshake(address: SocketAddr, path: &str) -> Result<Socket, StatusCode> {
