@@ -162,7 +162,9 @@ async fn openai_java_transcribes_a_path_a_stream_and_bytes() {
             let body = answer.json();
             assert!(body["words"].is_array() && body["segments"].is_array(), "{body}");
             let seen = stack.engines[0].seen.lock().last().unwrap().clone();
-            assert_eq!((seen.file(), seen.field("language").as_deref()), (wav(bytes), Some("en")));
+            // Of a small file the sizes in the header are corrected.
+            assert!(seen.file()[44..] == wav(bytes)[44..], "{filename:?}, {bytes}");
+            assert_eq!(seen.field("language").as_deref(), Some("en"));
             assert!(!seen.headers.contains_key("authorization"), "the client's key ends here");
         }
     }

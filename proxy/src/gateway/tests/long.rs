@@ -246,7 +246,8 @@ async fn a_failure_after_the_first_words_is_an_event_that_sdks_raise() {
     let events = response.text().await.unwrap();
     assert!(events.starts_with("event: transcript.text.delta"), "{events}");
     // Nothing of an end: SDKs raise what is in `error`, and take an end for success.
-    let last = events.lines().rev().find_map(|line| line.strip_prefix("data: ")).unwrap();
+    let mut data = events.lines().filter_map(|line| line.strip_prefix("data: "));
+    let last = data.rfind(|data| *data != "[DONE]").unwrap();
     let error = &serde_json::from_str::<Value>(last).unwrap()["error"];
     assert!(error["message"].as_str().unwrap().contains("no such language"), "{error}");
     for key in ["type", "param", "code"] {
