@@ -11,6 +11,8 @@ SUDO ?= sudo
 GO_VERSION := 1.26
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
+# The day of the nightly Rust that libFuzzer's instrumentation is built with.
+NIGHTLY := nightly-2026-05-20
 HELM_VERSION := v4.3.1
 HELM_DOCS_VERSION := v1.14.2
 KUBECONFORM_VERSION := v0.8.0
@@ -59,7 +61,7 @@ PACKAGES_CLUSTER = binutils buildah conntrack containernetworking-plugins ethtoo
 PACKAGES_ARM64 = binutils-aarch64-linux-gnu g++-aarch64-linux-gnu gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 
 .PHONY: images-arm64 packages-arm64 help run models voices clips runtime ort-test build test check lint soak conformance fuzz bench bench-instructions bench-gate bench-baseline gpu-test advisories cluster cluster-down cluster-test thrift cluster-bench images cargo packages \
-	packages-test packages-bench packages-count packages-cluster sdks clients cluster-binaries cluster-ready go fmt clippy doc deny rules \
+	packages-test packages-bench packages-count packages-cluster nightly sdks clients cluster-binaries cluster-ready go fmt clippy doc deny rules \
 	chart chart-docs chart-landed crds
 
 help: ## Say what there is to run.
@@ -128,12 +130,13 @@ conformance: target/conformance/pyvenv.cfg ## Hold the API of a gateway that run
 		--checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,unsupported_method \
 		--exclude-path-regex '/realtime(/calls.*)?$$' --exclude-operation-id appendUpload --max-examples $(or $(EXAMPLES),20) --continue-on-failure --warnings off
 
-# Nightly for what libFuzzer instruments; the corpus that it grows stays in target.
-fuzz: $(TOOLS)/bin/cargo-fuzz ## Fuzz forms, decoders and text for SECONDS (60) each, with nightly Rust.
-	for target in $(notdir $(wildcard fuzz/corpus/*)); do \
+# With the versions that the workspace has. The corpus that it grows stays in target, what it finds in fuzz/artifacts.
+fuzz: packages nightly $(TOOLS)/bin/cargo-fuzz ## Fuzz forms, recordings, replies and texts for SECONDS (60) each, with nightly Rust, fetched when missing; ARGS='TARGET'.
+	@cp Cargo.lock fuzz/Cargo.lock
+	@for target in $(or $(ARGS),$(notdir $(wildcard fuzz/corpus/*))); do \
 		mkdir -p target/fuzz/$$target && PATH=$(abspath $(TOOLS)/bin):$$PATH CARGO_TARGET_DIR=$(abspath target/fuzz/build) \
-			$(CARGO) +nightly fuzz run $$target target/fuzz/$$target fuzz/corpus/$$target -- \
-			-max_total_time=$(or $(SECONDS),60) -timeout=20 -rss_limit_mb=2048 || exit 1; \
+			$(CARGO) +$(NIGHTLY) fuzz run $$target target/fuzz/$$target fuzz/corpus/$$target -- \
+			-max_total_time=$(or $(SECONDS),60) -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 || exit 1; \
 	done
 
 bench: packages-bench build $(if $(RIVALS),target/rivals/pyvenv.cfg) ## Measure speed and size against a direct call and nginx; RIVALS=1: and smg and LiteLLM.
@@ -273,6 +276,11 @@ cargo:
 		echo 'Rust is needed, version $(RUST_VERSION) or newer: see https://rustup.rs' >&2; exit 1; }
 
 RUST_VERSION = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+
+nightly: cargo
+	@rustup toolchain list 2>/dev/null | grep -q '^$(NIGHTLY)' || rustup toolchain install $(NIGHTLY) --profile minimal --no-self-update || { \
+		echo 'make fuzz needs the toolchain $(NIGHTLY), which rustup could not fetch from https://static.rust-lang.org:' >&2; \
+		echo 'install it with rustup where the network is, or name one that is there: make fuzz NIGHTLY=nightly' >&2; exit 1; }
 
 # The SDKs that the contract tests run; files inside each folder tell whether it is up to date.
 sdks: target/sdk-go $(VENV)/pyvenv.cfg $(NODE_MODULES)/.package-lock.json $(PAGE_MODULES)/.package-lock.json

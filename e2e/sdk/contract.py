@@ -275,6 +275,22 @@ def known_speakers_have_their_names():
     assert first == "agent" and set(speakers) == {"agent", "caller"}, reply.segments
 
 
+def a_voice_is_made_with_a_recorded_consent():
+    consents = healthy.audio.voice_consents
+    consent = consents.create(name="Ada Lovelace", language="en-US", recording=CLIP)
+    assert consent.object == "audio.voice_consent" and consent.language == "en-US", consent
+    assert [known.id for known in consents.list(limit=1)] == [consent.id]
+    assert consents.retrieve(consent.id) == consent
+    assert consents.update(consent.id, name="Ada").name == "Ada"
+    sample = Path(os.environ["SPEECHSTACK_REFERENCES"].split(os.pathsep)[0])
+    voice = healthy.audio.voices.create(name="mine", audio_sample=sample, consent=consent.id)
+    assert voice.object == "audio.voice" and voice.name == "mine", voice
+    unknown = lambda: healthy.audio.voices.create(name="yours", audio_sample=sample, consent="cons_1234")
+    assert expect(openai.BadRequestError, 400, unknown).param == "consent"
+    assert consents.delete(consent.id).deleted
+    expect(openai.NotFoundError, 404, lambda: consents.retrieve(consent.id))
+
+
 def open_webui_sends_a_part_without_a_type():
     """Open WebUI's frames: no content type of the part, model alone, no key for the pickers, mp3 by default."""
     base = os.environ["SPEECHSTACK_URL"] + "/v1"
@@ -340,6 +356,7 @@ CHECKS = [
     subtitles_are_read_by_other_tools,
     replies_are_as_the_openapi_document_says,
     known_speakers_have_their_names,
+    a_voice_is_made_with_a_recorded_consent,
     open_webui_sends_a_part_without_a_type,
     wyoming_openai_adds_deltas_and_reads_the_first_chunk,
     speech_recognition_hears,

@@ -36,7 +36,7 @@ async fn run_contract(name: &str, program: &Path, script: &str) -> Result<()> {
     let absent = EngineOptions { present: false, ..EngineOptions::new("parakeet-0", "stt") };
     let healthy = Stack::start(StackOptions {
         engines: vec![EngineOptions::new("parakeet-0", "stt"), EngineOptions::new("magpie-0", "tts")],
-        gateway: json!({"body_limit": "2 MiB"}),
+        gateway: json!({"body_limit": "2 MiB", "clips": {"dir": "clips"}}),
         ..stack("healthy")
     });
     let busy = Stack::launch(StackOptions {

@@ -1,4 +1,5 @@
-//! Short recordings of voices, kept by name: of speakers who are to be recognised, of voices that are to be imitated.
+//! Short recordings of voices, kept by name: of speakers who are to be recognised, of voices that are to be imitated, of consents
+//! to that.
 //!
 //! A folder has two files for each: its record as JSON and its audio. Several gateways may share the folder. All of it blocks.
 
@@ -21,6 +22,8 @@ pub enum Kind {
     Speaker,
     /// To speak like it.
     Voice,
+    /// To prove that the one who speaks consents to that.
+    Consent,
 }
 
 impl Kind {
@@ -29,6 +32,7 @@ impl Kind {
         match self {
             Self::Speaker => "spk",
             Self::Voice => "voice",
+            Self::Consent => "cons",
         }
     }
 
@@ -37,6 +41,7 @@ impl Kind {
         match self {
             Self::Speaker => "speaker",
             Self::Voice => "voice",
+            Self::Consent => "voice consent",
         }
     }
 }
@@ -60,8 +65,11 @@ pub struct Clip {
     pub rate: u32,
     /// What is said in it.
     pub transcript: Option<String>,
-    /// The consent of the one who speaks, as it was given.
+    /// The consent of the one who speaks, as it was given, or the id of a recording of it.
     pub consent: Option<String>,
+    /// The language of a consent, as it was named.
+    #[serde(default)]
+    pub language: Option<String>,
 }
 
 impl Clip {
@@ -69,7 +77,8 @@ impl Clip {
     pub fn new(kind: Kind, name: String, owner: String, seconds: f64, rate: u32) -> Self {
         let id = format!("{}_{}", kind.prefix(), Uuid::now_v7().simple());
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Self { id, kind, name, owner, created, seconds, rate, transcript: None, consent: None }
+        let (transcript, consent, language) = (None, None, None);
+        Self { id, kind, name, owner, created, seconds, rate, transcript, consent, language }
     }
 }
 
@@ -122,16 +131,22 @@ impl Clips {
         if all.len() >= self.max {
             return Err(Error::Full { max: self.max });
         }
-        if all
-            .iter()
-            .any(|known| known.kind == clip.kind && known.owner == clip.owner && known.name == clip.name)
-        {
-            return Err(Error::Taken);
-        }
+        is_free(&all, clip)?;
         // The record comes last: a recording without one is not seen.
         self.write(&self.audio_of(clip), audio)?;
-        let record = serde_json::to_vec(clip).unwrap_or_default();
-        self.write(&self.dir.join(format!("{}.json", clip.id)), &record)
+        self.record(clip)
+    }
+
+    /// Gives the recording of that name or id another name. Returns it, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Taken`]; [`Error::File`].
+    pub fn rename(&self, kind: Kind, owner: &str, name: &str, new: String) -> Result<Option<Clip>, Error> {
+        let Some(found) = self.find(kind, owner, name)? else { return Ok(None) };
+        let clip = Clip { name: new, ..found };
+        is_free(&self.all()?, &clip)?;
+        self.record(&clip)?;
+        Ok(Some(clip))
     }
 
     /// The recordings of a kind that an owner has, the oldest first.
@@ -177,6 +192,11 @@ impl Clips {
         Ok(Some(clip))
     }
 
+    fn record(&self, clip: &Clip) -> Result<(), Error> {
+        let record = serde_json::to_vec(clip).unwrap_or_default();
+        self.write(&self.dir.join(format!("{}.json", clip.id)), &record)
+    }
+
     fn audio_of(&self, clip: &Clip) -> PathBuf {
         self.dir.join(format!("{}.audio", clip.id))
     }
@@ -206,6 +226,14 @@ impl Clips {
         file.persist(path).map_err(|error| at(path)(error.error))?;
         Ok(())
     }
+}
+
+/// Whether no other recording of the owner has the clip's name.
+fn is_free(all: &[Clip], clip: &Clip) -> Result<(), Error> {
+    let is_taken = all.iter().any(|known| {
+        known.kind == clip.kind && known.owner == clip.owner && known.name == clip.name && known.id != clip.id
+    });
+    if is_taken { Err(Error::Taken) } else { Ok(()) }
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> Error {
@@ -239,6 +267,23 @@ mod tests {
         assert_eq!(clips.remove(Kind::Speaker, "one", "Ada").unwrap(), Some(ada));
         assert_eq!(clips.list(Kind::Speaker, "one").unwrap(), []);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_recording_gets_another_name_that_is_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let clips = Clips::open(dir.path(), 10).unwrap();
+        let ada = clip("Ada", "one");
+        clips.add(&ada, b"sound").unwrap();
+        clips.add(&clip("Ben", "one"), b"").unwrap();
+        let rename = |owner: &str, to: &str| clips.rename(Kind::Speaker, owner, &ada.id, to.into());
+        assert!(matches!(rename("one", "Ben"), Err(Error::Taken)));
+        assert_eq!(rename("other", "Eve").unwrap(), None);
+        let eve = rename("one", "Eve").unwrap().unwrap();
+        assert_eq!((eve.name.as_str(), &eve.id), ("Eve", &ada.id));
+        assert_eq!(clips.find(Kind::Speaker, "one", "Ada").unwrap(), None);
+        assert_eq!(clips.audio(&eve).unwrap(), b"sound");
+        assert_eq!(rename("one", "Eve").unwrap(), Some(eve), "its own name is no other's");
     }
 
     #[test]

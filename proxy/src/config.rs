@@ -381,6 +381,9 @@ pub struct Model {
     /// Other names for it.
     #[serde(default)]
     pub aliases: Vec<String>,
+    /// Tags of the languages that it knows, for lists; those of its voices when empty.
+    #[serde(default)]
+    pub languages: Vec<String>,
 }
 
 impl Model {
@@ -391,6 +394,7 @@ impl Model {
             capability,
             pool: None,
             aliases: aliases.iter().map(|alias| (*alias).to_owned()).collect(),
+            languages: Vec::new(),
         };
         vec![
             model(

@@ -26,7 +26,8 @@ use crate::api::llm::memory::Memory;
 use crate::api::llm::translate::Cache;
 use crate::api::openai::realtime::{self, secrets};
 use crate::api::openai::{
-    chat, clips as clips_api, jobs as transcription_jobs, models, speech, transcription, uploads, voices,
+    chat, clips as clips_api, consents, jobs as transcription_jobs, models, speech, transcription, uploads,
+    voices,
 };
 use crate::api::{
     self, Context, azure, bridge, configuration, diarization, gemma, live, nim, page, parakeet_fastapi,
@@ -214,6 +215,14 @@ impl Gateway {
             .route("/audio/models", gets(models::speaking))
             .route("/audio/voices", get(voices::list).post(clips_api::imitate).fallback(get_or_post))
             .route("/audio/voices/{id}", delete(clips_api::forget_voice).fallback(only_delete))
+            .route("/audio/voice_consents", get(consents::list).post(consents::create).fallback(get_or_post))
+            .route(
+                "/audio/voice_consents/{id}",
+                get(consents::one)
+                    .post(consents::change)
+                    .delete(consents::forget)
+                    .fallback(get_post_or_delete),
+            )
             .route("/audio/speakers", get(clips_api::list).post(clips_api::enrol).fallback(get_or_post))
             .route("/audio/speakers/{id}", delete(clips_api::forget_speaker).fallback(only_delete))
             .route("/audio/list_voices", gets(nim::list_voices))
@@ -276,7 +285,7 @@ impl Gateway {
             .route("/api/audio/transcribe-with-speakers", posts(spark::transcribe_with_speakers));
         let azure = Router::new()
             .route("/audio/transcriptions", posts(azure::transcribe))
-            .route("/audio/translations", posts(transcription::translate))
+            .route("/audio/translations", posts(azure::translate))
             .route("/audio/speech", posts(azure::speak));
         // Each path also without its prefix: clients differ in what they call the base URL.
         Router::new()
@@ -340,6 +349,10 @@ fn posts<H: Handler<T, Arc<Context>>, T: 'static>(handler: H) -> MethodRouter<Ar
 
 async fn get_or_post() -> Error {
     Error::MethodNotAllowed { allowed: "GET, HEAD, POST" }
+}
+
+async fn get_post_or_delete() -> Error {
+    Error::MethodNotAllowed { allowed: "GET, HEAD, POST, DELETE" }
 }
 
 async fn only_delete() -> Error {

@@ -78,6 +78,22 @@ const checks = {
     assert.ok(reply.segments.length > 0);
   },
 
+  async 'streams a transcript'() {
+    let deltas = '';
+    let done;
+    for await (const event of await transcribe(healthy, { model: 'gpt-4o-transcribe', stream: true })) {
+      if (event.type === 'transcript.text.delta') deltas += event.delta;
+      if (event.type === 'transcript.text.done') done = event;
+    }
+    assert.equal(done?.text, deltas);
+    assert.ok(deltas.toLowerCase().includes(WORD), deltas);
+  },
+
+  async 'tells speakers apart'() {
+    const reply = await transcribe(healthy, { model: 'gpt-4o-transcribe-diarize', response_format: 'diarized_json' });
+    assert.deepEqual([...new Set(reply.segments.map(({ speaker }) => speaker))].sort(), ['A', 'B']);
+  },
+
   async 'speaks into a file'() {
     const folder = mkdtempSync(join(tmpdir(), 'speech-'));
     try {

@@ -23,6 +23,19 @@ pub async fn transcribe(
     transcription::by(context, request_id, Some(deployment), request).await
 }
 
+/// `POST /openai/deployments/{deployment}/audio/translations`.
+///
+/// # Errors
+/// As [`transcription::translate`].
+pub async fn translate(
+    State(context): State<Arc<Context>>,
+    Extension(request_id): Extension<RequestId>,
+    Path(deployment): Path<String>,
+    request: Request,
+) -> Result<Response, Error> {
+    transcription::translate_by(context, request_id, Some(deployment), request).await
+}
+
 /// `POST /openai/deployments/{deployment}/audio/speech`.
 ///
 /// # Errors

@@ -50,8 +50,7 @@ pub fn model(config: &Config, voices: &[String], name: &str) -> Option<Known> {
     }
     let of_engine = config.language_models().into_iter().find(|(model, _)| *model == name);
     if let Some((model, pool)) = of_engine {
-        let route = Route { capability: Capability::Llm, pool: pool.map(Into::into), hosted: false };
-        return Some(Known { id: model.to_owned(), route });
+        return Some(Known { id: model.to_owned(), route: language_model(pool) });
     }
     let undated = undated(name);
     let (_, capability) = OPENAI_MODELS.iter().find(|(known, _)| *known == undated)?;
@@ -96,10 +95,25 @@ pub fn known_for(
     Err(Error::param("model", format!("the model '{name}' does not {does}; see GET /v1/models")))
 }
 
-/// The engine's voice for a client's name, among those that are known.
+/// The engine's voice for a client's name, among those that are known. A mapped name whose speaker the engine does not have
+/// gets another speaker of its language, always the same one: clients take OpenAI's names for granted.
 pub fn voice(config: &Config, voices: &[String], name: &str) -> Option<String> {
-    let mapped = config.gateway.voices.get(&name.to_ascii_lowercase()).cloned();
-    mapped.or_else(|| voices.iter().find(|voice| voice.eq_ignore_ascii_case(name)).cloned())
+    let (lower, mapped) = (name.to_ascii_lowercase(), &config.gateway.voices);
+    let Some(voice) = mapped.get(&lower) else {
+        return voices.iter().find(|voice| voice.eq_ignore_ascii_case(name)).cloned();
+    };
+    if voices.is_empty() || voices.contains(voice) {
+        return Some(voice.clone());
+    }
+    let language = VoiceName::parse(voice).map(|voice| voice.language());
+    let is_plain = |voice: &&String| {
+        VoiceName::parse(voice)
+            .is_some_and(|voice| voice.emotion.is_none() && Some(voice.language()) == language)
+    };
+    let others: Vec<&String> = voices.iter().filter(is_plain).collect();
+    let nth = mapped.keys().position(|known| *known == lower).unwrap_or(0);
+    let other = others.get(nth.checked_rem(others.len()).unwrap_or(0)).copied();
+    Some(other.unwrap_or(voice).clone())
 }
 
 /// The engines of a request that names no model: those of the first one configured.
@@ -111,18 +125,45 @@ fn first(config: &Config, capability: Capability) -> Option<&config::Model> {
     config.gateway.models.iter().find(|model| model.capability == capability)
 }
 
+/// The engines of a language model, those of a pool alone.
+pub fn language_model(pool: Option<&str>) -> Route {
+    Route { capability: Capability::Llm, pool: pool.map(Into::into), hosted: false }
+}
+
 /// There is no model of that name.
 pub fn unknown(name: &str) -> Error {
     Error::ModelNotFound { model: name.chars().take(128).collect() }
 }
 
-fn route(model: &config::Model) -> Route {
+/// The engines of a configured model.
+pub fn route(model: &config::Model) -> Route {
     Route { capability: model.capability, pool: model.pool.as_deref().map(Into::into), hosted: false }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_mapped_name_is_a_voice_that_the_engine_has() {
+        let config = Config::default();
+        let voices = ["EN-US.Leo", "EN-US.Leo.Calm", "EN-US.Mia", "ES-US.Diego"];
+        let voices = voices.map(|voice| format!("Magpie-Multilingual.{voice}"));
+        assert_eq!(config.gateway.voices.len(), 13);
+        let mut used = std::collections::BTreeSet::new();
+        for name in config.gateway.voices.keys() {
+            let found = voice(&config, &voices, &name.to_uppercase()).unwrap();
+            assert!(found.ends_with("EN-US.Leo") || found.ends_with("EN-US.Mia"), "{name}: {found}");
+            assert_eq!(voice(&config, &voices, name).unwrap(), found);
+            used.insert(found);
+        }
+        assert_eq!(used.len(), 2, "names do not all sound alike");
+        let coral = voice(&config, &voices, "coral").unwrap();
+        assert_eq!(coral, "Magpie-Multilingual.EN-US.Mia", "its own speaker is there");
+        assert_eq!(voice(&config, &[], "onyx").unwrap(), config.gateway.voices["onyx"]);
+        let spanish = [voices[3].clone()];
+        assert_eq!(voice(&config, &spanish, "onyx").unwrap(), config.gateway.voices["onyx"]);
+    }
 
     #[test]
     fn openais_names_and_their_dated_forms_are_always_known() {

@@ -3,6 +3,7 @@
 pub mod chat;
 mod chunking;
 pub mod clips;
+pub mod consents;
 mod events;
 mod form;
 pub mod jobs;

@@ -17,8 +17,8 @@ use super::{Context, check_offers, may_wait, outgoing, rendered};
 use crate::edge::RequestId;
 use crate::error::{Error, Unit};
 use crate::job::work::{Need, Transcribe, Transcript, Work};
-use crate::transcript::repair;
 use crate::transcript::segments::segments;
+use crate::transcript::{Word, repair};
 use crate::upstream::Served;
 
 /// A transcript, and its times if they were asked for.
@@ -32,7 +32,7 @@ struct Reply {
 /// Times under both names that clients read: NeMo's own, and those of the wrapper's documentation.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ParakeetTimestamps)]
-struct Timestamps {
+pub struct Timestamps {
     word: Vec<Timed>,
     segment: Vec<Timed>,
     words: Vec<Timed>,
@@ -56,7 +56,7 @@ pub fn schemas(schemas: &mut Schemas) {
     schemas.add::<Reply>();
 }
 
-/// Takes the upload, has it transcribed. A file of another type is a 415, as there.
+/// Takes the upload, has it transcribed. A file of another type is a 415, and one that cannot be transcribed a 422, as there.
 pub async fn transcribe(
     State(context): State<Arc<Context>>,
     Extension(request_id): Extension<RequestId>,
@@ -69,12 +69,18 @@ pub async fn transcribe(
     };
     match served.await {
         Ok(response) => response,
-        Err(error @ Error::UnsupportedFile { .. }) => {
+        Err(error) => {
+            let status = match &error {
+                Error::UnsupportedFile { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                Error::Undecodable { .. } | Error::EngineRefused { status: StatusCode::BAD_REQUEST, .. } => {
+                    StatusCode::UNPROCESSABLE_ENTITY
+                }
+                error => error.status(),
+            };
             let mut response = error.into_response();
-            *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            *response.status_mut() = status;
             response
         }
-        Err(error) => error.into_response(),
     }
 }
 
@@ -110,19 +116,26 @@ fn reply(mut transcript: Transcript, timed: bool) -> Reply {
         return Reply { text, timestamps: None };
     }
     repair(&mut transcript.words);
-    let words = transcript.words.iter().filter(|word| !word.text.trim().is_empty());
-    let word: Vec<Timed> = words
-        .map(|word| Timed {
-            word: Some(word.text.trim().to_owned()),
-            segment: None,
-            start: word.start,
-            end: word.end,
-        })
-        .collect();
-    let segment: Vec<Timed> = segments(&transcript.words, None)
-        .into_iter()
-        .map(|found| Timed { word: None, segment: Some(found.text), start: found.start, end: found.end })
-        .collect();
-    let (words, segments) = (word.clone(), segment.clone());
-    Reply { text, timestamps: Some(Timestamps { word, segment, words, segments }) }
+    Reply { text, timestamps: Some(Timestamps::of(&transcript.words)) }
+}
+
+impl Timestamps {
+    /// The times of words, which are finite and in order.
+    pub fn of(words: &[Word]) -> Self {
+        let spoken = words.iter().filter(|word| !word.text.trim().is_empty());
+        let word: Vec<Timed> = spoken
+            .map(|word| Timed {
+                word: Some(word.text.trim().to_owned()),
+                segment: None,
+                start: word.start,
+                end: word.end,
+            })
+            .collect();
+        let segment: Vec<Timed> = segments(words, None)
+            .into_iter()
+            .map(|found| Timed { word: None, segment: Some(found.text), start: found.start, end: found.end })
+            .collect();
+        let (words, segments) = (word.clone(), segment.clone());
+        Self { word, segment, words, segments }
+    }
 }

@@ -9,6 +9,7 @@ mod mp3;
 mod opus;
 mod samples;
 mod webm;
+mod whole;
 
 #[cfg(test)]
 mod tests;

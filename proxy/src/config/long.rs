@@ -12,7 +12,7 @@ pub struct Long {
     /// Longer audio is split; zero never splits.
     #[serde(with = "duration")]
     pub split_after: Duration,
-    /// Longest piece; the last one may be a sixth longer.
+    /// Longest piece.
     #[serde(with = "duration")]
     pub piece: Duration,
     /// Audio that neighbours share.
@@ -34,7 +34,7 @@ impl Default for Long {
     fn default() -> Self {
         Self {
             split_after: Duration::from_secs(120),
-            piece: Duration::from_secs(60),
+            piece: Duration::from_secs(120),
             overlap: Duration::from_secs(3),
             pause: Duration::from_millis(200),
             threshold: 0.5,
@@ -47,10 +47,14 @@ impl Default for Long {
 impl Long {
     /// What of these cannot be: the field and the reason.
     pub(super) fn fault(&self) -> Option<(&'static str, &'static str)> {
-        // The permits for pieces and a gRPC message of 4 MiB are made for pieces of this length.
-        const PIECES: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(100);
+        // The permits for pieces are made for pieces of this length, and a gRPC message of 4 MiB takes it with its overlap.
+        const PIECES: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(120);
+        const LONGEST: Duration = Duration::from_secs(130);
         if !PIECES.contains(&self.piece) {
-            return Some(("piece", "must be from 5s to 100s"));
+            return Some(("piece", "must be from 5s to 120s"));
+        }
+        if self.piece + self.overlap > LONGEST {
+            return Some(("overlap", "must be at most 130s together with piece"));
         }
         if self.overlap > self.piece / 4 {
             return Some(("overlap", "must be at most a quarter of piece"));

@@ -57,6 +57,8 @@ pub(super) fn of(pattern: &str, reads: bool) -> Need {
         | "/audio/speakers"
         | "/audio/speakers/{id}"
         | "/audio/voices/{id}"
+        | "/audio/voice_consents"
+        | "/audio/voice_consents/{id}"
         | "/chat/completions"
         | "/inference" => Need::Dialect("openai"),
         "/realtime/client_secrets"

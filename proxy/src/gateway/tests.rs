@@ -1,6 +1,7 @@
 //! The whole gateway in process: real router and upstreams between a real client and fake engines.
 
 mod bridge;
+mod clients;
 mod conversation;
 mod doors;
 mod drain;

@@ -28,8 +28,8 @@ use crate::job::input::{InputHash, InputHasher};
 use crate::job::long::{self, Cutter, Heard, Joined, Piece, Rules};
 use crate::job::work::{Audio, Need, Transcribe, Transcript, Work};
 
-/// Pieces of all files that are in memory at a time, some 2 MB each.
-const MAX_PIECES: usize = 64;
+/// Pieces of all files that are in memory at a time, some 4 MB each.
+const MAX_PIECES: usize = 32;
 /// Audio of a piece that is kept in memory for another try.
 const MEMORY_PER_PIECE: ByteSize = ByteSize::mib(16);
 /// Engines' failures on one piece beyond which the file fails, each after tries on several engines.
@@ -101,7 +101,11 @@ impl Upstreams {
         let config = self.inner.config.get().gateway.long;
         let has_words = self.offers(&outgoing.route).words;
         let rules = Rules {
-            piece: config.piece.as_secs_f64(),
+            piece: long::piece_seconds(
+                outgoing.audio_seconds,
+                self.parallel(&outgoing.route),
+                config.piece.as_secs_f64(),
+            ),
             // Without times of words nothing can be stitched.
             reach: if has_words { config.overlap.as_secs_f64() / 2.0 } else { 0.0 },
             threshold: outgoing.long.threshold.unwrap_or(config.threshold),
@@ -148,22 +152,25 @@ impl Upstreams {
         let mut cut = Box::pin(self.step(cutting)).fuse();
         let (mut cuts, mut position, mut heard_seconds) = (true, 0, 0.0);
         let mut engine: Option<(Arc<str>, bool)> = None;
+        // The next piece is cut while engines work, so that none waits for it.
+        let mut next: Option<(Piece, OwnedSemaphorePermit)> = None;
         loop {
+            if running.len() < self.parallel(&outgoing.route)
+                && let Some((piece, permit)) = next.take()
+            {
+                running.push(self.hear(outgoing, piece, permit, has_words).boxed());
+            }
             tokio::select! {
-                step = &mut cut, if cuts && running.len() < self.parallel(&outgoing.route) => {
+                step = &mut cut, if cuts && next.is_none() => {
                     let (cutting, piece) = step?;
-                    match piece {
-                        Some((piece, permit)) => {
-                            position = piece.core.end;
-                            let is_last = piece.is_last;
-                            running.push(self.hear(outgoing, piece, permit, has_words).boxed());
-                            cuts = !is_last;
-                            if cuts {
-                                cut = Box::pin(self.step(cutting)).fuse();
-                            }
-                        }
-                        None => cuts = false,
+                    cuts = piece.as_ref().is_some_and(|(piece, _)| !piece.is_last);
+                    if cuts {
+                        cut = Box::pin(self.step(cutting)).fuse();
                     }
+                    if let Some((piece, _)) = &piece {
+                        position = piece.core.end;
+                    }
+                    next = piece;
                 }
                 Some(heard) = running.next(), if !running.is_empty() => {
                     let (heard, served) = heard?;

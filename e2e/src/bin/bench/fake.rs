@@ -55,6 +55,8 @@ pub struct Received {
     pub job_us: AtomicU64,
     /// Time that each second of its audio adds, microseconds.
     pub audio_second_us: AtomicU64,
+    /// Time in which jobs ran, microseconds.
+    pub busy_us: AtomicU64,
     /// Held by the job that runs.
     lane: Mutex<()>,
 }
@@ -66,6 +68,7 @@ impl Received {
         if us > 0 {
             let _running = self.lane.lock().await;
             tokio::time::sleep(Duration::from_micros(us)).await;
+            self.busy_us.fetch_add(us, Ordering::Relaxed);
         }
     }
 }

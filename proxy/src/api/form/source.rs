@@ -27,7 +27,7 @@ const LIMITS: Limits = Limits {
 /// Recordings of speakers, as `data:` URLs.
 const REFERENCES: &str = "known_speaker_references";
 /// Names of the part that is the file.
-const FILE_PARTS: [&str; 2] = ["file", "audio_sample"];
+const FILE_PARTS: [&str; 3] = ["file", "audio_sample", "recording"];
 
 /// The file's bytes. The stream ends once the form has ended, or with what is wrong with it.
 pub(super) struct Source {

@@ -154,9 +154,12 @@ async fn whole(
         "transcript": transcript, "assistant_text": text.trim(), "session_id": metadata["session_id"],
         "timings": timings(stages),
     });
-    if voice.is_some() {
+    if let Some(voice) = voice {
         let mut spoken = metadata;
-        spoken["audio_base64"] = if audio.is_empty() { Value::Null } else { json!(to_base64(&audio)) };
+        spoken["audio_base64"] = match audio.is_empty() {
+            true => Value::Null,
+            false => json!(to_base64(&voice.whole(audio.freeze()))),
+        };
         shown["audio"] = spoken;
     }
     if let Some(error) = mute {

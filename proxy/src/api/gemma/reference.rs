@@ -51,7 +51,8 @@ async fn serve(context: &Arc<Context>, request_id: &RequestId, request: Request)
         (named, read("consent"), read("text").or_else(|| read("transcript")), (file, Some(form.container())))
     };
     let name = named.unwrap_or_else(|| format!("ref-{}", Uuid::now_v7().simple()));
-    let clip = clips::keep(context, &owner, Kind::Voice, New { name, consent, transcript }, file).await?;
+    let new = New { name, consent, transcript, language: None };
+    let clip = clips::keep(context, &owner, Kind::Voice, new, file).await?;
     Ok(json_reply(&json!({
         "reference_id": clip.name, "id": clip.id, "duration": clip.seconds, "sample_rate": clip.rate,
         "text": clip.transcript, "status": "encoded",

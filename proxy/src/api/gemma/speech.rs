@@ -125,6 +125,11 @@ impl Asked {
         self.speech.clone()
     }
 
+    /// The audio as a file, once all of it is there.
+    pub(super) fn whole(&self, audio: Bytes) -> Bytes {
+        self.speech.format.whole(audio)
+    }
+
     /// The event before the audio.
     pub(super) fn metadata(&self) -> Value {
         let mut metadata = json!({
@@ -204,7 +209,7 @@ pub(super) async fn whole(
         Ok(all)
     });
     let mut shown = asked.metadata();
-    shown["audio_base64"] = json!(to_base64(&audio.await?));
+    shown["audio_base64"] = json!(to_base64(&asked.whole(audio.await?.freeze())));
     if asked.reference.is_none() {
         shown["reference_id"] = Value::Null;
     }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::consents;
 use super::known::{check_name, decode};
 use crate::api::{Context, Owner, catalog, owner};
 use crate::audio::{Container, wav};
@@ -22,7 +23,7 @@ use crate::job::voice;
 use crate::job::work::Prompt;
 
 /// Largest file: OpenAI's limit.
-const FILE_BYTES: usize = 10 * 1024 * 1024;
+pub(super) const FILE_BYTES: usize = 10 * 1024 * 1024;
 /// Longest text that comes with a voice, characters.
 const TEXT: usize = 4096;
 
@@ -53,6 +54,7 @@ impl From<Clip> for Shown {
         let object = match clip.kind {
             Kind::Speaker => "audio.speaker",
             Kind::Voice => "audio.voice",
+            Kind::Consent => "audio.voice_consent",
         };
         Self { id: clip.id, object, name: clip.name, created_at: clip.created, duration: clip.seconds }
     }
@@ -101,7 +103,10 @@ async fn create(
         let message = "consent is missing: say who gave it and to what, or send the id of a consent";
         return Err(Error::param("consent", message));
     }
-    let new = New { name, consent, transcript };
+    if let Some(id) = consent.as_deref().filter(|consent| consents::is_id(consent)) {
+        consents::check(context, owner, id).await?;
+    }
+    let new = New { name, consent, transcript, language: None };
     Ok(Json(keep(context, owner, kind, new, (file, Some(form.container()))).await?.into()))
 }
 
@@ -113,6 +118,8 @@ pub struct New {
     pub consent: Option<String>,
     /// What is said in it.
     pub transcript: Option<String>,
+    /// The language of a consent.
+    pub language: Option<String>,
 }
 
 /// Keeps a recording.
@@ -123,7 +130,7 @@ pub async fn keep(
     context: &Arc<Context>,
     owner: &str,
     kind: Kind,
-    New { name, consent, transcript }: New,
+    New { name, consent, transcript, language }: New,
     (file, container): (Bytes, Option<Container>),
 ) -> Result<Clip, Error> {
     let _ = clips(context, kind)?;
@@ -136,6 +143,7 @@ pub async fn keep(
     let (seconds, rate) = match kind {
         Kind::Speaker => (SECONDS, crate::audio::convert::RATE),
         Kind::Voice => (voice::PROMPT_SECONDS, voice::PROMPT_RATE),
+        Kind::Consent => (consents::SECONDS, crate::audio::convert::RATE),
     };
     let pcm = decode("file", file, container, seconds, rate).await?;
     let seconds = pcm.len() as f64 / 2.0 / f64::from(rate);
@@ -143,7 +151,8 @@ pub async fn keep(
     audio.put_slice(&wav::header(rate, 1, Some(pcm.len() as u64)));
     audio.put_slice(&pcm);
     let seconds = (seconds * 1000.0).round() / 1000.0;
-    let clip = Clip { consent, transcript, ..Clip::new(kind, name, owner.to_owned(), seconds, rate) };
+    let clip =
+        Clip { consent, transcript, language, ..Clip::new(kind, name, owner.to_owned(), seconds, rate) };
     let clip = on_disk(context, kind, move |clips| clips.add(&clip, &audio).map(|()| clip)).await?;
     tracing::info!(id = clip.id, kind = kind.noun(), "recording of a voice kept");
     Ok(clip)
@@ -189,8 +198,8 @@ pub async fn forget_voice(
     forget(&context, owner(&request_id, &headers), Kind::Voice, name).await
 }
 
-async fn forget(
-    context: &Arc<Context>,
+pub(super) async fn forget(
+    context: &Context,
     owner: String,
     kind: Kind,
     name: Result<Path<String>, PathRejection>,
@@ -250,7 +259,7 @@ pub async fn imitated(
     Ok(Some(Arc::new(Prompt { pcm, rate: clip.rate, transcript: clip.transcript })))
 }
 
-fn clips(context: &Context, kind: Kind) -> Result<&Clips, Error> {
+pub(super) fn clips(context: &Context, kind: Kind) -> Result<&Clips, Error> {
     context.clips.as_ref().ok_or_else(|| {
         let message = format!("this gateway keeps no {}s: set gateway.clips.dir", kind.noun());
         Error::InvalidRequest { param: None, code: Some("unsupported_value"), message }
@@ -258,7 +267,7 @@ fn clips(context: &Context, kind: Kind) -> Result<&Clips, Error> {
 }
 
 /// Does something with the folder, away from the threads that move bytes.
-async fn on_disk<T: Send + 'static>(
+pub(super) async fn on_disk<T: Send + 'static>(
     context: &Context,
     kind: Kind,
     work: impl FnOnce(&Clips) -> Result<T, clips::Error> + Send + 'static,

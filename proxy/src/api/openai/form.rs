@@ -12,6 +12,9 @@ use crate::error::Error;
 use crate::job::language;
 use crate::job::work::Need;
 
+/// The names of all formats.
+pub const RESPONSE_FORMATS: [&str; 6] = ["json", "text", "srt", "verbose_json", "vtt", "diarized_json"];
+
 /// How the transcript is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
@@ -31,15 +34,9 @@ pub enum Format {
 }
 
 impl Format {
-    /// Every format by its name.
-    const NAMES: [(&'static str, Format); 6] = [
-        ("json", Format::Json),
-        ("text", Format::Text),
-        ("srt", Format::Srt),
-        ("verbose_json", Format::VerboseJson),
-        ("vtt", Format::Vtt),
-        ("diarized_json", Format::DiarizedJson),
-    ];
+    /// Every format, in the order of [`RESPONSE_FORMATS`].
+    const ALL: [Format; 6] =
+        [Format::Json, Format::Text, Format::Srt, Format::VerboseJson, Format::Vtt, Format::DiarizedJson];
 }
 
 /// A transcription as asked for.
@@ -69,6 +66,8 @@ pub struct Parameters {
     pub known: Known,
     /// How sure the engine is of each word, in `json`.
     pub logprobs: bool,
+    /// Times in `json` as the Parakeet FastAPI wrapper has them on these paths.
+    pub timestamps: bool,
     /// In English, whatever is spoken.
     pub translate: bool,
     /// The code of a language that a language model translates the transcript to.
@@ -89,6 +88,7 @@ impl Parameters {
         let mut parameters = Self {
             known: Known::read(fields, speakers)?,
             logprobs: logprobs(fields, format)?,
+            timestamps: format == Format::Json && fields.flag("include_timestamps")?,
             translate: false,
             translate_to: translate_to(fields)?,
             chunking: Chunking::read(fields)?,
@@ -120,6 +120,12 @@ impl Parameters {
             let message = "stream needs response_format json, text or diarized_json";
             return Err(Error::param("stream", message));
         }
+        if parameters.stream && parameters.timestamps {
+            return Err(Error::param(
+                "include_timestamps",
+                "include_timestamps is not supported with stream",
+            ));
+        }
         if parameters.translate_to.is_some() {
             parameters.check_translation()?;
         }
@@ -147,6 +153,7 @@ impl Parameters {
             ("timestamp_granularities", parameters.words),
             ("diarize", parameters.speakers),
             ("include", parameters.logprobs),
+            ("include_timestamps", parameters.timestamps),
             ("stream", parameters.stream),
         ] {
             if asked {
@@ -159,7 +166,7 @@ impl Parameters {
     /// Whether times of words are needed to answer. Segments and cues without them are one of all the text: true, if coarse.
     pub fn needs_words(&self) -> Need {
         match self.format {
-            _ if self.speakers || self.logprobs => Need::Required,
+            _ if self.speakers || self.logprobs || self.timestamps => Need::Required,
             Format::VerboseJson if self.words => Need::Required,
             Format::VerboseJson | Format::Srt | Format::Vtt => Need::Preferred,
             // It is translated by segment.
@@ -210,9 +217,10 @@ fn speakers(fields: &Fields) -> Result<bool, Error> {
     Ok(fields.flag("diarize")? || fields.flag("diarization")? || fields.flag("speakers")?)
 }
 
-/// The prompt, and after it the `keywords[]`: engines take both as one vocabulary.
+/// The prompt, and after it the `keywords[]`: engines take both as one vocabulary. Speaches and vLLM name them `hotwords`.
 fn prompt(fields: &Fields) -> Result<Option<String>, Error> {
-    let keywords = fields.items("keywords", Split::Always);
+    let mut keywords = fields.items("keywords", Split::Always);
+    keywords.extend(fields.items("hotwords", Split::Always));
     if keywords.iter().any(|keyword| keyword.contains(['<', '>', '\r', '\n'])) {
         return Err(Error::param("keywords", "keywords[] must not contain <, > or line ends"));
     }
@@ -223,11 +231,10 @@ fn prompt(fields: &Fields) -> Result<Option<String>, Error> {
 
 fn format(fields: &Fields) -> Result<Format, Error> {
     let Some(name) = fields.set("response_format") else { return Ok(Format::default()) };
-    let known = Format::NAMES.iter().find(|(known, _)| *known == name);
-    known.map(|(_, format)| *format).ok_or_else(|| {
-        let supported: Vec<&str> = Format::NAMES.iter().map(|(name, _)| *name).collect();
+    let known = RESPONSE_FORMATS.iter().zip(Format::ALL).find(|(known, _)| **known == name);
+    known.map(|(_, format)| format).ok_or_else(|| {
         let message =
-            format!("response_format '{name}' is not supported; use one of {}", supported.join(", "));
+            format!("response_format '{name}' is not supported; use one of {}", RESPONSE_FORMATS.join(", "));
         Error::param("response_format", message)
     })
 }
@@ -323,6 +330,7 @@ mod tests {
     fn what_changes_meaning_is_refused_by_name() {
         assert_eq!(blamed(&[("stream", "maybe")]), Some("stream"));
         assert_eq!(blamed(&[("stream", "True"), ("response_format", "srt")]), Some("stream"));
+        assert_eq!(blamed(&[("stream", "1"), ("include_timestamps", "1")]), Some("include_timestamps"));
         assert_eq!(blamed(&[("keywords[]", "<b>")]), Some("keywords"));
         assert_eq!(blamed(&[("diarize", "perhaps")]), Some("diarize"));
         assert_eq!(blamed(&[("include[]", "words")]), Some("include"));
@@ -394,6 +402,7 @@ mod tests {
             Some("Kowalczyk, Grace Hopper")
         );
         assert_eq!(prompt(&[("prompt", "Hello"), ("keywords[]", "Ada")]).as_deref(), Some("Hello, Ada"));
+        assert_eq!(prompt(&[("hotwords", "Ada, Grace")]).as_deref(), Some("Ada, Grace"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use http::{HeaderValue, header};
 
+pub use self::request::AUDIO_FORMATS;
 use self::request::Wanted;
 use crate::api::{Context, Owner, credential, speech};
 use crate::edge::RequestId;

@@ -66,6 +66,19 @@ pub async fn translate(
     Extension(request_id): Extension<RequestId>,
     request: Request,
 ) -> Result<Response, Error> {
+    translate_by(context, request_id, None, request).await
+}
+
+/// As [`translate`], by a model unless the form names another one.
+///
+/// # Errors
+/// As [`translate`].
+pub async fn translate_by(
+    context: Arc<Context>,
+    request_id: RequestId,
+    model: Option<String>,
+    request: Request,
+) -> Result<Response, Error> {
     let by_model = context.config.get().has(Capability::Llm);
     if !by_model && !context.upstreams.translates(&Capability::Stt.into()) {
         return Err(untranslated());
@@ -76,6 +89,7 @@ pub async fn translate(
     let caller = (&request_id, credential.as_ref());
     form.serve(|fields| async {
         let mut parameters = Parameters::translation(&fields)?;
+        parameters.model = parameters.model.or_else(|| model.clone());
         let route = context.route(&request_id, parameters.model.as_deref(), Capability::Stt)?;
         if by_model && !context.upstreams.translates(&route) {
             (parameters.translate, parameters.translate_to) = (false, Some("en".to_owned()));

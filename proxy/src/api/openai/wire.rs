@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use crate::api::form::Playing;
 use crate::api::openai::events::{self, End};
 use crate::api::openai::form::{Format, Parameters};
+use crate::api::parakeet_fastapi::Timestamps;
 use crate::api::reference::Schemas;
 use crate::job::language;
 use crate::job::work::{Need, Transcript, Turns};
@@ -40,6 +41,9 @@ struct Json {
     languages: Option<[Language; 1]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     logprobs: Option<Vec<Logprob>>,
+    /// With `include_timestamps`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamps: Option<Timestamps>,
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Usage>,
 }
@@ -189,7 +193,8 @@ pub(super) fn render(mut heard: Heard, parameters: &Parameters) -> Response {
         }
         Format::Json => {
             let (languages, usage) = (heard.languages(), heard.usage());
-            axum::Json(Json { text, languages, logprobs, usage }).into_response()
+            let timestamps = parameters.timestamps.then(|| Timestamps::of(words));
+            axum::Json(Json { text, languages, logprobs, timestamps, usage }).into_response()
         }
         Format::Text => plain("text/plain; charset=utf-8", format!("{text}\n")),
         Format::Srt => plain("text/plain; charset=utf-8", subtitle::srt(&cues(words, merged))),

@@ -90,6 +90,7 @@ const TRANSCRIPTION_FORM: &[Field] = &[
         "A recording of each, 2 to 10 s, as a data URL; none for speakers that are enrolled.",
     ),
     field("diarize", Flag, "Speakers in verbose_json, srt and vtt too."),
+    field("include_timestamps", Flag, "Times in json, as POST /transcribe has them."),
     field(
         "upload_id",
         Kind::Text,
@@ -122,7 +123,11 @@ const SPEECH_JSON: &[Field] = &[
         OneOf(&["mp3", "opus", "aac", "flac", "wav", "pcm", "webm"]),
         "mp3 when a model is named, else wav.",
     ),
-    field("sample_rate_hz", Whole(8_000, 48_000), "For wav only; 24,000 when unset."),
+    field(
+        "sample_rate_hz",
+        Whole(8_000, 48_000),
+        "24,000 when unset; opus and webm have 8,000, 12,000, 16,000, 24,000 and 48,000, mp3 and aac also 11,025, 22,050, 32,000 and 44,100.",
+    ),
     field("language", Kind::Text, "A language code; that of the voice when unset."),
     field("speed", Number(0.25, 4.0), "At the same pitch."),
     field("stream_format", OneOf(&["audio", "sse"]), "Bytes, or events."),
@@ -153,6 +158,7 @@ const TRANSCRIPTION: &[Operation] = &[
 
 const DIARIZATION: Replies = &[(200, JSON, Schema(&["Diarization"])), (200, PLAIN, Text)];
 
+const CONSENT: Replies = &[(200, JSON, Schema(&["VoiceConsent"]))];
 const CLIP: Replies = &[(200, JSON, Schema(&["NamedClip"]))];
 
 #[rustfmt::skip]
@@ -160,7 +166,12 @@ const CLIPS: &[Operation] = &[
     post("/v1/audio/speakers", "transcription", "createSpeaker", "Enrols a speaker from a recording of 2 to 10 s.", Body::Form(&[FILE, field("name", Required, "As transcripts show it.")]), CLIP),
     get("/v1/audio/speakers", "transcription", "listSpeakers", "The speakers of the caller.", &[(200, JSON, Schema(&["SpeakerList"]))]),
     Operation { method: "delete", ..get("/v1/audio/speakers/{id}", "transcription", "deleteSpeaker", "Forgets a speaker, by id or name.", ANY) },
-    post("/v1/audio/voices", "speech", "createVoice", "Keeps a voice to be imitated, from a recording of 3 to 10 s.", Body::Form(&[field("audio_sample", File, "Audio in any common container."), field("name", Required, "As voice of a speech."), field("consent", Required, "Who gave consent, and to what."), field("transcript", Kind::Text, "What is said in it.")]), CLIP),
+    post("/v1/audio/voices", "speech", "createVoice", "Keeps a voice to be imitated, from a recording of 3 to 10 s.", Body::Form(&[field("audio_sample", File, "Audio in any common container."), field("name", Required, "As voice of a speech."), field("consent", Required, "Who gave consent, and to what; or the id of a recording of it."), field("transcript", Kind::Text, "What is said in it.")]), CLIP),
+    post("/v1/audio/voice_consents", "speech", "createVoiceConsent", "Keeps a recording, of 1 to 60 s, of a consent to have a voice imitated.", Body::Form(&[field("recording", File, "Audio in any common container."), field("name", Required, "What it is called."), field("language", Required, "The tag of the language that is spoken.")]), CONSENT),
+    Operation { query: &[field("limit", Whole(1, 100), "Most consents; 20 when unset."), field("after", Kind::Text, "The last one of the page before.")], ..get("/v1/audio/voice_consents", "speech", "listVoiceConsents", "The consents of the caller, the newest first.", &[(200, JSON, Schema(&["VoiceConsentList"]))]) },
+    get("/v1/audio/voice_consents/{id}", "speech", "getVoiceConsent", "A consent.", CONSENT),
+    post("/v1/audio/voice_consents/{id}", "speech", "updateVoiceConsent", "Gives a consent another name.", Body::Json(&[field("name", Required, "What it is called.")]), CONSENT),
+    Operation { method: "delete", ..get("/v1/audio/voice_consents/{id}", "speech", "deleteVoiceConsent", "Forgets a consent; voices that were made with it stay.", ANY) },
     Operation { method: "delete", ..get("/v1/audio/voices/{id}", "speech", "deleteVoice", "Forgets a voice that was kept, by id or name.", ANY) },
 ];
 

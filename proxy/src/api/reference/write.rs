@@ -44,6 +44,8 @@ fn schemas() -> Map<String, Value> {
     schemas.add::<openai::uploads::List>();
     schemas.add::<openai::clips::Shown>();
     schemas.add::<openai::clips::List>();
+    schemas.add::<openai::consents::Consent>();
+    schemas.add::<openai::consents::List>();
     diarization::schemas(&mut schemas);
     spark::schemas(&mut schemas);
     parakeet_fastapi::schemas(&mut schemas);

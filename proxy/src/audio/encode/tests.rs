@@ -262,6 +262,40 @@ fn what_is_encoded_is_recognised_and_measured() {
     }
 }
 
+#[cfg(feature = "mp3lame")]
+#[test]
+fn a_whole_mp3_states_its_length_and_is_the_same_sound() {
+    for rate in [8_000, 16_000, 24_000, 44_100, 48_000] {
+        let pcm = speech(rate, 3.21);
+        let stream = encode(OutputFormat::Mp3, rate, &pcm);
+        let whole = OutputFormat::Mp3.whole(stream.clone());
+        let added = whole.len() - stream.len();
+        assert!(added > 116 && whole.ends_with(&stream), "{rate} Hz: {added}");
+        let tag = whole.windows(4).position(|four| four == b"Info").unwrap();
+        let number = |at: usize| u32::from_be_bytes(whole[tag + at..tag + at + 4].try_into().unwrap());
+        assert_eq!((number(4), number(12) as usize), (7, whole.len()));
+        let places = &whole[tag + 16..tag + 116];
+        assert!(places.is_sorted() && (places[0], places[50], places[99]) == (0, 128, 253), "{places:?}");
+        // A constant rate shows the length in the end; the number of frames shows it at once.
+        let at_once = estimate(&whole[..1000], None).unwrap();
+        assert!(at_once.exact || (at_once.seconds - 3.21).abs() < 0.2, "{rate} Hz: {at_once:?}");
+        let (alone, with) = (decode(stream).0, decode(whole).0);
+        assert!(alone == with, "{rate} Hz: {} and {} samples", alone.len(), with.len());
+    }
+    assert_eq!(OutputFormat::Mp3.whole(Bytes::from_static(b"no frames")), "no frames");
+}
+
+#[test]
+fn a_whole_wav_has_its_sizes() {
+    let pcm = speech(24_000, 0.3);
+    let whole = OutputFormat::Wav.whole(encode(OutputFormat::Wav, 24_000, &pcm));
+    let header = wav::parse(&whole).unwrap();
+    assert_eq!(header.data_len, Some(pcm.len() as u64 * 2));
+    assert_eq!(u32::from_le_bytes(whole[4..8].try_into().unwrap()) as usize, whole.len() - 8);
+    let opus = encode(OutputFormat::Opus, 24_000, &pcm);
+    assert_eq!(OutputFormat::Opus.whole(opus.clone()), opus);
+}
+
 #[test]
 fn flac_frames_are_numbered_for_seeking() {
     const HEADER: usize = 4 + 4 + 34;

@@ -79,6 +79,11 @@ async fn a_text_comes_back_as_json_or_audio_or_events() {
     let reply: Value = response.json().await.unwrap();
     let file = STANDARD.decode(reply["audio_base64"].as_str().unwrap()).unwrap();
     assert!(wav::parse(&file).unwrap().data(&file) == samples());
+    assert_eq!(
+        wav::parse(&file).unwrap().data_len,
+        Some(samples().len() as u64),
+        "a whole file has its sizes"
+    );
     for (name, value) in [
         ("response_format", json!("wav")),
         ("media_type", json!("audio/wav")),

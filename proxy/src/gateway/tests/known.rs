@@ -148,6 +148,70 @@ async fn a_bad_reference_is_a_400_that_names_it_and_reaches_no_engine() {
 }
 
 #[tokio::test]
+async fn a_consent_is_recorded_as_openais_sdk_does_and_its_id_lets_a_voice_be_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().to_owned();
+    let stack = Stack::with(&[Capability::Tts], move |config| config.gateway.clips.dir = Some(folder)).await;
+    let path = "/v1/audio/voice_consents";
+    let record = |name: &'static str, language: &'static str, seconds| {
+        let form = Form::new().text("name", name).text("language", language).part("recording", file(seconds));
+        stack.post(path).bearer_auth("one").multipart(form).send()
+    };
+    let made: Value = record("John Doe", "en-US", 4).await.unwrap().json().await.unwrap();
+    let id = made["id"].as_str().unwrap().to_owned();
+    assert!(id.starts_with("cons_"), "{made}");
+    let expected = json!({
+        "object": "audio.voice_consent", "id": id, "name": "John Doe", "language": "en-US", "created_at": made["created_at"],
+    });
+    assert!(made == expected && made["created_at"].as_u64().unwrap() > 1_700_000_000, "{made}");
+    envelope(record("Jane", "??", 4).await.unwrap(), 400, Some("language")).await;
+    envelope(record("Jane", "en", 0).await.unwrap(), 400, Some("file")).await;
+    envelope(record("John Doe", "en", 4).await.unwrap(), 400, Some("name")).await;
+    let without = Form::new().text("name", "Jane").part("recording", file(4));
+    envelope(stack.post(path).multipart(without).send().await.unwrap(), 400, Some("language")).await;
+    let second: Value = record("Jane", "de", 4).await.unwrap().json().await.unwrap();
+
+    let get = |path: String, key: &'static str| {
+        stack.client.get(format!("{}{path}", stack.url)).bearer_auth(key).send()
+    };
+    let list: Value = get(format!("{path}?limit=1"), "one").await.unwrap().json().await.unwrap();
+    assert_eq!(
+        (&list["object"], &list["data"], &list["has_more"]),
+        (&json!("list"), &json!([second]), &json!(true))
+    );
+    assert_eq!((&list["first_id"], &list["last_id"]), (&second["id"], &second["id"]));
+    let after = format!("{path}?after={}", second["id"].as_str().unwrap());
+    let rest: Value = get(after, "one").await.unwrap().json().await.unwrap();
+    assert_eq!((&rest["data"], &rest["has_more"]), (&json!([made]), &json!(false)));
+    envelope(get(format!("{path}?limit=0"), "one").await.unwrap(), 400, Some("limit")).await;
+    let none: Value = get(path.into(), "other").await.unwrap().json().await.unwrap();
+    assert_eq!((&none["data"], &none["first_id"]), (&json!([]), &Value::Null));
+
+    let one = format!("{path}/{id}");
+    assert_eq!(get(one.clone(), "one").await.unwrap().json::<Value>().await.unwrap(), made);
+    envelope(get(one.clone(), "other").await.unwrap(), 404, None).await;
+    let rename = |name: Value| stack.post(&one).bearer_auth("one").json(&json!({"name": name})).send();
+    let renamed: Value = rename(json!("John")).await.unwrap().json().await.unwrap();
+    assert_eq!((&renamed["id"], &renamed["name"]), (&made["id"], &json!("John")));
+    for wrong in [json!("Jane"), json!(""), json!(5)] {
+        envelope(rename(wrong).await.unwrap(), 400, Some("name")).await;
+    }
+
+    let voice = |name: &'static str, consent: String| {
+        let form = Form::new().text("name", name).text("consent", consent).part("audio_sample", file(4));
+        stack.post("/v1/audio/voices").bearer_auth("one").multipart(form).send()
+    };
+    let made: Value = voice("mine", id.clone()).await.unwrap().json().await.unwrap();
+    assert_eq!((&made["object"], &made["name"]), (&json!("audio.voice"), &json!("mine")));
+    let unknown = voice("yours", "cons_0199".into()).await.unwrap();
+    assert!(envelope(unknown, 400, Some("consent")).await.contains("voice_consents"));
+    let removed = stack.client.delete(format!("{}{one}", stack.url)).bearer_auth("one").send().await.unwrap();
+    let expected = json!({"id": id, "object": "audio.voice_consent", "deleted": true});
+    assert_eq!(removed.json::<Value>().await.unwrap(), expected);
+    envelope(voice("yours", id).await.unwrap(), 400, Some("consent")).await;
+}
+
+#[tokio::test]
 async fn a_voice_needs_consent_and_is_listed_nowhere_else() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().to_owned();

@@ -232,6 +232,31 @@ async fn events_come_as_pieces_are_heard() {
 }
 
 #[tokio::test]
+async fn a_failure_after_the_first_words_is_an_event_that_sdks_raise() {
+    let stack = stack(1, |_| {}).await;
+    let first = hears(&spoken(17));
+    stack.engines[0].answer(200, &[("content-type", "application/json")], first.to_string());
+    stack.engines[0].answer(400, &[], r#"{"detail": "no such language"}"#);
+    let fields = [("model", "gpt-4o-transcribe"), ("stream", "true")];
+    let response = send(&stack, &fields, 100).await;
+    assert_eq!(
+        (response.status(), &response.headers()["content-type"]),
+        (200.try_into().unwrap(), &"text/event-stream".parse().unwrap())
+    );
+    let events = response.text().await.unwrap();
+    assert!(events.starts_with("event: transcript.text.delta"), "{events}");
+    // Nothing of an end: SDKs raise what is in `error`, and take an end for success.
+    let mut data = events.lines().filter_map(|line| line.strip_prefix("data: "));
+    let last = data.rfind(|data| *data != "[DONE]").unwrap();
+    let error = &serde_json::from_str::<Value>(last).unwrap()["error"];
+    assert!(error["message"].as_str().unwrap().contains("no such language"), "{error}");
+    for key in ["type", "param", "code"] {
+        assert!(error.get(key).is_some(), "{key} is missing: {error}");
+    }
+    assert!(!events.contains("transcript.text.done"), "{events}");
+}
+
+#[tokio::test]
 async fn a_client_may_say_where_to_cut() {
     let stack = stack(1, |_| {}).await;
     let vad = [("chunking_strategy", r#"{"type":"server_vad","silence_duration_ms":400}"#)];
@@ -271,6 +296,6 @@ async fn an_hour_of_sound_takes_the_memory_of_some_pieces() {
     assert_eq!(response.text().await.unwrap().trim(), text(words));
     drop(done);
     let most = watch.await.unwrap();
-    let piece = 32_000.0 * 73.0;
+    let piece = 32_000.0 * 123.0;
     assert!(most > 0.0 && most <= 4.0 * piece, "{most} bytes of pieces in memory");
 }

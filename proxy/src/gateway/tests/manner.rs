@@ -30,6 +30,24 @@ async fn marks_are_left_out_for_engines_that_stumble_unless_the_client_wants_the
 }
 
 #[tokio::test]
+async fn ssml_is_spoken_as_its_text_where_the_engine_would_read_its_tags_aloud() {
+    let stack = Stack::start().await;
+    let input = r#"<speak>Good <prosody rate="slow">morning</prosody>.<break time="1s"/> See you.</speak>"#;
+    let spoken = asked(&stack, json!({"input": input}), "text").await;
+    assert_eq!(spoken.as_deref(), Some("Good morning. See you."));
+    // A server of OpenAI's shape may take it: it gets the text as it is.
+    let able = Stack::with(&[Capability::Tts], |config| {
+        config.engines[0].protocols = crate::protocol::Protocol::named("openai").into_iter().collect();
+    })
+    .await;
+    able.engines[0].answer(200, &[("content-type", "audio/pcm")], samples());
+    let request = json!({"input": input, "voice": "alloy", "response_format": "pcm"});
+    assert_eq!(able.speak(request).await.status(), 200);
+    let body: Value = serde_json::from_slice(&able.engines[0].seen.lock()[0].body).unwrap();
+    assert_eq!(body["input"], input);
+}
+
+#[tokio::test]
 async fn an_emotion_is_one_of_the_voices_own() {
     let stack = Stack::start().await;
     let mia = "Magpie-Multilingual.EN-US.Mia";

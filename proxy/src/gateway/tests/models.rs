@@ -53,6 +53,48 @@ async fn one_model_is_found_by_id_alias_and_voice() {
 }
 
 #[tokio::test]
+async fn a_model_tells_what_can_be_asked_of_it() {
+    let stack = Stack::with(&[Capability::Stt, Capability::Tts], |config| {
+        config.gateway.models[0].languages = vec!["de".into(), "en".into()];
+    })
+    .await;
+    let list: Value = stack.get("/v1/models").await.json().await.unwrap();
+    let of =
+        |id: &str| list["data"].as_array().unwrap().iter().find(|model| model["id"] == id).cloned().unwrap();
+    let hears = of("parakeet-tdt-0.6b-v3");
+    assert_eq!(hears["task"], "automatic-speech-recognition");
+    assert_eq!(hears["capabilities"], json!(["stream", "timestamp_granularities", "diarize", "realtime"]));
+    assert_eq!(
+        hears["response_formats"],
+        json!(["json", "text", "srt", "verbose_json", "vtt", "diarized_json"])
+    );
+    assert_eq!(hears["languages"], json!(["de", "en"]));
+    assert_eq!(hears["limits"], json!({"max_bytes": stack.config.get().gateway.body_limit.as_u64()}));
+    let alias = of("whisper-1");
+    assert_eq!((&alias["capabilities"], &alias["languages"]), (&hears["capabilities"], &hears["languages"]));
+    let speaks = of("magpie-tts-multilingual");
+    assert_eq!(
+        (&speaks["task"], &speaks["capabilities"]),
+        (&json!("text-to-speech"), &json!(["stream", "speed", "emotion"]))
+    );
+    assert_eq!(speaks["languages"], json!(["en-US", "es-US"]));
+    assert_eq!(speaks["limits"], json!({"max_characters": 4096}));
+    assert!(speaks["response_formats"].as_array().unwrap().contains(&json!("webm")));
+    assert!(speaks.get("voices").is_none(), "of one model alone, for lists would be long");
+    // As wyoming_openai reads the voices of a model.
+    let one: Value = stack.get("/v1/models/tts-1").await.json().await.unwrap();
+    let voices = one["voices"].as_array().unwrap();
+    assert!(voices.contains(&json!({"name": "alloy", "language": "en-US"})), "{voices:?}");
+    assert!(voices.contains(&json!({"name": "Magpie-Multilingual.ES-US.Diego", "language": "es-US"})));
+    let nim = Stack::with(&[Capability::Stt], |config| {
+        config.engines[0].protocols = crate::protocol::Protocol::named("nim_http").into_iter().collect();
+    })
+    .await;
+    let plain: Value = nim.get("/v1/models/whisper-1").await.json().await.unwrap();
+    assert_eq!(plain["capabilities"], json!(["stream", "realtime"]), "an engine of texts alone");
+}
+
+#[tokio::test]
 async fn voices_are_objects_or_names() {
     let stack = Stack::start().await;
     let list: Value = stack.get("/v1/audio/voices").await.json().await.unwrap();

@@ -116,4 +116,10 @@ async fn a_nim_says_what_it_is() {
     let metadata: Value = stack.get("/v1/metadata").await.json().await.unwrap();
     assert_eq!(metadata["modelInfo"].as_array().unwrap().len(), 2);
     assert_eq!(metadata["modelInfo"][0]["shortName"], "parakeet-tdt-0.6b-v3");
+    for path in ["/v1/health/live", "/v1/health/ready"] {
+        assert_eq!(stack.get(path).await.status(), 200, "{path}");
+    }
+    stack.drain.announce();
+    assert_eq!(stack.get("/v1/health/live").await.status(), 200, "it still answers");
+    envelope(stack.get("/v1/health/ready").await, 503, None).await;
 }

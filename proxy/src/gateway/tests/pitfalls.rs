@@ -39,6 +39,42 @@ async fn arrays_come_in_every_spelling() {
 }
 
 #[tokio::test]
+async fn vocabulary_and_languages_reach_the_engine_in_every_spelling() {
+    let stack = Stack::start().await;
+    let last = |name: &str| stack.engines[0].seen.lock().last().unwrap().field(name);
+    for fields in [
+        &[("keywords[]", "Ada"), ("keywords[]", "Grace")][..],
+        &[("keywords", "Ada, Grace")],
+        &[("keywords", r#"["Ada", "Grace"]"#)],
+        &[("keywords[0]", "Ada"), ("keywords[1]", "Grace")],
+        &[("hotwords", "Ada,Grace")],
+    ] {
+        assert_eq!(stack.transcribe(fields).await.status(), 200, "{fields:?}");
+        assert_eq!(last("prompt").as_deref(), Some("Ada, Grace"), "{fields:?}");
+    }
+    for (fields, language) in [
+        (&[("languages[]", "de")][..], Some("de")),
+        (&[("languages", r#"["de"]"#)], Some("de")),
+        (&[("languages[]", "de"), ("languages[]", "fr")], None),
+    ] {
+        assert_eq!(stack.transcribe(fields).await.status(), 200, "{fields:?}");
+        assert_eq!(last("language").as_deref(), language, "{fields:?}");
+    }
+    for keyword in ["<b>", "two\nlines"] {
+        envelope(stack.transcribe(&[("keywords[]", keyword)]).await, 400, Some("keywords")).await;
+    }
+    let both = [("language", "en"), ("languages[]", "de")];
+    envelope(stack.transcribe(&both).await, 400, Some("languages")).await;
+    // The reply says what was heard, as LiveKit reads it.
+    for stream in ["false", "true"] {
+        stack.engines[0].answer(200, &[], r#"{"text": "Guten Tag.", "language": "German"}"#);
+        let text =
+            stack.transcribe(&[("model", "gpt-transcribe"), ("stream", stream)]).await.text().await.unwrap();
+        assert!(text.contains(r#""languages":[{"code":"de"}]"#), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_language_is_taken_in_every_spelling_and_told_by_its_english_name() {
     let stack = Stack::start().await;
     for language in ["en", "EN", "en-US", "en_us", "english", "English", "", "auto", "None", "null"] {

@@ -116,6 +116,47 @@ async fn voices_are_known_by_every_name() {
 }
 
 #[tokio::test]
+async fn every_voice_of_openai_is_spoken_by_a_speaker_that_the_engine_has() {
+    let stack = Stack::start().await;
+    let all = [
+        "alloy", "ash", "ballad", "coral", "echo", "fable", "onyx", "nova", "sage", "shimmer", "verse",
+        "marin", "cedar",
+    ];
+    // The list of voices is known from the first call of it on.
+    stack.get("/v1/audio/voices").await;
+    for voice in all {
+        let response = stack.speak(json!({"model": "tts-1", "input": "Hi.", "voice": voice})).await;
+        assert_eq!(response.status(), 200, "{voice}");
+    }
+    for seen in stack.engines[1].seen.lock().iter() {
+        let voice = seen.field("voice").unwrap();
+        assert!(
+            ["Magpie-Multilingual.EN-US.Mia", "Magpie-Multilingual.EN-US.Sofia"].contains(&&*voice),
+            "{voice}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn names_of_other_servers_for_rate_and_language_are_taken() {
+    let stack = Stack::start().await;
+    for (format, rate) in [("pcm", 16_000), ("mp3", 22_050), ("opus", 48_000), ("wav", 44_100)] {
+        let request = json!({
+            "model": "tts-1", "input": "Hi.", "response_format": format, "sample_rate": rate,
+            "lang_code": "es-US",
+        });
+        assert_eq!(stack.speak(request).await.status(), 200, "{format}");
+        let seen = stack.engines[1].seen.lock().last().unwrap().clone();
+        assert_eq!(seen.field("sample_rate_hz"), Some(rate.to_string()), "{format}");
+        assert_eq!(seen.field("language").as_deref(), Some("es-US"), "{format}");
+    }
+    let unknown = json!({"model": "tts-1", "input": "Hi.", "voice": "alloy", "lang_code": "a"});
+    assert_eq!(stack.speak(unknown).await.status(), 200);
+    let seen = stack.engines[1].seen.lock().last().unwrap().clone();
+    assert_eq!(seen.field("language").as_deref(), Some("en-US"), "that of the voice");
+}
+
+#[tokio::test]
 async fn the_first_bytes_leave_before_the_engine_is_done() {
     let stack = Stack::start().await;
     let engine = stack.engines[1].stream();
@@ -207,10 +248,11 @@ async fn bad_requests_reach_no_engine() {
         (json!({"input": "Hi.", "stream_format": "ogg"}), 400, Some("stream_format")),
         (json!({"input": "Hi.", "sample_rate_hz": 4}), 400, Some("sample_rate_hz")),
         (
-            json!({"input": "Hi.", "sample_rate_hz": 16000, "response_format": "pcm"}),
+            json!({"input": "Hi.", "sample_rate_hz": 22050, "response_format": "opus"}),
             400,
             Some("sample_rate_hz"),
         ),
+        (json!({"input": "Hi.", "sample_rate": 100, "response_format": "pcm"}), 400, Some("sample_rate")),
         (json!({"input": "Hi.", "encoding": "OGGOPUS"}), 400, Some("encoding")),
         (json!({"input": "Hi.", "language": "??"}), 400, Some("language")),
         (json!(["Hi."]), 400, None),

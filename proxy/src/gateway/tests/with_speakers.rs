@@ -86,6 +86,8 @@ async fn turns_alone_come_as_json_and_rttm() {
             .send()
     };
     let body: serde_json::Value = ask("json").await.unwrap().json().await.unwrap();
+    let alias = stack.post("/v1/audio/diarization").multipart(form(&[("max_speakers", "4")], wav(32_000)));
+    assert_eq!(alias.send().await.unwrap().json::<serde_json::Value>().await.unwrap(), body);
     assert_eq!((&body["num_speakers"], &body["duration"]), (&2.into(), &2.5.into()));
     assert_eq!(body["segments"][1]["speaker"], "SPEAKER_01");
     let rttm = ask("rttm").await.unwrap().text().await.unwrap();

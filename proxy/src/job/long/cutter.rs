@@ -13,11 +13,13 @@ const HYSTERESIS: f32 = 0.15;
 const SYLLABLE: usize = 9;
 /// Frames beyond which a longer pause is no better place.
 const ENOUGH: usize = 62;
+/// Seconds in which a pause is looked for, where pieces are long enough.
+const SEARCH: f64 = 10.0;
 
 /// Where audio may be cut.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rules {
-    /// Longest piece, seconds; the last one may be a sixth longer.
+    /// Longest piece, seconds.
     pub piece: f64,
     /// How far a piece goes beyond its seams, seconds.
     pub reach: f64,
@@ -63,7 +65,7 @@ impl<V: Voice> Cutter<V> {
 
     /// Whether it needs more audio before it can give a piece.
     pub fn is_hungry(&self) -> bool {
-        !self.ended && self.position() - self.seam < self.longest() + self.shortest_rest()
+        !self.ended && self.position() - self.seam < self.enough()
     }
 
     /// Takes samples.
@@ -87,8 +89,8 @@ impl<V: Voice> Cutter<V> {
         if self.is_hungry() || left == 0 {
             return None;
         }
-        let is_last = left < self.longest() + self.shortest_rest();
-        let end = if is_last { self.position() } else { self.cut() };
+        let is_last = left <= self.longest();
+        let end = if is_last { self.position() } else { self.cut(left) };
         let reach = samples(self.rules.reach);
         let from = self.seam.saturating_sub(reach).max(self.base);
         let to = (end + reach).min(self.position());
@@ -113,14 +115,18 @@ impl<V: Voice> Cutter<V> {
         samples(self.rules.piece).max(FRAME as u64)
     }
 
-    /// A rest that is shorter belongs to the piece before it.
-    fn shortest_rest(&self) -> u64 {
-        (self.longest() / 6).max(samples(self.rules.reach))
+    /// Audio from the seam on that two pieces share evenly when it ends before this: no piece is a short rest.
+    fn enough(&self) -> u64 {
+        self.longest() * 4 / 3
     }
 
-    /// The best place for the end of the next piece: in the last third of the longest one.
-    fn cut(&mut self) -> u64 {
-        let (first, last) = (self.seam + self.longest() * 2 / 3, self.seam + self.longest());
+    /// The best place for the end of the next piece: in the end of the longest one, and in the middle of what is `left` if that
+    /// is enough for two only.
+    fn cut(&mut self, left: u64) -> u64 {
+        let longest = self.longest();
+        let search = (longest / 6).max((longest / 3).min(samples(SEARCH)));
+        let last = if left < self.enough() { (left + search) / 2 } else { longest };
+        let (first, last) = (self.seam + last - search, self.seam + last);
         let (from, to) = (self.at(first), self.at(last));
         let lead = from.saturating_sub(WARM_UP);
         self.voice.reset();
@@ -148,8 +154,8 @@ fn level(frame: &[i16]) -> f64 {
     frame.iter().map(|sample| f64::from(*sample).powi(2)).sum::<f64>() / frame.len() as f64
 }
 
-/// The frame to cut before: in the middle of the longest pause of at least `pause` frames below `quiet`, the last of equals;
-/// without one where the loudness around is least.
+/// The frame to cut before: in the middle of the longest pause of at least `pause` frames below `quiet`, the last of equals, and
+/// not long before the end of one that is longer than enough; without a pause where the loudness around is least.
 fn best(frames: &[Frame], quiet: f32, pause: usize) -> usize {
     let mut found: Option<(usize, usize)> = None;
     let mut start = None;
@@ -157,17 +163,17 @@ fn best(frames: &[Frame], quiet: f32, pause: usize) -> usize {
         match (frames.get(at).is_some_and(|frame| frame.score < quiet), start) {
             (true, None) => start = Some(at),
             (false, Some(from)) => {
-                let len = at - from;
-                if len >= pause.max(1) && found.is_none_or(|(longest, _)| len.min(ENOUGH) >= longest) {
-                    found = Some((len.min(ENOUGH), from + len / 2));
+                let len = (at - from).min(ENOUGH);
+                if at - from >= pause.max(1) && found.is_none_or(|(longest, _)| len >= longest) {
+                    found = Some((len, at - len.div_ceil(2)));
                 }
                 start = None;
             }
             _ => {}
         }
     }
-    if let Some((_, middle)) = found {
-        return middle;
+    if let Some((_, place)) = found {
+        return place;
     }
     let around = |at: usize| {
         let near = &frames[at.saturating_sub(SYLLABLE / 2)..(at + SYLLABLE / 2 + 1).min(frames.len())];
@@ -241,10 +247,24 @@ mod tests {
     }
 
     #[test]
-    fn a_short_rest_is_part_of_the_last_piece() {
-        assert_eq!(pieces(&sound(6.9, &[]), RULES, 333).len(), 1);
-        assert_eq!(pieces(&sound(7.1, &[]), RULES, 333).len(), 2);
+    fn what_is_little_longer_than_a_piece_is_halved() {
+        assert_eq!(pieces(&sound(6.0, &[]), RULES, 333).len(), 1);
+        for seconds in [6.1, 7.9] {
+            let halves = pieces(&sound(seconds, &[]), RULES, 333);
+            assert_eq!(halves.len(), 2, "{seconds}");
+            let seam = halves[0].core.end as f64 / SECOND as f64;
+            assert!((seam - seconds / 2.0).abs() <= 1.01, "{seam} of {seconds}");
+        }
         assert_eq!(pieces(&[], RULES, 333), []);
+    }
+
+    #[test]
+    fn silence_makes_pieces_of_the_whole_length() {
+        let seams: Vec<f64> = pieces(&vec![0; 30 * SECOND], RULES, 4096)
+            .iter()
+            .map(|piece| piece.core.end as f64 / SECOND as f64)
+            .collect();
+        assert!((seams[0] - 5.5).abs() < 0.05 && seams.len() == 6, "{seams:?}");
     }
 
     proptest! {
@@ -263,7 +283,7 @@ mod tests {
             for (nth, piece) in pieces.iter().enumerate() {
                 prop_assert_eq!((piece.index, piece.core.start), (nth, end));
                 end = piece.core.end;
-                prop_assert!(end > piece.core.start && end - piece.core.start <= 7 * SECOND as u64 + reach);
+                prop_assert!(end > piece.core.start && end - piece.core.start <= 6 * SECOND as u64);
                 let from = piece.start as usize;
                 prop_assert_eq!(&piece.samples[..], &audio[from..from + piece.samples.len()]);
                 prop_assert_eq!(piece.start, piece.core.start.saturating_sub(reach));

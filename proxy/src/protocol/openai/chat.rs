@@ -101,7 +101,8 @@ impl Words for Answer {
     fn push(&mut self, data: Bytes) -> Result<Vec<Delta>, Error> {
         self.rest.extend_from_slice(&data);
         let first = self.rest.iter().find(|byte| !byte.is_ascii_whitespace());
-        let is_whole = *self.is_whole.get_or_insert_with(|| first == Some(&b'{'));
+        let Some(first) = first else { return Ok(Vec::new()) };
+        let is_whole = *self.is_whole.get_or_insert(*first == b'{');
         let mut deltas = Vec::new();
         while !is_whole && let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
             let line = self.rest.split_to(end).freeze();
@@ -207,7 +208,13 @@ mod tests {
     #[test]
     fn a_whole_answer_is_understood() {
         let whole = "\n{\"choices\":[{\"message\":{\"content\":\"Hi\",\"tool_calls\":[]},\"finish_reason\":\"length\"}]}";
-        assert_eq!(read(&[whole]).unwrap(), [Delta::Text("Hi".into()), Delta::End("length".into())]);
+        let expected = [Delta::Text("Hi".into()), Delta::End("length".into())];
+        assert_eq!(read(&[whole]).unwrap(), expected);
+        assert_eq!(
+            read(&["\n", &whole[1..]]).unwrap(),
+            expected,
+            "white space alone does not tell what it is"
+        );
         let calls = r#"{"choices":[{"message":{"content":null,"tool_calls":[{"id":"c"}]},"finish_reason":"tool_calls"}]}"#;
         assert_eq!(read(&[calls]).unwrap()[0], Delta::Calls(json!([{"id": "c"}])));
     }

@@ -19,7 +19,8 @@ use crate::job::voice::VoiceName;
 const BODY_BYTES: usize = 256 * 1024;
 /// Rate of OpenAI's audio, and of all that names no other.
 const SAMPLE_RATE: u32 = 24_000;
-const SUPPORTED: &str = "mp3, opus, aac, flac, wav, pcm, webm";
+/// The names of all formats.
+pub const AUDIO_FORMATS: [&str; 7] = ["mp3", "opus", "aac", "flac", "wav", "pcm", "webm"];
 /// How much louder or softer than its own a voice may be.
 const VOLUMES: std::ops::RangeInclusive<f64> = 0.0..=4.0;
 
@@ -96,7 +97,8 @@ impl Wanted {
             None if openai && cfg!(feature = "mp3lame") => OutputFormat::Mp3,
             None => OutputFormat::Wav,
             Some(name) => OutputFormat::parse(name).ok_or_else(|| {
-                let message = format!("response_format '{name}' is not supported; use one of {SUPPORTED}");
+                let supported = AUDIO_FORMATS.join(", ");
+                let message = format!("response_format '{name}' is not supported; use one of {supported}");
                 Error::param("response_format", message)
             })?,
         };
@@ -106,24 +108,18 @@ impl Wanted {
         Ok(format)
     }
 
-    /// `sample_rate_hz`: any sensible one for WAV, which names it; the others have theirs.
+    /// `sample_rate_hz`, or `sample_rate` as other servers name it: one that the format has.
     fn sample_rate(&self, format: OutputFormat) -> Result<u32, Error> {
-        let Some(value) = self.given("sample_rate_hz") else { return Ok(SAMPLE_RATE) };
-        let rate = number(value)
-            .filter(|rate| rate.fract() == 0.0)
-            .map(|rate| rate as u64)
-            .filter(|rate| (8_000..=48_000).contains(rate));
-        match rate.and_then(|rate| u32::try_from(rate).ok()) {
-            Some(rate) if format == OutputFormat::Wav || rate == SAMPLE_RATE => Ok(rate),
-            Some(_) => {
-                let message = format!("sample_rate_hz is for wav only; {} has {SAMPLE_RATE}", format.name());
-                Err(Error::param("sample_rate_hz", message))
-            }
-            None => Err(Error::param(
-                "sample_rate_hz",
-                "sample_rate_hz must be a whole number from 8000 to 48000",
-            )),
-        }
+        let named = ["sample_rate_hz", "sample_rate"].into_iter();
+        let Some((name, value)) = named.filter_map(|name| Some((name, self.given(name)?))).next() else {
+            return Ok(SAMPLE_RATE);
+        };
+        let rate = number(value).filter(|rate| rate.fract() == 0.0 && (8_000.0..=48_000.0).contains(rate));
+        let Some(rate) = rate.map(|rate| rate as u32) else {
+            return Err(Error::param(name, format!("{name} must be a whole number from 8000 to 48000")));
+        };
+        format.check(rate).map_err(|error| Error::param(name, error.to_string()))?;
+        Ok(rate)
     }
 
     fn speed(&self) -> Result<f64, Error> {
@@ -182,8 +178,11 @@ impl Wanted {
         }
     }
 
+    /// `language`, or `lang_code` as other servers name it, whose own letters for languages say nothing here.
     fn language(&self) -> Result<Option<String>, Error> {
-        let Some(name) = self.text("language")? else { return Ok(None) };
+        let Some(name) = self.text("language")? else {
+            return Ok(language::requested(self.text("lang_code")?.unwrap_or_default()).unwrap_or_default());
+        };
         language::requested(name)
             .map_err(|_| Error::param("language", format!("'{name}' is not a language code such as en-US")))
     }
