@@ -61,7 +61,7 @@ PACKAGES_CLUSTER = binutils buildah conntrack containernetworking-plugins ethtoo
 PACKAGES_ARM64 = binutils-aarch64-linux-gnu g++-aarch64-linux-gnu gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 
 .PHONY: images-arm64 packages-arm64 help run models voices clips runtime ort-test build test check lint soak conformance fuzz bench bench-instructions bench-gate bench-baseline gpu-test advisories cluster cluster-down cluster-test thrift cluster-bench images cargo packages \
-	packages-test packages-bench packages-count packages-cluster nightly sdks clients cluster-binaries cluster-ready go fmt clippy doc deny rules \
+	packages-test packages-bench packages-count packages-cluster nightly sdks clients cluster-binaries cluster-ready go fmt clippy doc deny rules tools \
 	chart chart-docs chart-landed crds
 
 help: ## Say what there is to run.
@@ -212,8 +212,11 @@ fmt: cargo
 clippy: packages cargo
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
+# Examples, of which there are none, bring the features of the tests' build: otherwise dependencies would be checked once more than by clippy.
+# Programs that have the name of their library are documented with it.
 doc: packages cargo
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --quiet
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --quiet --lib --bin speechstack --bin speechstack-livez \
+		--bin bench --bin cluster --examples
 
 deny: $(TOOLS)/bin/cargo-deny
 	$(TOOLS)/bin/cargo-deny --log-level error check bans licenses sources
@@ -237,6 +240,8 @@ rules: cargo
 	@target/layout --quiet >target/layout.log 2>&1 || { cat target/layout.log >&2; exit 1; }
 
 # --- what they need ---
+
+tools: packages-test packages-cluster sdks voices clips cluster-binaries $(addprefix $(TOOLS)/bin/,cargo-deny helm helm-docs kubeconform promtool) ## Fetch and build what `lint` and `test` need beside this tree's crates.
 
 # $(call ensure,PACKAGES): installs the Debian packages that are missing, or says which they are.
 define ensure
@@ -334,9 +339,9 @@ $(TOOLS)/bin/promtool:
 	cd $(TOOLS)/prometheus && { apt-get download -qq prometheus 2>/dev/null || { apt-get update -qq && apt-get download -qq prometheus; }; } && dpkg --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool
 	@mv $(TOOLS)/prometheus/usr/bin/promtool $@ && rm -r $(TOOLS)/prometheus
 
-# Unoptimised: it runs for seconds, and is built for minutes.
+# Unoptimised, and without what a debugger needs: it runs for seconds, and is built for minutes.
 $(TOOLS)/bin/cargo-deny: | cargo
-	$(CARGO) install --debug --locked --root $(TOOLS) --version $(CARGO_DENY_VERSION) cargo-deny
+	CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --debug --locked --root $(TOOLS) --version $(CARGO_DENY_VERSION) cargo-deny
 
 # --- the cluster ---
 

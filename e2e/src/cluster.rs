@@ -22,6 +22,7 @@ pub mod scenario;
 pub mod storage;
 pub mod stuck;
 pub mod suite;
+mod turn;
 pub mod wait;
 
 use anyhow::{Context, Result, bail};
@@ -29,6 +30,7 @@ use kube::Client;
 
 use layout::Layout;
 use node::Node;
+use turn::Turn;
 
 /// Set for everything that runs inside a cluster; its value is the cluster's name.
 pub const INSIDE: &str = "SPEECHSTACK_CLUSTER";
@@ -46,6 +48,7 @@ pub struct Cluster {
     /// The other node.
     pub b: Node,
     layout: Layout,
+    turn: Turn,
 }
 
 impl Cluster {
@@ -65,7 +68,12 @@ impl Cluster {
             control_plane::admin_client(&layout).context("unable to make the administrator's client")?;
         let (a, b) =
             (Node::new(&layout, &node::A, client.clone()), Node::new(&layout, &node::B, client.clone()));
-        Ok(Self { client, a, b, layout })
+        Ok(Self { client, a, b, layout, turn: Turn::default() })
+    }
+
+    /// The same cluster, for the test whose turn this is.
+    fn in_turn(self, turn: Turn) -> Self {
+        Self { turn, ..self }
     }
 
     /// Where this cluster keeps its files.

@@ -1,6 +1,6 @@
 //! The fault matrix: every failure mode is played on a live stack under load, and must be found, ejected and cured.
 //!
-//! Rows are named after the reference engine's switchboard. One row runs at a time, so that no row disturbs another.
+//! Rows are named after the reference engine's switchboard. Few run at a time, each on a stack of its own, so that no row disturbs another.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use speechstack_e2e::client::say;
 use speechstack_e2e::fault::{Case, Ending, Expect, Stimulus, play_all};
 use speechstack_e2e::load::{Ask, Counts, Load};
 use speechstack_e2e::stack::{EngineOptions, Stack, StackOptions};
-use tokio::sync::Mutex;
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 
 #[path = "faults/kinds.rs"]
 mod kinds;
@@ -23,8 +23,10 @@ mod standby;
 #[path = "faults/streams.rs"]
 mod streams;
 
-/// Rows are timed, so the tests of this file take turns.
-static TURN: Mutex<()> = Mutex::const_new(());
+/// Rows at a time: a stack under its load takes about half a core, and its guards wait for seconds until they are sure.
+const ROWS: u32 = 2;
+/// However many threads the tests have, so many of them have a stack.
+static TURNS: Semaphore = Semaphore::const_new(ROWS as usize);
 
 const TARGET: &str = "parakeet-0";
 /// No class may be shown.
@@ -33,6 +35,16 @@ const NONE: Option<&[&str]> = Some(&[]);
 const ANY: Option<&[&str]> = None;
 /// Restarts that a row may take: some faults earn a drained recycle when they come often enough.
 const AT_MOST_ONE: RangeInclusive<u64> = 0..=1;
+
+/// Waits until a stack may be started.
+async fn turn() -> Result<SemaphorePermit<'static>, AcquireError> {
+    TURNS.acquire().await
+}
+
+/// Waits until no other stack of the matrix runs; for what compares times, or loads its engines with sessions.
+async fn turn_alone() -> Result<SemaphorePermit<'static>, AcquireError> {
+    TURNS.acquire_many(ROWS).await
+}
 
 /// A row that ends in one restart and health.
 fn wedge(mode: &'static str, arm: Value, classes: &'static [&'static str]) -> Case {
@@ -107,7 +119,7 @@ fn steady(stack: &Stack) -> Result<Load> {
 }
 
 async fn play_on_two_engines(name: &str, cases: Vec<Case>) -> Result<()> {
-    let _turn = TURN.lock().await;
+    let _turn = turn().await?;
     let stack = Stack::start(StackOptions::new(name)).await?;
     let load = steady(&stack)?;
     let result = play_all(&stack, &load, cases).await;
@@ -177,7 +189,7 @@ async fn wrong_content_is_found_though_every_status_is_200() -> Result<()> {
 
 #[tokio::test]
 async fn wrong_sound_is_found_though_every_status_is_200() -> Result<()> {
-    let _turn = TURN.lock().await;
+    let _turn = turn().await?;
     let engines = vec![EngineOptions::new("magpie-0", "tts")];
     let stack = Stack::start(StackOptions { engines, ..StackOptions::new("faults-sound") }).await?;
     let ask = Ask::Speak("good morning".to_owned());
@@ -248,7 +260,7 @@ async fn what_is_no_wedge_restarts_nothing() -> Result<()> {
 
 /// Faults that outlive the process, each on a stack of its own since some end where only a person goes on.
 async fn play_alone(case: Case, guard: Value) -> Result<()> {
-    let _turn = TURN.lock().await;
+    let _turn = turn().await?;
     let mut options = StackOptions::new(&format!("faults-{}", case.mode.to_lowercase().replace(' ', "-")));
     merge(&mut options.guard, guard);
     options.engines.truncate(2);
@@ -370,7 +382,7 @@ async fn a_slow_start_is_waited_for() -> Result<()> {
 /// With another engine beside it a slow one gets so little traffic that nothing is known of it.
 #[tokio::test]
 async fn an_engine_that_slows_down_is_degraded_and_not_taken_for_hung() -> Result<()> {
-    let _turn = TURN.lock().await;
+    let _turn = turn().await?;
     let mut options = StackOptions::new("faults-f16");
     options.engines.truncate(1);
     let stack = Stack::start(options).await?;
@@ -398,7 +410,7 @@ async fn an_engine_that_slows_down_is_degraded_and_not_taken_for_hung() -> Resul
 
 #[tokio::test]
 async fn a_poisonous_input_is_refused_after_two_engines_fell_to_it() -> Result<()> {
-    let _turn = TURN.lock().await;
+    let _turn = turn().await?;
     let mut options = StackOptions::new("faults-f23");
     options.engines.truncate(2);
     let stack = Stack::start(options).await?;

@@ -75,6 +75,8 @@ impl Cluster {
                 return result;
             }
         }
+        // The next test need not wait until all of this one is gone.
+        self.turn.end();
         let gone = namespace.delete().await;
         if gone.is_err() && result.is_ok() {
             eprintln!("--- {unique} stays ---\n{}", dump::namespace(&namespace).await);
@@ -214,6 +216,9 @@ impl Namespace {
     async fn delete(&self) -> Result<()> {
         let namespaces = Api::<v1::Namespace>::all(self.cluster.client.clone());
         namespaces.delete(&self.name, &DeleteParams::background()).await?;
+        // The controller of namespaces looks at one some seconds after each change; its pods, of which no other can be made any more,
+        // are ended meanwhile.
+        self.api::<v1::Pod>().delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
         let (began, mut looked) = (Instant::now(), Instant::now());
         await_condition(&format!("namespace {} is gone", self.name), GONE, async || {
             match namespaces.get_opt(&self.name).await? {

@@ -1,4 +1,4 @@
-//! Runs tests that need a cluster around them, two at a time, those that disturb the nodes alone.
+//! Runs tests that need a cluster around them, a few at a time, those that disturb the nodes alone.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -6,20 +6,21 @@ use std::time::Instant;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
+use super::turn::{Kind, Turns};
 use super::{BARE, Cluster, INSIDE};
 
-/// The cluster has the cores of a small machine, and each stack wants one.
-const THREADS: usize = 2;
+/// More than the tests at work: some wait for their turn, and some for their namespaces to go.
+const THREADS: usize = 8;
 /// The value of [`INSIDE`] by which a caller says that it runs the cluster's tests by themselves, afterwards.
 const LATER: &str = "later";
 
 /// A test of the cluster.
 pub struct Test {
     name: &'static str,
-    alone: bool,
-    body: Box<dyn FnOnce() -> Result<()> + Send>,
+    kind: Kind,
+    body: Box<dyn FnOnce(&Turns) -> Result<()> + Send>,
 }
 
 impl Test {
@@ -28,7 +29,15 @@ impl Test {
     where
         F: AsyncFnOnce(Cluster) -> Result<()> + Send + 'static,
     {
-        Self { name, alone: false, body: Box::new(move || block_on(body)) }
+        Self::of(name, Kind::Working, body)
+    }
+
+    /// As [`Test::new`], one that mostly waits; it runs beside as many others as there are without it.
+    pub fn waiting<F>(name: &'static str, body: F) -> Self
+    where
+        F: AsyncFnOnce(Cluster) -> Result<()> + Send + 'static,
+    {
+        Self::of(name, Kind::Waiting, body)
     }
 
     /// A test that disturbs nodes or other tests; it runs after the others, by itself.
@@ -36,14 +45,32 @@ impl Test {
     where
         F: AsyncFnOnce(Cluster) -> Result<()> + Send + 'static,
     {
-        Self { alone: true, ..Self::new(name, body) }
+        Self::of(name, Kind::Alone, body)
+    }
+
+    fn of<F>(name: &'static str, kind: Kind, body: F) -> Self
+    where
+        F: AsyncFnOnce(Cluster) -> Result<()> + Send + 'static,
+    {
+        Self { name, kind, body: Box::new(move |turns| in_turn(name, kind, turns, body)) }
     }
 }
 
-fn block_on(body: impl AsyncFnOnce(Cluster) -> Result<()>) -> Result<()> {
+fn in_turn(
+    name: &str,
+    kind: Kind,
+    turns: &Turns,
+    body: impl AsyncFnOnce(Cluster) -> Result<()>,
+) -> Result<()> {
     // A client lives on the runtime that made it, so each test has its own of both.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async { body(Cluster::current()?).await })
+    runtime.block_on(async {
+        let turn = turns.take(kind).await?;
+        let began = Instant::now();
+        let result = body(Cluster::current()?.in_turn(turn)).await;
+        eprintln!("{name}: {:.1} s", began.elapsed().as_secs_f64());
+        result
+    })
 }
 
 /// What a suite needs around it.
@@ -74,19 +101,15 @@ pub fn run(extent: Extent, mut tests: Vec<Test>) -> ExitCode {
     if !inside {
         tests.clear();
     }
-    tests.sort_by_key(|test| test.alone);
-    let nodes = Arc::new(RwLock::new(()));
+    // Those that are alone come last.
+    tests.sort_by_key(|test| test.kind == Kind::Alone);
+    let turns = Turns::new();
     let failures = Arc::new(Mutex::new(Vec::new()));
     let trials = tests.into_iter().map(|test| {
-        let (nodes, failures) = (Arc::clone(&nodes), Arc::clone(&failures));
-        let (name, alone) = (test.name, test.alone);
+        let (turns, failures) = (turns.clone(), Arc::clone(&failures));
+        let name = test.name;
         Trial::test(name, move || {
-            let _alone = alone.then(|| nodes.write());
-            let _beside = (!alone).then(|| nodes.read());
-            let began = Instant::now();
-            let result = (test.body)();
-            eprintln!("{name}: {:.1} s", began.elapsed().as_secs_f64());
-            result.map_err(|error| {
+            (test.body)(&turns).map_err(|error| {
                 // Without a backtrace, which would be longer than what it explains.
                 let text = format!("{error:#}");
                 failures.lock().push(format!("{name}: {}", brief(&text)));

@@ -8,7 +8,7 @@ use speechstack_e2e::fault::{Case, Expect, Stimulus, play_all};
 use speechstack_e2e::load::{Ask, Load};
 use speechstack_e2e::stack::{EngineOptions, Stack, StackOptions};
 
-use super::{ANY, NONE, TURN, harmless, merge, steady, tolerant, unseen, wedge};
+use super::{ANY, NONE, harmless, merge, steady, tolerant, turn, unseen, wedge};
 
 fn engine(name: &str, kind: &'static str, protocols: &'static [&'static str]) -> EngineOptions {
     EngineOptions { protocols, ..EngineOptions::new(name, kind) }
@@ -22,7 +22,7 @@ async fn start(name: &str, engines: Vec<EngineOptions>, guard: Value) -> Result<
 
 /// Plays cases under a load of speech.
 async fn play_on_voices(name: &str, engines: Vec<EngineOptions>, cases: Vec<Case>) -> Result<()> {
-    let _turn = TURN.lock().await;
+    let _turn = turn().await?;
     let stack = start(name, engines, Value::Null).await?;
     let load =
         Load::start(stack.client.clone(), Ask::Speak("good morning".to_owned()), Duration::from_millis(800));
@@ -35,7 +35,7 @@ async fn play_on_voices(name: &str, engines: Vec<EngineOptions>, cases: Vec<Case
 /// One member of a batch never ends: its client is served elsewhere, its permit comes back, and the others go on.
 #[tokio::test]
 async fn a_stuck_member_of_a_batch_is_given_up_and_the_others_go_on() -> Result<()> {
-    let _turn = TURN.lock().await;
+    let _turn = turn().await?;
     let engines =
         ["parakeet-0", "parakeet-1"].map(|name| EngineOptions { jobs: 4, ..EngineOptions::new(name, "stt") });
     let stack = start("faults-batch", engines.to_vec(), json!({"lane": {"jobs": 4}})).await?;
@@ -52,7 +52,7 @@ async fn a_stuck_member_of_a_batch_is_given_up_and_the_others_go_on() -> Result<
 
 #[tokio::test]
 async fn a_status_without_a_body_is_classified_as_a_body_is() -> Result<()> {
-    let _turn = TURN.lock().await;
+    let _turn = turn().await?;
     let engines = ["parakeet-0", "parakeet-1"].map(|name| engine(name, "stt", &["riva"]));
     let stack = start("faults-grpc", engines.to_vec(), Value::Null).await?;
     let load = steady(&stack)?;

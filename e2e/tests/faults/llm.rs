@@ -8,7 +8,7 @@ use speechstack_e2e::fault::{Case, Stimulus, play_all};
 use speechstack_e2e::load::{Ask, Load};
 use speechstack_e2e::stack::{EngineOptions, Stack, StackOptions};
 
-use super::{ANY, TURN, harmless, tolerant, unseen, wedge};
+use super::{ANY, harmless, tolerant, turn, unseen, wedge};
 
 fn on_words(case: Case) -> Case {
     Case { target: "words-0", ..unseen(case) }
@@ -16,7 +16,7 @@ fn on_words(case: Case) -> Case {
 
 /// Clients ask one after the other while one of two engines fails; the other is never restarted.
 async fn play_on_answers(name: &str, cases: Vec<Case>) -> Result<()> {
-    let _turn = TURN.lock().await;
+    let _turn = turn().await?;
     let engines = ["words-0", "words-1"].map(|name| EngineOptions::new(name, "llm"));
     let stack = Stack::start(StackOptions { engines: engines.to_vec(), ..StackOptions::new(name) }).await?;
     let load =

@@ -7,7 +7,7 @@ use serde_json::json;
 use speechstack_e2e::stack::{EngineOptions, Stack, StackOptions};
 use tokio::time::Instant;
 
-use super::{TURN, short_clip};
+use super::{short_clip, turn_alone};
 
 const ROUNDS: usize = 10;
 /// Ceiling on what a fault may cost a client beyond the answer itself.
@@ -15,7 +15,7 @@ const CEILING: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn a_standby_serves_what_the_wedged_engine_does_not() -> Result<()> {
-    let _turn = TURN.lock().await;
+    let _turn = turn_alone().await?;
     let engines = vec![
         EngineOptions::new("parakeet-0", "stt"),
         EngineOptions { standby: true, ..EngineOptions::new("parakeet-b", "stt") },

@@ -11,19 +11,19 @@ use speechstack_e2e::load::{Ask, Load};
 use speechstack_e2e::session;
 use speechstack_e2e::stack::{EngineOptions, Stack, StackOptions};
 
-use super::{ANY, TURN, harmless, merge, short_clip, tolerant, unseen, wedge};
+use super::{ANY, harmless, merge, short_clip, tolerant, turn_alone, unseen, wedge};
 
 const SAID: &str = "Good morning.";
 /// Sessions begin this often; each lasts about two seconds.
 const PERIOD: Duration = Duration::from_millis(1_000);
 
 /// Plays cases on two engines that speak nothing but this protocol.
-async fn play(protocols: &'static [&'static str], cases: Vec<Case>) -> Result<()> {
-    let _turn = TURN.lock().await;
+async fn play(name: &str, protocols: &'static [&'static str], cases: Vec<Case>) -> Result<()> {
+    let _turn = turn_alone().await?;
     let engines = ["parakeet-0", "parakeet-1"]
         .map(|name| EngineOptions { protocols, ..EngineOptions::new(name, "stt") })
         .to_vec();
-    let mut options = StackOptions { engines, ..StackOptions::new(&format!("faults-{}", protocols[0])) };
+    let mut options = StackOptions { engines, ..StackOptions::new(name) };
     let rare =
         json!({"probe": {"idle_period": "30s", "content_period": "120s"}, "hang": {"deadline_floor": "10s"}});
     merge(&mut options.guard, rare);
@@ -61,17 +61,17 @@ async fn a_nim_that_streams_is_found_by_what_its_sessions_show() -> Result<()> {
             ..wedge("F27", json!({"mode": "F27", "seconds": 8}), &["R"])
         }),
     ]);
-    play(&["nim_realtime"], cases).await
+    play("faults-nim", &["nim_realtime"], cases).await
 }
 
 #[tokio::test]
 async fn an_engine_of_nemo_speech_is_found_by_what_its_sessions_show() -> Result<()> {
-    play(&["nemo_speech_streaming"], wedges()).await
+    play("faults-nemo-speech", &["nemo_speech_streaming"], wedges()).await
 }
 
 #[tokio::test]
 async fn a_riva_that_streams_is_found_by_what_its_sessions_show() -> Result<()> {
-    play(&["riva_streaming"], wedges()).await
+    play("faults-riva", &["riva_streaming"], wedges()).await
 }
 
 /// Clients that leave in mid-sentence, one fault in many sessions, and an engine that is slow.
@@ -87,5 +87,5 @@ async fn what_sessions_show_of_a_healthy_engine_restarts_nothing() -> Result<()>
         unseen(tolerant(harmless("F3", json!({"mode": "F3"}), ANY, seconds(12)))),
         unseen(tolerant(harmless("F34", json!({"mode": "F34", "seconds": 1.5}), ANY, seconds(25)))),
     ];
-    play(&["nim_realtime"], cases).await
+    play("faults-sessions", &["nim_realtime"], cases).await
 }
