@@ -16,11 +16,14 @@ const THREADS: usize = 8;
 /// The value of [`INSIDE`] by which a caller says that it runs the cluster's tests by themselves, afterwards.
 const LATER: &str = "later";
 
+/// What a test does once it is its turn.
+type Body = Box<dyn FnOnce(&Turns) -> Result<()> + Send>;
+
 /// A test of the cluster.
 pub struct Test {
     name: &'static str,
     kind: Kind,
-    body: Box<dyn FnOnce(&Turns) -> Result<()> + Send>,
+    body: Body,
 }
 
 impl Test {

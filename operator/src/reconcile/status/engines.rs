@@ -141,6 +141,11 @@ fn trouble(pod: &PodStatus) -> u8 {
     }
 }
 
+/// What a pod was that is left out of a full list: in no more trouble than the last one in it, if that is in none.
+fn least_troubled(before: &EngineStatus) -> Option<&PodStatus> {
+    before.pods.last().filter(|last| before.pods.len() == PODS && last.state == State::Healthy.as_str())
+}
+
 fn add(
     judged: &mut Judged,
     pod: &EnginePod,
@@ -175,7 +180,9 @@ fn add(
     let known = before.and_then(|before| before.pods.iter().find(|known| known.name == name));
     // An operator that starts has not heard the guards yet: what was last shown of a pod stays until its guard speaks,
     // unless the kubelet contradicts it.
-    let unheard = known.filter(|known| seen.is_none() && !ending && (ready || is_wedged(&known.state)));
+    let unheard = known
+        .or_else(|| least_troubled(before?))
+        .filter(|known| seen.is_none() && !ending && (ready || is_wedged(&known.state)));
     let state = unheard.map_or_else(|| state(seen, ending), |known| known.state.clone());
     if is_wedged(&state) {
         judged.wedged += 1;

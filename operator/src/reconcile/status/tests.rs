@@ -226,6 +226,20 @@ fn an_operator_that_starts_writes_nothing_until_a_guard_says_something_new() {
 }
 
 #[test]
+fn nor_does_it_where_not_all_pods_are_shown() {
+    let pods = |names: std::ops::Range<u32>, seen: &dyn Fn() -> Option<Seen>| {
+        names.map(|nth| (pod(&format!("p{nth}"), true, json!({})), seen())).collect::<Vec<_>>()
+    };
+    let heard = pods(10..60, &|| says("healthy", "serving", true));
+    let before = judged(&observed(heard));
+    assert_eq!(again(&observed(pods(10..60, &|| None)), Some(&before)), before);
+    // A pod that is new is one that nothing is known of, where all are shown.
+    let few = judged(&observed(pods(10..12, &|| says("healthy", "serving", true))));
+    let after = again(&observed(pods(10..13, &|| None)), Some(&few));
+    assert_eq!(after.engines[0].pods[0].state, "unknown");
+}
+
+#[test]
 fn one_wedge_of_two_is_degraded_and_both_is_repairing() {
     let mut pods = serving();
     pods[0].1 = says("ejected", "wedged", true);
