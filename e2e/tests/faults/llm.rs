@@ -10,6 +10,9 @@ use speechstack_e2e::stack::{EngineOptions, Stack, StackOptions};
 
 use super::{ANY, harmless, tolerant, turn, unseen, wedge};
 
+/// What clients ask.
+const ASKED: &str = "What is the time?";
+
 fn on_words(case: Case) -> Case {
     Case { target: "words-0", ..unseen(case) }
 }
@@ -19,8 +22,7 @@ async fn play_on_answers(name: &str, cases: Vec<Case>) -> Result<()> {
     let _turn = turn().await?;
     let engines = ["words-0", "words-1"].map(|name| EngineOptions::new(name, "llm"));
     let stack = Stack::start(StackOptions { engines: engines.to_vec(), ..StackOptions::new(name) }).await?;
-    let load =
-        Load::start(stack.client.clone(), Ask::Chat("What is the time?".into()), Duration::from_millis(600));
+    let load = Load::start(stack.client.clone(), Ask::Chat(ASKED.into()), Duration::from_millis(600));
     let result = play_all(&stack, &load, cases).await;
     drop(load);
     result?;
@@ -57,15 +59,16 @@ async fn a_language_model_that_answers_nothing_of_use_is_found_by_the_golden_que
 #[tokio::test]
 async fn a_language_model_with_a_passing_error_is_left_alone() -> Result<()> {
     let once = |mode, arm: Value| tolerant(on_words(harmless(mode, arm, ANY, Duration::from_secs(10))));
+    let asked = format!("{:016x}", twox_hash::XxHash3_64::oneshot(ASKED.as_bytes()));
     let cases = vec![
         once("llm F3", json!({"mode": "F3"})),
         once("llm F9", json!({"mode": "F9"})),
-        // Refusals are the client's: they are passed on.
+        // Refusals are the client's: they are passed on. A model that refuses the golden question too would be sick.
         Case {
             target: "words-0",
             ..tolerant(harmless(
                 "llm F5",
-                json!({"mode": "F5", "trigger": {"p": 0.3}}),
+                json!({"mode": "F5", "trigger": {"on_input_hash": asked}}),
                 ANY,
                 Duration::from_secs(10),
             ))
