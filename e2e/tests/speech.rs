@@ -125,10 +125,12 @@ async fn two_voices_are_distinguished() -> Result<()> {
     stack.stop().await
 }
 
-/// Several minutes of speech: the same sentences in ever new order.
+/// Several minutes of speech: the same sentences in ever new order. Those are left out that the reference engine hears differently
+/// from one time to the next in one file too ("in the north", "in divorce"): what is compared is what splitting does.
 fn long_speech() -> Vec<(&'static str, &'static str)> {
     const TURNS: usize = 60;
-    (0..TURNS).map(|nth| DIALOGUE[(nth * 5 + nth / 6) % DIALOGUE.len()]).collect()
+    let clear = [DIALOGUE[0], DIALOGUE[2], DIALOGUE[3], DIALOGUE[5]];
+    (0..TURNS).map(|nth| clear[(nth * 3 + nth / 4) % clear.len()]).collect()
 }
 
 /// The turns as one WAV file with pauses between them, as people make them. Without pauses what the reference engine hears of a
