@@ -13,7 +13,7 @@ use crate::upstream::spool::{Shared, SpoolBudget};
 /// Threads that write at a time.
 const WRITERS: usize = 2;
 
-/// The bodies with full blocks. One that nobody reads any more is passed over.
+/// The bodies with full blocks. One without readers is passed over.
 #[derive(Debug, Default)]
 pub(super) struct Writers {
     waiting: VecDeque<Weak<Shared>>,
