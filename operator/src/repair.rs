@@ -19,7 +19,6 @@ use crate::preset::Presets;
 
 mod budget;
 mod decide;
-mod disk;
 mod driver;
 mod events;
 mod execute;
@@ -30,6 +29,7 @@ mod plan;
 mod traced;
 mod tracked;
 mod view;
+mod volume;
 
 pub use events::Metrics;
 pub use view::RESET;

@@ -173,7 +173,7 @@ impl Watches {
     }
 
     /// Watches the volumes of claims, some of which are of one node or zone. Not required for readiness: without them an engine may
-    /// be moved away from its disk.
+    /// be moved away from its volume.
     pub fn volumes(&self, allowed: bool) -> Store<PersistentVolume> {
         self.of_the_cluster("persistentvolumes", allowed, strip::volume)
     }

@@ -113,7 +113,7 @@ impl History<'_> {
                 false,
             ),
             _ if !self.has_elsewhere() => {
-                self.used_up("no other node can run it with its disk, so this one cannot be avoided", true)
+                self.used_up("no other node can run it with its volume, so this one cannot be avoided", true)
             }
             _ => Next::Act(Rung::AvoidNode),
         }

@@ -10,8 +10,8 @@ use k8s_openapi::api::core::v1::{Node, PersistentVolume};
 use kube::runtime::reflector::Store;
 use speechstack_crds::{EngineSpec, Escalation, Repair, SpeechStack};
 
-use super::disk;
 use super::node::{self, NodeView};
+use super::volume;
 use crate::guards::{Guards, Seen};
 use crate::pods::EnginePod;
 use crate::preset::Presets;
@@ -64,7 +64,7 @@ pub struct PodView {
     pub address: Option<IpAddr>,
     /// Its node.
     pub node: Option<String>,
-    /// The nodes on which its disk can be used; all when unset.
+    /// The nodes on which its volume can be used; all when unset.
     pub attachable: Option<Vec<String>>,
     /// Hash of its template.
     pub template: Option<String>,
@@ -99,7 +99,7 @@ impl PodView {
         !self.deleting && self.live().is_some_and(|seen| seen.report.is_wedged())
     }
 
-    /// Whether its disk can be used on that node.
+    /// Whether its volume can be used on that node.
     #[must_use]
     pub fn can_move_to(&self, node: &str) -> bool {
         self.attachable.as_ref().is_none_or(|attachable| attachable.iter().any(|one| one == node))
@@ -171,8 +171,8 @@ pub fn view(
         if needs_nodes {
             let volumes = volumes.state();
             for pod in &mut pods {
-                let claims = disk::claims((&namespace, &name), spec, &pod.name);
-                pod.attachable = disk::attachable(&claims, &volumes, nodes);
+                let claims = volume::claims((&namespace, &name), spec, &pod.name);
+                pod.attachable = volume::attachable(&claims, &volumes, nodes);
             }
         }
         EngineView {

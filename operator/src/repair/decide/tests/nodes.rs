@@ -34,7 +34,7 @@ fn a_fresh_pod_that_wedges_too_moves_off_the_node_or_stops() {
 }
 
 #[test]
-fn an_engine_stays_with_a_disk_that_no_other_node_can_use() {
+fn an_engine_stays_with_a_volume_that_no_other_node_can_use() {
     let (mut stack, records) = wedged_again();
     stack.spec.escalation = Escalation::AvoidNode;
     let rungs = |stack: &StackView, attachable: &[&str]| {
@@ -42,7 +42,7 @@ fn an_engine_stays_with_a_disk_that_no_other_node_can_use() {
         stack.engines[0].pods[0].attachable =
             Some(attachable.iter().map(|node| (*node).to_owned()).collect());
         let plan = plan(&stack, &status(records.clone()), 0);
-        (ordered_rungs(&plan), plan.status.stopped.iter().any(|one| one.message.contains("with its disk")))
+        (ordered_rungs(&plan), plan.status.stopped.iter().any(|one| one.message.contains("with its volume")))
     };
     assert_eq!(rungs(&stack, &["n1", "n2"]), (vec![Rung::AvoidNode], false));
     assert_eq!(rungs(&stack, &["n1"]), (vec![], true), "its pod could not be scheduled anywhere");

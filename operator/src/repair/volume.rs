@@ -1,4 +1,4 @@
-//! The disks of engine pods: the nodes on which they can be used.
+//! The volumes of engine pods: the nodes on which they can be used.
 
 use std::sync::Arc;
 
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_of_a_node_or_zone_ties_its_pod_and_others_do_not() {
+    fn a_volume_of_a_node_or_zone_ties_its_pod_and_others_do_not() {
         let host = json!([{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n1"]}]);
         let zone = json!([{"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a"]}]);
         let own = "speechstack-cache-s-e-0";
