@@ -59,13 +59,13 @@ pub struct Quotas {
     pub tiers: BTreeMap<String, QuotaLimits>,
     /// Where gateway pods count together.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub redis: Option<QuotaRedis>,
+    pub redis: Option<SharedRedis>,
 }
 
 /// A Redis that gateway pods, of this stack and of others, share.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct QuotaRedis {
+pub struct SharedRedis {
     /// The Secret with its URL, `rediss://:PASSWORD@host:6379/0`.
     pub url_secret_ref: RedisSecret,
     /// Its port, which a limited egress lets gateways reach.

@@ -28,8 +28,8 @@ use crate::{GatewayAuth, Image, Quotas, Span, Storage, Tracing, schema};
      "gateway.tls.port and gateway.service.port must differ"),
     ("!(has(self.tls) && has(self.tls.http) && !self.tls.http && (has(self.ingress) || has(self.httpRoute)))",
      "gateway.tls.http: false closes the port that gateway.ingress and gateway.httpRoute lead to: leave it on, or remove the route"),
-    ("!has(self.storage) || (has(self.storage.jobs) && !self.storage.jobs) || (!has(self.autoscaling) && (!has(self.replicas) || self.replicas <= 1))",
-     "gateway.storage.jobs are those of one gateway pod: set gateway.replicas: 1 without gateway.autoscaling, or storage.jobs: false"),
+    ("!has(self.storage) || (has(self.storage.jobs) && !self.storage.jobs) || has(self.storage.redis) || (!has(self.autoscaling) && (!has(self.replicas) || self.replicas <= 1))",
+     "gateway.storage.jobs are those of one gateway pod: set storage.redis, gateway.replicas: 1 without gateway.autoscaling, or storage.jobs: false"),
     ("!has(self.storage) || has(self.storage.existingClaim) || (has(self.storage.pvc) && has(self.storage.pvc.accessMode) && self.storage.pvc.accessMode == 'ReadWriteMany') || (!has(self.autoscaling) && (!has(self.replicas) || self.replicas <= 1))",
      "gateway.storage is a volume of one gateway pod: set gateway.replicas: 1 without gateway.autoscaling, or storage.pvc.accessMode: ReadWriteMany"),
 ])))]

@@ -19,7 +19,7 @@ mod storage;
 mod tracing;
 mod window;
 
-pub use access::{GatewayAuth, KeysSecret, QuotaLimits, QuotaRedis, Quotas, RedisSecret};
+pub use access::{GatewayAuth, KeysSecret, QuotaLimits, Quotas, RedisSecret, SharedRedis};
 pub use capability::{Capability, Protocol};
 pub use engine::{
     Autoscaling, Cache, Drain, EngineSpec, Ephemeral, Gpu, HostPath, Idle, IdleTo, Image, NewClaim, Ports,

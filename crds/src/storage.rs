@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Ephemeral, NewClaim, schema};
+use crate::{Ephemeral, NewClaim, SharedRedis, schema};
 
 /// A volume of the gateway. Set one of the three.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
@@ -13,6 +13,10 @@ use crate::{Ephemeral, NewClaim, schema};
      "set exactly one of gateway.storage.existingClaim, pvc and ephemeral"),
     ("!(has(self.jobs) && !self.jobs && has(self.recordings) && !self.recordings)",
      "gateway.storage keeps nothing: leave storage.jobs or storage.recordings on, or remove it"),
+    ("!has(self.redis) || !has(self.jobs) || self.jobs",
+     "gateway.storage.redis keeps jobs: leave storage.jobs on, or remove it"),
+    ("!has(self.redis) || !has(self.ephemeral)",
+     "gateway.storage.redis needs a volume that all gateway pods have: set storage.pvc.accessMode: ReadWriteMany or storage.existingClaim"),
 ])))]
 pub struct Storage {
     /// A PersistentVolumeClaim that you made.
@@ -25,12 +29,16 @@ pub struct Storage {
     /// A volume that ends with the pod: jobs outlive a crash of the gateway and not its rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ephemeral: Option<Ephemeral>,
-    /// Whether transcriptions may run as jobs. Jobs are those of one gateway pod, which is replaced without a second one beside it.
+    /// Whether transcriptions may run as jobs. Without `redis` jobs are those of one gateway pod, which is replaced without a second
+    /// one beside it.
     #[serde(default = "yes")]
     pub jobs: bool,
     /// Whether speakers and voices may be kept by name.
     #[serde(default = "yes")]
     pub recordings: bool,
+    /// Where several gateway pods keep the records of their jobs. The files stay on the volume, which all of them must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redis: Option<SharedRedis>,
 }
 
 fn yes() -> bool {

@@ -69,6 +69,8 @@ pub mod volume {
     pub const KEYS: &str = "speechstack-keys";
     /// The URL of the Redis where gateways count quotas.
     pub const REDIS: &str = "speechstack-redis";
+    /// The URL of the Redis where gateways keep jobs.
+    pub const JOBS_REDIS: &str = "speechstack-jobs-redis";
     /// Headers for the collector of traces.
     pub const TRACING: &str = "speechstack-tracing";
     /// The gateway's certificate.

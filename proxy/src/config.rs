@@ -30,6 +30,7 @@ mod page;
 mod policy;
 mod protocols;
 mod recordings;
+mod redis;
 pub mod reload;
 mod sessions;
 mod shown;
@@ -37,7 +38,7 @@ mod supervisors;
 mod tls;
 mod tracing;
 
-pub use auth::{Auth, AuthMode, Jwt, Limits, Quotas, Redis, Usage};
+pub use auth::{Auth, AuthMode, Jwt, Limits, Quotas, Usage};
 pub use clips::Clips;
 pub use connections::Connections;
 pub use conversation::Conversation;
@@ -55,6 +56,7 @@ pub use policy::{
     Startup, Trend,
 };
 pub use recordings::Recordings;
+pub use redis::Redis;
 pub use sessions::Sessions;
 pub use shown::shown;
 pub use supervisors::{Container, ContainerEngine, Published, Unit};

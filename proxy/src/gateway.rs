@@ -202,7 +202,8 @@ impl Gateway {
         tokio::spawn(live::tldw::kept::keep_tidy(context.config.clone()));
         if let Some(jobs) = &context.jobs {
             let worker = Arc::new(transcription_jobs::Transcriber { context: Arc::clone(&context) });
-            tokio::spawn(jobs.clone().run(worker, context.drain.clone()));
+            // A stop waits until what runs is back in the queue.
+            context.drain.spawn(jobs.clone().run(worker, context.drain.clone()));
         }
         Ok(Self { context, edge: Arc::new(edge) })
     }

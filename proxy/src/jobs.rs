@@ -1,9 +1,9 @@
-//! Jobs that outlive their request: kept on disk, run in the background, told of their end.
+//! Jobs that outlive their request: kept by a store, run in the background, with a webhook that is called at their end.
 //!
-//! A job's record and upload are on disk before its client learns its id, so a restart loses none: what waited or ran is run
-//! again. What a job does is for its [`Worker`] to say.
+//! A job's record and upload are kept before its client learns its id, so a restart loses none: what waited or ran is run
+//! again. Several gateways may have one store: each of them answers for every job, runs some of them, and takes over those of a
+//! gateway that has ended. What a job does is for its [`Worker`] to say.
 
-use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,23 +11,25 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::config::{self, Current};
 use crate::error::Error;
 use crate::net::{Client, Clients, Tls};
 
+mod announce;
 mod metrics;
 mod record;
 mod run;
+mod state;
 mod store;
 mod uploads;
 mod webhook;
 
 pub use metrics::Metrics;
 pub use record::{Failure, Outcome, Record, Status, Webhook};
-use store::Store;
+use state::State;
+use store::{Put, Store};
 pub use uploads::{Upload, Uploads};
 
 /// When to ask again for a job that runs.
@@ -72,7 +74,7 @@ impl Progress {
     }
 }
 
-/// All jobs of a gateway. Cloning shares them.
+/// All jobs of a gateway, and of those that it shares them with. Cloning shares them.
 #[derive(Clone)]
 pub struct Jobs {
     inner: Arc<Inner>,
@@ -80,10 +82,12 @@ pub struct Jobs {
 
 struct Inner {
     config: Current,
-    store: Arc<Store>,
+    /// This process, until it ends.
+    gateway: String,
+    store: Store,
     uploads: Uploads,
-    /// Held while a record is written, so that the last one written is the last one made.
-    writing: tokio::sync::Mutex<()>,
+    /// Held while the store is read or written, so that what is known of it changes in its order.
+    turn: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     /// Counts changes of any job.
     changed: watch::Sender<u64>,
@@ -92,31 +96,17 @@ struct Inner {
     metrics: Metrics,
 }
 
-#[derive(Default)]
-struct State {
-    /// Ids sort by time.
-    jobs: BTreeMap<String, Record>,
-    /// What ends those that run.
-    running: HashMap<String, CancellationToken>,
-    /// When those that engines failed may begin again, Unix milliseconds.
-    not_before: HashMap<String, u64>,
-}
-
 /// Unix time, milliseconds.
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-impl State {
-    /// Those that wait, in order.
-    fn queued(&self) -> impl Iterator<Item = &Record> {
-        self.jobs.values().filter(|job| job.status == Status::Queued)
-    }
-
-    /// Bytes of uploads.
-    fn bytes(&self) -> u64 {
-        self.jobs.values().filter(|job| !job.status.is_final()).map(|job| job.bytes).sum()
-    }
+/// 32 hexadecimal digits that sort by time and are not to be guessed.
+fn random_id() -> String {
+    let mut random = [0; 10];
+    // The system's generator does not fail where this runs; an id is no secret if it does.
+    let _ = aws_lc_rs::rand::fill(&mut random);
+    Uuid::simple(uuid::Builder::from_unix_timestamp_millis(now(), &random).into_uuid()).to_string()
 }
 
 impl Jobs {
@@ -129,24 +119,20 @@ impl Jobs {
         let settings = &now.gateway.jobs;
         let Some(dir) = &settings.dir else { return Ok(None) };
         let key = webhook::Key::read(&settings.webhooks)?;
-        let (store, records) = Store::open(dir)?;
-        let uploads = Uploads::open(dir, config.clone(), metrics.uploads.clone())?;
+        let (store, records) = Store::open(dir, settings.redis.as_ref(), metrics.redis_up.clone())?;
+        let uploads = Uploads::open(dir, store.is_shared(), config.clone(), metrics.uploads.clone())?;
         let mut state = State::default();
-        for mut record in records {
-            if record.status == Status::Running {
-                record.status = Status::Queued;
-            }
-            state.jobs.insert(record.id.clone(), record);
-        }
+        records.into_iter().for_each(|record| state.set(record));
         let tls = key.as_ref().and_then(|_| {
             let tls = Tls::system();
             tls.inspect_err(|error| tracing::warn!(%error, "webhooks reach http origins alone")).ok()
         });
         let inner = Inner {
             config: config.clone(),
-            store: Arc::new(store),
+            gateway: random_id(),
+            store,
             uploads,
-            writing: tokio::sync::Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
             state: Mutex::new(state),
             changed: watch::Sender::new(0),
             key,
@@ -160,11 +146,7 @@ impl Jobs {
 
     /// A new id, and where its upload is to be put.
     pub fn reserve(&self) -> (String, PathBuf) {
-        let mut random = [0; 10];
-        // The system's generator does not fail where this runs; an id is no secret if it does.
-        let _ = aws_lc_rs::rand::fill(&mut random);
-        let id = uuid::Builder::from_unix_timestamp_millis(now(), &random).into_uuid();
-        let id = format!("job_{}", Uuid::simple(id));
+        let id = format!("job_{}", random_id());
         let upload = self.inner.store.upload(&id);
         (id, upload)
     }
@@ -226,58 +208,94 @@ impl Jobs {
     /// Takes a job whose upload is in place. With the key of an earlier one of the same owner gives that one, and `false`.
     ///
     /// # Errors
-    /// [`Error::KeyReused`] when that was for another request; [`Error::TooManyJobs`]; [`Error::Storage`].
-    pub async fn submit(&self, record: Record) -> Result<(Record, bool), Error> {
+    /// [`Error::KeyReused`] when that was for another request; [`Error::Storage`].
+    pub async fn submit(&self, mut record: Record) -> Result<(Record, bool), Error> {
         let id = record.id.clone();
-        let earlier = {
-            let mut state = self.inner.state.lock();
+        record.revision = 1;
+        let put = {
+            let _turn = self.inner.turn.lock().await;
             let same =
                 |job: &&Record| record.key.is_some() && job.key == record.key && job.owner == record.owner;
-            let earlier = state.jobs.values().find(same).cloned();
-            if earlier.is_none() {
-                state.jobs.insert(id.clone(), record.clone());
+            // A store of several gateways looks for it by itself: what is known here may be old.
+            let earlier = match self.inner.store.is_shared() {
+                true => None,
+                false => self.inner.state.lock().jobs.values().find(same).cloned(),
+            };
+            let put = match earlier {
+                Some(earlier) => Ok(Put::Earlier(Box::new(earlier))),
+                None => self.inner.store.put(&record, 0).await,
+            };
+            if let Ok(Put::Written) = &put {
+                self.inner.state.lock().set(record.clone());
             }
-            earlier
+            put
         };
-        if let Some(earlier) = earlier {
-            self.discard(&id);
-            let equal = earlier.input == record.input && earlier.fields == record.fields;
-            return if equal { Ok((earlier, false)) } else { Err(Error::KeyReused) };
+        match put.map_err(|error| storage(&error)) {
+            Ok(Put::Written) => {
+                tracing::info!(job = id, seconds = record.seconds, bytes = record.bytes, "job is queued");
+                self.tell();
+                Ok((record, true))
+            }
+            Ok(Put::Earlier(earlier)) => {
+                self.discard(&id);
+                let equal = earlier.input == record.input && earlier.fields == record.fields;
+                if equal { Ok((*earlier, false)) } else { Err(Error::KeyReused) }
+            }
+            Ok(Put::Changed(_)) => {
+                // An id that is taken already.
+                Err(Error::Storage { retry_after: RETRY_AFTER })
+            }
+            Err(error) => {
+                // A Redis that did not answer may have the job all the same.
+                if !self.inner.store.is_shared() {
+                    self.discard(&id);
+                }
+                Err(error)
+            }
         }
-        if let Err(error) = self.write(&id).await {
-            self.inner.state.lock().jobs.remove(&id);
-            self.discard(&id);
-            return Err(error);
-        }
-        tracing::info!(job = id, seconds = record.seconds, bytes = record.bytes, "job is queued");
-        self.tell();
-        Ok((record, true))
     }
 
     /// Removes an upload that came to be no job.
     pub fn discard(&self, id: &str) {
-        let upload = self.inner.store.upload(id);
-        drop(tokio::task::spawn_blocking(move || std::fs::remove_file(upload)));
+        self.inner.store.discard_upload(id);
     }
 
-    /// A job of that owner.
+    /// A job of that owner, as it is now.
+    ///
+    /// # Errors
+    /// [`Error::JobNotFound`]; [`Error::Storage`].
+    pub async fn get(&self, id: &str, owner: &str) -> Result<Record, Error> {
+        self.read().await?;
+        self.known(id, owner)
+    }
+
+    /// A job of that owner, as it is known without asking the store.
     ///
     /// # Errors
     /// [`Error::JobNotFound`].
-    pub fn get(&self, id: &str, owner: &str) -> Result<Record, Error> {
+    pub fn known(&self, id: &str, owner: &str) -> Result<Record, Error> {
         let state = self.inner.state.lock();
         state.jobs.get(id).filter(|job| job.owner == owner).cloned().ok_or(Error::JobNotFound)
     }
 
     /// The newest jobs of that owner, those older than `after` alone if it is given, and whether there are more.
-    pub fn list(&self, owner: &str, after: Option<&str>, limit: usize) -> (Vec<Record>, bool) {
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn list(
+        &self,
+        owner: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<Record>, bool), Error> {
+        self.read().await?;
         let state = self.inner.state.lock();
         let older = |job: &&Record| job.owner == owner && after.is_none_or(|after| job.id.as_str() < after);
         let mut jobs: Vec<Record> =
             state.jobs.values().rev().filter(older).take(limit + 1).cloned().collect();
         let more = jobs.len() > limit;
         jobs.truncate(limit);
-        (jobs, more)
+        Ok((jobs, more))
     }
 
     /// How many jobs begin before this one, itself included; `None` unless it waits.
@@ -295,14 +313,12 @@ impl Jobs {
     /// # Errors
     /// [`Error::JobNotFound`]; [`Error::Storage`].
     pub async fn cancel(&self, id: &str, owner: &str) -> Result<Record, Error> {
-        let job = self.get(id, owner)?;
-        if !job.status.is_final() {
-            self.end(id, Status::Canceled, None, None).await?;
-            if let Some(token) = self.inner.state.lock().running.remove(id) {
-                token.cancel();
-            }
+        self.get(id, owner).await?;
+        self.end(id, Status::Canceled, None, |job| !job.status.is_final()).await?;
+        if let Some(token) = self.inner.state.lock().running.get(id) {
+            token.cancel();
         }
-        self.get(id, owner)
+        self.known(id, owner)
     }
 
     /// Ends and forgets a job.
@@ -310,93 +326,116 @@ impl Jobs {
     /// # Errors
     /// [`Error::JobNotFound`]; [`Error::Storage`].
     pub async fn remove(&self, id: &str, owner: &str) -> Result<(), Error> {
-        self.get(id, owner)?;
+        self.get(id, owner).await?;
         self.forget(id).await
     }
 
     async fn forget(&self, id: &str) -> Result<(), Error> {
         {
-            let mut state = self.inner.state.lock();
-            state.jobs.remove(id);
-            state.not_before.remove(id);
-            if let Some(token) = state.running.remove(id) {
-                token.cancel();
-            }
+            let _turn = self.inner.turn.lock().await;
+            let found = self.inner.state.lock().jobs.get(id).cloned();
+            let Some(record) = found else { return Ok(()) };
+            self.inner.store.remove(&record, now()).await.map_err(|error| storage(&error))?;
+            self.inner.state.lock().remove(id);
         }
-        let written = self.write(id).await;
         self.tell();
-        written
+        Ok(())
     }
 
     /// What engines heard of a job.
     ///
     /// # Errors
     /// [`Error::JobNotFound`]; [`Error::JobUnfinished`]; [`Error::JobCanceled`]; [`Error::Storage`].
-    pub async fn outcome(&self, id: &str, owner: &str) -> Result<Result<Outcome, Failure>, Error> {
-        let job = self.get(id, owner)?;
+    pub async fn outcome(&self, job: &Record) -> Result<Result<Outcome, Failure>, Error> {
         match job.status {
             Status::Queued | Status::Running => {
                 return Err(Error::JobUnfinished { retry_after: RETRY_AFTER });
             }
             Status::Canceled => return Err(Error::JobCanceled),
             Status::Failed => {
-                return job.failure.map(Err).ok_or(Error::JobNotFound);
+                return job.failure.clone().map(Err).ok_or(Error::JobNotFound);
             }
             Status::Succeeded => {}
         }
-        let (store, key) = (Arc::clone(&self.inner.store), id.to_owned());
-        let read = move || {
-            let stored = store.result(&key)?;
-            stored.map(|stored| serde_json::from_slice(&stored).map_err(store::Error::Record)).transpose()
-        };
-        let outcome: Option<Outcome> = blocking(read).await?;
+        let stored = self.inner.store.result(&job.id).await.map_err(|error| storage(&error))?;
+        let outcome = stored.map(|stored| serde_json::from_slice(&stored).map_err(store::Error::Record));
+        let outcome: Option<Outcome> = outcome.transpose().map_err(|error| storage(&error))?;
         outcome.map(Ok).ok_or(Error::JobNotFound)
     }
 
-    /// Notes the end of a job, unless it has ended: first on disk, so that an end that is seen is kept.
+    /// Ends a job that `may_end`. What is seen of its end is kept.
     async fn end(
         &self,
         id: &str,
         status: Status,
         failure: Option<Failure>,
-        outcome: Option<Vec<u8>>,
+        may_end: impl Fn(&Record) -> bool,
     ) -> Result<(), Error> {
-        {
-            let _last = self.inner.writing.lock().await;
-            let found = self.inner.state.lock().jobs.get(id).cloned();
-            let Some(mut record) = found.filter(|job| !job.status.is_final()) else { return Ok(()) };
-            (record.status, record.ended, record.failure) = (status, Some(now()), failure);
-            let (store, ended) = (Arc::clone(&self.inner.store), record.clone());
-            blocking(move || store.put(&ended, outcome.as_deref())).await?;
-            tracing::info!(job = id, status = status.as_str(), attempts = record.attempts, "job ended");
-            if let Some(job) = self.inner.state.lock().jobs.get_mut(id) {
-                *job = record;
+        let ended = self.update(id, |job| {
+            let ends = may_end(job);
+            if ends {
+                (job.status, job.ended, job.failure) = (status, Some(now()), failure.clone());
+                job.gateway = Some(self.inner.gateway.clone());
             }
-        }
+            ends
+        });
+        let Some(ended) = ended.await? else { return Ok(()) };
+        tracing::info!(job = id, status = status.as_str(), attempts = ended.attempts, "job ended");
+        self.inner.store.discard_upload(id);
         self.inner.metrics.ended(status);
-        self.tell();
-        self.notify(id);
+        self.notify(&ended);
         Ok(())
     }
 
-    /// Changes a record and keeps it.
-    async fn change(&self, id: &str, change: impl FnOnce(&mut Record)) -> Result<(), Error> {
-        if let Some(job) = self.inner.state.lock().jobs.get_mut(id) {
-            change(job);
+    /// Changes a record in the store, and then what is known of it. Gives the record, or nothing when `change` says that there is
+    /// nothing to change, or there is no such job. `change` sees the record again when another gateway has changed it meanwhile.
+    async fn update(
+        &self,
+        id: &str,
+        mut change: impl FnMut(&mut Record) -> bool,
+    ) -> Result<Option<Record>, Error> {
+        let turn = self.inner.turn.lock().await;
+        let updated = loop {
+            let found = self.inner.state.lock().jobs.get(id).cloned();
+            let Some(mut record) = found else { break None };
+            if !change(&mut record) {
+                break None;
+            }
+            let before = record.revision;
+            record.revision += 1;
+            match self.inner.store.put(&record, before).await.map_err(|error| storage(&error))? {
+                Put::Written => {
+                    self.inner.state.lock().set(record.clone());
+                    break Some(record);
+                }
+                Put::Changed(Some(other)) => self.inner.state.lock().set(*other),
+                Put::Changed(None) => self.inner.state.lock().remove(id),
+                Put::Earlier(_) => break None,
+            }
+        };
+        drop(turn);
+        if updated.is_some() {
+            self.tell();
         }
-        self.write(id).await
+        Ok(updated)
     }
 
-    /// Brings what is on disk of a job up to what is known.
-    async fn write(&self, id: &str) -> Result<(), Error> {
-        let _last = self.inner.writing.lock().await;
-        let record = self.inner.state.lock().jobs.get(id).cloned();
-        let (store, id) = (Arc::clone(&self.inner.store), id.to_owned());
-        blocking(move || match record {
-            Some(record) => store.put(&record, None),
-            None => store.remove(&id),
-        })
-        .await
+    /// Learns what other gateways changed.
+    async fn read(&self) -> Result<(), Error> {
+        if !self.inner.store.is_shared() {
+            return Ok(());
+        }
+        let has_changed = {
+            let _turn = self.inner.turn.lock().await;
+            let changes = self.inner.store.changes().await.map_err(|error| storage(&error))?;
+            let has_changed = changes.is_all || !changes.changed.is_empty();
+            self.inner.state.lock().apply(changes, &self.inner.gateway);
+            has_changed
+        };
+        if has_changed {
+            self.tell();
+        }
+        Ok(())
     }
 
     fn tell(&self) {
@@ -415,15 +454,10 @@ impl Jobs {
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, store::Error> + Send + 'static,
-) -> Result<T, Error> {
-    let failed = |error: &dyn std::fmt::Display| {
-        tracing::error!(%error, "unable to keep a job");
-        Error::Storage { retry_after: RETRY_AFTER }
-    };
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done.map_err(|error| failed(&error)),
-        Err(error) => Err(failed(&error)),
+fn storage(error: &store::Error) -> Error {
+    // One line for each request while Redis is away would say nothing new.
+    if !matches!(error, store::Error::Away) {
+        tracing::error!(error = error as &dyn std::error::Error, "unable to keep a job");
     }
+    Error::Storage { retry_after: RETRY_AFTER }
 }

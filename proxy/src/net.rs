@@ -7,6 +7,7 @@ pub mod drain;
 mod listen;
 pub mod permits;
 mod pool;
+pub mod redis;
 mod serve;
 mod socket;
 mod tls;

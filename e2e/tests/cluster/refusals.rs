@@ -238,6 +238,14 @@ pub fn refusals() -> Vec<Refusal> {
             json!({"gateway": {"replicas": 2, "storage": {"pvc": {"accessMode": "ReadWriteMany"}}}}),
         ),
         with(
+            "gateway.storage.redis keeps jobs",
+            json!({"gateway": {"storage": {"existingClaim": "a", "jobs": false, "redis": {"urlSecretRef": {"name": "r"}}}}}),
+        ),
+        with(
+            "gateway.storage.redis needs a volume that all gateway pods have",
+            json!({"gateway": {"storage": {"ephemeral": {}, "redis": {"urlSecretRef": {"name": "r"}}}}}),
+        ),
+        with(
             "gateway.storage is a volume of one gateway pod",
             json!({"gateway": {"replicas": 2, "storage": {"pvc": {"accessMode": "ReadWriteOnce"}, "jobs": false}}}),
         ),

@@ -72,6 +72,8 @@ pub struct Observed {
     pub keys_secret: Found,
     /// The URL of the Redis where gateways count quotas.
     pub redis_secret: Found,
+    /// The URL of the Redis where gateways keep jobs.
+    pub jobs_redis_secret: Found,
     /// Headers for the collector of traces.
     pub tracing_secret: Found,
     /// The gateway's certificate.
@@ -154,6 +156,8 @@ pub async fn observe(context: &Context, stack: &SpeechStack) -> Result<Observed,
     let keys = keys.map(|key| (&*key.name, &*key.key));
     let redis = stack.spec.gateway.quotas.as_ref().and_then(|quotas| quotas.redis.as_ref());
     let redis = redis.map(|redis| (&*redis.url_secret_ref.name, &*redis.url_secret_ref.key));
+    let jobs_redis = stack.spec.gateway.storage.as_ref().and_then(|storage| storage.redis.as_ref());
+    let jobs_redis = jobs_redis.map(|redis| (&*redis.url_secret_ref.name, &*redis.url_secret_ref.key));
     let headers = stack.spec.gateway.tracing.as_ref().and_then(|tracing| tracing.headers_secret_ref.as_ref());
     let headers = headers.map(|key| (&*key.name, &*key.key));
     let tls = stack.spec.gateway.tls.as_ref().map(|tls| (&*tls.secret_name, "tls.crt"));
@@ -170,6 +174,7 @@ pub async fn observe(context: &Context, stack: &SpeechStack) -> Result<Observed,
         ngc_secret: secret(context, ngc, &namespace).await?,
         keys_secret: secret(context, keys, &namespace).await?,
         redis_secret: secret(context, redis, &namespace).await?,
+        jobs_redis_secret: secret(context, jobs_redis, &namespace).await?,
         tracing_secret: secret(context, headers, &namespace).await?,
         tls_secret: secret(context, tls, &namespace).await?,
         api_key_secrets,

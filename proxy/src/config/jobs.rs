@@ -7,12 +7,16 @@ use bytesize::ByteSize;
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
 use serde::{Deserialize, Serialize};
 
+use super::Redis;
+
 /// Where jobs are kept, and how many.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Jobs {
-    /// Folder of their records, uploads and results, of this gateway alone; without it there are no jobs.
+    /// Folder of their records, uploads and results; without it there are no jobs. It is of one gateway alone without `redis`.
     pub dir: Option<PathBuf>,
+    /// Where several gateways, which all have `dir`, keep the records.
+    pub redis: Option<Redis>,
     /// Jobs that run at a time.
     pub running: usize,
     /// Jobs that are kept, ended ones too; beyond it 429.
@@ -34,6 +38,7 @@ impl Default for Jobs {
     fn default() -> Self {
         Self {
             dir: None,
+            redis: None,
             running: 2,
             max: 1000,
             disk: ByteSize::gib(16),
@@ -121,6 +126,12 @@ impl Jobs {
             if ttl.is_zero() {
                 return Some((field, "must be longer than 0".into()));
             }
+        }
+        if let Some(reason) = self.redis.as_ref().and_then(Redis::fault) {
+            return Some(("redis", reason.into()));
+        }
+        if self.redis.is_some() && self.dir.is_none() {
+            return Some(("redis", "needs gateway.jobs.dir too, a folder that all gateways share".into()));
         }
         let origin = |text: &&String| {
             let uri = text.parse::<http::Uri>().ok();

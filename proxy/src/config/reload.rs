@@ -119,6 +119,7 @@ pub fn needs_restart(before: &Config, now: &Config) -> Vec<&'static str> {
         ("gateway.quotas.redis", old.quotas.redis != new.quotas.redis),
         ("gateway.clips", old.clips != new.clips),
         ("gateway.jobs.dir", old.jobs.dir != new.jobs.dir),
+        ("gateway.jobs.redis", old.jobs.redis != new.jobs.redis),
         ("gateway.jobs.webhooks.secret_file", old.jobs.webhooks.secret_file != new.jobs.webhooks.secret_file),
     ]
     .into_iter()

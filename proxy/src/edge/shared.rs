@@ -12,7 +12,7 @@ use futures::stream;
 use parking_lot::RwLock;
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisError, Script};
+use redis::{RedisError, Script};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -21,6 +21,7 @@ use crate::edge::account::{Account, Accounts};
 use crate::edge::quota::{DAY_MS, Rate, Used, until_full};
 use crate::edge::unix_millis;
 use crate::error::Unit;
+use crate::net;
 use crate::rng::Rng;
 
 /// The first wait before Redis is tried again, and the longest.
@@ -182,7 +183,7 @@ impl Shared {
         while let Some(known) = accounts.upgrade() {
             let is_lost = self.connection.read().is_none();
             if is_lost {
-                match self.connect().await {
+                match net::redis::connect(&self.config).await {
                     Ok(connection) => {
                         *self.connection.write() = Some(connection);
                         (backoff, is_logged) = (BACKOFF.0, false);
@@ -227,27 +228,4 @@ impl Shared {
             })
             .await;
     }
-
-    async fn connect(&self) -> Result<MultiplexedConnection, Error> {
-        let url = match (&self.config.url, &self.config.url_file) {
-            (_, Some(path)) => tokio::fs::read_to_string(path).await.map_err(Error::Read)?.trim().to_owned(),
-            (url, None) => url.clone().unwrap_or_default(),
-        };
-        let client = Client::open(url).map_err(|_| Error::Url)?;
-        let limits = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(BACKOFF.1))
-            .set_response_timeout(Some(self.config.timeout));
-        client.get_multiplexed_async_connection_with_config(&limits).await.map_err(Error::Redis)
-    }
-}
-
-/// Why Redis cannot be reached. None shows the URL, which may hold a password.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error("unable to read gateway.quotas.redis.url_file: {0}")]
-    Read(std::io::Error),
-    #[error("gateway.quotas.redis has no URL as in rediss://:PASSWORD@host:6379/0")]
-    Url,
-    #[error("{0}")]
-    Redis(RedisError),
 }

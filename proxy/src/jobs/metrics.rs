@@ -10,6 +10,8 @@ pub struct Metrics {
     kept: [IntGauge; Status::ALL.len()],
     ended: [IntCounter; Status::ALL.len()],
     bytes: IntGauge,
+    /// Whether the Redis of several gateways is there.
+    pub(super) redis_up: IntGauge,
     /// Deliveries of webhooks: taken, failed.
     webhooks: [IntCounter; 2],
     /// Of files that come in parts.
@@ -37,12 +39,18 @@ impl Metrics {
         )?;
         registry.register(Box::new(kept.clone()))?;
         registry.register(Box::new(ended.clone()))?;
+        let redis_up = IntGauge::new(
+            "speechstack_gateway_jobs_redis_up",
+            "whether jobs are shared through Redis now: 0 while they are refused, and without gateway.jobs.redis",
+        )?;
         registry.register(Box::new(bytes.clone()))?;
+        registry.register(Box::new(redis_up.clone()))?;
         registry.register(Box::new(webhooks.clone()))?;
         Ok(Self {
             kept: Status::ALL.map(|status| kept.with_label_values(&[status.as_str()])),
             ended: Status::ALL.map(|status| ended.with_label_values(&[status.as_str()])),
             bytes,
+            redis_up,
             webhooks: ["taken", "failed"].map(|result| webhooks.with_label_values(&[result])),
             uploads: uploads::Metrics::register(registry)?,
         })

@@ -75,8 +75,8 @@ pub struct Record {
     pub input: String,
     /// Seconds of audio, stated or estimated.
     pub seconds: f64,
-    /// Seconds heard so far. Not kept over a restart.
-    #[serde(skip)]
+    /// Seconds heard so far.
+    #[serde(default)]
     pub heard: f64,
     /// Why it failed.
     pub failure: Option<Failure>,
@@ -84,6 +84,33 @@ pub struct Record {
     pub key: Option<String>,
     /// The webhook that is called at its end.
     pub webhook: Option<Webhook>,
+    /// Counts the changes of the record.
+    #[serde(default)]
+    pub revision: u64,
+    /// The gateway that runs it and, once it has ended, calls its webhook.
+    #[serde(default)]
+    pub gateway: Option<String>,
+    /// Not to begin before.
+    #[serde(default)]
+    pub not_before: u64,
+}
+
+impl Record {
+    /// Whether that gateway runs it.
+    pub fn runs_at(&self, gateway: &str) -> bool {
+        self.status == Status::Running && self.gateway.as_deref() == Some(gateway)
+    }
+
+    /// Whether its webhook is to be called.
+    pub fn is_unannounced(&self) -> bool {
+        self.status.is_final() && self.webhook.as_ref().is_some_and(|webhook| webhook.delivered.is_none())
+    }
+
+    /// Back in the queue.
+    pub fn requeue(&mut self, not_before: u64) {
+        (self.status, self.gateway, self.heard) = (Status::Queued, None, 0.0);
+        self.not_before = not_before;
+    }
 }
 
 /// Why a job failed: the reply that its client would have got.

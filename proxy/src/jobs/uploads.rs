@@ -1,24 +1,24 @@
 //! Files that come in parts, over as many connections as it takes, and are kept until jobs were made of them or they expire.
 //!
 //! A folder has two files for each: its record as JSON, written once, and its bytes. How many have arrived is the length of the
-//! latter, which is true after a kill too.
+//! latter, which is true after a kill too. Several gateways may share the folder: a part is added under a lock of the record's file.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use super::{RETRY_AFTER, now, store};
+use super::{RETRY_AFTER, now, random_id, store};
 use crate::config::Current;
 use crate::error::{Error, UploadError};
 
+mod folder;
 mod metrics;
 mod part;
 
@@ -26,8 +26,8 @@ pub use metrics::Metrics;
 
 /// How the file of a record ends.
 const RECORD: &str = "json";
-/// How it ends while it is written.
-const UNFINISHED: &str = "json.part";
+/// How often a folder of several gateways is read for uploads that are over.
+const READ_PERIOD: Duration = Duration::from_secs(30);
 
 /// What is known of an upload from its start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,8 +53,12 @@ pub struct Uploads {
 struct Inner {
     config: Current,
     folder: PathBuf,
+    /// Other gateways use the folder too.
+    is_shared: bool,
     /// Ids sort by time.
     entries: Mutex<BTreeMap<String, Entry>>,
+    /// When the folder was last read.
+    read: Mutex<Instant>,
     metrics: Metrics,
 }
 
@@ -74,35 +78,52 @@ enum End {
 }
 
 impl Uploads {
-    /// Opens or makes the folder. Whatever in it is no whole upload is removed.
+    /// Opens or makes the folder. Whatever in it is no whole upload is removed, unless other gateways share it.
     ///
     /// # Errors
     /// The folder cannot be used.
-    pub(super) fn open(dir: &Path, config: Current, metrics: Metrics) -> Result<Self, store::Error> {
+    pub(super) fn open(
+        dir: &Path,
+        is_shared: bool,
+        config: Current,
+        metrics: Metrics,
+    ) -> Result<Self, store::Error> {
         let folder = dir.join("parts");
         let at = |path: &Path| {
             let path = path.to_owned();
             |source| store::Error::File { path, source }
         };
         fs::create_dir_all(&folder).map_err(at(&folder))?;
-        let mut entries = BTreeMap::new();
-        let mut wanted = HashSet::new();
-        let paths: io::Result<Vec<PathBuf>> =
-            fs::read_dir(&folder).map_err(at(&folder))?.map(|entry| Ok(entry?.path())).collect();
-        let paths = paths.map_err(at(&folder))?;
-        for path in paths.iter().filter(|path| path.extension().is_some_and(|end| end == RECORD)) {
-            let Some(entry) = Entry::read(path) else { continue };
-            wanted.insert(path.clone());
-            wanted.insert(path.with_extension(""));
-            entries.insert(entry.upload.id.clone(), entry);
-        }
-        for path in paths.iter().filter(|path| !wanted.contains(*path)) {
+        let found = folder::read(&folder).map_err(at(&folder))?;
+        for path in found.rest.iter().filter(|_| !is_shared) {
             fs::remove_file(path).map_err(at(path))?;
         }
-        let uploads =
-            Self { inner: Arc::new(Inner { config, folder, entries: Mutex::new(entries), metrics }) };
+        let (entries, read) = (Mutex::new(found.entries), Mutex::new(Instant::now()));
+        let uploads = Self { inner: Arc::new(Inner { config, folder, is_shared, entries, read, metrics }) };
         uploads.count();
         Ok(uploads)
+    }
+
+    /// Learns what other gateways did.
+    async fn read(&self) -> Result<(), Error> {
+        if !self.inner.is_shared {
+            return Ok(());
+        }
+        let folder = self.inner.folder.clone();
+        let found = blocking(move || folder::read(&folder)).await.map_err(|error| storage(&error))?;
+        {
+            let mut entries = self.inner.entries.lock();
+            // What is being added to here is known better here.
+            entries.retain(|id, entry| entry.busy || found.entries.contains_key(id));
+            for (id, entry) in found.entries {
+                if !entries.get(&id).is_some_and(|known| known.busy) {
+                    entries.insert(id, entry);
+                }
+            }
+            *self.inner.read.lock() = Instant::now();
+        }
+        self.count();
+        Ok(())
     }
 
     /// Begins an upload of so many bytes, while jobs have `others` on the same disk.
@@ -122,8 +143,15 @@ impl Uploads {
         if length > limit {
             return Err(Error::TooLarge { limit });
         }
+        self.read().await?;
         let retry_after = config.gateway.retry_after.max;
-        let upload = Arc::new(Upload { id: new_id(), owner, length, metadata, created: now() });
+        let upload = Arc::new(Upload {
+            id: format!("upload_{}", random_id()),
+            owner,
+            length,
+            metadata,
+            created: now(),
+        });
         {
             let mut entries = self.inner.entries.lock();
             let mine = entries.values().filter(|entry| entry.upload.owner == upload.owner).count();
@@ -140,7 +168,7 @@ impl Uploads {
         }
         let claim = Claim { uploads: self.clone(), id: upload.id.clone() };
         let (path, record) = (self.path(&upload.id), Arc::clone(&upload));
-        let made = blocking(move || make(&path, &record)).await;
+        let made = blocking(move || folder::make(&path, &record)).await;
         drop(claim);
         if let Err(error) = made {
             self.inner.entries.lock().remove(&upload.id);
@@ -155,18 +183,25 @@ impl Uploads {
     /// An upload of that owner.
     ///
     /// # Errors
-    /// [`UploadError::NotFound`].
-    pub fn get(&self, id: &str, owner: &str) -> Result<Arc<Upload>, Error> {
+    /// [`UploadError::NotFound`]; [`Error::Storage`].
+    pub async fn get(&self, id: &str, owner: &str) -> Result<Arc<Upload>, Error> {
+        if !self.has(id) {
+            self.read().await?;
+        }
         let entries = self.inner.entries.lock();
         let found = entries.get(id).filter(|entry| entry.upload.owner == owner);
         Ok(found.map(|entry| Arc::clone(&entry.upload)).ok_or(UploadError::NotFound)?)
     }
 
     /// The newest uploads of that owner.
-    pub fn list(&self, owner: &str) -> Vec<Arc<Upload>> {
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn list(&self, owner: &str) -> Result<Vec<Arc<Upload>>, Error> {
+        self.read().await?;
         let entries = self.inner.entries.lock();
         let mine = entries.values().rev().filter(|entry| entry.upload.owner == owner);
-        mine.map(|entry| Arc::clone(&entry.upload)).collect()
+        Ok(mine.map(|entry| Arc::clone(&entry.upload)).collect())
     }
 
     /// Whether there is an upload of that id.
@@ -189,8 +224,9 @@ impl Uploads {
     /// # Errors
     /// [`UploadError::NotFound`] when it has been removed meanwhile; [`Error::Storage`].
     pub async fn offset(&self, upload: &Upload) -> Result<u64, Error> {
-        let read = tokio::fs::metadata(self.path(&upload.id)).await;
-        read.map(|data| data.len()).map_err(|error| missing(&error))
+        // A network file system has the length of another machine's last write once the file is opened.
+        let file = tokio::fs::File::open(self.path(&upload.id)).await.map_err(|error| missing(&error))?;
+        file.metadata().await.map(|data| data.len()).map_err(|error| missing(&error))
     }
 
     /// When an upload will be forgotten unless more of it comes, Unix milliseconds.
@@ -209,7 +245,9 @@ impl Uploads {
         let claim = self.claim(&upload.id).inspect_err(|_| self.inner.metrics.part(false))?;
         let (id, length, path) = (upload.id.clone(), upload.length, self.path(&upload.id));
         let part = tokio::spawn(async move {
+            let lock = claim.uploads.lock(&path).await?;
             let added = part::add(&path, offset, length, body).await;
+            drop(lock);
             let metrics = &claim.uploads.inner.metrics;
             metrics.part(added.is_ok());
             match &added {
@@ -235,12 +273,27 @@ impl Uploads {
         Ok(Claim { uploads: self.clone(), id: id.to_owned() })
     }
 
+    /// Keeps other gateways from adding to an upload, until it is dropped.
+    async fn lock(&self, path: &Path) -> Result<Option<fs::File>, Error> {
+        if !self.inner.is_shared {
+            return Ok(None);
+        }
+        let record = path.with_extension(RECORD);
+        let locked = tokio::task::spawn_blocking(move || folder::lock(&record)).await;
+        match locked {
+            Ok(Ok(Some(file))) => Ok(Some(file)),
+            Ok(Ok(None)) => Err(UploadError::Busy.into()),
+            Ok(Err(error)) => Err(missing(&error)),
+            Err(error) => Err(storage(&io::Error::other(error))),
+        }
+    }
+
     /// Forgets an upload. A part that still comes goes nowhere.
     ///
     /// # Errors
-    /// [`UploadError::NotFound`].
+    /// [`UploadError::NotFound`]; [`Error::Storage`].
     pub async fn remove(&self, id: &str, owner: &str) -> Result<(), Error> {
-        self.get(id, owner)?;
+        self.get(id, owner).await?;
         if self.inner.entries.lock().remove(id).is_some() {
             self.forget(id, End::Deleted).await;
         }
@@ -249,6 +302,12 @@ impl Uploads {
 
     /// Forgets the uploads whose time is over.
     pub(super) async fn expire(&self) {
+        if self.inner.is_shared {
+            let is_due = self.inner.read.lock().elapsed() > READ_PERIOD;
+            if !is_due || self.read().await.is_err() {
+                return;
+            }
+        }
         let ttl = self.inner.config.get().gateway.jobs.uploads.ttl.as_millis() as u64;
         let mut old = Vec::new();
         self.inner.entries.lock().retain(|id, entry| {
@@ -278,7 +337,10 @@ impl Uploads {
             let record = fs::remove_file(path.with_extension(RECORD));
             fs::remove_file(path).and(record)
         });
-        if let Err(error) = removed.await {
+        // Another gateway may have been first.
+        if let Err(error) = removed.await
+            && !(self.inner.is_shared && error.kind() == io::ErrorKind::NotFound)
+        {
             tracing::warn!(upload = id, %error, "a file of an upload could not be removed");
         }
     }
@@ -293,19 +355,6 @@ fn bytes(entries: &BTreeMap<String, Entry>) -> u64 {
     entries.values().map(|entry| entry.upload.length).sum()
 }
 
-impl Entry {
-    /// The entry of a record, if it is whole and has its bytes.
-    fn read(path: &Path) -> Option<Self> {
-        let upload: Upload = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-        let data = path.with_extension("");
-        let known = data.file_name().is_some_and(|name| name == upload.id.as_str());
-        let metadata = fs::metadata(&data).ok().filter(|data| known && data.len() <= upload.length)?;
-        let touched = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        let touched = touched.map_or(upload.created, |time| time.as_millis() as u64);
-        Some(Self { upload: Arc::new(upload), touched, busy: false })
-    }
-}
-
 /// The right to add to an upload, given back when dropped.
 struct Claim {
     uploads: Uploads,
@@ -318,24 +367,6 @@ impl Drop for Claim {
             (entry.busy, entry.touched) = (false, now());
         }
     }
-}
-
-fn new_id() -> String {
-    let mut random = [0; 10];
-    // The system's generator does not fail where this runs; an id is no secret if it does.
-    let _ = aws_lc_rs::rand::fill(&mut random);
-    let id = uuid::Builder::from_unix_timestamp_millis(now(), &random).into_uuid();
-    format!("upload_{}", Uuid::simple(id))
-}
-
-/// Puts a new upload on disk: its bytes, of which there are none yet, before its record.
-fn make(path: &Path, upload: &Upload) -> io::Result<()> {
-    fs::File::create_new(path)?.sync_all()?;
-    let unfinished = path.with_extension(UNFINISHED);
-    let mut file = fs::File::create(&unfinished)?;
-    file.write_all(&serde_json::to_vec(upload)?)?;
-    file.sync_all()?;
-    fs::rename(unfinished, path.with_extension(RECORD))
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {

@@ -193,7 +193,12 @@ fn pod_spec(stack: &ValidStack) -> PodSpec {
     }) {
         volumes.push(kept);
         mounts.push(kept_mount);
-        args.extend(storage::args(storage));
+        if let Some(redis) = &storage.redis {
+            let (redis, redis_mount) = pod::jobs_redis(&redis.url_secret_ref);
+            volumes.push(redis);
+            mounts.push(redis_mount);
+        }
+        args.extend(storage::args(stack, storage));
     }
     mounts.extend(gateway.mounts.clone());
     volumes.extend(gateway.volumes.clone());

@@ -137,10 +137,14 @@ fn to_server(server: &External) -> Option<NetworkPolicyEgressRule> {
     Some(NetworkPolicyEgressRule { to: None, ports: Some(ports("TCP", &[port])) })
 }
 
-/// The port of the Redis where gateways count quotas, wherever that is.
+/// The ports of the Redis where gateways count quotas, and of that where they keep jobs, wherever those are.
 fn to_redis(stack: &ValidStack) -> Option<NetworkPolicyEgressRule> {
-    let redis = stack.gateway.spec.quotas.as_ref()?.redis.as_ref()?;
-    Some(NetworkPolicyEgressRule { to: None, ports: Some(ports("TCP", &[redis.port])) })
+    let spec = &stack.gateway.spec;
+    let quotas = spec.quotas.as_ref().and_then(|quotas| quotas.redis.as_ref());
+    let jobs = spec.storage.as_ref().and_then(|storage| storage.redis.as_ref());
+    let mut to: Vec<u16> = quotas.into_iter().chain(jobs).map(|redis| redis.port).collect();
+    to.dedup();
+    (!to.is_empty()).then(|| NetworkPolicyEgressRule { to: None, ports: Some(ports("TCP", &to)) })
 }
 
 /// The port of the collector of traces, wherever that is.
@@ -190,6 +194,12 @@ mod tests {
             };
             assert!(reaches(REDIS) && !reaches("quotas: {}"), "{mode}");
         }
+        let jobs =
+            "gateway: {storage: {existingClaim: kept, redis: {urlSecretRef: {name: jobs}, port: 6380}}}";
+        let desired = built(&format!("{MINIMAL}\n{jobs}\nnetworkPolicy: {{enabled: true, egress: true}}"));
+        let mut policies = desired.network_policies.iter().map(fingerprint::json);
+        let own = policies.find(|policy| policy["metadata"]["name"] == "demo-gateway").unwrap();
+        assert!(own["spec"]["egress"].to_string().contains("6380"));
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub const API_KEY_FILE: &str = "/etc/speechstack-api-key/key";
 const REDIS_PATH: &str = "/etc/speechstack-redis";
 /// The file with it.
 pub const REDIS_FILE: &str = "/etc/speechstack-redis/url";
+const JOBS_REDIS_PATH: &str = "/etc/speechstack-jobs-redis";
+/// The URL of the Redis where gateways keep jobs.
+pub const JOBS_REDIS_FILE: &str = "/etc/speechstack-jobs-redis/url";
 /// Folder of headers for the collector of traces.
 const TRACING_PATH: &str = "/etc/speechstack-tracing";
 /// The file with them.
@@ -138,6 +141,12 @@ pub fn api_key(secret: &ApiKeySecret) -> (Volume, VolumeMount) {
 pub fn redis(secret: &RedisSecret) -> (Volume, VolumeMount) {
     let volume = one_file(volume::REDIS, &secret.name, &secret.key, "url");
     (volume, read_only(mount(volume::REDIS, REDIS_PATH)))
+}
+
+/// The URL of the Redis where gateways keep jobs.
+pub fn jobs_redis(secret: &RedisSecret) -> (Volume, VolumeMount) {
+    let volume = one_file(volume::JOBS_REDIS, &secret.name, &secret.key, "url");
+    (volume, read_only(mount(volume::JOBS_REDIS, JOBS_REDIS_PATH)))
 }
 
 /// Headers for the collector of traces. A pod starts without them: an engine must not wait for what only watches it.

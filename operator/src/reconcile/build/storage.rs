@@ -34,10 +34,22 @@ pub fn volume(stack: &ValidStack, storage: &Storage) -> Option<(Volume, VolumeMo
 }
 
 /// Where the gateway's configuration puts them. As arguments: they count from the start of a pod, so a change must replace it.
-pub fn args(storage: &Storage) -> Vec<String> {
-    let set = |what: &str, of: &str| ["--set".to_owned(), format!("gateway.{what}.dir={PATH}/{of}")];
-    let jobs = storage.jobs.then(|| set("jobs", "jobs")).into_iter().flatten();
-    jobs.chain(storage.recordings.then(|| set("clips", "recordings")).into_iter().flatten()).collect()
+pub fn args(stack: &ValidStack, storage: &Storage) -> Vec<String> {
+    let set = |field: &str, value: String| ["--set".to_owned(), format!("gateway.{field}={value}")];
+    let mut args = Vec::new();
+    if storage.jobs {
+        args.extend(set("jobs.dir", format!("{PATH}/jobs")));
+    }
+    if storage.redis.is_some() {
+        args.extend(set("jobs.redis.url_file", pod::JOBS_REDIS_FILE.into()));
+        // Stacks may have one Redis, and never each other's jobs.
+        let prefix = format!("speechstack/{}/{}/", stack.namespace, stack.name);
+        args.extend(set("jobs.redis.prefix", prefix));
+    }
+    if storage.recordings {
+        args.extend(set("clips.dir", format!("{PATH}/recordings")));
+    }
+    args
 }
 
 /// Bytes of uploads that may wait or run: four fifths of the volume, as results and recordings need the rest.
@@ -59,6 +71,22 @@ mod tests {
         (fingerprint::json(&desired.gateways[0]), desired)
     }
 
+    /// What the gateway makes of its file and its arguments.
+    fn configured(
+        gateway: &Value,
+        desired: &super::super::DesiredObjects,
+    ) -> speechstack_proxy::config::Gateway {
+        let args = gateway["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap();
+        let set: Vec<String> =
+            args.iter().skip(4).step_by(2).map(|arg| arg.as_str().unwrap().into()).collect();
+        let mut files = desired.config_maps.iter().filter_map(|map| map.data.as_ref()?.get("config.yaml"));
+        let text = files.find(|text| text.contains("discovery")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.yaml");
+        std::fs::write(&file, text).unwrap();
+        speechstack_proxy::config::from_file(&file, &set).unwrap().gateway
+    }
+
     #[test]
     fn jobs_and_recordings_are_kept_on_a_claim_of_the_one_gateway() {
         let (gateway, desired) = built("storage: {pvc: {size: 10Gi, storageClassName: fast}}");
@@ -76,16 +104,7 @@ mod tests {
         let volume = pod["volumes"].as_array().unwrap().iter().find(|one| one["name"] == mounted["name"]);
         assert_eq!(volume.unwrap()["persistentVolumeClaim"]["claimName"], "demo-gateway-storage");
 
-        // What the gateway makes of its file and its arguments.
-        let args = pod["containers"][0]["args"].as_array().unwrap();
-        let set: Vec<String> =
-            args.iter().skip(4).step_by(2).map(|arg| arg.as_str().unwrap().into()).collect();
-        let mut files = desired.config_maps.iter().filter_map(|map| map.data.as_ref()?.get("config.yaml"));
-        let text = files.find(|text| text.contains("discovery")).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("config.yaml");
-        std::fs::write(&file, text).unwrap();
-        let read = speechstack_proxy::config::from_file(&file, &set).unwrap().gateway;
+        let read = configured(&gateway, &desired);
         assert_eq!(read.jobs.dir.unwrap().to_str(), Some("/var/lib/speechstack/jobs"));
         assert_eq!(read.jobs.disk.as_u64(), (10 << 30) / 5 * 4);
         assert_eq!(read.clips.dir.unwrap().to_str(), Some("/var/lib/speechstack/recordings"));
@@ -105,12 +124,36 @@ mod tests {
     }
 
     #[test]
+    fn jobs_are_those_of_several_gateways_with_a_redis() {
+        let (gateway, desired) = built(
+            "storage: {pvc: {accessMode: ReadWriteMany}, redis: {urlSecretRef: {name: jobs, key: uri}}}",
+        );
+        assert_eq!(
+            (&gateway["spec"]["replicas"], &gateway["spec"]["strategy"]["type"]),
+            (&json!(2), &json!("RollingUpdate"))
+        );
+        let read = configured(&gateway, &desired);
+        let redis = read.jobs.redis.unwrap();
+        assert_eq!(redis.url_file.unwrap().to_str(), Some("/etc/speechstack-jobs-redis/url"));
+        assert_eq!(redis.prefix, "speechstack/speech/demo/");
+        let pod = &gateway["spec"]["template"]["spec"];
+        let volumes = pod["volumes"].as_array().unwrap();
+        let secret = volumes.iter().find(|volume| volume["name"] == "speechstack-jobs-redis").unwrap();
+        assert_eq!(secret["secret"], json!({"secretName": "jobs", "items": [{"key": "uri", "path": "url"}]}));
+        let mounts = pod["containers"][0]["volumeMounts"].to_string();
+        assert!(mounts.contains("/etc/speechstack-jobs-redis"), "{mounts}");
+    }
+
+    #[test]
     fn several_gateways_on_storage_of_one_are_refused() {
         for (gateway, fits) in [
             ("replicas: 2, storage: {pvc: {}}", false),
             ("autoscaling: {minReplicas: 1, maxReplicas: 2}, storage: {ephemeral: {}, jobs: false}", false),
             ("replicas: 2, storage: {existingClaim: kept, jobs: false}", true),
             ("replicas: 1, storage: {pvc: {}}", true),
+            ("replicas: 2, storage: {existingClaim: kept}", false),
+            ("replicas: 2, storage: {existingClaim: kept, redis: {urlSecretRef: {name: jobs}}}", true),
+            ("replicas: 2, storage: {pvc: {}, redis: {urlSecretRef: {name: jobs}}}", false),
         ] {
             let stack = testing::stack(&format!("{}\ngateway: {{{gateway}}}\n", testing::MINIMAL));
             let valid =

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
     Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use speechstack_crds::{Capability, GatewayMode, GatewaySpec, ServiceType, SpeechStackSpec};
+use speechstack_crds::{Capability, GatewayMode, GatewaySpec, ServiceType, SharedRedis, SpeechStackSpec};
 
 use super::check::Check;
 use super::engine::{Claim, ValidEngine, Volume as Kept};
@@ -60,8 +60,10 @@ pub struct Storage {
     pub volume: Kept,
     /// Its size in bytes; `None` when it is not ours to say.
     pub size: Option<u64>,
-    /// Whether there are jobs, which are those of one pod.
+    /// Whether there are jobs, which are those of one pod without `redis`.
     pub jobs: bool,
+    /// Where several pods keep the records of jobs.
+    pub redis: Option<SharedRedis>,
     /// Whether there are recordings.
     pub recordings: bool,
 }
@@ -75,7 +77,7 @@ impl Storage {
             Kept::Existing(_) => true,
             Kept::Ephemeral(_) | Kept::HostPath { .. } => false,
         };
-        claim && !self.jobs
+        claim && (!self.jobs || self.redis.is_some())
     }
 }
 
@@ -222,7 +224,8 @@ fn storage(gateway: &GatewaySpec, check: &mut Check<'_>) -> Option<Storage> {
             return None;
         }
     };
-    let storage = Storage { volume, size, jobs: wanted.jobs, recordings: wanted.recordings };
+    let (jobs, recordings, redis) = (wanted.jobs, wanted.recordings, wanted.redis.clone());
+    let storage = Storage { volume, size, jobs, redis, recordings };
     let several = gateway.autoscaling.is_some() || gateway.replicas.is_some_and(|replicas| replicas > 1);
     if several && !storage.is_shared() {
         check.problem("storage", "one gateway pod alone can use it: set gateway.replicas: 1");

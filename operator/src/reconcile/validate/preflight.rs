@@ -27,6 +27,10 @@ pub fn concerns(spec: &SpeechStackSpec, engines: &[ValidEngine], observed: &Obse
         let key = &redis.url_secret_ref;
         concerns.extend(secret(observed.redis_secret, &key.name, &key.key));
     }
+    if let Some(redis) = spec.gateway.storage.as_ref().and_then(|storage| storage.redis.as_ref()) {
+        let key = &redis.url_secret_ref;
+        concerns.extend(secret(observed.jobs_redis_secret, &key.name, &key.key));
+    }
     let tracing = spec.gateway.tracing.as_ref().and_then(|tracing| tracing.headers_secret_ref.as_ref());
     if let Some(key) = tracing {
         concerns.extend(secret(observed.tracing_secret, &key.name, &key.key));

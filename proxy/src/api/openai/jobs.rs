@@ -141,6 +141,9 @@ pub async fn create(
         failure: None,
         key,
         webhook,
+        revision: 0,
+        gateway: None,
+        not_before: 0,
         id,
     };
     let charge = request_id
@@ -167,7 +170,7 @@ pub async fn create(
 /// `GET /v1/audio/jobs`: the newest first, `limit` of them, those before the job `after`.
 ///
 /// # Errors
-/// A 400 when this gateway keeps no jobs, or for a limit that is none.
+/// A 400 when this gateway keeps no jobs, or for a limit that is none; [`Error::Storage`].
 pub async fn list(
     State(context): State<Arc<Context>>,
     Extension(request_id): Extension<RequestId>,
@@ -181,7 +184,8 @@ pub async fn list(
         Some(Ok(limit)) if (1..=MAX_PAGE).contains(&limit) => limit,
         Some(_) => return Err(Error::param("limit", format!("limit must be a number from 1 to {MAX_PAGE}"))),
     };
-    let (found, more) = jobs.list(&owner(&request_id, &headers), query.set("after"), limit);
+    let owner = owner(&request_id, &headers);
+    let (found, more) = jobs.list(&owner, query.set("after"), limit).await?;
     let data = found.iter().map(|record| view::job(&context, jobs, record)).collect();
     Ok(Json(view::List::new(data, more)).into_response())
 }
@@ -189,7 +193,7 @@ pub async fn list(
 /// `GET /v1/audio/jobs/{id}`.
 ///
 /// # Errors
-/// [`Error::JobNotFound`].
+/// [`Error::JobNotFound`]; [`Error::Storage`].
 pub async fn one(
     State(context): State<Arc<Context>>,
     Extension(request_id): Extension<RequestId>,
@@ -197,7 +201,7 @@ pub async fn one(
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let jobs = jobs(&context)?;
-    let record = jobs.get(&id, &owner(&request_id, &headers))?;
+    let record = jobs.get(&id, &owner(&request_id, &headers)).await?;
     Ok(Json(view::job(&context, jobs, &record)).into_response())
 }
 
@@ -233,7 +237,7 @@ pub async fn remove(
 /// `GET /v1/audio/jobs/{id}/events`: the job each time it changes, until it ends.
 ///
 /// # Errors
-/// [`Error::JobNotFound`].
+/// [`Error::JobNotFound`]; [`Error::Storage`].
 pub async fn events(
     State(context): State<Arc<Context>>,
     Extension(request_id): Extension<RequestId>,
@@ -241,7 +245,7 @@ pub async fn events(
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let (jobs, owner) = (jobs(&context)?.clone(), owner(&request_id, &headers));
-    jobs.get(&id, &owner)?;
+    jobs.get(&id, &owner).await?;
     let changes = jobs.changes();
     let drain = context.drain.clone();
     let state = (context, jobs, id, owner, changes, String::new(), false);
@@ -255,7 +259,7 @@ pub async fn events(
             loop {
                 changes.mark_unchanged();
                 // One that is removed meanwhile has no more events.
-                let Ok(record) = jobs.get(id, owner) else {
+                let Ok(record) = jobs.known(id, owner) else {
                     *ended = true;
                     return Some((sse::END.to_owned(), state));
                 };
@@ -297,8 +301,8 @@ pub async fn result(
 ) -> Result<Response, Error> {
     let (jobs, owner) = (jobs(&context)?, owner(&request_id, &headers));
     let asked = Fields::of_query(query.as_deref().unwrap_or_default())?;
-    let record = jobs.get(&id, &owner)?;
-    let outcome = match jobs.outcome(&id, &owner).await? {
+    let record = jobs.get(&id, &owner).await?;
+    let outcome = match jobs.outcome(&record).await? {
         Ok(outcome) => outcome,
         Err(failure) => return Ok(view::failed(&failure)),
     };

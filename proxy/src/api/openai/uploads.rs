@@ -94,7 +94,7 @@ pub async fn list(
 ) -> Result<Response, Error> {
     let uploads = jobs(&context)?.uploads();
     let mut data = Vec::new();
-    for upload in uploads.list(&owner(&request_id, &headers)) {
+    for upload in uploads.list(&owner(&request_id, &headers)).await? {
         // One that is removed meanwhile is left out.
         if let Ok(offset) = uploads.offset(&upload).await {
             data.push(view::shown(uploads, &upload, offset));
@@ -114,7 +114,7 @@ pub async fn one(
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let uploads = jobs(&context)?.uploads();
-    let upload = uploads.get(&id, &owner(&request_id, &headers))?;
+    let upload = uploads.get(&id, &owner(&request_id, &headers)).await?;
     let offset = uploads.offset(&upload).await?;
     Ok(Json(view::shown(uploads, &upload, offset)).into_response())
 }
@@ -132,7 +132,7 @@ pub async fn head(
 async fn status((context, id, request_id): Item<'_>, headers: &HeaderMap) -> Result<Response, Error> {
     check_version(headers)?;
     let jobs = jobs(context)?;
-    let upload = jobs.uploads().get(id, &owner(request_id, headers))?;
+    let upload = jobs.uploads().get(id, &owner(request_id, headers)).await?;
     let offset = jobs.uploads().offset(&upload).await?;
     let mut response = StatusCode::OK.into_response();
     let headers = response.headers_mut();
@@ -164,7 +164,7 @@ async fn add((context, id, request_id): Item<'_>, request: Request) -> Result<Re
         return Err(UploadError::ContentType.into());
     }
     let jobs = jobs(context)?;
-    let upload = jobs.uploads().get(id, &owner(request_id, &head.headers))?;
+    let upload = jobs.uploads().get(id, &owner(request_id, &head.headers)).await?;
     let offset = number(&head.headers, OFFSET, "Upload-Offset")?;
     let offset = jobs.uploads().append(&upload, offset, body).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
@@ -221,7 +221,7 @@ pub async fn find(context: &Context, fields: Fields, owner: Owner<'_>) -> Result
     // Clients of tus know the URL alone.
     let named = fields.set(UPLOAD).unwrap_or_default().trim_end_matches('/');
     let id = named.rsplit('/').next().unwrap_or_default();
-    let upload = uploads.get(id, &owner.digest())?;
+    let upload = uploads.get(id, &owner.digest()).await?;
     let (offset, length) = (uploads.offset(&upload).await?, upload.length);
     if offset < length {
         return Err(UploadError::Incomplete { offset, length }.into());

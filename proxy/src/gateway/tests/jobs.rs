@@ -24,7 +24,7 @@ async fn stack(dir: &Path) -> Stack {
     with(dir, |_| {}).await
 }
 
-async fn with(dir: &Path, settings: impl FnOnce(&mut crate::config::Jobs)) -> Stack {
+pub async fn with(dir: &Path, settings: impl FnOnce(&mut crate::config::Jobs)) -> Stack {
     long::stack(1, |config| {
         config.gateway.jobs.dir = Some(dir.to_owned());
         settings(&mut config.gateway.jobs);
@@ -32,13 +32,17 @@ async fn with(dir: &Path, settings: impl FnOnce(&mut crate::config::Jobs)) -> St
     .await
 }
 
-fn request(stack: &Stack, fields: &[(&'static str, &'static str)], words: usize) -> reqwest::RequestBuilder {
+pub fn request(
+    stack: &Stack,
+    fields: &[(&'static str, &'static str)],
+    words: usize,
+) -> reqwest::RequestBuilder {
     let fields = [&[("async", "true")], fields].concat();
     stack.post(TRANSCRIBE).multipart(form(&fields, spoken(words)))
 }
 
 /// Makes a job and gives its id.
-async fn make(stack: &Stack, fields: &[(&'static str, &'static str)], words: usize) -> String {
+pub async fn make(stack: &Stack, fields: &[(&'static str, &'static str)], words: usize) -> String {
     let response = request(stack, fields, words).send().await.unwrap();
     assert_eq!(response.status(), 202);
     let location = response.headers()["location"].to_str().unwrap().to_owned();
@@ -49,14 +53,14 @@ async fn make(stack: &Stack, fields: &[(&'static str, &'static str)], words: usi
     id
 }
 
-async fn get(stack: &Stack, id: &str) -> Value {
+pub async fn get(stack: &Stack, id: &str) -> Value {
     let response = stack.get(&format!("/v1/audio/jobs/{id}")).await;
     assert_eq!(response.status(), 200);
     response.json().await.unwrap()
 }
 
 /// The job once it has that status.
-async fn reaches(stack: &Stack, id: &str, status: &str) -> Value {
+pub async fn reaches(stack: &Stack, id: &str, status: &str) -> Value {
     let deadline = Instant::now() + LIMIT;
     loop {
         let job = get(stack, id).await;
@@ -68,7 +72,7 @@ async fn reaches(stack: &Stack, id: &str, status: &str) -> Value {
     }
 }
 
-async fn result(stack: &Stack, id: &str, query: &str) -> reqwest::Response {
+pub async fn result(stack: &Stack, id: &str, query: &str) -> reqwest::Response {
     stack.get(&format!("/v1/audio/jobs/{id}/result{query}")).await
 }
 
@@ -291,10 +295,10 @@ async fn events_follow_a_job_to_its_end() {
 }
 
 /// What a receiver of webhooks got.
-type Got = Arc<Mutex<Vec<(HeaderMap, String)>>>;
+pub type Got = Arc<Mutex<Vec<(HeaderMap, String)>>>;
 
 /// Fails the first message and takes the others.
-async fn receiver() -> (String, Got) {
+pub async fn receiver() -> (String, Got) {
     let got = Got::default();
     let take = |Shared(got): Shared<Got>, headers: HeaderMap, body: String| async move {
         let mut got = got.lock();

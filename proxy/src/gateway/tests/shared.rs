@@ -1,87 +1,19 @@
 //! Quotas of two gateways that share a real Redis: they count as one, and each goes on alone while Redis is away.
 
-use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use redis::AsyncCommands;
-use redis::aio::MultiplexedConnection;
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::config::{Limits, Redis};
 use crate::gateway::tests::keys::Keyed;
+use crate::gateway::tests::redis::Server;
 use crate::gateway::tests::sessions::Client;
 use crate::gateway::tests::stack::{form, wav};
 use crate::keys::testing::add;
 
 const DEADLINE: Duration = Duration::from_secs(120);
-const PASSWORD: &str = "planted-redis-password";
-
-/// A Redis with a password, on a free port of the loopback.
-struct Server {
-    port: u16,
-    dir: TempDir,
-    child: Child,
-}
-
-impl Server {
-    async fn start() -> Self {
-        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("url"), format!("redis://:{PASSWORD}@127.0.0.1:{port}/0\n")).unwrap();
-        let child = run(port, &dir);
-        let server = Self { port, dir, child };
-        server.connection().await;
-        server
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    async fn restart(&mut self) {
-        self.child = run(self.port, &self.dir);
-        self.connection().await;
-    }
-
-    fn url_file(&self) -> PathBuf {
-        self.dir.path().join("url")
-    }
-
-    async fn connection(&self) -> MultiplexedConnection {
-        let url = std::fs::read_to_string(self.url_file()).unwrap();
-        let client = redis::Client::open(url.trim()).unwrap();
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            match client.get_multiplexed_async_connection().await {
-                Ok(connection) => return connection,
-                Err(error) => assert!(Instant::now() < deadline, "redis-server does not answer: {error}"),
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn run(port: u16, dir: &TempDir) -> Child {
-    Command::new("redis-server")
-        .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--requirepass", PASSWORD])
-        .args(["--save", "", "--appendonly", "no", "--dir"])
-        .arg(dir.path())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("redis-server is installed by `make packages-test`")
-}
 
 /// A gateway that shares this Redis, with a key of bob, who has these limits.
 async fn gateway(server: &Server, limits: Limits) -> (Keyed, String) {

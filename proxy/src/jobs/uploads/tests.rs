@@ -14,7 +14,7 @@ use crate::error::{Error, UploadError};
 
 fn open(dir: &std::path::Path) -> Uploads {
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-    Uploads::open(dir, Current::new(Config::default()), metrics).unwrap()
+    Uploads::open(dir, false, Current::new(Config::default()), metrics).unwrap()
 }
 
 async fn create(uploads: &Uploads, length: usize) -> Arc<Upload> {
@@ -60,7 +60,7 @@ proptest! {
                 assert_eq!(uploads.offset(&upload).await.unwrap(), at as u64);
             }
             assert!(fs::read(uploads.path(&upload.id)).unwrap() == file);
-            assert_eq!(uploads.get(&upload.id, "owner").unwrap(), upload);
+            assert_eq!(uploads.get(&upload.id, "owner").await.unwrap(), upload);
         });
     }
 }
