@@ -13,6 +13,8 @@ use crate::net::drain::Drain;
 
 /// How often it is looked for jobs to begin, to take over or to forget, beside their changes.
 const PERIOD: Duration = Duration::from_secs(1);
+/// How often files of no job are looked for, where several gateways have them.
+const SWEEP_PERIOD: Duration = Duration::from_secs(3600);
 /// Longest wait before a job that engines failed begins again.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 /// Waits before the end of a job is tried to be kept again.
@@ -24,15 +26,17 @@ impl Jobs {
     pub async fn run(self, worker: Arc<dyn Worker>, drain: Drain) {
         let stop = CancellationToken::new();
         let mut changes = self.changes();
-        let (mut looked, mut swept) = (None::<Instant>, false);
+        let (mut looked, mut swept) = (None::<Instant>, None::<Instant>);
         let mut kept = HashMap::new();
         loop {
             changes.mark_unchanged();
             if looked.is_none_or(|at| at.elapsed() >= PERIOD) {
                 // What cannot be reached now is asked again with the next look.
-                if self.look(&mut kept).await.is_ok() && !swept && self.inner.store.is_shared() {
+                let is_known = self.look(&mut kept).await.is_ok();
+                let is_due = swept.is_none_or(|at| at.elapsed() >= SWEEP_PERIOD);
+                if is_known && is_due && self.inner.store.is_shared() {
                     self.inner.store.sweep(self.inner.state.lock().jobs.keys().cloned().collect());
-                    swept = true;
+                    swept = Some(Instant::now());
                 }
                 looked = Some(Instant::now());
             }

@@ -92,3 +92,34 @@ impl Folder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn old_files_of_no_job_are_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        for id in ["known", "unknown", "young"] {
+            std::fs::write(folder.upload(id), "upload").unwrap();
+            folder.put_result(id, b"result").unwrap();
+            if id != "young" {
+                for path in [folder.upload(id), folder.results.join(id)] {
+                    let file = std::fs::File::options().write(true).open(path).unwrap();
+                    file.set_modified(SystemTime::now() - YOUNG * 2).unwrap();
+                }
+            }
+        }
+        folder.sweep(|id| id == "known");
+        for (id, is_there) in [("known", true), ("unknown", false), ("young", true)] {
+            assert_eq!(folder.upload(id).exists(), is_there, "{id}");
+            assert_eq!(folder.result(id).unwrap().is_some(), is_there, "{id}");
+        }
+        folder.put_result("known", b"another").unwrap();
+        assert_eq!(folder.result("known").unwrap().unwrap(), b"another");
+        assert_eq!(std::fs::read_dir(&folder.results).unwrap().count(), 2, "nothing unfinished is left");
+    }
+}
