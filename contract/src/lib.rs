@@ -3,6 +3,7 @@
 //! | module | between |
 //! |---|---|
 //! | [`report`], [`incident`], [`state`], [`class`] | guard -> gateway, operator: the state of one engine |
+//! | [`model_cache`] | guard -> operator: how far an engine's download is |
 //! | [`repair`] | guard -> operator: a wanted restart; operator -> guard: an order |
 //! | [`restart_request`] | guard -> the liveness helper of the engine's container |
 //! | [`vitals`] | the liveness helper -> guard: how busy the engine's container is |
@@ -17,6 +18,7 @@ mod capability;
 pub mod class;
 pub mod header;
 pub mod incident;
+pub mod model_cache;
 pub mod port;
 pub mod redact;
 pub mod repair;
@@ -29,6 +31,7 @@ pub mod vitals;
 pub use capability::Capability;
 pub use class::Class;
 pub use incident::{Incident, Moment, ProbeRecord, ProcessRecord, ThreadRecord};
+pub use model_cache::{CacheActivity, ModelCache};
 pub use repair::{Act, RepairOrder, RepairRequest, Verb};
 pub use report::{EngineReport, Predictor};
 pub use state::{State, VerdictName};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Capability, Class, Incident, RepairRequest, State, VerdictName, class};
+use crate::{Capability, Class, Incident, ModelCache, RepairRequest, State, VerdictName, class};
 
 /// A guard's report of its engine. Sent whole on every change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct EngineReport {
     /// The profile of its container that was chosen, as it says itself; at most 128 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
+    /// Its model files, while it is not proven and they can be measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_cache: Option<ModelCache>,
     /// Share of traffic it should get, 0 (ejected) to 1.
     pub weight: f64,
     /// Predicted seconds until a request that arrives now would start.
@@ -69,6 +72,7 @@ impl EngineReport {
             says: None,
             model: None,
             profile: None,
+            model_cache: None,
             weight: 0.0,
             queue_seconds: 0.0,
             recovery_seconds: None,

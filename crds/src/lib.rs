@@ -37,8 +37,8 @@ pub use stack::{
     Auth, GuardSpec, Monitoring, NetworkPolicy, SecretKey, SpeechStack, SpeechStackSpec, Switch, Updates,
 };
 pub use status::{
-    Endpoint, Endpoints, EngineStatus, Failure, Outcome, Phase, PodStatus, PrefillPhase, PrefillStatus,
-    RepairRecord, RepairStatus, Rung, SpeechStackStatus, Stopped, Summary,
+    CacheActivity, Endpoint, Endpoints, EngineStatus, Failure, ModelCacheStatus, Outcome, Phase, PodStatus,
+    PrefillPhase, PrefillStatus, RepairRecord, RepairStatus, Rung, SpeechStackStatus, Stopped, Summary,
 };
 pub use storage::Storage;
 pub use tracing::{HeadersSecret, Tracing};

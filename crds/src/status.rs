@@ -185,11 +185,49 @@ pub struct PodStatus {
     /// The engine's own words about why it does not serve yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub says: Option<String>,
+    /// Its model files, until the engine is verified: how far a first start is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_cache: Option<ModelCacheStatus>,
     /// Restarts of the engine container.
     pub restarts: i32,
     /// Since when it is in this state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
+}
+
+/// The model files of an engine that is not verified, as its guard measures them. Written at most twice a minute for an engine.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelCacheStatus {
+    /// Bytes that they take on disk, with those of files that are not complete.
+    pub bytes: i64,
+    /// Share of what a filled cache holds, percent, where the preset knows that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<i32>,
+    /// Whether there are more that were not counted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
+    /// Growth of the last minute, bytes per second.
+    pub bytes_per_second: i64,
+    /// What goes on.
+    pub activity: CacheActivity,
+    /// When they last grew, or were first measured if they did not grow since, by the clock of the pod's node.
+    pub unchanged_since: Time,
+    /// When this was written.
+    pub updated: Time,
+}
+
+/// What goes on in an engine that is not verified.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+pub enum CacheActivity {
+    /// Its model files grow, or did within the last minute.
+    Growing,
+    /// They do not grow, and it computes or reads the disk.
+    Loading,
+    /// They do not grow, and it does nothing.
+    Quiet,
+    /// Its guard is newer than the operator and says something else.
+    Unknown,
 }
 
 /// A failure of a pod, as far as the kubelet tells.

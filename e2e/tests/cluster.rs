@@ -11,6 +11,8 @@ mod admission;
 mod capacity;
 #[path = "cluster/chart.rs"]
 mod chart;
+#[path = "cluster/download.rs"]
+mod download;
 #[path = "cluster/failures.rs"]
 mod failures;
 #[path = "cluster/fixture.rs"]
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
         stack_test!(operator::guards_go_on_alone_under_a_budget),
         stack_test!(operator::a_guard_behind_a_policy_is_told),
         stack_test!(idle::an_unused_engine_sleeps_until_it_is_asked_for),
+        stack_test!(waiting download::a_first_start_shows_how_far_its_download_is),
         stack_test!(nim::the_gpu_stack_serves_every_call_and_heals),
         stack_test!(admission::every_rule_refuses_with_its_message),
         stack_test!(admission::every_sample_is_accepted),

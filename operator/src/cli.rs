@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
@@ -141,7 +142,7 @@ pub enum Error {
 /// When the API server or the file cannot be read, or there is no such stack.
 pub async fn answer(ask: Ask) -> Result<String, Error> {
     match ask {
-        Ask::Status { name, place } => Ok(tree::status(&stacks(name, &place).await?)),
+        Ask::Status { name, place } => Ok(tree::status(&stacks(name, &place).await?, Timestamp::now())),
         Ask::Incidents { name, place } => Ok(tree::incidents(&stacks(name, &place).await?)),
         Ask::Reset { name, place } => {
             let now = jiff::Timestamp::now().to_string();

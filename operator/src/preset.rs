@@ -114,6 +114,8 @@ pub struct PresetCache {
     pub path: String,
     /// Size of a new claim.
     pub size: Quantity,
+    /// What it holds once it is filled, for percents in status; unset where that is not known.
+    pub models: Option<Quantity>,
 }
 
 /// First guess of what a job costs, seconds.

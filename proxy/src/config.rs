@@ -135,6 +135,9 @@ pub struct Engine {
     /// Whether it is sent the `traceparent` and `tracestate` of a request; see [`Engine::joins_traces`].
     #[serde(default)]
     pub trace_context: Option<bool>,
+    /// The folder of its model files, where the guard can read it: its size tells how far a first start is.
+    #[serde(default)]
+    pub model_cache: Option<PathBuf>,
     /// When set the kubelet restarts the engine's container on the guard's word.
     #[serde(default)]
     pub kubelet: Option<Kubelet>,
@@ -178,6 +181,7 @@ impl Engine {
             standby: false,
             hosted: None,
             trace_context: None,
+            model_cache: None,
             kubelet: None,
             operator: None,
         }

@@ -34,6 +34,7 @@ mod protocols;
 use heal::child::ChildProcess;
 use heal::contact::Contact;
 use heal::identity::{ApiServer, Identity, Keys};
+use heal::model_cache::Meter;
 use heal::output::Output;
 use heal::runner::{self, Runner};
 use heal::snapshot::Snapshot;
@@ -174,6 +175,8 @@ impl Guard {
         let helper = engine.kubelet.as_ref().map(|settings| Source::helper(&settings.dir));
         let vitals = helper.or_else(|| child.as_ref().map(|child| child.vitals()));
         let vitals = Recorder::start(vitals, &registry, &name, drain).map_err(metrics)?;
+        let folder = engine.model_cache.clone();
+        let model_cache = Meter::start(folder, vitals.clone(), &registry, &name, drain).map_err(metrics)?;
         let gpu = gpu::start(engine, &registry, &observer, drain).map_err(metrics)?;
         let wanted = wanted(current.clone(), engine);
         let operator = engine.operator.is_some().then(|| admin::Operator {
@@ -218,6 +221,7 @@ impl Guard {
                 prober: Arc::new(prober),
                 actuator: runner.actuator,
                 vitals,
+                model_cache,
                 gpu,
                 draining: runner.draining,
                 operator: operator.as_ref().map(|operator| operator.contact.clone()),

@@ -6,8 +6,10 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use speechstack_crds::{EngineStatus, RepairRecord, SpeechStack};
 
+use crate::reconcile::status::model_cache;
+
 /// Stack, engines and pods, each in a line, with what is wrong below it.
-pub fn status(stacks: &[SpeechStack]) -> String {
+pub fn status(stacks: &[SpeechStack], now: Timestamp) -> String {
     let mut text = String::new();
     for stack in stacks {
         let status = stack.status.clone().unwrap_or_default();
@@ -30,12 +32,12 @@ pub fn status(stacks: &[SpeechStack]) -> String {
         }
         let records = status.repair.iter().flat_map(|repair| &repair.records);
         let records: Vec<_> = records.collect();
-        status.engines.iter().for_each(|one| engine(&mut text, one, &records));
+        status.engines.iter().for_each(|one| engine(&mut text, one, &records, now));
     }
     if text.is_empty() { "no stacks\n".to_owned() } else { text }
 }
 
-fn engine(text: &mut String, engine: &EngineStatus, records: &[&RepairRecord]) {
+fn engine(text: &mut String, engine: &EngineStatus, records: &[&RepairRecord], now: Timestamp) {
     let verified = format!("{}/{} verified", engine.verified, engine.desired);
     let model = engine.model.as_ref().map_or_else(String::new, |model| format!("  {model}"));
     let profile = engine.profile.as_ref().map_or_else(String::new, |profile| format!(", profile {profile}"));
@@ -49,6 +51,9 @@ fn engine(text: &mut String, engine: &EngineStatus, records: &[&RepairRecord]) {
             2,
             &format!("{}  {}{class}{says}  on {node}, {} restarts", pod.name, pod.state, pod.restarts),
         );
+        if let Some(cache) = &pod.model_cache {
+            line(text, 3, &model_cache::words(cache, Some(now)));
+        }
     }
     if let Some(last) = records.iter().rev().find(|record| record.engine == engine.name) {
         line(text, 2, &format!("last repair: {}", repair(last)));
@@ -114,7 +119,11 @@ mod tests {
                      "lastTransitionTime": "2026-11-01T00:00:00Z"}],
                 "engines": [{"name": "ears", "capability": "stt", "desired": 1, "ready": 0, "verified": 0, "updated": 1,
                     "model": "parakeet-v3", "profile": "09c2",
-                    "pods": [{"name": "demo-ears-1", "node": "n1", "state": "wedged", "class": "A", "restarts": 2}]}],
+                    "pods": [
+                        {"name": "demo-ears-1", "node": "n1", "state": "wedged", "class": "A", "restarts": 2},
+                        {"name": "demo-ears-2", "node": "n1", "state": "starting", "restarts": 0, "modelCache": {
+                            "bytes": 3_221_225_472_u64, "percent": 50, "bytesPerSecond": 0, "activity": "Quiet",
+                            "unchangedSince": "2026-11-01T00:00:00Z", "updated": "2026-11-01T00:01:00Z"}}]}],
                 "repair": {"total": 1, "records": [{
                     "engine": "ears", "pod": "demo-ears-1", "podUid": "u", "instance": "i", "rung": "Restart", "class": "A",
                     "attempt": 0, "ordered": "2026-11-01T00:00:00.000000Z", "outcome": "Recovered",
@@ -122,18 +131,20 @@ mod tests {
             },
         });
         let stack: SpeechStack = serde_json::from_value(stack).unwrap();
-        let text = status(std::slice::from_ref(&stack));
+        let now = "2026-11-01T00:07:30Z".parse().unwrap();
+        let text = status(std::slice::from_ref(&stack), now);
         for words in [
             "speech/demo  Repairing",
             "  ! Ready Repairing: 0/1",
             "  ears (stt)  0/1 verified  parakeet-v3, profile 09c2",
             "    demo-ears-1  wedged, class A  on n1, 2 restarts",
+            "      model cache 3.0 GiB, 50%, no growth for 7 min, the engine does nothing",
             "last repair: 2026-11-01T00:00:00Z  Restart of ears in pod demo-ears-1, class A: Recovered after 9 s",
         ] {
             assert!(text.contains(words), "{words:?} is not in\n{text}");
         }
         assert!(!text.contains("RepairSuspended"));
         assert!(incidents(&[stack]).starts_with("speech/demo  2026-11-01"));
-        assert_eq!(status(&[]), "no stacks\n");
+        assert_eq!(status(&[], now), "no stacks\n");
     }
 }

@@ -1,6 +1,6 @@
 //! What the operator keeps of a guard's report: of thousands of pods, not the rest.
 
-use contract::{Class, RepairRequest, State, VerdictName};
+use contract::{Class, ModelCache, RepairRequest, State, VerdictName};
 use serde::Deserialize;
 
 /// A guard's report of its engine.
@@ -22,6 +22,8 @@ pub struct Report {
     pub model: Option<Box<str>>,
     /// The profile that its container chose, as it says itself.
     pub profile: Option<Box<str>>,
+    /// Its model files while it is not proven; few engines start at a time.
+    pub model_cache: Option<Box<ModelCache>>,
     /// Restarts since the guard started.
     pub restarts: u64,
     /// A restart that waits for the operator's answer; few guards have one.
@@ -64,10 +66,12 @@ mod tests {
         let repair = json!({"instance": "i", "attempt": 0, "act": "dance", "class": "Z", "since_unix_ms": 1});
         let report = json!({
             "instance": "i", "state": "new", "verdict": "newer", "class": "Z", "repair": repair, "more": {},
+            "model_cache": {"bytes": 5, "bytes_per_second": 1, "unchanged_since_unix_ms": 7, "activity": "dreaming"},
         });
         let report: Report = serde_json::from_value(report).unwrap();
         assert_eq!((report.state, report.verdict, report.class), (State::Other, VerdictName::Other, None));
         assert_eq!(report.repair.as_ref().unwrap().act, Act::Other);
+        assert_eq!(report.model_cache.as_ref().unwrap().activity, contract::CacheActivity::Other);
         assert!(!report.is_verified() && !report.is_doubted());
         assert_eq!(report.state.as_str(), "unknown");
     }

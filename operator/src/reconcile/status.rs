@@ -22,6 +22,7 @@ use crate::pods::EnginePod;
 
 mod conditions;
 mod engines;
+pub mod model_cache;
 mod repair;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ pub mod identity;
 pub mod incident;
 pub mod kubelet;
 pub mod metrics;
+pub mod model_cache;
 pub mod output;
 pub mod prober;
 pub mod process_record;

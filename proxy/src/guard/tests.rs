@@ -16,6 +16,8 @@ use crate::guard::*;
 
 mod ipv6;
 
+/// Bytes of the model file that is there from the start.
+const PART: usize = 1 << 16;
 const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 struct Pod {
@@ -41,11 +43,15 @@ impl Pod {
         let dir = tempfile::tempdir().unwrap();
         let helper = dir.path().join("helper");
         fs::write(&helper, "").unwrap();
+        let models = dir.path().join("models");
+        fs::create_dir(&models).unwrap();
+        fs::write(models.join(".part"), [1; PART]).unwrap();
         let engine = config::Engine {
             name: "pod-0".into(),
             capability: Capability::Stt,
             url: format!("http://{address}"),
             kubelet: Some(config::Kubelet { dir: dir.path().into(), helper, direct_kill: false }),
+            model_cache: Some(models),
             operator: Some(config::Operator {
                 audience: "speechstack-guard".into(),
                 subject: OPERATOR.into(),
@@ -179,4 +185,24 @@ async fn a_stop_of_the_pod_drains_first_and_the_guard_ends_after_it() {
     assert_eq!(pod.ready().await, 503);
     pod.appears("drained").await;
     assert_eq!(timeout(TEST_TIMEOUT, pod.drain.finish(TEST_TIMEOUT)).await, Ok(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_far_a_download_is_goes_to_the_operator_until_the_engine_is_proven() {
+    let pod = Pod::start().await;
+    probe(pod.dir.path(), "7-ab");
+    let token = pod.token();
+    let mut stream = pod.client.get(pod.url("/state/stream")).bearer_auth(&token).send().await.unwrap();
+    let mut seen = String::new();
+    while !seen.contains(r#""activity":"growing""#) {
+        let chunk = timeout(TEST_TIMEOUT, stream.chunk()).await.unwrap().unwrap().unwrap();
+        seen.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    let report = pod.reaches(|report| report.model_cache.is_some()).await;
+    assert!(report.model_cache.unwrap().bytes >= PART as u64, "{seen}");
+    *pod.fake.mode.lock() = Mode::Well;
+    let report = pod.reaches(|report| report.state == State::Healthy).await;
+    assert_eq!(report.model_cache, None);
+    let metrics = pod.client.get(pod.url("/metrics")).send().await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("speechstack_guard_model_cache_bytes{engine=\"pod-0\"} "), "{metrics}");
 }

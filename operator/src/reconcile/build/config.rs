@@ -8,7 +8,7 @@ use kube::api::ObjectMeta;
 use serde::Serialize;
 use speechstack_crds::{Capability, ContainerRestarts, Span};
 
-use super::guard::RUN_PATH;
+use super::guard::{CACHE_PATH, RUN_PATH};
 use super::metadata;
 use super::pod::{API_KEY_FILE, TRACING_FILE};
 use crate::names;
@@ -143,6 +143,8 @@ struct Engine {
     key_file: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_context: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_cache: Option<&'static str>,
     guard: String,
     guard_admin: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -203,6 +205,7 @@ pub fn guard(stack: &ValidStack, engine: &ValidEngine, name: String) -> ConfigMa
             jobs: (engine.capability == Capability::Llm).then_some(engine.lane_jobs),
             key_file: external.and_then(|server| server.api_key_secret_ref.as_ref()).map(|_| API_KEY_FILE),
             trace_context: external.map(|server| server.trace_context),
+            model_cache: engine.cache.as_ref().filter(|_| external.is_none()).map(|_| CACHE_PATH),
             // What runs elsewhere is probed and left out when it fails, and restarted by others.
             kubelet: external.is_none().then_some(Kubelet {
                 dir: RUN_PATH,
@@ -238,6 +241,7 @@ fn described(engine: &ValidEngine, address: &str) -> Engine {
         jobs: None,
         key_file: None,
         trace_context: None,
+        model_cache: None,
         guard: format!("{address}:{}", port::GUARD),
         guard_admin: format!("{address}:{}", port::GUARD_ADMIN),
         kubelet: None,

@@ -10,6 +10,9 @@ use crate::reconcile::validate::ValidStack;
 /// Folder that guard and engine share.
 pub const RUN_PATH: &str = "/run/speechstack";
 
+/// Folder of the engine's model files, which the guard measures and never writes.
+pub const CACHE_PATH: &str = "/var/lib/speechstack/models";
+
 /// The guard beside an engine.
 pub fn sidecar(stack: &ValidStack, mut mounts: Vec<VolumeMount>) -> Container {
     mounts.push(pod::mount(volume::RUN, RUN_PATH));

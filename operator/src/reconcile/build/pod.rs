@@ -211,7 +211,8 @@ pub fn mount(name: &str, path: &str) -> VolumeMount {
     VolumeMount { name: name.into(), mount_path: path.into(), ..VolumeMount::default() }
 }
 
-fn read_only(mount: VolumeMount) -> VolumeMount {
+/// The same, to read from alone.
+pub fn read_only(mount: VolumeMount) -> VolumeMount {
     VolumeMount { read_only: Some(true), ..mount }
 }
 

@@ -109,7 +109,9 @@ fn beside(stack: &ValidStack, engine: &ValidEngine, config_map: String) -> pod::
     volumes.extend(headers);
     volumes.extend(cache_volume(stack, engine));
     volumes.extend(engine.volumes.clone());
-    let mounts = [config_mount, identity_mount].into_iter().chain(headers_mount);
+    // As the engine's user, who can read what it downloads.
+    let cache = engine.cache.as_ref().map(|_| pod::read_only(pod::mount(volume::CACHE, guard::CACHE_PATH)));
+    let mounts = [config_mount, identity_mount].into_iter().chain(headers_mount).chain(cache);
     let guard = guard::sidecar(stack, mounts.collect());
     pod::Parts {
         init: owner_setter(stack, engine).into_iter().chain([guard]).collect(),

@@ -5,6 +5,7 @@ use speechstack_crds::condition::{Judged as Verdict, condition_type, reason};
 use speechstack_crds::{Capability, Phase, RepairStatus, Updates};
 
 use super::engines::Judged;
+use super::model_cache;
 use crate::reconcile::apply::{self, AppliedObjects};
 use crate::reconcile::build::metadata;
 use crate::reconcile::failure::{self, Fault};
@@ -109,7 +110,9 @@ fn why_missing(engines: &[Judged]) -> (&'static str, String) {
         return (reason::REPAIRING, format!("wedged engines are being repaired; verified: {counts}"));
     }
     if missing.iter().all(|engine| engine.starting > 0 || engine.pods == 0) {
-        return (reason::STARTING, format!("engines start; verified: {counts}"));
+        let download = missing.iter().find_map(|engine| model_cache::of_pods(&engine.status.pods));
+        let download = download.map_or_else(String::new, |words| format!("; {words}"));
+        return (reason::STARTING, format!("engines start; verified: {counts}{download}"));
     }
     (reason::REPLICAS_MISSING, format!("verified: {counts}"))
 }

@@ -7,7 +7,7 @@ use speechstack_crds::{
     Summary,
 };
 
-use super::second;
+use super::{model_cache, second};
 use contract::State;
 
 use crate::guards::Seen;
@@ -111,9 +111,10 @@ fn one(
         rolling: live.is_none_or(|live| !live.observed),
         hosted: engine.spec.hosted.is_some(),
     };
+    let models = model_cache::expected(engine);
     for (pod, seen) in &observed.pods {
         if *pod.revision.engine == **name {
-            add(&mut judged, pod, seen.as_ref(), observed, before, now);
+            add(&mut judged, pod, seen.as_ref(), observed, (before, models), now);
         }
     }
     if let Some(prefill) =
@@ -151,7 +152,7 @@ fn add(
     pod: &EnginePod,
     seen: Option<&Seen>,
     observed: &Observed,
-    before: Option<&EngineStatus>,
+    (before, models): (Option<&EngineStatus>, Option<u64>),
     now: Timestamp,
 ) {
     if pod.ended {
@@ -208,8 +209,13 @@ fn add(
         || seen.and_then(|seen| seen.report.class).map(|class| class.as_str().to_owned()),
         |known| known.class.clone(),
     );
+    let model_cache = seen
+        .and_then(|seen| seen.report.model_cache.as_deref())
+        .filter(|_| !verified && !ending)
+        .map(|said| model_cache::shown(said, models, &name, before, now));
     judged.status.pods.push(PodStatus {
         name,
+        model_cache,
         node,
         class: class.filter(|_| !verified),
         says: seen.and_then(|seen| seen.report.says.as_deref()).filter(|_| !verified).map(str::to_owned),

@@ -91,6 +91,33 @@ fn model_and_profile_are_those_that_a_proven_engine_says_and_stay_while_none_is_
 }
 
 #[test]
+fn a_download_is_shown_with_its_pod_until_the_engine_is_verified() {
+    let seen = |state: &str, verdict: &str| {
+        let mut seen = says(state, verdict, true).unwrap();
+        let said = json!({"bytes": 3_221_225_472_u64, "bytes_per_second": 1024, "unchanged_since_unix_ms": 90_000,
+            "activity": "growing"});
+        seen.report.model_cache = serde_json::from_value(said).unwrap();
+        observed(vec![(pod("a", false, json!({})), Some(seen))])
+    };
+    let message = |status: &SpeechStackStatus| {
+        let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+        ready.message.clone()
+    };
+    let status = judged(&seen("starting", "pending"));
+    assert_eq!(status.engines[0].pods[0].model_cache.as_ref().unwrap().bytes, 3 << 30);
+    assert_eq!(
+        message(&status),
+        "engines start; verified: ears 0/2; pod a: model cache 3.0 GiB, growing by 1.0 KiB/s"
+    );
+    assert_eq!(again(&seen("starting", "pending"), Some(&status)), status, "it is written once");
+    let verified = again(&seen("healthy", "serving"), Some(&status));
+    assert_eq!(verified.engines[0].pods[0].model_cache, None);
+    assert!(!message(&verified).contains("model cache"));
+    let older = again(&observed(vec![(pod("a", false, json!({})), says("starting", "pending", true))]), None);
+    assert_eq!(older.engines[0].pods[0].model_cache, None, "a guard that does not measure");
+}
+
+#[test]
 fn a_gateway_beside_each_engine_is_ready_with_its_pods_and_has_a_url_of_its_own() {
     let stack = testing::valid(&format!("{SPEC}\ngateway: {{mode: Sidecar}}"));
     let of = |observed: Observed| {

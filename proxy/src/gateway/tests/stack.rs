@@ -273,6 +273,7 @@ fn report(name: &str, capability: Capability) -> EngineReport {
         says: None,
         model: None,
         profile: None,
+        model_cache: None,
         deferred: None,
         draining: false,
         incidents: Vec::new(),

@@ -17,6 +17,7 @@ use crate::guard::heal::contact::Contact;
 use crate::guard::heal::gpu::GpuState;
 use crate::guard::heal::incident::Draft;
 use crate::guard::heal::metrics::Metrics;
+use crate::guard::heal::model_cache::Meter;
 use crate::guard::heal::prober::{Outcome, Prober};
 use crate::guard::heal::snapshot::Snapshot;
 use crate::guard::heal::vitals::recorder::Recorder;
@@ -66,6 +67,8 @@ pub struct Parts {
     pub actuator: Option<Arc<dyn Actuator>>,
     /// How busy its processes are.
     pub vitals: Recorder,
+    /// How far its download is.
+    pub model_cache: Meter,
     /// What the driver says about its GPU, where it is asked.
     pub gpu: watch::Receiver<GpuState>,
     /// Whether the engine is about to be stopped, where that is announced.

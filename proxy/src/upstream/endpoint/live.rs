@@ -251,6 +251,7 @@ mod tests {
             says: None,
             model: None,
             profile: None,
+            model_cache: None,
             deferred: None,
             draining: false,
             incidents: Vec::new(),

@@ -118,6 +118,7 @@ impl Guard {
             says: None,
             model: None,
             profile: None,
+            model_cache: None,
             deferred: None,
             draining: false,
             incidents: Vec::new(),

@@ -3,7 +3,9 @@
 use speechstack_crds::SpeechStack;
 
 use super::*;
+use crate::names::volume;
 use crate::preset::Presets;
+use crate::reconcile::build::guard::CACHE_PATH;
 
 /// What both an engine and the gateway take.
 const OF_PODS: &str = "runtimeClassName: nvidia, priorityClassName: high, nodeSelector: {pool: speech}, \
@@ -110,5 +112,38 @@ fn readme_and_samples_name_the_secrets_of_nvidias_images() {
     for (place, stack) in stacks {
         assert!(!stack.spec.image_pull_secrets.is_empty(), "{place} has no imagePullSecrets");
         assert!(stack.spec.auth.ngc_secret_ref.is_some(), "{place} has no auth.ngcSecretRef");
+    }
+}
+
+#[test]
+fn a_guard_reads_the_models_of_an_engine_that_keeps_some_and_never_writes_them() {
+    let guard = |spec: &str| {
+        let desired = built(spec);
+        let map = desired.config_maps.iter().find(|map| map.name_any().starts_with("demo-ears")).unwrap();
+        let file = map.data.as_ref().unwrap()["config.yaml"].clone();
+        let pod = desired.engines[0].object.json()["spec"]["template"]["spec"].clone();
+        let containers = [&pod["initContainers"], &pod["containers"]].into_iter().filter_map(Value::as_array);
+        let guard = containers.flatten().find(|one| one["name"] == container::GUARD).unwrap().clone();
+        let mounts = guard["volumeMounts"].as_array().unwrap().clone();
+        (mounts.into_iter().find(|mount| mount["name"] == volume::CACHE), file)
+    };
+    for cache in [
+        "pvc: {}",
+        "pvc: {accessMode: ReadWriteMany}",
+        "existingClaim: models",
+        "ephemeral: {}",
+        "hostPath: {path: /var/cache/nim}",
+    ] {
+        let (mount, file) =
+            guard(&format!("stt: [{{name: ears, preset: parakeet-rnnt-1.1b, cache: {{{cache}}}}}]"));
+        let wanted = json!({"name": "speechstack-cache", "mountPath": CACHE_PATH, "readOnly": true});
+        assert_eq!(mount, Some(wanted), "{cache}");
+        assert!(file.contains(&format!("model_cache: {CACHE_PATH}")), "{cache}: {file}");
+    }
+    let hosted = "llm: [{name: ears, preset: external, external: {baseUrl: 'https://a.example', model: m}}]";
+    for spec in ["stt: [{name: ears, preset: reference}]", hosted] {
+        let (mount, file) = guard(spec);
+        assert_eq!(mount, None, "{spec}");
+        assert!(!file.contains("model_cache"), "{spec}: {file}");
     }
 }

@@ -251,6 +251,7 @@ impl Health {
             says,
             model: about.model,
             profile: about.profile,
+            model_cache: self.parts.model_cache.look(self.evidence.verified.is_none()),
             weight: standing.weight,
             queue_seconds: rounded(self.parts.lane.queue_seconds(now)),
             recovery_seconds: standing.recovery.map(|recovery| rounded(recovery.as_secs_f64())),

@@ -279,6 +279,7 @@ impl Stack {
             metrics: Metrics::register(&registry, &engine.name).unwrap(),
             actuator: Some(actuator.clone()),
             vitals: Recorder::default(),
+            model_cache: Meter::default(),
             gpu: watch::channel(GpuState::default()).1,
             draining: draining.subscribe(),
             operator: operated.then(|| contact.clone()),
