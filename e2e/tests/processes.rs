@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use speechstack_e2e::client::{Client, say};
 use speechstack_e2e::{binaries, ports, processes};
 
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A process that does not outlive the test.
@@ -33,7 +34,13 @@ impl Process {
 }
 
 impl Drop for Process {
+    /// A guard that is killed leaves its engine behind, so it is asked to stop first.
     fn drop(&mut self) {
+        processes::signal(Pid::from_child(&self.0), Signal::TERM);
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -146,11 +153,11 @@ async fn a_job_goes_on_at_another_gateway_when_its_own_is_killed_or_stops() -> R
     };
     let has_begun = |job: &Value| job["progress"].as_f64().is_some_and(|progress| progress > 0.0);
 
-    let (killed, first) = gateway()?;
+    let (mut killed, first) = gateway()?;
     ready(&first).await?;
     let id = make(&first).await?;
     until(&first, &id, has_begun).await?;
-    drop(killed);
+    killed.0.kill()?;
     let (stopped, second) = gateway()?;
     ready(&second).await?;
     let ended = until(&second, &id, |job| job["status"] == "succeeded").await?;
