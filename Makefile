@@ -186,10 +186,10 @@ thrift: packages-cluster cargo cluster-binaries $(TOOLS)/bin/helm ## Count what 
 	$(CARGO) test --workspace --test thrift $(RELEASE) --no-run
 	target/$(PROFILE)/cluster run --name bare --bare -- $(MAKE) --no-print-directory thrift-tests
 
-cluster-bench: packages-cluster cargo cluster-binaries $(TOOLS)/bin/helm ## Measure the operator beside a real API server, with 200 stacks and 10,000 pods; PROFILE=release.
+cluster-bench: packages-cluster cargo cluster-binaries $(TOOLS)/bin/helm ## Measure the operator beside a real API server, with STACKS (1,000) stacks and 10,000 pods; PROFILE=release.
 	$(CARGO) build --workspace --bins $(RELEASE)
 	$(CARGO) test --workspace --test thrift $(RELEASE) --no-run
-	SPEECHSTACK_THRIFT_PODS=10000 target/$(PROFILE)/cluster run --name bare --bare -- $(MAKE) --no-print-directory thrift-tests
+	SPEECHSTACK_THRIFT_STACKS=$(or $(STACKS),1000) SPEECHSTACK_THRIFT_PODS=10000 target/$(PROFILE)/cluster run --name bare --bare -- $(MAKE) --no-print-directory thrift-tests
 
 # A debug build with the tests has the features of the tests' build, so that nothing is compiled twice.
 images: packages-cluster cargo cluster-binaries ## Build the container images, from target/$(PROFILE).

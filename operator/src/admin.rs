@@ -15,6 +15,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::Stacks;
+
 /// What must happen before this replica is ready. Waiting for the lease is not part of it: a standby is ready.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
@@ -71,11 +73,11 @@ impl Drop for Pending {
 }
 
 /// The routes. Liveness says only that the process answers.
-pub fn router(readiness: Readiness, registry: Registry) -> Router {
+pub fn router(readiness: Readiness, registry: Registry, stacks: Stacks) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(move || std::future::ready(readyz(&readiness))))
-        .route("/metrics", get(move || std::future::ready(metrics(&registry))))
+        .route("/metrics", get(move || std::future::ready(metrics(&registry, &stacks))))
 }
 
 fn readyz(readiness: &Readiness) -> Response {
@@ -91,11 +93,17 @@ fn readyz(readiness: &Readiness) -> Response {
     }
 }
 
-fn metrics(registry: &Registry) -> Response {
+fn metrics(registry: &Registry, stacks: &Stacks) -> Response {
+    ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text(registry, stacks)).into_response()
+}
+
+/// All metrics, in Prometheus' text format.
+pub fn text(registry: &Registry, stacks: &Stacks) -> String {
     let mut families = registry.gather();
     families.extend(prometheus::gather());
-    let text = TextEncoder::new().encode_to_string(&families).unwrap_or_default();
-    ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response()
+    let mut text = TextEncoder::new().encode_to_string(&families).unwrap_or_default();
+    stacks.write(&mut text);
+    text
 }
 
 /// Serves the routes until cancelled; returns the address once it listens.

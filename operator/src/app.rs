@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures::StreamExt;
 use kube::runtime::controller::{self, Error as ControllerError};
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::Reporter;
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 use prometheus::Registry;
@@ -50,7 +50,7 @@ pub async fn run(run: Run) -> anyhow::Result<()> {
     let repairs = repair::Metrics::register(&registry).context("failed to register metrics of repair")?;
     let readiness = Readiness::default();
     let stop = CancellationToken::new();
-    let routes = admin::router(readiness.clone(), registry.clone());
+    let routes = admin::router(readiness.clone(), registry.clone(), metrics.stacks());
     let address = admin::start(run.admin, routes, stop.clone()).await?;
     tracing::info!(admin = %address, identity = run.pod_name, "operator starts");
     let tracer = export(&run, &registry)?;
@@ -141,8 +141,7 @@ fn lead(
     let guards = Guards::new(tokens.clone());
     let uses = Uses::default();
     let owners = watches.owners();
-    let deployments = watches.deployments();
-    let stateful_sets = watches.stateful_sets();
+    let workloads = watches.workloads();
     let pods = watches.pods();
     let nodes = watches.nodes(run.watch_nodes);
     let volumes = watches.volumes(run.node_escalation);
@@ -158,8 +157,7 @@ fn lead(
             image_pull_secrets: run.image_pull_secrets.clone(),
             fixed_user: run.fixed_user,
         },
-        deployments,
-        stateful_sets,
+        workloads,
         heard: reconcile::complaints::Heard::default(),
         pods: pods.clone(),
         nodes: nodes.clone(),
@@ -170,7 +168,7 @@ fn lead(
         check_secrets: run.check_secrets,
         read_logs: run.read_logs,
         last_words: reconcile::last_words::Read::default(),
-        recorder: Recorder::new(client.clone(), reporter),
+        recorder: events::Recorder::new(client.clone(), reporter),
         uses: uses.clone(),
         found: reconcile::observe::TtlCache::default(),
         outside: reconcile::outside::Cache::default(),
@@ -178,7 +176,8 @@ fn lead(
         written: reconcile::status::Written::default(),
         errors: parking_lot::Mutex::default(),
     });
-    let stacks = watches.stacks(gone(context.clone(), tokens));
+    let written = context.clone();
+    let stacks = watches.stacks(move |stack| written.written.shown(stack), gone(context.clone(), tokens));
     tasks.spawn(watches.clone().guards(guards.clone(), stacks.clone()));
     tasks.spawn(control(context, watches, stacks.clone(), queue, run.concurrency));
     tasks.spawn(guards::follow(guards.clone(), pods.clone(), owners, term.clone()));
@@ -245,7 +244,7 @@ fn gone(context: Arc<Context>, tokens: Tokens) -> impl Fn(SpeechStack) + Send + 
     move |stack| {
         tokens.forget(&kube::runtime::reflector::ObjectRef::from_obj(&stack));
         let (namespace, name) = (stack.namespace().unwrap_or_default(), stack.name_any());
-        context.metrics.forget(&namespace, &name, stack.status.as_ref());
+        context.metrics.stacks().forget(&namespace, &name);
         let uid = stack.metadata.uid.as_deref().unwrap_or_default();
         context.written.forget(uid);
         context.outside.forget(uid);

@@ -1,36 +1,30 @@
 //! The guards of all engine pods: one state stream each, and the orders sent to them.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use parking_lot::RwLock;
 use speechstack_crds::SpeechStack;
 use tokio::sync::broadcast;
-use tokio::task::AbortHandle;
-use tokio_util::sync::CancellationToken;
-
-use crate::owners::Owners;
-use crate::pods::{EnginePod, Pods};
 
 mod events;
+mod follow;
 pub mod order;
 pub mod report;
+mod set;
 mod stream;
 pub mod tokens;
 mod wire;
 
+pub use follow::follow;
 pub use order::Refusal;
 pub use report::Report;
 pub use tokens::Tokens;
 
 /// A guard that was not reached for so long, seconds, is reported: a pod that starts or a network that falters is not.
 const UNREACHED: i64 = 60;
-/// How often the set of pods is compared with the set of streams.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// The last word of a guard.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,7 +52,8 @@ pub struct Unreached {
 /// What all guards say, by pod UID. Cheap to clone.
 #[derive(Clone)]
 pub struct Guards {
-    seen: Arc<RwLock<HashMap<Arc<str>, Seen>>>,
+    /// Boxed, as a map is up to twice as large as what is in it.
+    seen: Arc<RwLock<HashMap<Arc<str>, Box<Seen>>>>,
     unreached: Arc<RwLock<HashMap<Arc<str>, Unreached>>>,
     changes: broadcast::Sender<ObjectRef<SpeechStack>>,
     tokens: Tokens,
@@ -74,7 +69,7 @@ impl Guards {
     /// The last word of the guard in that pod.
     #[must_use]
     pub fn seen(&self, pod_uid: &str) -> Option<Seen> {
-        self.seen.read().get(pod_uid).cloned()
+        self.seen.read().get(pod_uid).map(|seen| (**seen).clone())
     }
 
     /// Stacks of which a guard said something new that matters for status or repair.
@@ -104,6 +99,13 @@ impl Guards {
     pub fn unreached(&self, pod_uid: &str, now: Timestamp) -> Option<Unreached> {
         let unreached = self.unreached.read().get(pod_uid).cloned();
         unreached.filter(|unreached| is_long(unreached, now))
+    }
+
+    /// Notes that a stream could not be opened, or broke.
+    fn failed(&self, target: &stream::Target, error: &stream::Error) {
+        self.missed(&target.stack, &target.uid, error.words(), Timestamp::now());
+        let error: &dyn std::error::Error = error;
+        tracing::debug!(pod_uid = %target.uid, error, "unable to follow the guard");
     }
 
     /// Notes that a guard could not be reached, and tells those who wait for changes once that lasts.
@@ -139,7 +141,7 @@ impl Guards {
                 None => {
                     let ailing = ailing(None, &report, now);
                     let seen = Seen { report, since: now, ailing, connected: true };
-                    all.insert(Arc::clone(pod_uid), seen);
+                    all.insert(Arc::clone(pod_uid), Box::new(seen));
                     true
                 }
             }
@@ -187,76 +189,6 @@ fn ailing(before: Option<Timestamp>, report: &Report, now: Timestamp) -> Option<
     } else {
         before
     }
-}
-
-/// A guard that is followed.
-struct Followed {
-    stack: Arc<ObjectRef<SpeechStack>>,
-    address: IpAddr,
-    task: AbortHandle,
-    /// The version of the pods in which it was there.
-    version: u64,
-}
-
-/// Keeps one stream open to the guard of every engine pod of a stack that has an address, until cancelled.
-pub async fn follow(guards: Guards, pods: Pods, owners: Owners, cancel: CancellationToken) {
-    let mut followed: HashMap<Arc<str>, Followed> = HashMap::new();
-    let mut compared = None;
-    let mut look = tokio::time::interval(LOOK);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = cancel.cancelled() => break,
-            _ = look.tick() => {}
-        }
-        let version = Some((pods.version(), owners.version()));
-        if compared != version {
-            compare(&guards, &pods, &owners, &mut followed);
-            compared = version;
-        }
-    }
-    for (uid, guard) in followed {
-        guard.task.abort();
-        guards.forget(&guard.stack, &uid);
-    }
-}
-
-/// Starts and stops streams so that they match the pods.
-fn compare(guards: &Guards, pods: &Pods, owners: &Owners, followed: &mut HashMap<Arc<str>, Followed>) {
-    let version = pods.version();
-    pods.for_each(|stack, pod| {
-        let Some(address) = guarded_at(pod) else { return };
-        if let Some(known) = followed.get_mut(&pod.uid).filter(|known| known.address == address) {
-            known.version = version;
-            return;
-        }
-        // The address is of the same object as the owner: a token never goes where another object points.
-        if !owners.is_of(stack, pod) {
-            return;
-        }
-        let (stack, uid) = (Arc::clone(stack), Arc::clone(&pod.uid));
-        let target = stream::Target { stack: Arc::clone(&stack), uid: Arc::clone(&uid), address };
-        let guards = guards.clone();
-        // A block holds what it captures once, a function's future its arguments twice.
-        let task = tokio::spawn(async move { stream::follow(&guards, &target).await });
-        let task = task.abort_handle();
-        if let Some(old) = followed.insert(uid, Followed { stack, address, task, version }) {
-            old.task.abort();
-        }
-    });
-    followed.retain(|uid, guard| {
-        let stays = guard.version == version;
-        if !stays {
-            guard.task.abort();
-            guards.forget(&guard.stack, uid);
-        }
-        stays
-    });
-}
-
-/// Where the guard of a pod that runs is reached.
-fn guarded_at(pod: &EnginePod) -> Option<IpAddr> {
-    pod.address.filter(|_| pod.deleted.is_none() && !pod.ended)
 }
 
 #[cfg(test)]

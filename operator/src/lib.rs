@@ -11,7 +11,7 @@
 //! | module | part |
 //! |---|---|
 //! | `args`, `app`, `logging`, `admin`, `lease`, `panics`, `metrics`, `names`, `fingerprint` | the process |
-//! | `watch`, `owned`, `owners`, `pods` | what the cluster says, kept in memory |
+//! | `watch`, `owned`, `owners`, `pods`, `workloads` | what the cluster says, kept in memory |
 //! | `preset` | what is known of engine containers |
 //! | `reconcile` | the five steps |
 //! | `cli` | what people ask of stacks from a terminal |
@@ -42,6 +42,8 @@ pub mod app;
 pub mod args;
 pub mod cli;
 mod fingerprint;
+#[cfg(test)]
+mod footprint;
 mod guards;
 mod lease;
 pub mod logging;
@@ -56,3 +58,4 @@ mod reconcile;
 mod repair;
 mod uses;
 mod watch;
+mod workloads;

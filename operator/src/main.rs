@@ -8,7 +8,8 @@ use speechstack_operator::{app, cli, logging};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
+// Each worker has a heap of its own, and two are enough for a thousand stacks on a node of any size.
+#[tokio::main(worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
     match Args::parse().command {
         Command::Crd => {

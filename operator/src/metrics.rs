@@ -2,17 +2,11 @@
 
 use std::time::Duration;
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
-use speechstack_crds::SpeechStackStatus;
-use speechstack_crds::condition::condition_type;
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
 
-/// Conditions that alerts and dashboards ask for; each is a series for each stack.
-const CONDITIONS: [&str; 4] = [
-    condition_type::READY,
-    condition_type::DEGRADED,
-    condition_type::PREFLIGHT_PASSED,
-    condition_type::UPDATE_PENDING,
-];
+mod stacks;
+
+pub use stacks::Stacks;
 
 /// Metrics of leader and reconciler. Cloning shares them.
 #[derive(Clone)]
@@ -22,9 +16,7 @@ pub struct Metrics {
     errors: IntCounterVec,
     calls: IntCounterVec,
     status_patches: IntCounterVec,
-    replicas: IntGaugeVec,
-    suspended: IntGaugeVec,
-    conditions: IntGaugeVec,
+    stacks: Stacks,
     leader: IntGauge,
     watch_errors: IntCounterVec,
 }
@@ -37,11 +29,6 @@ impl Metrics {
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
         let counter = |name: &str, help: &str, labels: &[&str]| {
             let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(metric.clone()))?;
-            Ok::<_, prometheus::Error>(metric)
-        };
-        let gauge = |name: &str, help: &str, labels: &[&str]| {
-            let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(metric.clone()))?;
             Ok::<_, prometheus::Error>(metric)
         };
@@ -63,22 +50,7 @@ impl Metrics {
                 &["verb", "kind"],
             )?,
             status_patches: counter("speechstack_status_patches_total", "Status patches.", &["result"])?,
-            // `namespace` is what a scrape calls the operator's own.
-            replicas: gauge(
-                "speechstack_replicas",
-                "Engine replicas by state: desired, ready or verified.",
-                &["stack_namespace", "stack", "engine", "state"],
-            )?,
-            suspended: gauge(
-                "speechstack_repair_suspended",
-                "Engines whose repair stopped.",
-                &["stack_namespace", "stack"],
-            )?,
-            conditions: gauge(
-                "speechstack_condition",
-                "Whether a condition of a stack is true.",
-                &["stack_namespace", "stack", "condition"],
-            )?,
+            stacks: Stacks::default(),
             leader,
             watch_errors: counter("speechstack_watch_errors_total", "Watches that broke.", &["watch"])?,
         })
@@ -114,59 +86,16 @@ impl Metrics {
         self.leader.set(i64::from(leads));
     }
 
-    /// What a status says of engines.
-    pub fn engines(
-        &self,
-        namespace: &str,
-        stack: &str,
-        old: Option<&SpeechStackStatus>,
-        new: &SpeechStackStatus,
-    ) {
-        for engine in &new.engines {
-            for (state, count) in
-                [("desired", engine.desired), ("ready", engine.ready), ("verified", engine.verified)]
-            {
-                self.replicas
-                    .with_label_values(&[namespace, stack, &engine.name, state])
-                    .set(i64::from(count));
-            }
-        }
-        let kept = |name: &String| new.engines.iter().any(|engine| engine.name == *name);
-        let old = old.iter().flat_map(|status| &status.engines);
-        for gone in old.filter(|engine| !kept(&engine.name)) {
-            self.forget_engine(namespace, stack, &gone.name);
-        }
-        let stopped = new.repair.as_ref().map_or(0, |repair| repair.stopped.len());
-        let stopped = i64::try_from(stopped).unwrap_or(i64::MAX);
-        self.suspended.with_label_values(&[namespace, stack]).set(stopped);
-        for condition in new.conditions.iter().filter(|one| CONDITIONS.contains(&one.type_.as_str())) {
-            let labels = [namespace, stack, &condition.type_];
-            self.conditions.with_label_values(&labels).set(i64::from(condition.status == "True"));
-        }
-    }
-
-    /// A stack is gone.
-    pub fn forget(&self, namespace: &str, stack: &str, status: Option<&SpeechStackStatus>) {
-        for engine in status.iter().flat_map(|status| &status.engines) {
-            self.forget_engine(namespace, stack, &engine.name);
-        }
-        // An error only says that there was none.
-        let _ = self.suspended.remove_label_values(&[namespace, stack]);
-        for condition in CONDITIONS {
-            let _ = self.conditions.remove_label_values(&[namespace, stack, condition]);
-        }
-    }
-
-    fn forget_engine(&self, namespace: &str, stack: &str, engine: &str) {
-        for state in ["desired", "ready", "verified"] {
-            let _ = self.replicas.remove_label_values(&[namespace, stack, engine, state]);
-        }
+    /// What the statuses of stacks say; it is in no registry.
+    #[must_use]
+    pub fn stacks(&self) -> Stacks {
+        self.stacks.clone()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use speechstack_crds::{Capability, EngineStatus};
+    use speechstack_crds::{Capability, EngineStatus, SpeechStackStatus};
 
     use super::*;
 
@@ -200,9 +129,11 @@ mod tests {
         }]);
         let conditions = serde_json::from_value(degraded).unwrap();
         let status = SpeechStackStatus { engines: vec![engine], conditions, ..SpeechStackStatus::default() };
-        metrics.engines("speech", "demo", None, &status);
+        metrics.stacks().set("speech", "demo", &status);
         let _repairs = crate::repair::Metrics::register(&registry).unwrap();
-        let exported: Vec<String> = registry.gather().iter().map(|family| family.name().to_owned()).collect();
+        let text = crate::admin::text(&registry, &metrics.stacks());
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let exported: Vec<&str> = types.filter_map(|line| line.split(' ').next()).collect();
 
         let charts = include_str!("../../charts/speechstack/files/operator-alerts.yaml");
         let stacks = include_str!("../tests/golden/parakeet-nim.yaml");
@@ -214,7 +145,7 @@ mod tests {
             let is_metric =
                 |name: &&str| name.starts_with("speechstack_") && !name.starts_with("speechstack_dev_");
             for name in names.filter(is_metric) {
-                let ours = exported.iter().any(|known| known == name);
+                let ours = exported.contains(&name);
                 assert!(ours || page.contains(&format!("`{name}`")), "no metric {name}");
                 asked += usize::from(ours);
             }
@@ -224,8 +155,7 @@ mod tests {
 
     #[test]
     fn a_stack_that_is_gone_leaves_no_series() {
-        let registry = Registry::new();
-        let metrics = Metrics::register(&registry).unwrap();
+        let stacks = Stacks::default();
         let status = serde_json::json!({
             "conditions": [{"type": "Ready", "status": "True", "reason": "Verified", "message": "",
                 "lastTransitionTime": "2026-11-01T00:00:00Z"},
@@ -234,14 +164,27 @@ mod tests {
             "engines": [{"name": "ears", "capability": "stt", "desired": 1, "ready": 1, "verified": 1, "updated": 1}],
         });
         let status: SpeechStackStatus = serde_json::from_value(status).unwrap();
-        metrics.engines("speech", "demo", None, &status);
-        let series = |family: &str| {
-            let families = registry.gather();
-            let found = families.iter().find(|one| one.name() == family);
-            found.map_or(0, |family| family.get_metric().len())
+        stacks.set("speech", "demo", &status);
+        let text = || {
+            let mut text = String::new();
+            stacks.write(&mut text);
+            text
         };
-        assert_eq!((series("speechstack_condition"), series("speechstack_replicas")), (1, 3));
-        metrics.forget("speech", "demo", Some(&status));
-        assert_eq!((series("speechstack_condition"), series("speechstack_replicas")), (0, 0));
+        assert_eq!(
+            text(),
+            "# HELP speechstack_replicas Engine replicas by state: desired, ready or verified.\n\
+             # TYPE speechstack_replicas gauge\n\
+             speechstack_replicas{stack_namespace=\"speech\",stack=\"demo\",engine=\"ears\",state=\"desired\"} 1\n\
+             speechstack_replicas{stack_namespace=\"speech\",stack=\"demo\",engine=\"ears\",state=\"ready\"} 1\n\
+             speechstack_replicas{stack_namespace=\"speech\",stack=\"demo\",engine=\"ears\",state=\"verified\"} 1\n\
+             # HELP speechstack_repair_suspended Engines whose repair stopped.\n\
+             # TYPE speechstack_repair_suspended gauge\n\
+             speechstack_repair_suspended{stack_namespace=\"speech\",stack=\"demo\"} 0\n\
+             # HELP speechstack_condition Whether a condition of a stack is true.\n\
+             # TYPE speechstack_condition gauge\n\
+             speechstack_condition{stack_namespace=\"speech\",stack=\"demo\",condition=\"Ready\"} 1\n"
+        );
+        stacks.forget("speech", "demo");
+        assert_eq!(text(), "");
     }
 }

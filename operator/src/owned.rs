@@ -1,6 +1,7 @@
 //! The kinds that stacks own, and what is known of each object: enough to tell an unchanged one without asking.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use kube::api::{ApiResource, ObjectMeta};
 use parking_lot::RwLock;
@@ -123,18 +124,18 @@ pub type ObjectKey = (Owned, String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Live {
     /// UID.
-    pub uid: String,
-    /// UID of the stack that owns it.
-    pub owner: Option<String>,
+    pub uid: Box<str>,
+    /// UID of the stack that owns it; objects of a stack share it.
+    pub owner: Option<Arc<str>>,
     /// Fingerprint of what was applied last.
-    pub hash: Option<String>,
+    pub hash: Option<Box<str>>,
     /// Moves when the object changes in a way that may be somebody's edit: its generation, or its resource version
     /// where the kind has no generation.
     pub revision: u64,
     /// Resource version.
     pub version: u64,
     /// Hash of the size that a claim was grown to.
-    pub size: Option<String>,
+    pub size: Option<Box<str>>,
     /// Whether we own its number of replicas.
     pub holds_replicas: bool,
     /// Revision after our last apply, or the one found at start when no other client wrote since.
@@ -155,15 +156,13 @@ impl Live {
             _ => generation.or(version),
         };
         let revision = revision.unwrap_or(0);
-        let owners = metadata.owner_references.iter().flatten();
+        let mut owners = metadata.owner_references.iter().flatten();
+        let annotation = |key: &str| Some(metadata.annotations.as_ref()?.get(key)?.as_str().into());
         Self {
-            uid: metadata.uid.clone().unwrap_or_default(),
-            owner: owners
-                .filter(|owner| owner.controller == Some(true))
-                .map(|owner| owner.uid.clone())
-                .next(),
-            size: metadata.annotations.as_ref().and_then(|all| all.get(annotation::SIZE)).cloned(),
-            hash: metadata.annotations.as_ref().and_then(|all| all.get(annotation::HASH)).cloned(),
+            uid: metadata.uid.as_deref().unwrap_or_default().into(),
+            owner: owners.find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str().into()),
+            size: annotation(annotation::SIZE),
+            hash: annotation(annotation::HASH),
             revision,
             version: version.unwrap_or(0),
             holds_replicas: holds_replicas(metadata),
@@ -208,15 +207,24 @@ fn last_write(metadata: &ObjectMeta, ours: bool) -> Option<jiff::Timestamp> {
         .max()
 }
 
+/// The objects of a stack: a few dozen at most, so that a list is as fast as a map, and half as large.
+type OfStack = Vec<(ObjectKey, Live)>;
+
 /// All objects that carry our labels, by stack.
 #[derive(Default)]
-pub struct Index(RwLock<HashMap<StackKey, HashMap<ObjectKey, Live>>>);
+pub struct Index(RwLock<HashMap<StackKey, OfStack>>);
 
 impl Index {
     /// The objects of a stack.
     #[must_use]
     pub fn of_stack(&self, stack: &StackKey) -> HashMap<ObjectKey, Live> {
-        self.0.read().get(stack).cloned().unwrap_or_default()
+        self.0.read().get(stack).into_iter().flatten().cloned().collect()
+    }
+
+    /// Whether one of the stack's objects is so.
+    #[must_use]
+    pub fn any(&self, stack: &StackKey, is: impl Fn(Owned, &Live) -> bool) -> bool {
+        self.0.read().get(stack).into_iter().flatten().any(|((kind, _), live)| is(*kind, live))
     }
 
     /// An object as a watch shows it; returns its stack.
@@ -225,14 +233,15 @@ impl Index {
         let mut live = Live::of(kind, metadata);
         let mut index = self.0.write();
         let objects = index.entry(stack.clone()).or_default();
-        if let Some(known) = objects.get(&(kind, name.clone())).filter(|known| known.uid == live.uid) {
+        let known = objects.iter().find(|(key, known)| is(key, kind, &name) && known.uid == live.uid);
+        if let Some((_, known)) = known {
             // What we applied ourselves is known better than what the fields' times tell.
             live.applied = known.applied.or(live.applied);
             if known.version > live.version {
                 return Some(stack); // the watch lags behind our own write
             }
         }
-        objects.insert((kind, name), live);
+        put(objects, kind, name, live);
         Some(stack)
     }
 
@@ -241,7 +250,7 @@ impl Index {
         let Some((stack, name)) = keys(metadata) else { return };
         let mut live = Live::of(kind, metadata);
         live.applied = Some(live.revision);
-        self.0.write().entry(stack).or_default().insert((kind, name), live);
+        put(self.0.write().entry(stack).or_default(), kind, name, live);
     }
 
     /// An object is gone; returns its stack.
@@ -249,12 +258,8 @@ impl Index {
         let (stack, name) = keys(metadata)?;
         let mut index = self.0.write();
         if let Some(objects) = index.get_mut(&stack) {
-            let same = objects
-                .get(&(kind, name.clone()))
-                .is_some_and(|live| Some(&live.uid) == metadata.uid.as_ref());
-            if same {
-                objects.remove(&(kind, name));
-            }
+            let uid = metadata.uid.as_deref();
+            objects.retain(|(key, live)| !(is(key, kind, &name) && Some(&*live.uid) == uid));
             if objects.is_empty() {
                 index.remove(&stack);
             }
@@ -267,13 +272,32 @@ impl Index {
         let mut changed = Vec::new();
         self.0.write().retain(|stack, objects| {
             let before = objects.len();
-            objects.retain(|(of, _), live| *of != kind || uids.contains(&live.uid));
+            objects.retain(|((of, _), live)| *of != kind || uids.contains(&*live.uid));
             if objects.len() != before {
                 changed.push(stack.clone());
             }
             !objects.is_empty()
         });
         changed
+    }
+}
+
+fn is(key: &ObjectKey, kind: Owned, name: &str) -> bool {
+    key.0 == kind && key.1 == name
+}
+
+fn put(objects: &mut OfStack, kind: Owned, name: String, mut live: Live) {
+    let same =
+        objects.iter().find_map(|(_, other)| other.owner.as_ref().filter(|_| other.owner == live.owner));
+    if let Some(owner) = same {
+        live.owner = Some(Arc::clone(owner));
+    }
+    match objects.iter_mut().find(|(key, _)| is(key, kind, &name)) {
+        Some((_, known)) => *known = live,
+        None => {
+            objects.reserve_exact(1);
+            objects.push(((kind, name), live));
+        }
     }
 }
 

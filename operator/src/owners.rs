@@ -24,8 +24,8 @@ pub struct Owners {
 
 #[derive(Default)]
 struct Known {
-    sets: HashMap<String, String>,
-    listing: HashMap<String, String>,
+    sets: HashMap<Box<str>, Box<str>>,
+    listing: HashMap<Box<str>, Box<str>>,
     version: u64,
 }
 
@@ -50,7 +50,7 @@ impl Owners {
             Event::InitDone => known.sets = std::mem::take(&mut known.listing),
             Event::Apply(set) => insert(&mut known.sets, set.meta()),
             Event::Delete(set) => {
-                known.sets.remove(&set.meta().uid.clone().unwrap_or_default());
+                known.sets.remove(set.meta().uid.as_deref().unwrap_or_default());
             }
         }
         known.version += 1;
@@ -70,16 +70,17 @@ impl Owners {
             return true;
         }
         let Some(owner) = pod.revision.owner.as_deref() else { return false };
-        let workload = self.sets.read().sets.get(owner).cloned();
-        let uid = workload.as_deref().unwrap_or(owner);
+        let sets = self.sets.read();
+        let workload = sets.sets.get(owner);
+        let uid = workload.map_or(owner, |workload| workload);
         let key = (stack.namespace.clone().unwrap_or_default(), stack.name.clone());
-        self.index.of_stack(&key).into_iter().any(|((kind, _), live)| {
+        self.index.any(&key, |kind, live| {
             let controls = match kind {
                 Owned::Deployment => workload.is_some(),
                 Owned::StatefulSet => workload.is_none(),
                 _ => false,
             };
-            controls && live.uid == uid && live.owner.is_some()
+            controls && *live.uid == *uid && live.owner.is_some()
         })
     }
 }
@@ -92,12 +93,12 @@ impl Owners {
     }
 }
 
-fn insert(sets: &mut HashMap<String, String>, metadata: &ObjectMeta) {
+fn insert(sets: &mut HashMap<Box<str>, Box<str>>, metadata: &ObjectMeta) {
     let owners = metadata.owner_references.iter().flatten();
     let controller =
         owners.into_iter().find(|owner| owner.controller == Some(true) && owner.kind == "Deployment");
     if let (Some(uid), Some(controller)) = (&metadata.uid, controller) {
-        sets.insert(uid.clone(), controller.uid.clone());
+        sets.insert(uid.as_str().into(), controller.uid.as_str().into());
     }
 }
 

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Node;
 use kube::runtime::controller::Action;
-use kube::runtime::events::Recorder;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
 use parking_lot::Mutex;
@@ -19,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::owned::Index;
 use crate::pods::Pods;
 use crate::watch::OptionalKinds;
+use crate::workloads::Workloads;
 
 pub mod apply;
 pub mod build;
@@ -36,7 +35,6 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub mod validate;
-pub mod workload;
 
 /// Longest wait for one answer of the API server.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -54,10 +52,8 @@ pub struct Context {
     pub client: Client,
     /// The operator's settings for every stack.
     pub defaults: validate::Defaults,
-    /// All Deployments with our labels.
-    pub deployments: Store<Deployment>,
-    /// All StatefulSets with our labels.
-    pub stateful_sets: Store<StatefulSet>,
+    /// All Deployments and StatefulSets with our labels.
+    pub workloads: Workloads,
     /// What Events said of pods that wait.
     pub heard: complaints::Heard,
     /// All engine pods.
@@ -73,7 +69,7 @@ pub struct Context {
     /// Metrics.
     pub metrics: Metrics,
     /// Events.
-    pub recorder: Recorder,
+    pub recorder: events::Recorder,
     /// Whether the Secrets that stacks name may be read.
     pub check_secrets: bool,
     /// Whether logs of engines that ended may be read.

@@ -28,6 +28,7 @@ use crate::names::label;
 use crate::owned::{Index, Owned, StackKey};
 use crate::owners::Owners;
 use crate::pods::{Pods, WatchedPod};
+use crate::workloads::{LiveWorkload, Workloads};
 
 mod optional;
 pub(crate) mod strip;
@@ -124,8 +125,13 @@ impl Watches {
         }
     }
 
-    /// Watches stacks. `gone` is called with each stack that was deleted.
-    pub fn stacks(&self, gone: impl Fn(SpeechStack) + Send + 'static) -> Store<SpeechStack> {
+    /// Watches stacks. `shown` is called with each stack that changed, once the store has it, and `gone` with each that was
+    /// deleted.
+    pub fn stacks(
+        &self,
+        shown: impl Fn(&Arc<SpeechStack>) + Send + 'static,
+        gone: impl Fn(SpeechStack) + Send + 'static,
+    ) -> Store<SpeechStack> {
         let (store, mut writer) = reflector::store();
         let known = store.clone();
         let api: Api<DeserializeGuard<SpeechStack>> = self.api();
@@ -146,6 +152,9 @@ impl Watches {
                     Event::InitDone => listed.drain(..).for_each(|stack| wake.add(&known, &stack)),
                 }
                 writer.apply_watcher_event(&event);
+                if let Event::Apply(stack) = &event {
+                    known.get(&ObjectRef::from_obj(stack)).iter().for_each(&shown);
+                }
                 wake
             },
         );
@@ -200,28 +209,29 @@ impl Watches {
         store
     }
 
-    /// Watches Deployments with our labels: more than the metadata is needed of them.
-    pub fn deployments(&self) -> Store<Deployment> {
-        self.workloads("deployments", "watch of deployments", Owned::Deployment, strip::deployment)
+    /// Watches Deployments and StatefulSets with our labels: more than the metadata is needed of them.
+    pub fn workloads(&self) -> Workloads {
+        let workloads = Workloads::default();
+        self.workloads_of::<Deployment>("deployments", "watch of deployments", Owned::Deployment, &workloads);
+        let sets = Owned::StatefulSet;
+        self.workloads_of::<StatefulSet>("statefulsets", "watch of statefulsets", sets, &workloads);
+        workloads
     }
 
-    /// Watches objects of ours that run pods.
-    fn workloads<K>(&self, name: &'static str, task: &'static str, kind: Owned, strip: fn(&mut K)) -> Store<K>
+    fn workloads_of<K>(&self, name: &'static str, task: &'static str, kind: Owned, workloads: &Workloads)
     where
         K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
         K: Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+        LiveWorkload: for<'a> From<&'a K>,
     {
-        let (store, writer) = reflector::store();
+        let known = workloads.clone();
         let mut index = index(self.owned.clone(), kind);
-        let mut reflect = reflect(writer, strip);
-        let watch =
-            self.clone().follow(name, First::required(self, task), self.api(), ours(), move |event| {
-                let wake = index(&event); // before managedFields are dropped
-                reflect(event);
-                wake
-            });
+        let api: Api<K> = self.api();
+        let watch = self.clone().follow(name, First::required(self, task), api, ours(), move |event| {
+            known.apply(kind, &event);
+            index(&event)
+        });
         tokio::spawn(watch);
-        store
     }
 
     /// Watches the metadata of ReplicaSets with our labels, which tells whose pods are whose.
@@ -239,11 +249,6 @@ impl Watches {
             Wake::none()
         }));
         owners
-    }
-
-    /// Watches StatefulSets with our labels.
-    pub fn stateful_sets(&self) -> Store<StatefulSet> {
-        self.workloads("statefulsets", "watch of statefulsets", Owned::StatefulSet, strip::stateful_set)
     }
 
     /// Watches the metadata of all other kinds that every cluster has.
@@ -437,7 +442,7 @@ fn index<K: Resource>(owned: Arc<Index>, kind: Owned) -> impl FnMut(&Event<K>) -
 fn readable(event: Event<DeserializeGuard<SpeechStack>>) -> Option<Event<SpeechStack>> {
     let read = |guard: DeserializeGuard<SpeechStack>| match guard.0 {
         Ok(mut stack) => {
-            stack.metadata.managed_fields = None;
+            strip::stack(&mut stack);
             Some(stack)
         }
         Err(invalid) => {

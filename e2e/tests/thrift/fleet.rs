@@ -20,7 +20,9 @@ use super::operator::make_namespace;
 
 /// Calls at the same time.
 const CONCURRENCY: usize = 32;
-const TEST_TIMEOUT: Duration = Duration::from_secs(180);
+const TEST_TIMEOUT: Duration = Duration::from_secs(600);
+/// Between two looks at all stacks, which is work for the API server.
+const LOOK: Duration = Duration::from_secs(1);
 /// Engines of each stack.
 pub const ENGINES: usize = 2;
 const ENGINE: &str = "speechstack.dev/engine";
@@ -73,6 +75,7 @@ impl Fleet {
     /// Waits until every stack has its Deployments and was told so.
     pub async fn await_observed(&self, count: usize) -> Result<()> {
         await_condition(&format!("{count} stacks have their objects"), TEST_TIMEOUT, async || {
+            tokio::time::sleep(LOOK).await;
             let stacks = self.api::<SpeechStack>().list(&ListParams::default()).await?.items;
             let observed = |stack: &&SpeechStack| {
                 let status = stack.status.as_ref();
@@ -91,6 +94,7 @@ impl Fleet {
     /// Waits until every stack is ready.
     pub async fn await_ready(&self, count: usize) -> Result<()> {
         await_condition(&format!("{count} stacks are ready"), TEST_TIMEOUT, async || {
+            tokio::time::sleep(LOOK).await;
             let stacks = self.api::<SpeechStack>().list(&ListParams::default()).await?.items;
             let is_ready = |stack: &&SpeechStack| {
                 let conditions = stack.status.iter().flat_map(|status| &status.conditions);

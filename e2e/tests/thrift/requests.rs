@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use speechstack_e2e::cluster::Cluster;
 use speechstack_e2e::cluster::audit::{Audit, Request};
 use speechstack_e2e::cluster::wait::await_condition;
@@ -15,13 +15,15 @@ use super::operator::{self, Operator};
 
 const STACKS: usize = 200;
 const PODS: usize = 2000;
-/// More pods, for a look at the memory: the variable has their number.
+/// The variable has another number of stacks.
+const OTHER: &str = "SPEECHSTACK_THRIFT_STACKS";
+/// More pods, for a look at the memory: the variable has their number, at least two for each stack.
 const MORE: &str = "SPEECHSTACK_THRIFT_PODS";
 const MOST_WRITES: usize = 5;
 /// How long nobody must be asked anything until the operator counts as quiet.
 const QUIET: Duration = Duration::from_secs(4);
 const IDLE: Duration = Duration::from_secs(60);
-const TEST_TIMEOUT: Duration = Duration::from_secs(180);
+const TEST_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// From the creation of a stack to its readiness, no object is written more than a few times.
 pub async fn one_stack_converges(cluster: Cluster) -> Result<()> {
@@ -57,15 +59,18 @@ pub async fn many_stacks_idle(cluster: Cluster) -> Result<()> {
     let _guards = Guards::start().await?;
     let operator = Operator::start(&cluster).await?;
     let fleet = Fleet::new(&cluster, "fleet").await?;
-    let more = std::env::var(MORE).ok().map(|pods| pods.parse::<usize>()).transpose()?;
+    let stacks = variable(OTHER)?.unwrap_or(STACKS);
+    let more = variable(MORE)?;
     let mut audit = Audit::from_now(cluster.layout())?;
-    let of_one = STACKS * ENGINES;
-    fleet.create_many(STACKS, more.unwrap_or(PODS) / of_one).await?;
-    fleet.await_observed(STACKS).await?;
+    let of_one = stacks * ENGINES;
+    let pods = PODS.max(of_one);
+    figures::memory(&operator, "nothing")?;
+    fleet.create_many(stacks, more.unwrap_or(pods) / of_one).await?;
+    fleet.await_observed(stacks).await?;
     quiet(&mut audit).await?;
-    figures::memory(&operator, &format!("{STACKS} stacks"))?;
-    fleet.populate(PODS / of_one).await?;
-    operator.await_streams(PODS).await?;
+    figures::memory(&operator, &format!("{stacks} stacks"))?;
+    fleet.populate(pods / of_one).await?;
+    operator.await_streams(pods).await?;
     quiet(&mut audit).await?;
 
     tokio::time::sleep(IDLE).await;
@@ -76,27 +81,36 @@ pub async fn many_stacks_idle(cluster: Cluster) -> Result<()> {
     let asked = asked.into_iter().map(Request::shown);
     let asked: Vec<_> = asked.filter(|request| !request.starts_with("get /apis/")).collect();
     eprintln!(
-        "{STACKS} stacks and {PODS} pods idle for {IDLE:?}: {} requests about the lease, {} watches begun, others: {asked:?}",
+        "{stacks} stacks and {pods} pods idle for {IDLE:?}: {} requests about the lease, {} watches begun, others: {asked:?}",
         leases.len(),
         watches.len(),
     );
     ensure!(asked.is_empty(), "{} requests while nothing happened", asked.len());
 
-    figures::memory(&operator, &format!("{STACKS} stacks and {PODS} pods"))?;
+    figures::memory(&operator, &format!("{stacks} stacks and {pods} pods"))?;
     figures::first_writes(&Fleet::new(&cluster, "singles").await?, &mut audit).await?;
     quiet(&mut audit).await?;
+    let mut streams = pods;
     if let Some(more) = more {
         fleet.populate(more / of_one).await?;
-        operator.await_streams(more / of_one * of_one).await?;
+        streams = more / of_one * of_one;
+        operator.await_streams(streams).await?;
         quiet(&mut audit).await?;
-        figures::memory(&operator, &format!("{STACKS} stacks and {more} pods"))?;
+        figures::memory(&operator, &format!("{stacks} stacks and {more} pods"))?;
     }
     operator.stop().await?;
 
     let operator = Operator::start(&cluster).await?;
+    operator.await_streams(streams).await?;
     let requests = quiet(&mut audit).await?;
     figures::no_ops(&operator, &requests).await?;
     operator.stop().await
+}
+
+/// A number that the environment may set.
+fn variable(name: &str) -> Result<Option<usize>> {
+    let Ok(text) = std::env::var(name) else { return Ok(None) };
+    text.parse().map(Some).with_context(|| format!("{name} is no number"))
 }
 
 /// Waits until nothing but the lease was asked for a while; returns what was asked before.

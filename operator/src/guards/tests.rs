@@ -1,7 +1,8 @@
 //! Tests of streams and orders against a guard's admin port in this process.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State as Shared;
@@ -15,10 +16,12 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::order::Accepted;
 use super::*;
-use crate::pods::WatchedPod;
+use crate::owners::Owners;
+use crate::pods::{Pods, WatchedPod};
 use contract::{RepairOrder, State, Verb, VerdictName};
 
 const CEILING: Duration = Duration::from_secs(20);

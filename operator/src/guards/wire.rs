@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 
 /// Bytes taken from a socket at once. The buffer lives on the stack while bytes are there.
-const READ: usize = 4096;
+pub(super) const READ: usize = 4096;
 /// Longest head of a response.
 const HEAD: usize = 8192;
 /// Longest line that gives a chunk's size.
@@ -30,7 +30,7 @@ pub(super) enum Error {
 }
 
 /// Reads what has arrived, waiting for the first byte; empty at the end.
-pub(super) async fn read(stream: &TcpStream) -> io::Result<Bytes> {
+async fn read(stream: &TcpStream) -> io::Result<Bytes> {
     loop {
         stream.readable().await?;
         let mut buffer = [0_u8; READ];

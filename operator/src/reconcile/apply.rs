@@ -16,11 +16,11 @@ use speechstack_crds::Updates;
 use super::build::engine::is_claim;
 use super::build::{DesiredObjects, Scale, Update, Workload};
 use super::validate::ValidStack;
-use super::workload::LiveWorkload;
 use super::{CALL_TIMEOUT, Context, quantity, rollouts};
 use crate::fingerprint;
 use crate::names::{FIELD_MANAGER, SCALE_FIELD_MANAGER, annotation, label};
 use crate::owned::{Live, ObjectKey, Owned};
+use crate::workloads::LiveWorkload;
 
 /// Why objects could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -305,7 +305,7 @@ impl<'a> Pass<'a> {
         for (names, size) in growths {
             let wanted = fingerprint::short(&size.0);
             let smaller = |(kind, name): &ObjectKey, live: &Live| {
-                *kind == Owned::Claim && is_claim(names, name) && live.size.as_deref() != Some(&wanted)
+                *kind == Owned::Claim && is_claim(names, name) && live.size.as_deref() != Some(&*wanted)
             };
             let found = self.live.iter().filter(|(key, live)| smaller(key, live));
             let found: Vec<String> = found.map(|((_, name), _)| name.clone()).collect();
@@ -353,7 +353,7 @@ impl<'a> Pass<'a> {
 
     async fn one(&mut self, kind: Owned, name: String, mut object: Value, hash: String) -> Result<(), Error> {
         match self.live.get(&(kind, name.clone())) {
-            Some(live) if live.owner.as_ref().is_some_and(|owner| *owner != self.stack.uid) => {
+            Some(live) if live.owner.as_ref().is_some_and(|owner| **owner != *self.stack.uid) => {
                 // Of an earlier stack of this name; the garbage collector is about to take it.
                 return Err(Error::Taken { kind, name });
             }
@@ -420,9 +420,9 @@ impl<'a> Pass<'a> {
                 !self.desired.contains(*key)
                     && !key.0.is_kept()
                     && known.has(key.0)
-                    && live.owner.as_ref() == Some(&self.stack.uid)
+                    && live.owner.as_deref() == Some(&*self.stack.uid)
             })
-            .map(|((kind, name), live)| (*kind, name.clone(), live.uid.clone()))
+            .map(|((kind, name), live)| (*kind, name.clone(), live.uid.to_string()))
             .collect();
         for (kind, name, uid) in extra {
             let parameters = DeleteParams {

@@ -1,12 +1,49 @@
 //! Events of a stack: one for each transition of a condition, none for each pass.
 
+use std::sync::Arc;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::Resource;
-use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::events::{self, Event, EventType, Reporter};
+use kube::{Client, Resource};
+use parking_lot::Mutex;
 use speechstack_crds::condition::{condition_type, reason};
 use speechstack_crds::{SpeechStack, SpeechStackStatus};
 
 use super::CALL_TIMEOUT;
+
+/// Events that a recorder of kube remembers, so that an Event that comes again within minutes is counted in the one that is
+/// there: it keeps each as a whole object, of all stacks.
+const REMEMBERED: usize = 64;
+
+/// Writes Events. Cloning shares it.
+#[derive(Clone)]
+pub struct Recorder {
+    client: Client,
+    reporter: Reporter,
+    /// A recorder, and how many Events it got.
+    current: Arc<Mutex<(events::Recorder, usize)>>,
+}
+
+impl Recorder {
+    /// In the name of that reporter.
+    #[must_use]
+    pub fn new(client: Client, reporter: Reporter) -> Self {
+        let current = Mutex::new((events::Recorder::new(client.clone(), reporter.clone()), 0));
+        Self { client, reporter, current: Arc::new(current) }
+    }
+
+    /// The recorder for the next Event.
+    fn next(&self) -> events::Recorder {
+        let mut current = self.current.lock();
+        let (recorder, count) = &mut *current;
+        if *count == REMEMBERED {
+            *recorder = events::Recorder::new(self.client.clone(), self.reporter.clone());
+            *count = 0;
+        }
+        *count += 1;
+        recorder.clone()
+    }
+}
 
 /// What to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,7 +143,7 @@ pub async fn publish(recorder: &Recorder, stack: &SpeechStack, notes: Vec<Note>)
             action: "Reconcile".into(),
             secondary: None,
         };
-        match tokio::time::timeout(CALL_TIMEOUT, recorder.publish(&event, &reference)).await {
+        match tokio::time::timeout(CALL_TIMEOUT, recorder.next().publish(&event, &reference)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "unable to publish an event"),
             Err(_) => tracing::debug!("no answer to an event"),
@@ -127,4 +164,20 @@ pub fn caches_kept(stack: &SpeechStack, claims: &[String]) -> Option<Note> {
             claims.join(", ")
         ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::testing::Server;
+
+    #[tokio::test]
+    async fn few_events_are_remembered() {
+        let reporter = Reporter { controller: "c".into(), instance: None };
+        let recorder = Recorder::new(Server::default().client(), reporter);
+        (0..REMEMBERED).for_each(|_| drop(recorder.next()));
+        assert_eq!(recorder.current.lock().1, REMEMBERED);
+        recorder.next();
+        assert_eq!(recorder.current.lock().1, 1, "another recorder");
+    }
 }

@@ -6,9 +6,9 @@ use speechstack_crds::Failure;
 use speechstack_crds::condition::reason;
 
 use super::last_words;
-use super::workload::LiveWorkload;
 use crate::names::container as name;
 use crate::pods::{Container, EnginePod, Terminated, Unscheduled};
+use crate::workloads::LiveWorkload;
 
 /// A pod still there this long after its grace period does not end by itself.
 const STUCK_SECONDS: i64 = 60;

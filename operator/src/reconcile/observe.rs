@@ -11,13 +11,12 @@ use parking_lot::Mutex;
 use speechstack_crds::SpeechStack;
 
 use super::outside::{self, Outside};
-use super::workload::LiveWorkload;
 use super::{Context, complaints, last_words};
 use crate::guards::Seen;
-use crate::names::label;
 use crate::owned::Owned;
 use crate::pods::EnginePod;
 use crate::watch::Optional;
+use crate::workloads::LiveWorkload;
 
 mod fillings;
 
@@ -150,7 +149,7 @@ pub async fn observe(context: &Context, stack: &SpeechStack) -> Result<Observed,
     let name = stack.name_any();
     let nodes = context.nodes.state();
     let pods = context.pods.of_stack(&ObjectRef::from_obj(stack));
-    let workloads = workloads(context, &namespace, &name);
+    let workloads = context.workloads.of_stack(&namespace, &name);
     let ngc = stack.spec.auth.ngc_secret_ref.as_ref().map(|key| (&*key.name, &*key.key));
     let keys = stack.spec.gateway.auth.as_ref().map(|auth| &auth.keys_secret_ref);
     let keys = keys.map(|key| (&*key.name, &*key.key));
@@ -242,19 +241,6 @@ async fn missing_claims(
     Ok(missing)
 }
 
-fn workloads(context: &Context, namespace: &str, stack: &str) -> HashMap<String, LiveWorkload> {
-    let deployments = context.deployments.state_filter(|object| belongs(object, namespace, stack));
-    let sets = context.stateful_sets.state_filter(|object| belongs(object, namespace, stack));
-    let deployments = deployments.iter().map(|object| (object.name_any(), LiveWorkload::from(&**object)));
-    let sets = sets.iter().map(|object| (object.name_any(), LiveWorkload::from(&**object)));
-    let mut all: HashMap<String, LiveWorkload> = deployments.collect();
-    for (name, set) in sets {
-        // While one takes the place of the other both are there.
-        all.insert(name, set);
-    }
-    all
-}
-
 fn claims(context: &Context, namespace: &str, stack: &str) -> BTreeSet<String> {
     let objects = context.owned.of_stack(&(namespace.to_owned(), stack.to_owned()));
     objects.into_keys().filter(|(kind, _)| *kind == Owned::Claim).map(|(_, name)| name).collect()
@@ -271,11 +257,6 @@ fn unreached(context: &Context, pods: &[Arc<EnginePod>], now: jiff::Timestamp) -
 fn with_word(context: &Context, pod: Arc<EnginePod>) -> (Arc<EnginePod>, Option<Seen>) {
     let seen = context.guards.seen(&pod.uid);
     (pod, seen)
-}
-
-fn belongs(object: &impl ResourceExt, namespace: &str, stack: &str) -> bool {
-    object.meta().namespace.as_deref() == Some(namespace)
-        && object.labels().get(label::STACK).is_some_and(|of| of == stack)
 }
 
 fn is_ready(node: &Node) -> bool {

@@ -3,13 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use kube::runtime::reflector::Store;
-use kube::{Resource, ResourceExt};
 use parking_lot::Mutex;
 
 use super::Context;
-use super::workload::LiveWorkload;
-use crate::names::label;
+use crate::workloads::LiveWorkload;
 
 /// Namespace and name of a workload.
 pub type Key = (String, String);
@@ -48,18 +45,13 @@ impl Rollouts {
 /// Engines of all stacks that are rolled out or have fewer pods available than wanted. An update waits for them: a template
 /// that does not work stops at the first engines that got it.
 pub fn partial(context: &Context) -> BTreeSet<Key> {
-    fn keys<K>(store: &Store<K>) -> Vec<Key>
-    where
-        K: Resource<DynamicType = ()> + Clone + 'static,
-        LiveWorkload: for<'a> From<&'a K>,
-    {
-        let engines = store.state_filter(|object| object.labels().contains_key(label::ENGINE));
-        let partial = engines.iter().filter(|object| !is_whole(&LiveWorkload::from(&***object)));
-        partial.map(|object| (object.namespace().unwrap_or_default(), object.name_any())).collect()
-    }
-    let mut all = keys(&context.deployments);
-    all.extend(keys(&context.stateful_sets));
-    all.into_iter().collect()
+    let mut partial = BTreeSet::new();
+    context.workloads.for_each_engine(|namespace, name, live| {
+        if !is_whole(live) {
+            partial.insert((namespace.to_owned(), name.to_owned()));
+        }
+    });
+    partial
 }
 
 /// Whether all pods have the newest template and are available.

@@ -1,6 +1,7 @@
 //! The status step: what was applied and what pods and guards say become a status; one patch if it changed.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -45,11 +46,18 @@ pub(super) const SPACING: Duration = Duration::from_secs(5);
 /// What was written of each stack, by UID.
 #[derive(Default)]
 pub struct Written {
-    /// Resource version and status that the watch may not have shown yet. Without it a lagging watch would have times of
-    /// conditions set anew.
-    unseen: Mutex<HashMap<String, (u64, SpeechStackStatus)>>,
+    /// With its resource version. Without it a lagging watch would have times of conditions set anew.
+    newest: Mutex<HashMap<String, (u64, Newest)>>,
     /// When it was last written.
     last: Mutex<HashMap<String, Instant>>,
+}
+
+/// The newest that is known of a stack.
+enum Newest {
+    /// Written, and not shown by the watch yet.
+    Written(Box<SpeechStackStatus>),
+    /// As the watch shows it; a reconcile may have begun before. It is the one that the watch keeps.
+    Shown(Arc<SpeechStack>),
 }
 
 /// What follows from a look at a status.
@@ -62,19 +70,20 @@ pub struct Published {
 }
 
 impl Written {
-    /// The status as it is: what was written, until the watch has caught up.
+    /// The status as it is: what was written or shown since `stack` was.
     fn current(&self, stack: &SpeechStack) -> Option<SpeechStackStatus> {
         let uid = stack.metadata.uid.as_deref().unwrap_or_default();
-        let mut written = self.unseen.lock();
+        let mut newest = self.newest.lock();
         let shown = version(stack);
-        match written.get(uid) {
-            Some((version, status)) if shown < *version => {
+        match newest.get(uid) {
+            Some((version, Newest::Written(status))) if shown < *version => {
                 // The healer writes its part; the newest word of it is in the watch or still under way.
                 let repair = stack.status.as_ref().and_then(|status| status.repair.clone());
-                Some(SpeechStackStatus { repair, ..status.clone() })
+                Some(SpeechStackStatus { repair, ..(**status).clone() })
             }
+            Some((version, Newest::Shown(newest))) if shown < *version => newest.status.clone(),
             _ => {
-                written.remove(uid);
+                newest.remove(uid);
                 stack.status.clone()
             }
         }
@@ -83,7 +92,16 @@ impl Written {
     fn keep(&self, stack: &SpeechStack, status: &SpeechStackStatus) {
         if let Some(uid) = stack.uid() {
             self.last.lock().insert(uid.clone(), Instant::now());
-            self.unseen.lock().insert(uid, (version(stack), status.clone()));
+            self.newest.lock().insert(uid, (version(stack), Newest::Written(Box::new(status.clone()))));
+        }
+    }
+
+    /// The watch shows a stack: what it has caught up with need not be kept twice.
+    pub fn shown(&self, stack: &Arc<SpeechStack>) {
+        let uid = stack.metadata.uid.as_deref().unwrap_or_default();
+        let shown = version(stack);
+        if let Some(newest) = self.newest.lock().get_mut(uid).filter(|(known, _)| *known <= shown) {
+            *newest = (shown, Newest::Shown(Arc::clone(stack)));
         }
     }
 
@@ -95,7 +113,7 @@ impl Written {
 
     /// A stack is gone.
     pub fn forget(&self, uid: &str) {
-        self.unseen.lock().remove(uid);
+        self.newest.lock().remove(uid);
         self.last.lock().remove(uid);
     }
 }
@@ -132,7 +150,7 @@ pub async fn publish(
         && old.as_ref() != Some(&status)
     {
         let (namespace, name) = (stack.namespace().unwrap_or_default(), stack.name_any());
-        context.metrics.engines(&namespace, &name, old.as_ref(), &status);
+        context.metrics.stacks().set(&namespace, &name, &status);
         return Ok(Published { changes_with_time, held_back: Some(wait) });
     }
     write(context, stack, old, status).await?;
@@ -224,7 +242,7 @@ async fn write(
     new: SpeechStackStatus,
 ) -> Result<(), Error> {
     let (namespace, name) = (stack.namespace().unwrap_or_default(), stack.name_any());
-    context.metrics.engines(&namespace, &name, old.as_ref(), &new);
+    context.metrics.stacks().set(&namespace, &name, &new);
     if old.as_ref() == Some(&new) {
         return Ok(());
     }

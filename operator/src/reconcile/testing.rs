@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Client;
 use kube::client::Body;
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::Reporter;
 use kube::runtime::reflector;
 use kube::runtime::watcher::Event;
 use parking_lot::Mutex;
@@ -26,6 +26,7 @@ use crate::names::FIELD_MANAGER;
 use crate::owned::{Index, Owned};
 use crate::pods::Pods;
 use crate::watch::{Optional, OptionalKinds};
+use crate::workloads::Workloads;
 
 /// The smallest stack of both kinds.
 pub const MINIMAL: &str = "
@@ -266,8 +267,7 @@ pub fn context(server: &Server) -> Arc<Context> {
     Arc::new(Context {
         client: client.clone(),
         defaults: defaults(),
-        deployments: empty(),
-        stateful_sets: empty(),
+        workloads: Workloads::default(),
         heard: super::complaints::Heard::default(),
         pods: Pods::default(),
         nodes: empty(),
@@ -275,7 +275,7 @@ pub fn context(server: &Server) -> Arc<Context> {
         guards: Guards::new(crate::guards::Tokens::fixed("token")),
         optional: Arc::new(OptionalKinds::of(all_kinds())),
         metrics: Metrics::register(&Registry::new()).unwrap(),
-        recorder: Recorder::new(client, reporter),
+        recorder: super::events::Recorder::new(client, reporter),
         check_secrets: true,
         read_logs: false,
         last_words: super::last_words::Read::default(),
@@ -290,15 +290,12 @@ pub fn context(server: &Server) -> Arc<Context> {
 
 /// The same context, whose watch has shown that Deployment.
 pub fn knowing(context: &Arc<Context>, deployment: Deployment) -> Arc<Context> {
-    let (store, mut writer) = reflector::store();
-    for event in [Event::Init, Event::InitApply(deployment), Event::InitDone] {
-        writer.apply_watcher_event(&event);
-    }
+    let workloads = Workloads::default();
+    workloads.apply(Owned::Deployment, &Event::Apply(deployment));
     Arc::new(Context {
         client: context.client.clone(),
         defaults: context.defaults.clone(),
-        deployments: store,
-        stateful_sets: empty(),
+        workloads,
         heard: super::complaints::Heard::default(),
         pods: Pods::default(),
         nodes: empty(),

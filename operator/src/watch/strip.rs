@@ -1,14 +1,30 @@
-//! What is kept of nodes, volumes and Deployments in memory: the rest would be most of the operator.
+//! What is kept of stacks, nodes and volumes in memory: the rest would be most of the operator.
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{
-    Node, NodeSpec, NodeStatus, ObjectReference, PersistentVolume, PersistentVolumeClaim,
-    PersistentVolumeClaimSpec, PersistentVolumeSpec, PodSpec, PodTemplateSpec,
+    Node, NodeSpec, NodeStatus, ObjectReference, PersistentVolume, PersistentVolumeSpec,
 };
-use kube::ResourceExt;
 use kube::api::ObjectMeta;
+use speechstack_crds::{SpeechStack, SpeechStackSpec};
 
-use crate::names::{annotation, volume};
+use crate::names::annotation;
+
+/// Where kubectl keeps a copy of what was applied.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// A stack: all but who wrote its fields. Lists are as long as what is in them, not as they grew.
+pub fn stack(stack: &mut SpeechStack) {
+    stack.metadata.managed_fields = None;
+    if let Some(annotations) = &mut stack.metadata.annotations {
+        annotations.remove(LAST_APPLIED);
+    }
+    let SpeechStackSpec { stt, tts, llm, .. } = &mut stack.spec;
+    [stt, tts, llm].into_iter().for_each(Vec::shrink_to_fit);
+    if let Some(status) = &mut stack.status {
+        status.conditions.shrink_to_fit();
+        status.engines.shrink_to_fit();
+        status.engines.iter_mut().for_each(|engine| engine.pods.shrink_to_fit());
+    }
+}
 
 /// A node: labels, taints, readiness, our report, and its devices.
 pub fn node(node: &mut Node) {
@@ -59,63 +75,4 @@ pub fn volume(volume: &mut PersistentVolume) {
         ..PersistentVolumeSpec::default()
     });
     volume.status = None;
-}
-
-/// A StatefulSet: fingerprints, replicas, templates of claims and status.
-pub fn stateful_set(object: &mut StatefulSet) {
-    object.metadata.managed_fields = None;
-    object.annotations_mut().retain(|key, _| key.starts_with("speechstack.dev/"));
-    object.spec = object.spec.take().map(|spec| StatefulSetSpec {
-        replicas: spec.replicas,
-        template: template(spec.template),
-        // As they were applied, without what the API server added.
-        volume_claim_templates: spec.volume_claim_templates.map(|all| all.into_iter().map(claim).collect()),
-        ..StatefulSetSpec::default()
-    });
-}
-
-/// A pod template: the volume of the guard's file, as pods made from it need that file.
-fn template(template: PodTemplateSpec) -> PodTemplateSpec {
-    let volumes = template.spec.and_then(|spec| spec.volumes).unwrap_or_default();
-    let volumes = volumes.into_iter().filter(|one| one.name == volume::CONFIG).collect();
-    let spec = PodSpec { volumes: Some(volumes), ..PodSpec::default() };
-    PodTemplateSpec { metadata: None, spec: Some(spec) }
-}
-
-fn claim(claim: PersistentVolumeClaim) -> PersistentVolumeClaim {
-    PersistentVolumeClaim {
-        metadata: ObjectMeta {
-            name: claim.metadata.name,
-            labels: claim.metadata.labels,
-            ..ObjectMeta::default()
-        },
-        spec: claim.spec.map(|spec| PersistentVolumeClaimSpec {
-            access_modes: spec.access_modes,
-            storage_class_name: spec.storage_class_name,
-            resources: spec.resources,
-            ..PersistentVolumeClaimSpec::default()
-        }),
-        status: None,
-    }
-}
-
-/// A Deployment: fingerprints, replicas and status.
-pub fn deployment(deployment: &mut Deployment) {
-    deployment.metadata.managed_fields = None;
-    deployment.annotations_mut().retain(|key, _| key.starts_with("speechstack.dev/"));
-    deployment.spec = deployment.spec.take().map(|spec| DeploymentSpec {
-        replicas: spec.replicas,
-        template: template(spec.template),
-        ..DeploymentSpec::default()
-    });
-    if let Some(status) = &mut deployment.status {
-        // Only what keeps it from its pods.
-        let tells = |kind: &str, status: &str| {
-            (kind == "ReplicaFailure") == (status == "True") && kind != "Available"
-        };
-        status.conditions = status
-            .conditions
-            .take()
-            .map(|all| all.into_iter().filter(|one| tells(&one.type_, &one.status)).collect());
-    }
 }

@@ -38,7 +38,7 @@ async fn more_stacks_than_a_queue_holds_keep_nobody_from_becoming_ready() {
         owned: Arc::default(),
         cancel,
     };
-    let known = watches.stacks(|_| ());
+    let known = watches.stacks(|_| (), |_| ());
     let ready = tokio::time::timeout(Duration::from_secs(30), readiness.ready()).await;
     assert!(ready.is_ok(), "still pending: {:?}", readiness.names());
     assert_eq!(known.len(), 2 * QUEUE);

@@ -10,7 +10,7 @@ use super::{DesiredObjects, Update, Workload, build};
 use crate::fingerprint;
 use crate::names::container;
 use crate::reconcile::testing::{self, MINIMAL};
-use crate::reconcile::workload::LiveWorkload;
+use crate::workloads::LiveWorkload;
 
 mod fields;
 

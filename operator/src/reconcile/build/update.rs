@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use speechstack_crds::{UpdateWindow, Updates};
 
 use crate::owned::Owned;
-use crate::reconcile::workload::LiveWorkload;
+use crate::workloads::LiveWorkload;
 
 /// What is desired of a workload, as far as it decides.
 #[derive(Clone, Copy, Debug)]

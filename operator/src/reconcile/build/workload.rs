@@ -17,7 +17,7 @@ use crate::fingerprint;
 use crate::names::annotation;
 use crate::owned::Owned;
 use crate::reconcile::validate::{Replicas, ValidEngine, ValidStack};
-use crate::reconcile::workload::LiveWorkload;
+use crate::workloads::LiveWorkload;
 
 /// What runs an engine's pods.
 #[derive(Clone, Debug)]

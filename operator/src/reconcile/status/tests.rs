@@ -11,8 +11,8 @@ use super::*;
 use crate::guards::Seen;
 use crate::pods::EnginePod;
 use crate::reconcile::build::Update;
-use crate::reconcile::workload::LiveWorkload;
 use crate::reconcile::{outside, testing};
+use crate::workloads::LiveWorkload;
 
 const SPEC: &str = "stt: [{name: ears, preset: reference, replicas: 2}]";
 
@@ -425,4 +425,25 @@ fn a_stack_is_found_from_outside_by_what_others_say() {
     let listeners = outside::Outside { load_balancer: None, listeners: vec![listener] };
     let route = "{httpRoute: {parentRefs: [{name: edge}]}}";
     assert_eq!(external(route, listeners).as_deref(), Some("https://192.0.2.7/v1"));
+}
+
+#[test]
+fn a_written_status_counts_for_a_reconcile_that_began_before_the_watch_showed_it() {
+    let at = |version: &str, phase: Option<Phase>| {
+        let mut stack = testing::stack(SPEC);
+        stack.metadata.resource_version = Some(version.into());
+        stack.status =
+            phase.map(|phase| SpeechStackStatus { phase: Some(phase), ..SpeechStackStatus::default() });
+        stack
+    };
+    let phase = |status: Option<SpeechStackStatus>| status.and_then(|status| status.phase);
+    let written = Written::default();
+    let (before, after) = (at("1", None), at("2", Some(Phase::Ready)));
+    written.keep(&after, after.status.as_ref().unwrap());
+    assert_eq!(phase(written.current(&before)), Some(Phase::Ready), "the watch lags behind");
+    written.shown(&Arc::new(after.clone()));
+    assert!(matches!(written.newest.lock().values().next(), Some((2, Newest::Shown(_)))), "kept once");
+    assert_eq!(phase(written.current(&before)), Some(Phase::Ready), "it began before");
+    assert_eq!(phase(written.current(&after)), Some(Phase::Ready));
+    assert!(written.newest.lock().is_empty());
 }
