@@ -21,7 +21,11 @@ const STATES: [&str; 3] = ["desired", "ready", "verified"];
 
 /// What statuses say, by namespace and name of the stack. Cloning shares it.
 #[derive(Clone, Default)]
-pub struct Stacks(Arc<RwLock<BTreeMap<(Box<str>, Box<str>), Series>>>);
+pub struct Stacks(Arc<RwLock<ByStack>>);
+
+type ByStack = BTreeMap<(Box<str>, Box<str>), Series>;
+/// Gives the lines of one stack, each by its further labels and its value.
+type Lines<'a> = &'a dyn Fn(&Series, &mut dyn FnMut(&str, i64));
 
 /// What the status of one stack says.
 struct Series {
@@ -56,7 +60,7 @@ impl Stacks {
     /// Appends all series in Prometheus' text format. Names of namespaces, stacks and engines have nothing to be escaped.
     pub fn write(&self, text: &mut String) {
         let stacks = self.0.read();
-        let mut family = |name: &str, help: &str, each: &dyn Fn(&Series, &mut dyn FnMut(&str, i64))| {
+        let mut family = |name: &str, help: &str, each: Lines<'_>| {
             let mut named = false;
             for ((namespace, stack), series) in &*stacks {
                 each(series, &mut |labels, value| {
