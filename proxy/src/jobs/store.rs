@@ -71,7 +71,7 @@ pub struct Changes {
 
 enum Records {
     Embedded(Arc<Embedded>),
-    Shared(Shared),
+    Shared(Box<Shared>),
 }
 
 /// The store.
@@ -92,7 +92,7 @@ impl Store {
     ) -> Result<(Self, Vec<Record>), Error> {
         let folder = Folder::open(dir)?;
         if let Some(redis) = redis {
-            let records = Records::Shared(Shared::new(redis.clone(), up));
+            let records = Records::Shared(Box::new(Shared::new(redis.clone(), up)));
             return Ok((Self { records, folder }, Vec::new()));
         }
         let (embedded, records) = Embedded::open(dir)?;

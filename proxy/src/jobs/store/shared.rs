@@ -16,7 +16,7 @@ use crate::net;
 /// How soon it is tried again to connect.
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 /// Records that are asked for at a time.
-const PAGE: usize = 500;
+const RECORDS: usize = 500;
 /// How long removals are known. A gateway that was away for half as long reads everything again.
 const REMOVALS: Duration = Duration::from_secs(3600);
 
@@ -35,6 +35,9 @@ struct Link {
     /// When to try again, after a failure.
     retry_at: Option<Instant>,
 }
+
+/// Ids with their records, which are JSON, or nothing once they were removed.
+type Page = Vec<(String, Option<Vec<u8>>)>;
 
 /// How far this gateway has read.
 #[derive(Clone, Debug, Default)]
@@ -67,11 +70,10 @@ impl Shared {
         loop {
             let mut call = script.prepare_invoke();
             call.key(self.key("changes")).key(self.key("records")).key(self.key("epoch"));
-            call.arg(seen.last).arg(&seen.epoch).arg(crate::jobs::random_id()).arg(PAGE);
-            let (epoch, last, page): (String, u64, Vec<(String, Option<Vec<u8>>)>) =
-                self.invoke(&call).await?;
+            call.arg(seen.last).arg(&seen.epoch).arg(crate::jobs::random_id()).arg(RECORDS);
+            let (epoch, last, page): (String, u64, Page) = self.invoke(&call).await?;
             changes.is_all |= epoch != seen.epoch;
-            let is_last = page.len() < PAGE;
+            let is_last = page.len() < RECORDS;
             seen = Seen { epoch, last, at: Some(Instant::now()) };
             for (id, record) in page {
                 changes.changed.push((id, record.as_deref().map(read).transpose()?));
