@@ -93,9 +93,14 @@ pub async fn prometheus_finds_the_stack(fixture: &Fixture) -> Result<()> {
                 ensure!(there, "neither the operator nor a pod of the stack exports {name}");
             }
         }
-        let verified =
-            format!(r#"stack="speech",stack_namespace="{}",state="verified"}} 1"#, fixture.space.name);
-        ensure!(metrics.contains(&verified), "no replica is reported as verified:\n{metrics}");
+        let labels = [
+            r#"stack="speech""#,
+            &format!(r#"stack_namespace="{}""#, fixture.space.name),
+            r#"state="verified""#,
+        ];
+        let is_verified =
+            |line: &str| line.ends_with("} 1") && labels.iter().all(|label| line.contains(label));
+        ensure!(metrics.lines().any(is_verified), "no replica is reported as verified:\n{metrics}");
         Ok(())
     })
     .await
