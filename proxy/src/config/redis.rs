@@ -7,6 +7,8 @@ use std::time::Duration;
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
 use serde::{Deserialize, Serialize};
 
+use crate::net::redis::Server;
+
 /// A Redis, or what speaks its protocol, that several gateways share. A change counts from the next start on.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -44,6 +46,11 @@ impl fmt::Debug for Redis {
 }
 
 impl Redis {
+    /// The server to connect to.
+    pub fn server(&self) -> Server<'_> {
+        Server { url: self.url.as_deref(), url_file: self.url_file.as_deref(), timeout: self.timeout }
+    }
+
     /// What of it cannot be, in words.
     pub(super) fn fault(&self) -> Option<&'static str> {
         match (&self.url, &self.url_file) {

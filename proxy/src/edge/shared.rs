@@ -183,7 +183,7 @@ impl Shared {
         while let Some(known) = accounts.upgrade() {
             let is_lost = self.connection.read().is_none();
             if is_lost {
-                match net::redis::connect(&self.config).await {
+                match net::redis::connect(self.config.server()).await {
                     Ok(connection) => {
                         *self.connection.write() = Some(connection);
                         (backoff, is_logged) = (BACKOFF.0, false);

@@ -1,11 +1,10 @@
 //! A connection to a Redis.
 
+use std::path::Path;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisError};
-
-use crate::config::Redis;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -23,20 +22,30 @@ pub enum ConnectError {
     Redis(RedisError),
 }
 
+/// Where a Redis is, and how long an answer of it may take.
+#[derive(Clone, Copy)]
+pub struct Server<'a> {
+    /// Its URL.
+    pub url: Option<&'a str>,
+    /// A file with the URL, which comes first.
+    pub url_file: Option<&'a Path>,
+    pub timeout: Duration,
+}
+
 /// Connects, by the URL that is in the file now.
 ///
 /// # Errors
 /// [`ConnectError`].
-pub async fn connect(config: &Redis) -> Result<MultiplexedConnection, ConnectError> {
-    let url = match (&config.url, &config.url_file) {
+pub async fn connect(server: Server<'_>) -> Result<MultiplexedConnection, ConnectError> {
+    let url = match (server.url, server.url_file) {
         (_, Some(path)) => {
             tokio::fs::read_to_string(path).await.map_err(ConnectError::Read)?.trim().to_owned()
         }
-        (url, None) => url.clone().unwrap_or_default(),
+        (url, None) => url.unwrap_or_default().to_owned(),
     };
     let client = Client::open(url).map_err(|_| ConnectError::Url)?;
     let limits = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(Some(config.timeout));
+        .set_response_timeout(Some(server.timeout));
     client.get_multiplexed_async_connection_with_config(&limits).await.map_err(ConnectError::Redis)
 }

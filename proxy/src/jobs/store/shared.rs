@@ -158,7 +158,7 @@ impl Shared {
         if link.retry_at.is_some_and(|at| at > Instant::now()) {
             return Err(Error::Away);
         }
-        match net::redis::connect(&self.config).await {
+        match net::redis::connect(self.config.server()).await {
             Ok(connection) => {
                 tracing::info!("jobs are shared through Redis");
                 self.up.set(1);
