@@ -138,7 +138,7 @@ pub(super) async fn open(address: SocketAddr, token: &str) -> Result<(TcpStream,
     Ok((stream, framing, first))
 }
 
-/// An open stream. It is read by its owner, who is told when bytes are there.
+/// An open stream. Its owner reads it when the set says that bytes are there.
 pub(super) struct Open {
     /// The socket, which never blocks.
     pub(super) stream: mio::net::TcpStream,

@@ -221,7 +221,7 @@ impl Jobs {
         }
     }
 
-    /// Keeps how a job ended, if it still runs here. A store that is away is waited for: what engines heard is dear.
+    /// Keeps how a job ended, if it still runs here. A store that is away is waited for: the work of engines is not done twice for that.
     async fn keep_end(&self, id: &str, outcome: Result<Outcome, Failure>) {
         let mut waits = KEEP_AGAIN.into_iter();
         while self.try_end(id, &outcome).await.is_err() {

@@ -70,7 +70,7 @@ impl Common {
             *stack.engines[0].pace.lock() = Duration::from_secs(3600);
             sender.send((stack.url.clone(), Arc::clone(&stack.engines[0]))).unwrap();
             let _ = killed.recv();
-            // Nothing of it runs any more, and nothing was said to anyone.
+            // Nothing of it runs any more, and nothing was handed over.
             runtime.shutdown_background();
             std::mem::forget(stack);
         });
