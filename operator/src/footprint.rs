@@ -1,5 +1,5 @@
-//! Ceilings on what stays in the heap for each stack and each pod. Those of a stack, a pod and its guard are 30 % above what
-//! was measured (12,939, 357 and 519 bytes); the others are estimates.
+//! Ceilings on what stays in the heap for each stack and each pod, 30 % above what was measured: 13,579 bytes for a stack, 3,285
+//! for its objects, 766 for its workloads, 210 for its metrics, 357 for a pod and 527 for its guard.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -92,7 +92,7 @@ async fn a_stack_without_pods_fits() {
         writer.apply_watcher_event(&Event::InitDone);
         (store, writer)
     });
-    judge("a stack", stacks, STACKS, 16_800);
+    judge("a stack", stacks, STACKS, 17_600);
     let (_index, index) = measured(|| {
         let index = Index::default();
         for (kind, object) in fleet.iter().flat_map(|(_, objects)| objects) {
@@ -102,7 +102,7 @@ async fn a_stack_without_pods_fits() {
         }
         index
     });
-    judge("its objects", index, STACKS, 8_000);
+    judge("its objects", index, STACKS, 4_300);
     let (_workloads, workloads) = measured(|| {
         let workloads = Workloads::default();
         for (kind, object) in fleet.iter().flat_map(|(_, objects)| objects) {
@@ -117,7 +117,7 @@ async fn a_stack_without_pods_fits() {
         }
         workloads
     });
-    judge("its workloads", workloads, STACKS, 3_000);
+    judge("its workloads", workloads, STACKS, 1_000);
     let (_metrics, metrics) = measured(|| {
         let metrics = Stacks::default();
         for (number, (stack, _)) in fleet.iter().enumerate() {
@@ -126,7 +126,7 @@ async fn a_stack_without_pods_fits() {
         }
         metrics
     });
-    judge("its metrics", metrics, STACKS, 1_000);
+    judge("its metrics", metrics, STACKS, 280);
 }
 
 /// Healthy guards at one address, played by another thread, so that what they hold is not counted.

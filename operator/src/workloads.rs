@@ -78,10 +78,14 @@ impl Workloads {
             }
             Event::Apply(object) => {
                 let is_it = is(kind, object.meta());
-                remove(&mut known.stacks, is_it); // an edit of the label moves it
-                if let Some((stack, entry)) = entry(object) {
-                    insert(&mut known.stacks, stack, entry);
+                let Some((stack, new)) = entry(object) else { return remove(&mut known.stacks, is_it) };
+                let mut entries = known.stacks.get_mut(&stack).into_iter().flatten();
+                if let Some(old) = entries.find(|old| is_it(&stack, old)) {
+                    *old = new;
+                    return;
                 }
+                remove(&mut known.stacks, is_it); // an edit of the label moves it
+                insert(&mut known.stacks, stack, new);
             }
             Event::Delete(object) => remove(&mut known.stacks, is(kind, object.meta())),
         }

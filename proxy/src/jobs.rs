@@ -209,7 +209,12 @@ impl Jobs {
     ///
     /// # Errors
     /// [`Error::KeyReused`] when that was for another request; [`Error::Storage`].
-    pub async fn submit(&self, mut record: Record) -> Result<(Record, bool), Error> {
+    pub async fn submit(&self, record: Record) -> Result<(Record, bool), Error> {
+        let jobs = self.clone();
+        to_its_end(async move { jobs.keep(record).await }).await
+    }
+
+    async fn keep(&self, mut record: Record) -> Result<(Record, bool), Error> {
         let id = record.id.clone();
         record.revision = 1;
         let put = {
@@ -314,10 +319,15 @@ impl Jobs {
     /// [`Error::JobNotFound`]; [`Error::Storage`].
     pub async fn cancel(&self, id: &str, owner: &str) -> Result<Record, Error> {
         self.get(id, owner).await?;
-        self.end(id, Status::Canceled, None, |job| !job.status.is_final()).await?;
-        if let Some(token) = self.inner.state.lock().running.get(id) {
-            token.cancel();
-        }
+        let (jobs, canceled) = (self.clone(), id.to_owned());
+        to_its_end(async move {
+            jobs.end(&canceled, Status::Canceled, None, |job| !job.status.is_final()).await?;
+            if let Some(token) = jobs.inner.state.lock().running.get(&canceled) {
+                token.cancel();
+            }
+            Ok(())
+        })
+        .await?;
         self.known(id, owner)
     }
 
@@ -327,7 +337,8 @@ impl Jobs {
     /// [`Error::JobNotFound`]; [`Error::Storage`].
     pub async fn remove(&self, id: &str, owner: &str) -> Result<(), Error> {
         self.get(id, owner).await?;
-        self.forget(id).await
+        let (jobs, removed) = (self.clone(), id.to_owned());
+        to_its_end(async move { jobs.forget(&removed).await }).await
     }
 
     async fn forget(&self, id: &str) -> Result<(), Error> {
@@ -454,6 +465,14 @@ impl Jobs {
     }
 }
 
+/// Does work to its end even if the client that asked for it leaves meanwhile: what the store has and what is known of it would
+/// differ.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::spawn(work).await.unwrap_or_else(|error| Err(storage(&store::Error::Broken(error))))
+}
+
 fn storage(error: &store::Error) -> Error {
     // One line for each request while Redis is away would say nothing new.
     if !matches!(error, store::Error::Away) {
@@ -461,3 +480,6 @@ fn storage(error: &store::Error) -> Error {
     }
     Error::Storage { retry_after: RETRY_AFTER }
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,6 +96,32 @@ pub struct Record {
 }
 
 impl Record {
+    #[cfg(test)]
+    pub(super) fn example(id: &str) -> Self {
+        Self {
+            id: id.into(),
+            owner: "owner".into(),
+            status: Status::Queued,
+            created: 0,
+            started: None,
+            ended: None,
+            attempts: 0,
+            fields: Vec::new(),
+            filename: "a.wav".into(),
+            bytes: 1,
+            upload: None,
+            input: String::new(),
+            seconds: 1.0,
+            heard: 0.0,
+            failure: None,
+            key: None,
+            webhook: None,
+            revision: 0,
+            gateway: None,
+            not_before: 0,
+        }
+    }
+
     /// Whether that gateway runs it.
     pub fn runs_at(&self, gateway: &str) -> bool {
         self.status == Status::Running && self.gateway.as_deref() == Some(gateway)

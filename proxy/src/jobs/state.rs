@@ -104,28 +104,7 @@ mod tests {
     use super::*;
 
     fn record(id: &str, status: Status, gateway: Option<&str>, revision: u64) -> Record {
-        Record {
-            id: id.into(),
-            owner: "owner".into(),
-            status,
-            created: 0,
-            started: None,
-            ended: None,
-            attempts: 1,
-            fields: Vec::new(),
-            filename: "a.wav".into(),
-            bytes: 1,
-            upload: None,
-            input: String::new(),
-            seconds: 1.0,
-            heard: 0.0,
-            failure: None,
-            key: None,
-            webhook: None,
-            revision,
-            gateway: gateway.map(str::to_owned),
-            not_before: 0,
-        }
+        Record { status, gateway: gateway.map(str::to_owned), revision, ..Record::example(id) }
     }
 
     fn changes(is_all: bool, changed: Vec<Record>) -> Changes {

@@ -48,9 +48,9 @@ pub enum Error {
     /// A command failed.
     #[error("the Redis of gateway.jobs.redis failed: {0}")]
     Redis(#[source] redis::RedisError),
-    /// A thread that blocks.
+    /// The work itself ended early.
     #[error("unable to wait for the store of jobs")]
-    Thread(#[source] tokio::task::JoinError),
+    Broken(#[source] tokio::task::JoinError),
 }
 
 /// What became of a record that was to be kept.
@@ -223,5 +223,5 @@ impl Store {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.map_err(Error::Thread)?
+    tokio::task::spawn_blocking(work).await.map_err(Error::Broken)?
 }

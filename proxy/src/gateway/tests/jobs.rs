@@ -274,6 +274,12 @@ async fn there_are_as_many_jobs_as_there_may_be_and_old_ones_are_forgotten() {
     assert_eq!(stack.get(&format!("/v1/audio/jobs/{id}")).await.status(), 404);
 }
 
+/// The jobs of a stream of events.
+pub fn shown(events: &str) -> Vec<Value> {
+    let data = events.lines().filter_map(|line| line.strip_prefix("data: "));
+    data.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).unwrap()).collect()
+}
+
 #[tokio::test]
 async fn events_follow_a_job_to_its_end() {
     let dir = TempDir::new().unwrap();
@@ -283,11 +289,7 @@ async fn events_follow_a_job_to_its_end() {
     let events = stack.get(&format!("/v1/audio/jobs/{id}/events")).await;
     assert_eq!(events.headers()["content-type"], "text/event-stream");
     let events = tokio::time::timeout(LIMIT, events.text()).await.unwrap().unwrap();
-    let jobs: Vec<Value> = events
-        .lines()
-        .filter_map(|line| line.strip_prefix("data: {"))
-        .map(|data| serde_json::from_str(&format!("{{{data}")).unwrap())
-        .collect();
+    let jobs = shown(&events);
     let progress: Vec<f64> = jobs.iter().map(|job| job["progress"].as_f64().unwrap()).collect();
     assert!(progress.is_sorted() && progress.iter().any(|now| (0.05..0.95).contains(now)), "{progress:?}");
     assert_eq!(jobs.last().unwrap()["status"], "succeeded");

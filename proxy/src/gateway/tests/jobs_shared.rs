@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::config::{Jobs, Redis};
-use crate::gateway::tests::jobs::{get, make, reaches, receiver, request, result, with};
+use crate::gateway::tests::jobs::{get, make, reaches, receiver, request, result, shown, with};
 use crate::gateway::tests::long::{spoken, text};
 use crate::gateway::tests::redis::Server;
 use crate::gateway::tests::stack::{Fake, Stack, TRANSCRIBE, envelope};
@@ -124,11 +124,7 @@ async fn each_gateway_answers_for_every_job() {
     );
     for events in [here, there] {
         let events = tokio::time::timeout(LIMIT, events.text()).await.unwrap().unwrap();
-        let jobs: Vec<Value> = events
-            .lines()
-            .filter_map(|line| line.strip_prefix("data: {"))
-            .map(|data| serde_json::from_str(&format!("{{{data}")).unwrap())
-            .collect();
+        let jobs = shown(&events);
         assert_eq!(jobs.last().unwrap()["status"], "succeeded", "{events}");
         assert!(jobs.iter().map(|job| job["progress"].as_f64().unwrap()).is_sorted(), "{events}");
     }
@@ -291,6 +287,14 @@ async fn a_webhook_is_called_though_the_gateway_that_would_is_killed() {
     assert_eq!(got.lock().last().unwrap().0["webhook-id"], id.as_str());
 }
 
+async fn until_back(gateway: &Stack, id: &str) {
+    let deadline = Instant::now() + LIMIT;
+    while gateway.get(&format!("/v1/audio/jobs/{id}")).await.status() != 200 {
+        assert!(Instant::now() < deadline, "jobs are never back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test]
 async fn without_redis_jobs_wait_and_none_is_lost() {
     let mut common = Common::new().await;
@@ -310,11 +314,7 @@ async fn without_redis_jobs_wait_and_none_is_lost() {
     }
     assert_eq!(gateway.get("/v1/models").await.status(), 200, "the rest goes on");
     common.redis.restart().await;
-    let deadline = Instant::now() + LIMIT;
-    while gateway.get(&format!("/v1/audio/jobs/{id}")).await.status() != 200 {
-        assert!(Instant::now() < deadline, "jobs are never back");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until_back(&gateway, &id).await;
     let again = make(&gateway, &[], 12).await;
     reaches(&gateway, &again, "succeeded").await;
 }
@@ -334,11 +334,7 @@ async fn what_engines_heard_is_kept_once_redis_is_back() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     common.redis.restart().await;
-    let deadline = Instant::now() + LIMIT;
-    while gateway.get(&format!("/v1/audio/jobs/{id}")).await.status() != 200 {
-        assert!(Instant::now() < deadline, "jobs are never back");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until_back(&gateway, &id).await;
     reaches(&gateway, &id, "succeeded").await;
     assert_eq!(gateway.complete(), 1, "it was not heard again");
 }
